@@ -1,1 +1,30 @@
-//! placeholder header, replaced by the crate's own.
+//! The OCI specifications' objects, digests, the local store, layers and path-safe roots.
+//!
+//! Everything that more than one part of Slipway says in the specifications' words lives here and knows no
+//! sibling: what a digest, a reference, a manifest and a layer are ([`digest`], [`reference`], [`spec`]), how bytes
+//! come to rest under their digest ([`blobs`]), how a path is reached without being led out of its root ([`root`]),
+//! how a tree becomes a layer and a layer a tree ([`layer`]), and the one store that several processes share
+//! ([`store`]).
+//!
+//! Invariants: content first, pointer last; bytes are kept as they came; whatever was read from outside is hostile
+//! until its digest and bounds ([`limits`]) are checked.
+#![forbid(unsafe_code)]
+
+pub mod blobs;
+//C pub mod compression;
+pub mod digest;
+pub mod file;
+//C pub mod layer;
+//C pub mod layout;
+pub mod limits;
+pub mod platform;
+pub mod reference;
+//C pub mod root;
+pub mod spec;
+//C pub mod store;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use platform::Platform;
+pub use reference::Reference;
+//C pub use root::Root;
+pub use spec::Descriptor;

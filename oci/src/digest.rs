@@ -1,0 +1,275 @@
+//! Digests: `algorithm:hex`, the name of content (image-spec `descriptor.md`, section "Digests").
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256, Sha512};
+use std::{fmt, io, str::FromStr};
+
+/// A registered digest algorithm (image-spec `descriptor.md`, "Registered algorithms").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// SHA-256, the algorithm that everything Slipway makes is named by.
+    Sha256,
+    /// SHA-512, taken from others.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name before the colon.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// How many hexadecimal digits follow the colon.
+    pub const fn hex_length(self) -> usize {
+        match self {
+            Algorithm::Sha256 => 64,
+            Algorithm::Sha512 => 128,
+        }
+    }
+
+    fn parse(name: &str) -> Option<Algorithm> {
+        match name {
+            "sha256" => Some(Algorithm::Sha256),
+            "sha512" => Some(Algorithm::Sha512),
+            _ => None,
+        }
+    }
+}
+
+/// Why a text is not a digest.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DigestError {
+    /// No colon between algorithm and hex.
+    #[error("`{0}` is not a digest: expected `algorithm:hex`")]
+    Shape(String),
+    /// An algorithm that is not registered or not supported.
+    #[error("digest algorithm `{0}` is not supported: use sha256 or sha512")]
+    Algorithm(String),
+    /// Wrong length, upper case or a character that is no hexadecimal digit.
+    #[error("digest `{0}` must have exactly {1} lower-case hexadecimal digits")]
+    Hex(String, usize),
+}
+
+/// The digest of some bytes; always valid (algorithm known, hex of its exact length, lower case).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+impl Digest {
+    /// The SHA-256 digest of `bytes`.
+    pub fn sha256(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hexadecimal part.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// The first twelve digits, as docker shows image ids.
+    pub fn short(&self) -> &str {
+        &self.hex[..12]
+    }
+
+    fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        assert_eq!(hex.len(), algorithm.hex_length());
+        Digest { algorithm, hex: hex.into() }
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+    fn from_str(text: &str) -> Result<Digest, DigestError> {
+        let (name, hex) = text.split_once(':').ok_or_else(|| DigestError::Shape(text.chars().take(80).collect()))?;
+        let algorithm =
+            Algorithm::parse(name).ok_or_else(|| DigestError::Algorithm(name.chars().take(40).collect()))?;
+        let valid = hex.len() == algorithm.hex_length()
+            && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if !valid {
+            return Err(DigestError::Hex(text.chars().take(160).collect(), algorithm.hex_length()));
+        }
+        Ok(Digest { algorithm, hex: hex.into() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Computes a digest while bytes stream past.
+#[derive(Clone)]
+pub struct Hasher(State);
+
+#[derive(Clone)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// A hasher of `algorithm` that has seen nothing.
+    pub fn new(algorithm: Algorithm) -> Hasher {
+        Hasher(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Takes in `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The digest of all that was taken in.
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            State::Sha256(state) => Digest::from_bytes(Algorithm::Sha256, &state.finalize()),
+            State::Sha512(state) => Digest::from_bytes(Algorithm::Sha512, &state.finalize()),
+        }
+    }
+}
+
+impl io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Passes bytes on while digesting and counting them.
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    size_bytes: u64,
+}
+
+impl<W: io::Write> HashingWriter<W> {
+    /// Writes through to `inner` and digests with SHA-256.
+    pub fn new(inner: W) -> HashingWriter<W> {
+        HashingWriter { inner, hasher: Hasher::new(Algorithm::Sha256), size_bytes: 0 }
+    }
+
+    /// The inner writer, the digest of all bytes written and their count.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.size_bytes)
+    }
+}
+
+impl<W: io::Write> io::Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size_bytes += count as u64;
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Passes bytes on while digesting and counting them.
+pub struct HashingReader<R> {
+    inner: R,
+    hasher: Hasher,
+    size_bytes: u64,
+}
+
+impl<R: io::Read> HashingReader<R> {
+    /// Reads from `inner` and digests with `algorithm`.
+    pub fn new(inner: R, algorithm: Algorithm) -> HashingReader<R> {
+        HashingReader { inner, hasher: Hasher::new(algorithm), size_bytes: 0 }
+    }
+
+    /// The inner reader, the digest of all bytes read and their count.
+    pub fn finish(self) -> (R, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.size_bytes)
+    }
+}
+
+impl<R: io::Read> io::Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size_bytes += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_digests() {
+        assert_eq!(
+            Digest::sha256(b"").to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(b"abc");
+        assert!(hasher.finish().hex().starts_with("ddaf35a193617aba"));
+    }
+
+    #[test]
+    fn bad_digests_are_refused() {
+        let good = Digest::sha256(b"").to_string();
+        for text in [
+            "",
+            "sha256",
+            "sha256:",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            &good.to_uppercase(),
+            &good[..70],
+            &format!("{good}0"),
+            "sha256:../../../../etc/passwd",
+        ] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+        assert_eq!(good.parse::<Digest>().map(|digest| digest.to_string()), Ok(good));
+    }
+}

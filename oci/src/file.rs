@@ -1,0 +1,98 @@
+//! Files that appear whole or not at all: temporary file beside the place, sync, rename.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other process or thread uses: `kind-pid-start-count`.
+///
+/// The sweeper of temporary files reads the process id back from it (see `store::sweep`).
+pub fn temporary_name(kind: &str) -> String {
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_nanos() as u64);
+    format!("{kind}-{}-{nanos:x}-{count:x}", std::process::id())
+}
+
+/// Puts `bytes` at `path` atomically and durably; readers see the old file or the new one.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let temporary = folder.join(temporary_name(".tmp"));
+    let result = (|| {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder)
+    })();
+    if result.is_err() {
+        // the error that matters is the first one; a left-over is swept later
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Makes the names in `folder` durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a file of at most `most_bytes`; a larger one, or one that is no regular file, is an error.
+pub fn read_capped(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+    read_capped_from(File::open(path)?, most_bytes)
+}
+
+/// Reads an open regular file of at most `most_bytes`.
+pub fn read_capped_from(file: File, most_bytes: u64) -> io::Result<Vec<u8>> {
+    use io::Read;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > most_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{} bytes, more than the {most_bytes} that are read", metadata.len()),
+        ));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // the file may grow while it is read: the cap holds on what is read, not on what was promised
+    file.take(most_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Removes a tree that Slipway made, folders without write permission included.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_permissions(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn open_permissions(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut pending: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(folder) = pending.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}

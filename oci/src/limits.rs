@@ -1,0 +1,50 @@
+//! Every cap on what comes from outside, in one place.
+//!
+//! A number here is the most that is accepted, never a size that is allocated up front. Each says what attack or
+//! accident it stops.
+
+/// Largest manifest or index read or stored, in bytes. The distribution specification asks registries to take at
+/// least 4 MiB; memory exhaustion by manifest was CVE-2017-11468.
+pub const MANIFEST_BYTES: u64 = 4 << 20;
+
+/// Largest image configuration read, in bytes.
+pub const CONFIG_BYTES: u64 = 8 << 20;
+
+/// Most layers in one image. The kernel's overlay stacks 500 lower folders; docker refuses 128.
+pub const LAYERS: usize = 480;
+
+/// Most manifests in one index.
+pub const INDEX_ENTRIES: usize = 4096;
+
+/// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
+pub const LAYER_ENTRIES: u64 = 4_000_000;
+
+/// Largest sum of file sizes that one layer may unpack to, in bytes (a decompression bomb).
+pub const LAYER_UNPACKED_BYTES: u64 = 256 << 30;
+
+/// Largest PAX or GNU long-name record in an archive, in bytes.
+pub const TAR_EXTENSION_BYTES: u64 = 1 << 20;
+
+/// Deepest folder nesting that is walked or unpacked.
+pub const TREE_DEPTH: usize = 512;
+
+/// Longest path inside an image, in bytes (Linux `PATH_MAX`).
+pub const PATH_BYTES: usize = 4096;
+
+/// Largest `/etc/passwd` or `/etc/group` of an image that is read, in bytes (CVE-2024-9676).
+pub const ACCOUNT_FILE_BYTES: u64 = 8 << 20;
+
+/// Largest Dockerfile, in bytes.
+pub const RECIPE_BYTES: u64 = 16 << 20;
+
+/// Largest ignore file, in bytes.
+pub const IGNORE_FILE_BYTES: u64 = 4 << 20;
+
+/// Longest chain of symbolic links followed inside a root (Linux `MAXSYMLINKS`).
+pub const SYMLINKS: usize = 40;
+
+/// Largest extended attribute kept, in bytes (Linux `XATTR_SIZE_MAX`).
+pub const XATTR_BYTES: usize = 64 << 10;
+
+/// Longest repository name with its host, in bytes (distribution specification, section "Pulling manifests").
+pub const REPOSITORY_NAME_BYTES: usize = 255;
