@@ -11,20 +11,20 @@
 #![forbid(unsafe_code)]
 
 pub mod blobs;
-//C pub mod compression;
+pub mod compression;
 pub mod digest;
 pub mod file;
-//C pub mod layer;
+pub mod layer;
 //C pub mod layout;
 pub mod limits;
 pub mod platform;
 pub mod reference;
-//C pub mod root;
+pub mod root;
 pub mod spec;
-//C pub mod store;
+pub mod store;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use platform::Platform;
 pub use reference::Reference;
-//C pub use root::Root;
+pub use root::Root;
 pub use spec::Descriptor;

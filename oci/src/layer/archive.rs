@@ -1,0 +1,227 @@
+//! Reads tar archives entry by entry: ustar, PAX, GNU long names.
+//!
+//! The `tar` crate decodes the header blocks; the stream is walked here because the crate splits PAX records at line
+//! feeds, which a binary value such as `security.capability` may hold, and because every record must belong to the
+//! next real entry and to no header between (CVE-2025-62518, "TARmageddon": a size taken for the wrong header shifts
+//! the reader into attacker-made entries). Sparse forms are refused in words.
+
+use crate::limits;
+use std::io::{self, Read};
+
+const BLOCK: u64 = 512;
+
+/// One entry's header with its extensions applied.
+pub(crate) struct Item {
+    /// The header block.
+    pub(crate) header: tar::Header,
+    /// Path as written.
+    pub(crate) path: Vec<u8>,
+    /// Link target as written.
+    pub(crate) link: Vec<u8>,
+    /// Size of the data in bytes.
+    pub(crate) size_bytes: u64,
+    /// The PAX records that belong to it, in order.
+    pub(crate) pax: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Walks an archive.
+pub(crate) struct Archive<R> {
+    source: R,
+    /// Data of the current entry that was not read.
+    left: u64,
+    /// Zeros up to the next block after that.
+    padding: u64,
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[derive(Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    pax: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<R: Read> Archive<R> {
+    pub(crate) fn new(source: R) -> Archive<R> {
+        Archive { source, left: 0, padding: 0 }
+    }
+
+    /// The next entry; whatever was not read of the one before is skipped. `None` at the end.
+    pub(crate) fn next_item(&mut self) -> io::Result<Option<Item>> {
+        let mut extensions = Extensions::default();
+        loop {
+            self.skip_rest()?;
+            let Some(header) = self.read_header()? else {
+                let dangling = extensions.path.is_some() || !extensions.pax.is_empty();
+                return if dangling { Err(invalid("an extended header with no entry after it")) } else { Ok(None) };
+            };
+            // the size in the header itself: an extension says nothing about other extensions
+            self.begin_data(header.entry_size()?);
+            match header.entry_type() {
+                tar::EntryType::XHeader => {
+                    let body = self.read_extension()?;
+                    extensions.pax.extend(parse_pax(&body).ok_or_else(|| invalid("a damaged PAX header"))?);
+                }
+                tar::EntryType::GNULongName => extensions.path = Some(until_nul(self.read_extension()?)),
+                tar::EntryType::GNULongLink => extensions.link = Some(until_nul(self.read_extension()?)),
+                tar::EntryType::XGlobalHeader => {}
+                tar::EntryType::GNUSparse => return Err(invalid("a sparse file, which layers do not have")),
+                _ => return self.finish_item(header, extensions).map(Some),
+            }
+        }
+    }
+
+    fn finish_item(&mut self, header: tar::Header, extensions: Extensions) -> io::Result<Item> {
+        let mut size_bytes = header.entry_size()?;
+        let record = |key: &[u8]| extensions.pax.iter().rev().find(|(name, _)| name == key).map(|(_, v)| v.clone());
+        if let Some(size) = record(b"size") {
+            let text = std::str::from_utf8(&size).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            size_bytes = text
+                .and_then(|text| text.parse().ok())
+                .filter(|size| *size <= i64::MAX as u64)
+                .ok_or_else(|| invalid("a PAX size that is no number"))?;
+            self.begin_data(size_bytes);
+        }
+        if extensions.pax.iter().any(|(key, _)| key.starts_with(b"GNU.sparse.")) {
+            return Err(invalid("a sparse file, which layers do not have"));
+        }
+        // links and folders carry no data whatever their size field says (POSIX ustar, "size")
+        if !matches!(header.entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous) {
+            if header.entry_size()? == 0 || header.entry_type() == tar::EntryType::Link {
+                size_bytes = 0;
+                self.begin_data(0);
+            }
+        }
+        let path = record(b"path").or(extensions.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let own_link = || header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+        let link = record(b"linkpath").or(extensions.link).unwrap_or_else(own_link);
+        Ok(Item { path, link, size_bytes, pax: extensions.pax, header })
+    }
+
+    fn begin_data(&mut self, size_bytes: u64) {
+        self.left = size_bytes;
+        self.padding = (BLOCK - size_bytes % BLOCK) % BLOCK;
+    }
+
+    /// A header block; `None` at the end mark or at the end of the stream.
+    fn read_header(&mut self) -> io::Result<Option<tar::Header>> {
+        let mut header = tar::Header::new_old();
+        let block = header.as_mut_bytes();
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.source.read(&mut block[filled..])? {
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => filled += count,
+            }
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let sum: u32 = block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
+        if header.cksum()? != sum {
+            return Err(invalid("a header with a wrong checksum"));
+        }
+        Ok(Some(header))
+    }
+
+    fn read_extension(&mut self) -> io::Result<Vec<u8>> {
+        if self.left > limits::TAR_EXTENSION_BYTES {
+            return Err(invalid("an extended header that is too long"));
+        }
+        let mut body = Vec::with_capacity(self.left as usize);
+        self.read_to_end(&mut body)?;
+        if self.left > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(body)
+    }
+
+    fn skip_rest(&mut self) -> io::Result<()> {
+        let wanted = self.left + self.padding;
+        let skipped = io::copy(&mut self.source.by_ref().take(wanted), &mut io::sink())?;
+        if skipped < self.left {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
+}
+
+/// Reads the data of the current entry.
+impl<R: Read> Read for Archive<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.source.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes.truncate(end);
+    bytes
+}
+
+/// `"length key=value\n"` records, the length counting the whole record (POSIX pax, "extended header").
+fn parse_pax(mut body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    while !body.is_empty() {
+        let space = body.iter().take(20).position(|byte| *byte == b' ')?;
+        let length: usize = std::str::from_utf8(&body[..space]).ok()?.parse().ok()?;
+        let record = body.get(space + 1..length)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|byte| *byte == b'=')?;
+        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
+        body = &body[length..];
+    }
+    Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_records_may_hold_line_feeds() {
+        assert_eq!(parse_pax(b"8 a=b\nc\n"), Some(vec![(b"a".to_vec(), b"b\nc".to_vec())]));
+        for damaged in [&b"x"[..], b"5 ab\n", b"99 a=b\n", b"-1 a=b\n", b"0 a=b\n", b"3 a=b\n"] {
+            assert_eq!(parse_pax(damaged), None, "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_belongs_to_the_next_real_entry_only() {
+        // PAX size=512, then a GNU long-name header whose own size must not change, then the entry
+        let mut out = Vec::new();
+        let mut block = |kind: tar::EntryType, size: u64, body: &[u8]| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_path("short").expect("path");
+            header.set_size(size);
+            header.set_cksum();
+            out.extend_from_slice(header.as_bytes());
+            out.extend_from_slice(body);
+            out.resize(out.len().next_multiple_of(512), 0);
+        };
+        block(tar::EntryType::XHeader, 12, b"12 size=600\n");
+        block(tar::EntryType::GNULongName, 5, b"long\0");
+        block(tar::EntryType::Regular, 0, &[7; 600]);
+        block(tar::EntryType::Regular, 1, b"x");
+        let mut archive = Archive::new(&out[..]);
+        let first = archive.next_item().expect("read").expect("entry");
+        assert_eq!((first.path.as_slice(), first.size_bytes), (&b"long"[..], 600));
+        let second = archive.next_item().expect("read").expect("entry");
+        assert_eq!((second.path.as_slice(), second.size_bytes), (&b"short"[..], 1));
+        assert!(archive.next_item().expect("end").is_none());
+    }
+}

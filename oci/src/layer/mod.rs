@@ -1,0 +1,75 @@
+//! Layers: trees as archives, as folders in overlayfs form, and as tables of contents.
+//!
+//! One layer has three faces. The *archive* is what travels: a tar whose uncompressed digest is the diff id, with
+//! deletions as `.wh.name` and `.wh..wh..opq` (image-spec `layer.md`). The *folder* is what overlayfs stacks:
+//! deletions as character devices 0:0 and the xattr `overlay.opaque`. The *table of contents* ([`Toc`]) says of each
+//! path its type, owner, mode and content digest, so that destinations and cache keys are worked out ([`Tree`]) with
+//! no layer on disk.
+//!
+//! - [`LayerWriter`]: entries in, archive and table out, in one pass.
+//! - [`unpack`]: archive in, folder and table out. The archive is hostile.
+//! - [`diff`]: an overlay's upper folder in, entries out.
+
+mod archive;
+pub mod diff;
+mod entry;
+mod toc;
+mod tree;
+mod unpack;
+mod write;
+mod xattr;
+
+pub use diff::Clamp;
+pub use entry::{Entry, Kind};
+pub use toc::{Toc, TocError};
+pub use tree::{Found, Resolved, Tree, TreeError};
+pub use unpack::{Unpacked, index, unpack};
+pub use write::{Layer, LayerWriter};
+pub use xattr::OverlayXattrs;
+
+use std::{io, path::PathBuf};
+
+/// A failure while a layer is read, written or walked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The file system refused.
+    #[error("cannot {operation} `{path}` of the layer")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Path within the layer.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The archive cannot be read.
+    #[error("the layer archive is damaged")]
+    Archive(#[source] io::Error),
+    /// An archive entry that no honest tool writes.
+    #[error("the layer archive has a bad entry `{path}`: {reason}")]
+    Entry {
+        /// The entry.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A bomb or an accident.
+    #[error("the layer has more {what} than the {most} that are taken")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// The cap.
+        most: u64,
+    },
+    /// The blob could not be stored.
+    #[error(transparent)]
+    Blob(#[from] crate::blobs::BlobError),
+    /// A file changed while it was read.
+    #[error("`{0}` changed while it was read: build again when it is at rest")]
+    Changed(PathBuf),
+}
+
+pub(crate) fn io_at(operation: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> LayerError {
+    let path = path.to_owned();
+    move |source| LayerError::Io { operation, path, source }
+}

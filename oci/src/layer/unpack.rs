@@ -1,0 +1,527 @@
+//! From a hostile archive to a folder in overlayfs form and a table of contents.
+//!
+//! Rules that hold for every entry: its path is cleaned and refused where it has `..`; its parent is opened inside the
+//! target with [`Root`], so a link that the archive itself made cannot lead out; the object is made with `O_EXCL` or
+//! its kin on the held parent; a hard link's target is looked up the same way and must be a file of this layer;
+//! counts, sizes and lengths are capped. What was there under the name before is removed first: in a layer the later
+//! entry wins.
+
+use super::{
+    LayerError, OverlayXattrs,
+    archive::{Archive, Item},
+    entry::{Entry, Kind, name_of, parent_of},
+    io_at,
+    toc::Toc,
+    tree::Tree,
+    xattr,
+};
+use crate::{Algorithm, Digest, Root, digest::HashingReader, limits};
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// An archive that was read to its end.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// Digest of the archive as it was read.
+    pub diff_id: Digest,
+    /// Size of the archive in bytes.
+    pub archive_bytes: u64,
+    /// What the layer holds.
+    pub toc: Toc,
+}
+
+/// Unpacks the uncompressed archive `source` into the empty folder `target`.
+///
+/// With `below`, parents that the archive does not name are looked up in the layers beneath: a link there is followed
+/// and a folder there lends its attributes; without it such parents are plain folders marked implicit.
+pub fn unpack(
+    source: impl Read,
+    target: &Path,
+    xattrs: OverlayXattrs,
+    below: Option<&Tree>,
+) -> Result<Unpacked, LayerError> {
+    let root = Root::open(target).map_err(io_at("open", target))?;
+    let disk = Disk { root, xattrs, target: target.to_owned(), parent: None };
+    read_archive(source, Some(disk), below)
+}
+
+/// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk.
+pub fn index(source: impl Read) -> Result<Unpacked, LayerError> {
+    read_archive(source, None, None)
+}
+
+struct Unpacker<'a> {
+    disk: Option<Disk>,
+    below: Option<&'a Tree>,
+    entries: BTreeMap<Vec<u8>, Entry>,
+    whiteouts: HashSet<Vec<u8>>,
+    unpacked_bytes: u64,
+}
+
+fn read_archive(source: impl Read, disk: Option<Disk>, below: Option<&Tree>) -> Result<Unpacked, LayerError> {
+    let mut hashing = HashingReader::new(source, Algorithm::Sha256);
+    let mut unpacker =
+        Unpacker { disk, below, entries: BTreeMap::new(), whiteouts: HashSet::new(), unpacked_bytes: 0 };
+    let mut archive = Archive::new(&mut hashing);
+    let mut count = 0;
+    while let Some(item) = archive.next_item().map_err(LayerError::Archive)? {
+        count += 1;
+        if count > limits::LAYER_ENTRIES {
+            return Err(LayerError::Limit { what: "entries", most: limits::LAYER_ENTRIES });
+        }
+        unpacker.take(&item, &mut archive)?;
+    }
+    drop(archive);
+    // the diff id is that of all bytes, those after the end mark included
+    io::copy(&mut hashing, &mut io::sink()).map_err(LayerError::Archive)?;
+    let (_, diff_id, archive_bytes) = hashing.finish();
+    unpacker.finish(diff_id, archive_bytes)
+}
+
+impl Unpacker<'_> {
+    fn take(&mut self, item: &Item, source: &mut impl Read) -> Result<(), LayerError> {
+        let mut entry = describe(item)?;
+        let name = name_of(&entry.path).to_vec();
+        if let Some(path) = parent_of(&entry.path).map(<[u8]>::to_vec) {
+            let parent = self.ensure_parent(&path)?;
+            entry.path = super::entry::join(&parent, &name);
+        }
+        if name == b".wh..wh..opq" {
+            let parent = parent_of(&entry.path).unwrap_or_default().to_vec();
+            return self.make_opaque(&parent);
+        }
+        if name.starts_with(b".wh..wh.") {
+            return Ok(()); // aufs's own book-keeping
+        }
+        if let Some(deleted) = name.strip_prefix(b".wh.") {
+            if deleted.is_empty() || deleted == b"." || deleted == b".." {
+                return Err(bad(&entry.path, "a whiteout that names no file"));
+            }
+            let path = super::entry::join(parent_of(&entry.path).unwrap_or_default(), deleted);
+            return self.whiteout(path, entry.mtime);
+        }
+        self.place(entry, source)
+    }
+
+    fn place(&mut self, mut entry: Entry, source: &mut impl Read) -> Result<(), LayerError> {
+        if entry.kind == Kind::Hardlink {
+            entry.link = self.hardlink_target(&entry)?;
+        }
+        if let Some(previous) = self.entries.get(&entry.path) {
+            let both_folders = previous.is_directory() && entry.is_directory();
+            entry.opaque |= both_folders && previous.opaque;
+            if !both_folders {
+                self.remove(&entry.path.clone())?;
+            }
+        }
+        if self.whiteouts.remove(&entry.path) {
+            entry.opaque |= entry.is_directory();
+        }
+        self.unpacked_bytes += entry.size_bytes;
+        if self.unpacked_bytes > limits::LAYER_UNPACKED_BYTES {
+            return Err(LayerError::Limit { what: "bytes", most: limits::LAYER_UNPACKED_BYTES });
+        }
+        let content = match &mut self.disk {
+            Some(disk) => disk.create(&entry, source)?,
+            None if entry.kind == Kind::File => Some(copy_digested(source, &mut io::sink(), &entry)?),
+            None => None,
+        };
+        entry.content = content;
+        self.entries.insert(entry.path.clone(), entry);
+        Ok(())
+    }
+
+    /// Sees to it that the folder `path` is there and answers where it really is.
+    fn ensure_parent(&mut self, path: &[u8]) -> Result<Vec<u8>, LayerError> {
+        match self.entries.get(path) {
+            Some(entry) if entry.is_directory() => return Ok(path.to_vec()),
+            None if path.is_empty() => return Ok(Vec::new()),
+            _ => {}
+        }
+        let parent = self.ensure_parent(parent_of(path).unwrap_or_default())?;
+        let here = super::entry::join(&parent, name_of(path));
+        match self.entries.get(&here) {
+            Some(entry) if entry.is_directory() => return Ok(here),
+            Some(entry) if entry.kind == Kind::Symlink => {
+                let target = link_target(&here, &entry.link.clone());
+                return self.ensure_followed(&target, 0);
+            }
+            Some(_) => self.remove(&here)?,
+            None => {}
+        }
+        let mut folder = Entry::new(here.clone(), Kind::Directory, 0o755);
+        folder.implicit = true;
+        let found = self.below.filter(|_| !self.whiteouts.contains(&here)).and_then(|below| below.get(&here));
+        match found.map(|found| found.entry) {
+            Some(entry) if entry.kind == Kind::Symlink => {
+                let target = link_target(&here, &entry.link);
+                return self.ensure_followed(&target, 0);
+            }
+            Some(entry) if entry.is_directory() => {
+                folder = Entry { opaque: false, content: None, ..entry.clone() };
+                folder.implicit = false;
+            }
+            _ => {}
+        }
+        self.place(folder, &mut io::empty())?;
+        Ok(here)
+    }
+
+    fn ensure_followed(&mut self, target: &[u8], depth: usize) -> Result<Vec<u8>, LayerError> {
+        if depth > limits::SYMLINKS || target.len() > limits::PATH_BYTES {
+            return Err(bad(target, "its folder leads through too many links"));
+        }
+        let mut here = Vec::new();
+        for component in super::tree::components(target) {
+            if component == b".." {
+                here.truncate(parent_of(&here).map_or(0, <[u8]>::len));
+                continue;
+            }
+            let next = super::entry::join(&here, component);
+            let own = self.entries.get(&next).cloned();
+            let entry = own.or_else(|| self.below.and_then(|below| below.get(&next)).map(|found| found.entry.clone()));
+            here = match entry {
+                Some(entry) if entry.kind == Kind::Symlink => {
+                    self.ensure_followed(&link_target(&next, &entry.link), depth + 1)?
+                }
+                _ => self.ensure_parent(&next)?,
+            };
+        }
+        Ok(here)
+    }
+
+    fn hardlink_target(&self, entry: &Entry) -> Result<Vec<u8>, LayerError> {
+        let target = clean(&entry.link).ok_or_else(|| bad(&entry.path, "a hard link that leads out of the layer"))?;
+        let first = match self.entries.get(&target) {
+            Some(found) if found.kind == Kind::Hardlink => found.link.clone(),
+            Some(found) if !found.is_directory() => target,
+            _ => return Err(bad(&entry.path, "a hard link to a file that is not in the layer")),
+        };
+        if first == entry.path {
+            return Err(bad(&entry.path, "a hard link to itself"));
+        }
+        Ok(first)
+    }
+
+    fn whiteout(&mut self, path: Vec<u8>, mtime: i64) -> Result<(), LayerError> {
+        if let Some(entry) = self.entries.get_mut(&path) {
+            // the replacement came first in the archive: what is below it is hidden, it stays
+            if entry.is_directory() {
+                return self.make_opaque(&path);
+            }
+            return Ok(());
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.whiteout(&path)?;
+        }
+        self.whiteouts.insert(path.clone());
+        let mut entry = Entry::new(path.clone(), Kind::Whiteout, 0);
+        entry.mtime = mtime;
+        self.entries.insert(path, entry);
+        Ok(())
+    }
+
+    fn make_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        if path.is_empty() {
+            self.entries.entry(Vec::new()).or_insert_with(|| Entry::new("", Kind::Directory, 0o755));
+        }
+        let Some(entry) = self.entries.get_mut(path).filter(|entry| entry.is_directory()) else {
+            return Err(bad(path, "an opaque mark for what is no folder"));
+        };
+        entry.opaque = true;
+        self.disk.as_mut().map_or(Ok(()), |disk| disk.set_opaque(path))
+    }
+
+    fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let mut prefix = path.to_vec();
+        self.entries.remove(path);
+        prefix.push(b'/');
+        let below: Vec<Vec<u8>> = self
+            .entries
+            .range(prefix.clone()..)
+            .take_while(|(name, _)| name.starts_with(&prefix))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in below {
+            self.entries.remove(&name);
+            self.whiteouts.remove(&name);
+        }
+        self.disk.as_mut().map_or(Ok(()), |disk| disk.remove(path))
+    }
+
+    fn finish(mut self, diff_id: Digest, archive_bytes: u64) -> Result<Unpacked, LayerError> {
+        if let Some(disk) = &mut self.disk {
+            // folders last and deepest first: making their children changed their times
+            for entry in self.entries.values().rev().filter(|entry| entry.is_directory()) {
+                disk.finish_folder(entry)?;
+            }
+        }
+        Ok(Unpacked { diff_id, archive_bytes, toc: Toc::new(self.entries.into_values().collect()) })
+    }
+}
+
+/// Where a link at `path` leads, relative to the root.
+fn link_target(path: &[u8], link: &[u8]) -> Vec<u8> {
+    if link.starts_with(b"/") {
+        return link.to_vec();
+    }
+    super::entry::join(parent_of(path).unwrap_or_default(), link)
+}
+
+fn bad(path: &[u8], reason: &'static str) -> LayerError {
+    LayerError::Entry { path: PathBuf::from(OsStr::from_bytes(path)), reason }
+}
+
+/// A path without `.`, empty components and a leading slash; `None` where it has `..` or is too long.
+fn clean(path: &[u8]) -> Option<Vec<u8>> {
+    if path.len() > limits::PATH_BYTES || path.contains(&0) {
+        return None;
+    }
+    let mut cleaned = Vec::with_capacity(path.len());
+    let mut depth = 0;
+    for component in super::tree::components(path) {
+        if component == b".." || component.len() > 255 {
+            return None;
+        }
+        depth += 1;
+        if !cleaned.is_empty() {
+            cleaned.push(b'/');
+        }
+        cleaned.extend_from_slice(component);
+    }
+    (depth <= limits::TREE_DEPTH).then_some(cleaned)
+}
+
+/// What an archive entry says of its path.
+fn describe(item: &Item) -> Result<Entry, LayerError> {
+    let (raw, header) = (&item.path, &item.header);
+    let kind = match header.entry_type() {
+        tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File,
+        tar::EntryType::Directory => Kind::Directory,
+        tar::EntryType::Symlink => Kind::Symlink,
+        tar::EntryType::Link => Kind::Hardlink,
+        tar::EntryType::Char => Kind::CharDevice,
+        tar::EntryType::Block => Kind::BlockDevice,
+        tar::EntryType::Fifo => Kind::Fifo,
+        _ => return Err(bad(raw, "an entry type that layers do not have")),
+    };
+    // old tars mark a folder by the slash alone
+    let kind = if kind == Kind::File && raw.ends_with(b"/") { Kind::Directory } else { kind };
+    let path = clean(raw).ok_or_else(|| bad(raw, "a path with `..`, or too long or deep"))?;
+    if path.is_empty() && kind != Kind::Directory {
+        return Err(bad(raw, "the root of the layer is no folder"));
+    }
+    let id = |value: io::Result<u64>| {
+        let value = value.map_err(LayerError::Archive)?;
+        u32::try_from(value).map_err(|_| bad(raw, "an owner that does not fit 32 bits"))
+    };
+    let record = |key: &[u8]| item.pax.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_slice());
+    let mut entry = Entry::new(path, kind, header.mode().map_err(LayerError::Archive)? & 0o7777);
+    entry.uid = record(b"uid").map_or_else(|| id(header.uid()), |value| parse_number(raw, value))?;
+    entry.gid = record(b"gid").map_or_else(|| id(header.gid()), |value| parse_number(raw, value))?;
+    entry.mtime = match record(b"mtime") {
+        Some(value) => parse_number(raw, value.split(|byte| *byte == b'.').next().unwrap_or_default())?,
+        None => header.mtime().map_err(LayerError::Archive)? as i64,
+    };
+    if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
+        let device = |value: io::Result<Option<u32>>| value.map(Option::unwrap_or_default).map_err(LayerError::Archive);
+        entry.device = (device(header.device_major())?, device(header.device_minor())?);
+    }
+    if kind == Kind::File {
+        entry.size_bytes = item.size_bytes;
+    }
+    if matches!(kind, Kind::Symlink | Kind::Hardlink) {
+        entry.link = item.link.clone();
+        if entry.link.is_empty() || entry.link.len() > limits::PATH_BYTES || entry.link.contains(&0) {
+            return Err(bad(raw, "a link with no target or too long a one"));
+        }
+    }
+    let attributes = item.pax.iter().filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?, value)));
+    let kept = attributes.filter(|(name, value)| xattr::is_portable(name) && value.len() <= limits::XATTR_BYTES);
+    entry.xattrs = kept.map(|(name, value)| (name.to_vec(), value.clone())).collect();
+    entry.xattrs.sort();
+    Ok(entry)
+}
+
+fn parse_number<N: std::str::FromStr>(path: &[u8], value: &[u8]) -> Result<N, LayerError> {
+    let parsed = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| bad(path, "an extended header that holds no number where one belongs"))
+}
+
+fn copy_digested(source: &mut impl Read, target: &mut impl Write, entry: &Entry) -> Result<Digest, LayerError> {
+    let mut reader = HashingReader::new(source, Algorithm::Sha256);
+    let count = io::copy(&mut reader, target).map_err(LayerError::Archive)?;
+    if count != entry.size_bytes {
+        return Err(bad(&entry.path, "fewer bytes than its header says"));
+    }
+    Ok(reader.finish().1)
+}
+
+/// The folder that a layer is unpacked into.
+struct Disk {
+    root: Root,
+    xattrs: OverlayXattrs,
+    target: PathBuf,
+    /// The folder of the last entry: archives come folder by folder.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl Disk {
+    fn parent(&mut self, path: &[u8]) -> Result<&OwnedFd, LayerError> {
+        let folder = parent_of(path).unwrap_or_default();
+        if self.parent.as_ref().is_none_or(|(held, _)| held != folder) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let path = Path::new(OsStr::from_bytes(folder));
+            let descriptor = self.root.open_at(path, flags, Mode::empty()).map_err(io_at("open", path))?;
+            self.parent = Some((folder.to_vec(), descriptor));
+        }
+        Ok(&self.parent.as_ref().expect("just set").1)
+    }
+
+    fn create(&mut self, entry: &Entry, source: &mut impl Read) -> Result<Option<Digest>, LayerError> {
+        if entry.path.is_empty() {
+            return Ok(None); // the root is there; its attributes come last
+        }
+        let failed = |error: Errno| io_at("create", entry.as_path())(error.into());
+        let name = OsStr::from_bytes(name_of(&entry.path)).to_owned();
+        let mode = Mode::from_raw_mode(0o700);
+        let link_target = match entry.kind {
+            Kind::Hardlink => Some(self.open_link_target(entry)?),
+            _ => None,
+        };
+        let xattrs = self.xattrs;
+        let target = self.target.clone();
+        let parent = self.parent(&entry.path)?;
+        let _ = match fs::unlinkat(parent, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }?;
+        let mut content = None;
+        match entry.kind {
+            Kind::Directory => match fs::mkdirat(parent, &name, mode) {
+                Ok(()) | Err(Errno::EXIST) => {
+                    if entry.opaque {
+                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let folder = fs::openat(parent, &name, flags, Mode::empty()).map_err(failed)?;
+                        xattr::set_opaque(&folder, xattrs).map_err(io_at("mark", entry.as_path()))?;
+                    }
+                    return Ok(None);
+                }
+                Err(error) => return Err(failed(error)),
+            },
+            Kind::Symlink => fs::symlinkat(OsStr::from_bytes(&entry.link), parent, &name).map_err(failed)?,
+            Kind::Hardlink => {
+                let (folder, first) = link_target.expect("opened above");
+                return fs::linkat(&folder, &first, parent, &name, AtFlags::empty()).map_err(failed).map(|()| None);
+            }
+            Kind::File => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mut file = File::from(fs::openat(parent, &name, flags, mode).map_err(failed)?);
+                content = Some(copy_digested(source, &mut file, entry)?);
+            }
+            _ => match make_node(parent, &name, entry) {
+                // a user namespace may make no devices: /dev is ours at run time, nothing is lost
+                Err(Errno::PERM) if entry.kind != Kind::Fifo => return Ok(None),
+                other => other.map_err(failed)?,
+            },
+        }
+        set_attributes(parent, &name, entry, &target)?;
+        Ok(content)
+    }
+
+    fn open_link_target(&self, entry: &Entry) -> Result<(OwnedFd, std::ffi::OsString), LayerError> {
+        let link = Path::new(OsStr::from_bytes(&entry.link));
+        self.root.parent(link).map_err(io_at("link", entry.as_path()))
+    }
+
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let shown = PathBuf::from(OsStr::from_bytes(path));
+        let name = OsStr::from_bytes(name_of(path)).to_owned();
+        let parent = self.parent(path)?;
+        match fs::mknodat(parent, &name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(io_at("mark as deleted", &shown)(error.into())),
+        }
+    }
+
+    fn set_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let path = Path::new(OsStr::from_bytes(path));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = self.root.open_at(path, flags, Mode::empty()).map_err(io_at("open", path))?;
+        xattr::set_opaque(&folder, self.xattrs).map_err(io_at("mark", path))
+    }
+
+    fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let shown = PathBuf::from(OsStr::from_bytes(path));
+        self.parent = None;
+        let (parent, name) = self.root.parent(&shown).map_err(io_at("open", &shown))?;
+        match fs::unlinkat(&parent, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => {
+                // our own folder, whose parents were opened without links: the path is what was opened
+                crate::file::remove_tree(&self.target.join(&shown)).map_err(io_at("remove", &shown))
+            }
+            Err(error) => Err(io_at("remove", &shown)(error.into())),
+        }
+    }
+
+    fn finish_folder(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        if entry.path.is_empty() {
+            let here = File::open(&self.target).map_err(io_at("open", entry.as_path()))?;
+            return set_attributes(here.as_fd(), OsStr::new("."), entry, &self.target);
+        }
+        let target = self.target.clone();
+        let name = OsStr::from_bytes(name_of(&entry.path)).to_owned();
+        let parent = self.parent(&entry.path)?;
+        set_attributes(parent.as_fd(), &name, entry, &target)
+    }
+}
+
+fn make_node(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Errno> {
+    let kind = match entry.kind {
+        Kind::CharDevice => FileType::CharacterDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        _ => FileType::Fifo,
+    };
+    let device = fs::makedev(entry.device.0, entry.device.1);
+    if kind == FileType::CharacterDevice && device == 0 {
+        return Err(Errno::INVAL); // would be a deletion to overlayfs
+    }
+    fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
+}
+
+/// Owner first (it clears setuid), then mode, attributes and time.
+fn set_attributes(parent: impl AsFd, name: &OsStr, entry: &Entry, target: &Path) -> Result<(), LayerError> {
+    let failed = |operation| move |error: Errno| io_at(operation, entry.as_path())(error.into());
+    let (uid, gid) = (fs::Uid::from_raw(entry.uid), fs::Gid::from_raw(entry.gid));
+    fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("change owner of"))?;
+    if entry.kind != Kind::Symlink {
+        let mode = Mode::from_raw_mode(entry.mode);
+        fs::chmodat(&parent, name, mode, AtFlags::empty()).map_err(failed("change mode of"))?;
+    }
+    for (key, value) in &entry.xattrs {
+        // our own folder, just made: the path cannot have been swapped by the archive
+        let path = target.join(entry.as_path());
+        xattr::set(&path, key, value).map_err(io_at("set an attribute of", entry.as_path()))?;
+    }
+    let time = fs::Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
+    let times = fs::Timestamps { last_access: time, last_modification: time };
+    fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set the time of"))
+}
+
+#[cfg(test)]
+#[path = "unpack_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+use super::*;
+use std::os::unix::fs::MetadataExt;
+
+struct Archive(tar::Builder<Vec<u8>>);
+
+impl Archive {
+    fn new() -> Archive {
+        Archive(tar::Builder::new(Vec::new()))
+    }
+    fn entry(mut self, kind: tar::EntryType, path: &str, link: &str, data: &[u8]) -> Archive {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(data.len() as u64);
+        header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
+        let own = rustix::process::getuid().as_raw();
+        header.set_uid(own.into());
+        header.set_gid(rustix::process::getgid().as_raw().into());
+        header.set_mtime(1000);
+        // set directly: the crate's own setters refuse what attackers write
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        self.0.append(&header, data).expect("append");
+        self
+    }
+    fn file(self, path: &str, data: &str) -> Archive {
+        self.entry(tar::EntryType::Regular, path, "", data.as_bytes())
+    }
+    fn folder(self, path: &str) -> Archive {
+        self.entry(tar::EntryType::Directory, path, "", b"")
+    }
+    fn link(self, path: &str, target: &str) -> Archive {
+        self.entry(tar::EntryType::Symlink, path, target, b"")
+    }
+    fn hard(self, path: &str, target: &str) -> Archive {
+        self.entry(tar::EntryType::Link, path, target, b"")
+    }
+    fn unpack(self, below: Option<&Tree>) -> (tempfile::TempDir, Result<Unpacked, LayerError>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let target = folder.path().join("layer");
+        std::fs::create_dir(&target).expect("folder");
+        let bytes = self.0.into_inner().expect("archive");
+        let result = unpack(&bytes[..], &target, OverlayXattrs::User, below);
+        (folder, result)
+    }
+}
+
+#[test]
+fn escapes_are_refused_or_stay_inside() {
+    let (_, result) = Archive::new().file("../evil", "x").unpack(None);
+    assert!(matches!(result, Err(LayerError::Entry { .. })));
+    let (_, result) = Archive::new().file("a/../../evil", "x").unpack(None);
+    assert!(matches!(result, Err(LayerError::Entry { .. })));
+    let (_, result) = Archive::new().hard("h", "../../etc/passwd").unpack(None);
+    assert!(matches!(result, Err(LayerError::Entry { .. })));
+    let (_, result) = Archive::new().hard("h", "etc/missing").unpack(None);
+    assert!(matches!(result, Err(LayerError::Entry { .. })));
+    let (folder, result) = Archive::new().link("out", "../..").file("out/evil", "x").unpack(None);
+    assert!(result.is_ok());
+    assert!(!folder.path().join("evil").exists());
+    assert!(folder.path().join("layer/evil").exists(), "the link leads to the layer's own root");
+    let (folder, result) = Archive::new().link("abs", "/etc").file("abs/evil", "x").unpack(None);
+    assert!(result.is_ok());
+    assert!(folder.path().join("layer/etc/evil").exists());
+    let (_, result) = Archive::new().link("a", "b").link("b", "a").file("a/x", "x").unpack(None);
+    assert!(result.is_err());
+}
+
+#[test]
+fn later_entries_win_and_absolute_names_are_relative() {
+    let archive = Archive::new().file("/f", "one").file("f", "two").folder("d").file("d/x", "x").file("d", "now a file");
+    let (folder, result) = archive.unpack(None);
+    let toc = result.expect("unpacked").toc;
+    let layer = folder.path().join("layer");
+    assert_eq!(std::fs::read_to_string(layer.join("f")).expect("f"), "two");
+    assert_eq!(std::fs::read_to_string(layer.join("d")).expect("d"), "now a file");
+    assert_eq!(toc.entries().len(), 2);
+    assert_eq!(toc.get(b"f").and_then(|e| e.content.clone()), Some(Digest::sha256(b"two")));
+}
+
+#[test]
+fn hard_links_times_and_implicit_parents() {
+    let (folder, result) = Archive::new().file("a/b/f", "x").hard("a/g", "a/b/f").unpack(None);
+    let unpacked = result.expect("unpacked");
+    let layer = folder.path().join("layer");
+    let (f, g) = (layer.join("a/b/f").metadata().expect("f"), layer.join("a/g").metadata().expect("g"));
+    assert_eq!((f.ino(), f.mtime()), (g.ino(), 1000));
+    assert!(unpacked.toc.get(b"a").is_some_and(|entry| entry.implicit));
+    assert!(unpacked.toc.has_implicit());
+}
+
+#[test]
+fn privileged_whiteouts_become_devices() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: needs root to make a whiteout");
+        return;
+    }
+    let archive = Archive::new().folder("d").file("d/.wh.gone", "").file("d/.wh..wh..opq", "").file(".wh.f", "");
+    let (folder, result) = archive.unpack(None);
+    let toc = result.expect("unpacked").toc;
+    let node = folder.path().join("layer/d/gone").symlink_metadata().expect("node");
+    assert_eq!(node.rdev(), 0);
+    assert!(toc.get(b"d").is_some_and(|entry| entry.opaque));
+    assert_eq!(toc.get(b"f").map(|entry| entry.kind), Some(Kind::Whiteout));
+    let (_, result) = Archive::new().file(".wh...", "").unpack(None);
+    assert!(result.is_err());
+}
+
+#[test]
+fn parents_below_are_followed() {
+    let mut lib = Entry::new("lib", Kind::Symlink, 0o777);
+    lib.link = b"usr/lib".to_vec();
+    let own = rustix::process::getuid().as_raw();
+    let mut usr = Entry::new("usr", Kind::Directory, 0o711);
+    (usr.uid, usr.gid) = (own, rustix::process::getgid().as_raw());
+    let below = Tree::new(vec![std::sync::Arc::new(Toc::new(vec![lib, usr]))]);
+    let (folder, result) = Archive::new().file("lib/x", "x").unpack(Some(&below));
+    let toc = result.expect("unpacked").toc;
+    assert!(folder.path().join("layer/usr/lib/x").exists());
+    assert!(!folder.path().join("layer/lib").exists());
+    assert_eq!(toc.get(b"usr").map(|entry| (entry.mode, entry.implicit)), Some((0o711, false)));
+}

@@ -1,0 +1,310 @@
+//! Entries in, layer out: archive, diff id, compressed blob and table of contents in one pass.
+//!
+//! The archive is ustar with PAX records only where ustar cannot say it (long or non-portable names, large numbers,
+//! extended attributes), so that equal entries give equal bytes on any machine: no user names, no access times, no
+//! device or inode numbers of the host, times in whole seconds.
+
+use super::{
+    LayerError,
+    entry::{Entry, Kind, join, name_of, parent_of},
+    io_at,
+    toc::Toc,
+};
+use crate::{
+    Algorithm, Descriptor, Digest, Hasher,
+    blobs::{BlobWriter, Blobs},
+    compression::{Compression, Compressor},
+};
+use std::io::{self, Read, Write};
+
+const BLOCK: usize = 512;
+/// Largest number that seven octal digits hold: owner and group fields of ustar.
+const USTAR_ID: u32 = 0o7_777_777;
+/// Largest number that eleven octal digits hold: size and time fields of ustar.
+const USTAR_SIZE: u64 = 0o77_777_777_777;
+
+/// A finished layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// The compressed archive in the blob store.
+    pub descriptor: Descriptor,
+    /// Size of the uncompressed archive in bytes.
+    pub archive_bytes: u64,
+    /// What the layer holds.
+    pub toc: Toc,
+}
+
+/// Writes one layer. Entries come parents first, in an order that the caller makes deterministic.
+pub struct LayerWriter {
+    output: Compressor<BlobWriter>,
+    compression: Compression,
+    diff_id: Hasher,
+    archive_bytes: u64,
+    entries: Vec<Entry>,
+    buffer: Vec<u8>,
+}
+
+impl LayerWriter {
+    /// Starts a layer whose blob goes to `blobs`.
+    pub fn new(blobs: &Blobs, compression: Compression) -> Result<LayerWriter, LayerError> {
+        Ok(LayerWriter {
+            output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression),
+            compression,
+            diff_id: Hasher::new(Algorithm::Sha256),
+            archive_bytes: 0,
+            entries: Vec::new(),
+            buffer: vec![0; 1 << 18],
+        })
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds a path that has no bytes of its own.
+    pub fn append(&mut self, entry: Entry) -> Result<(), LayerError> {
+        assert!(entry.kind != Kind::File || entry.size_bytes == 0, "files bring their bytes");
+        self.append_file(entry, &mut io::empty())
+    }
+
+    /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, and their digest is noted.
+    pub fn append_file(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+        self.write_header(&entry).map_err(io_at("write", entry.as_path()))?;
+        if entry.kind == Kind::File {
+            entry.content = Some(self.write_content(&entry, content)?);
+        }
+        if entry.opaque {
+            let mut mark = Entry::new(join(&entry.path, b".wh..wh..opq"), Kind::File, 0);
+            mark.mtime = entry.mtime;
+            self.write_header(&mark).map_err(io_at("write", entry.as_path()))?;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn write_content(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Digest, LayerError> {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut left = entry.size_bytes;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = content.read(&mut buffer[..most]).map_err(io_at("read", entry.as_path()))?;
+            if count == 0 {
+                return Err(LayerError::Changed(entry.to_path()));
+            }
+            hasher.update(&buffer[..count]);
+            self.write_all(&buffer[..count]).map_err(io_at("write", entry.as_path()))?;
+            left -= count as u64;
+        }
+        self.buffer = buffer;
+        let padding = (BLOCK as u64 - entry.size_bytes % BLOCK as u64) % BLOCK as u64;
+        self.write_all(&[0; BLOCK][..padding as usize]).map_err(io_at("write", entry.as_path()))?;
+        Ok(hasher.finish())
+    }
+
+    /// Ends the archive and stores it.
+    pub fn finish(mut self) -> Result<Layer, LayerError> {
+        let at_end = || io_at("write", std::path::Path::new(""));
+        self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
+        let writer = self.output.finish().map_err(at_end())?;
+        let (digest, size_bytes) = writer.commit(None)?;
+        Ok(Layer {
+            diff_id: self.diff_id.finish(),
+            descriptor: Descriptor::new(self.compression.layer_media_type(), digest, size_bytes),
+            archive_bytes: self.archive_bytes,
+            toc: Toc::new(self.entries),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.diff_id.update(bytes);
+        self.archive_bytes += bytes.len() as u64;
+        self.output.write_all(bytes)
+    }
+
+    fn write_header(&mut self, entry: &Entry) -> io::Result<()> {
+        let name = archive_name(entry);
+        let mut records = Vec::new();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(entry_type(entry.kind));
+        header.set_mode(entry.mode & 0o7777);
+        put_name(&mut header, &name, &mut records);
+        put_link(&mut header, &entry.link, &mut records);
+        for (key, id, set) in [
+            ("uid", entry.uid, tar::Header::set_uid as fn(&mut tar::Header, u64)),
+            ("gid", entry.gid, tar::Header::set_gid),
+        ] {
+            if id > USTAR_ID {
+                records.push((key.as_bytes().to_vec(), id.to_string().into_bytes()));
+            }
+            set(&mut header, if id > USTAR_ID { 0 } else { u64::from(id) });
+        }
+        let negative = entry.mtime < 0 || entry.mtime as u64 > USTAR_SIZE;
+        if negative {
+            records.push((b"mtime".to_vec(), entry.mtime.to_string().into_bytes()));
+        }
+        header.set_mtime(if negative { 0 } else { entry.mtime as u64 });
+        let size_bytes = if entry.kind == Kind::File { entry.size_bytes } else { 0 };
+        if size_bytes > USTAR_SIZE {
+            records.push((b"size".to_vec(), size_bytes.to_string().into_bytes()));
+        }
+        header.set_size(if size_bytes > USTAR_SIZE { 0 } else { size_bytes });
+        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+            header.set_device_major(entry.device.0)?;
+            header.set_device_minor(entry.device.1)?;
+        }
+        for (name, value) in &entry.xattrs {
+            records.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
+        }
+        if !records.is_empty() {
+            self.write_pax(records)?;
+        }
+        header.set_cksum();
+        self.write_all(header.as_bytes())
+    }
+
+    /// One PAX header in front of an entry (POSIX.1-2001 pax, "extended header").
+    fn write_pax(&mut self, mut records: Vec<(Vec<u8>, Vec<u8>)>) -> io::Result<()> {
+        records.sort();
+        let mut body = Vec::new();
+        for (key, value) in records {
+            // the length counts its own digits
+            let rest = key.len() + value.len() + 3;
+            let mut length = rest + 1;
+            while rest + length.to_string().len() != length {
+                length = rest + length.to_string().len();
+            }
+            body.extend_from_slice(format!("{length} ").as_bytes());
+            body.extend_from_slice(&key);
+            body.push(b'=');
+            body.extend_from_slice(&value);
+            body.push(b'\n');
+        }
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_path("PaxHeaders.0/entry")?;
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        self.write_all(header.as_bytes())?;
+        self.write_all(&body)?;
+        let padding = (BLOCK - body.len() % BLOCK) % BLOCK;
+        self.write_all(&[0; BLOCK][..padding])
+    }
+}
+
+fn entry_type(kind: Kind) -> tar::EntryType {
+    match kind {
+        Kind::File | Kind::Whiteout => tar::EntryType::Regular,
+        Kind::Directory => tar::EntryType::Directory,
+        Kind::Symlink => tar::EntryType::Symlink,
+        Kind::Hardlink => tar::EntryType::Link,
+        Kind::CharDevice => tar::EntryType::Char,
+        Kind::BlockDevice => tar::EntryType::Block,
+        Kind::Fifo => tar::EntryType::Fifo,
+    }
+}
+
+fn archive_name(entry: &Entry) -> Vec<u8> {
+    match entry.kind {
+        Kind::Whiteout => {
+            let name = [b".wh.", name_of(&entry.path)].concat();
+            join(parent_of(&entry.path).unwrap_or_default(), &name)
+        }
+        Kind::Directory if entry.path.is_empty() => b"./".to_vec(),
+        Kind::Directory => [entry.path.as_slice(), b"/"].concat(),
+        _ => entry.path.clone(),
+    }
+}
+
+/// Puts a name into the header, or into a PAX record where ustar's 100 + 155 bytes of ASCII do not hold it.
+fn put_name(header: &mut tar::Header, name: &[u8], records: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    let ustar = header.as_ustar_mut().expect("made as ustar");
+    let fits = name.is_ascii().then(|| split_name(name)).flatten();
+    let (prefix, rest) = match fits {
+        Some(parts) => parts,
+        None => {
+            records.push((b"path".to_vec(), name.to_vec()));
+            (&name[..0], &name[..name.len().min(100)])
+        }
+    };
+    ustar.prefix[..prefix.len()].copy_from_slice(prefix);
+    ustar.name[..rest.len()].copy_from_slice(rest);
+}
+
+fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    if name.len() <= 100 {
+        return Some((&name[..0], name));
+    }
+    // the last slash that leaves at most 100 bytes after it and 155 before; a folder's own slash does not count
+    let from = name.len() - 101;
+    let slash = from + name[from..name.len() - 1].iter().position(|byte| *byte == b'/')?;
+    (slash <= 155 && slash > 0).then(|| (&name[..slash], &name[slash + 1..]))
+}
+
+fn put_link(header: &mut tar::Header, link: &[u8], records: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    let ustar = header.as_ustar_mut().expect("made as ustar");
+    if link.len() > 100 || !link.is_ascii() {
+        records.push((b"linkpath".to_vec(), link.to_vec()));
+    }
+    let short = &link[..link.len().min(100)];
+    ustar.linkname[..short.len()].copy_from_slice(short);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tar_crate_reads_what_is_written() {
+        let folder = tempfile::tempdir().expect("folder");
+        let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("t")).expect("blobs");
+        let mut writer = LayerWriter::new(&blobs, Compression::None).expect("writer");
+        let long = format!("{}/file", vec!["folder-with-a-name"; 20].join("/"));
+        let middle = format!("{}/name", "d".repeat(120));
+        let mut entries = Vec::new();
+        for path in ["plain", "naïve", long.as_str(), middle.as_str()] {
+            let mut entry = Entry::new(path, Kind::File, 0o4755);
+            (entry.uid, entry.gid, entry.mtime, entry.size_bytes) = (3_000_000, 7, -5, 4);
+            entry.xattrs = vec![(b"user.key".to_vec(), b"value\n=".to_vec())];
+            writer.append_file(entry.clone(), &mut &b"data"[..]).expect("append");
+            entries.push(entry);
+        }
+        let mut link = Entry::new("link", Kind::Symlink, 0o777);
+        link.link = long.clone().into_bytes();
+        writer.append(link).expect("append");
+        writer.append(Entry::new("d/gone", Kind::Whiteout, 0)).expect("append");
+        let layer = writer.finish().expect("finish");
+        assert_eq!(layer.diff_id, layer.descriptor.digest, "uncompressed");
+        let file = blobs.open_blob(&layer.descriptor.digest).expect("blob");
+        let names: Vec<String> = tar::Archive::new(file)
+            .entries()
+            .expect("entries")
+            .map(|entry| String::from_utf8(entry.expect("entry").path_bytes().into_owned()).expect("utf-8"))
+            .collect();
+        assert_eq!(names, ["plain", "naïve", &long, &middle, "link", "d/.wh.gone"]);
+        let read = crate::layer::index(blobs.open_blob(&layer.descriptor.digest).expect("blob")).expect("index");
+        assert_eq!(read.diff_id, layer.diff_id);
+        let mut expected: Vec<Entry> = entries;
+        expected.iter_mut().for_each(|entry| entry.content = Some(crate::Digest::sha256(b"data")));
+        for entry in expected {
+            assert_eq!(read.toc.get(&entry.path), Some(&entry));
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_is_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("t")).expect("blobs");
+        let mut writer = LayerWriter::new(&blobs, Compression::Zstd).expect("writer");
+        let mut entry = Entry::new("f", Kind::File, 0o644);
+        entry.size_bytes = 5;
+        assert!(matches!(writer.append_file(entry, &mut &b"1234"[..]), Err(LayerError::Changed(_))));
+    }
+}

@@ -1,0 +1,64 @@
+//! Step keys and what they led to.
+
+use super::{LayerForm, Store, StoreError, now};
+use crate::Digest;
+use rusqlite::OptionalExtension;
+
+/// What a step's key led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CachedLayer {
+    /// The step changed nothing.
+    Nothing,
+    /// The step made this layer.
+    Layer(LayerForm),
+}
+
+/// A key and its result, to be stored.
+#[derive(Clone, Debug)]
+pub struct CacheEntry<'a> {
+    /// The step's key.
+    pub key: &'a Digest,
+    /// The layer's diff id; `None` where the step changed nothing.
+    pub diff_id: Option<&'a Digest>,
+    /// The step, for people.
+    pub step: &'a str,
+}
+
+impl Store {
+    /// What `key` led to. A result whose bytes were collected since, and that has no source, is none.
+    pub fn cached(&self, key: &Digest) -> Result<Option<CachedLayer>, StoreError> {
+        let found: Option<Option<String>> = self
+            .database()
+            .prepare_cached("SELECT diff_id FROM cache WHERE key = ?1")?
+            .query_row([key.to_string()], |row| row.get(0))
+            .optional()?;
+        match found {
+            None => Ok(None),
+            Some(None) => Ok(Some(CachedLayer::Nothing)),
+            Some(Some(text)) => {
+                let Ok(diff_id) = text.parse::<Digest>() else { return Ok(None) };
+                let form = self.layer_form(&diff_id)?;
+                Ok(form.map(CachedLayer::Layer))
+            }
+        }
+    }
+
+    /// Stores a result. The layer's blob must be there already: content first, pointer last.
+    pub fn put_cached(&self, entry: &CacheEntry<'_>) -> Result<(), StoreError> {
+        self.database().prepare_cached("INSERT OR REPLACE INTO cache (key, diff_id, step, used) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((entry.key.to_string(), entry.diff_id.map(Digest::to_string), entry.step, now()))?;
+        Ok(())
+    }
+
+    /// Notes that results were used, in one transaction.
+    pub fn touch_cached<'a>(&self, keys: impl IntoIterator<Item = &'a Digest>) -> Result<(), StoreError> {
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        for key in keys {
+            transaction
+                .prepare_cached("UPDATE cache SET used = ?2 WHERE key = ?1")?
+                .execute((key.to_string(), now()))?;
+        }
+        Ok(transaction.commit()?)
+    }
+}

@@ -1,0 +1,107 @@
+//! Takes away what nothing names any more.
+
+use super::{Store, StoreError, io_at};
+use crate::{Digest, file};
+use rustix::{fs::FlockOperation, io::Errno};
+use std::{collections::HashSet, fs};
+
+/// What a collection took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Unpacked layers removed.
+    pub layers: u64,
+}
+
+impl Store {
+    /// Removes blobs and unpacked layers that no image and no cache entry needs. `None` where another process uses the
+    /// store: then nothing was done, and a later collection will find the same.
+    pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
+        let failed = |error: Errno| io_at("lock", &self.root.join("store.lock"))(error.into());
+        match rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                // converting may have dropped the shared lock (flock(2), "not guaranteed to be atomic")
+                rustix::fs::flock(&self.lock, FlockOperation::LockShared).map_err(failed)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let result = self.collect_alone();
+        rustix::fs::flock(&self.lock, FlockOperation::LockShared).map_err(failed)?;
+        result.map(Some)
+    }
+
+    fn collect_alone(&self) -> Result<Collected, StoreError> {
+        let mut live: HashSet<Digest> = HashSet::new();
+        let mut layers: HashSet<Digest> = HashSet::new();
+        for image in self.list_images()? {
+            let record = self.read_image(&image.digest)?;
+            live.insert(image.digest);
+            live.insert(record.manifest.config.digest.clone());
+            live.extend(record.manifest.layers.iter().map(|layer| layer.digest.clone()));
+            layers.extend(record.config.rootfs.diff_ids);
+        }
+        for diff_id in self.cached_layers()? {
+            live.extend(self.layer_forms(&diff_id)?.into_iter().map(|form| form.descriptor.digest));
+            layers.insert(diff_id);
+        }
+        let mut collected = Collected::default();
+        for digest in self.blobs().list()? {
+            if !live.contains(&digest) {
+                collected.bytes += self.blobs().size(&digest)?.unwrap_or(0);
+                collected.blobs += 1;
+                self.blobs().remove(&digest)?;
+            }
+        }
+        self.collect_layers(&layers, &mut collected)?;
+        Ok(collected)
+    }
+
+    fn cached_layers(&self) -> Result<Vec<Digest>, StoreError> {
+        let database = self.database();
+        let mut statement = database.prepare("SELECT DISTINCT diff_id FROM cache WHERE diff_id IS NOT NULL")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut digests = Vec::new();
+        for row in rows {
+            digests.extend(row?.parse());
+        }
+        Ok(digests)
+    }
+
+    fn collect_layers(&self, live: &HashSet<Digest>, collected: &mut Collected) -> Result<(), StoreError> {
+        let kept: HashSet<&str> = live.iter().map(Digest::hex).collect();
+        let folder = self.root.join("layers");
+        for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
+            let entry = entry.map_err(io_at("list", &folder))?;
+            let name = entry.file_name();
+            let hex = name.to_str().map(|name| name.trim_end_matches(".toc"));
+            if hex.is_some_and(|hex| kept.contains(hex)) {
+                continue;
+            }
+            let path = entry.path();
+            if path.is_dir() {
+                // out of its place first: a crash half-way must not leave half a layer under its name
+                let trash = self.root.join("tmp").join(file::temporary_name("trash"));
+                fs::rename(&path, &trash).map_err(io_at("rename", &path))?;
+                file::remove_tree(&trash).map_err(io_at("remove", &trash))?;
+                collected.layers += 1;
+            } else {
+                fs::remove_file(&path).map_err(io_at("remove", &path))?;
+            }
+        }
+        let database = self.database();
+        let rows: Vec<String> = database
+            .prepare("SELECT diff_id FROM layers")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for diff_id in rows.iter().filter(|text| !text.parse().is_ok_and(|digest| live.contains(&digest))) {
+            database.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id])?;
+            database.execute("DELETE FROM forms WHERE diff_id = ?1", [diff_id])?;
+        }
+        Ok(())
+    }
+}
