@@ -1,1 +1,56 @@
-//! x
+//! The sandbox: namespaces, mounts, limits, filters, and the life of a container's first process.
+//!
+//! A caller describes what it wants as plain data ([`SandboxSpec`]). [`Plan::new`] checks it and turns it into what
+//! the kernel takes: C strings, arrays of pointers, open descriptors, detached mounts. [`spawn`] then makes one
+//! process with `clone3`, which attaches what was prepared and executes the command.
+//!
+//! ```text
+//! SandboxSpec ── Plan::new ──> Plan ── clone3 (VM | VFORK | PIDFD | namespaces) ──> child ── execve
+//!  plain data    opens, checks         own stack, parent's memory, calls only          │
+//!                                      failure: written where the parent reads it <────┘
+//! ```
+//!
+//! Invariants:
+//! - Between clone and exec the child makes system calls and nothing else: no allocation, no lock, no panic. It shares
+//!   the parent's memory (so a parent with a heap of 400 MiB starts it as fast as a small one) and has its own stack.
+//! - No path is looked up twice. Host objects are opened before the clone; container paths are resolved beneath the
+//!   root's descriptor, then acted on through the descriptor that the resolution gave.
+//! - No process of a container outlives its `slipway`, `kill -9` included ([`guard`]).
+//! - A fallback never changes what was asked for; where the machine cannot do it, the error says so.
+//!
+//! ```no_run
+//! use slipway_runtime::{RootFs, SandboxSpec, spawn};
+//! let spec = SandboxSpec::new(RootFs::Directory("/srv/rootfs".into()), ["/bin/sh", "-c", "exit 3"]);
+//! let mut running = spawn(&spec)?;
+//! assert_eq!(running.wait()?.status(), 3);
+//! # Ok::<(), slipway_runtime::Error>(())
+//! ```
+
+pub mod capability;
+mod cgroup;
+mod child;
+mod console;
+mod devices;
+mod error;
+mod guard;
+pub mod host;
+pub mod identity;
+mod launch;
+mod mountinfo;
+mod plan;
+mod rootfs;
+pub mod seccomp;
+mod spec;
+mod sys;
+mod target;
+pub mod userns;
+
+pub use capability::{Capability, CapabilitySet};
+pub use cgroup::{CgroupSpec, CpuQuota, sweep};
+pub use error::{Error, Step};
+pub use launch::{Exit, Running, spawn};
+pub use plan::Plan;
+pub use spec::{
+    BindSource, Device, Mount, Network, Process, Rlimit, RootFs, SandboxSpec, Seccomp, Security, Stdio,
+    Stream,
+};

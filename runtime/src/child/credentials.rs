@@ -1,0 +1,94 @@
+//! Who the process is: limits, filter, ids, capabilities, and the exec.
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::chdir;
+
+use super::{At, Failure};
+use crate::error::Step;
+use crate::plan::PlannedProcess;
+use crate::sys;
+
+/// The longest working folder that is checked (`PATH_MAX`, linux/limits.h).
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Gives up what the specification does not grant. The order matters: the filter needs `CAP_SYS_ADMIN`, emptying the
+/// bounding set needs `CAP_SETPCAP`, changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away.
+pub(super) fn assume(process: &PlannedProcess) -> Result<(), Failure> {
+    // The caller's keys are not the container's. Best effort: kernels without keyrings have none to leave.
+    let _ = sys::process::new_session_keyring();
+    for (place, (resource, soft, hard)) in process.rlimits.iter().enumerate() {
+        sys::process::set_limit(*resource, *soft, *hard).at_place(Step::Rlimit, place)?;
+    }
+    // As root first, as runc does: the folder may be one that only root can reach.
+    let early = enter_working_folder(process);
+    if process.no_new_privileges {
+        sys::process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at(Step::Capabilities)?;
+    }
+    if let Some(filter) = &process.filter {
+        sys::seccomp::install(filter).at(Step::Seccomp)?;
+    }
+    drop_bounding(process).at(Step::Capabilities)?;
+    sys::process::set_groups(&process.groups).or_else(|errno| ungrouped(process, errno)).at(Step::User)?;
+    sys::process::set_group(process.gid).at(Step::User)?;
+    sys::process::set_user(process.uid).at(Step::User)?;
+    sys::process::clear_ambient().at(Step::Capabilities)?;
+    sys::process::set_capabilities(process.permitted).at(Step::Capabilities)?;
+    match early {
+        // A file system that does not trust root, such as NFS: try again as the user.
+        Err(Errno::ACCESS | Errno::PERM) => enter_working_folder(process).at(Step::Cwd)?,
+        result => result.at(Step::Cwd)?,
+    }
+    rustix::process::umask(Mode::from_raw_mode(process.umask));
+    Ok(())
+}
+
+/// A user namespace that denies setgroups(2) (one mapped id) cannot set groups; none asked for is none missing.
+fn ungrouped(process: &PlannedProcess, errno: Errno) -> Result<(), Errno> {
+    if errno == Errno::PERM && process.groups.is_empty() { Ok(()) } else { Err(errno) }
+}
+
+fn drop_bounding(process: &PlannedProcess) -> Result<(), Errno> {
+    for capability in 0..=process.last_capability {
+        if process.bounding & 1u64.wrapping_shl(capability) == 0 {
+            sys::process::prctl(libc::PR_CAPBSET_DROP, capability as usize)?;
+        }
+    }
+    Ok(())
+}
+
+/// Enters the working folder and makes sure that it is inside the root: a descriptor that leaked from the host, reached
+/// as /proc/self/fd/N, is not (CVE-2024-21626), and the kernel then answers with "(unreachable)" and no slash.
+fn enter_working_folder(process: &PlannedProcess) -> Result<(), Errno> {
+    chdir(&*process.cwd)?;
+    let mut buffer = [0u8; MAX_PATH_BYTES];
+    match sys::process::working_folder(&mut buffer) {
+        Ok(_) if buffer.first() == Some(&b'/') => Ok(()),
+        Ok(_) => Err(Errno::XDEV),
+        // Deeper than PATH_MAX, and hence inside: what is outside has a short "(unreachable)" answer or this, too;
+        // no way to tell, so no.
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Executes the first candidate that can be; comes back only with a failure.
+pub(super) fn execute(process: &PlannedProcess) -> Failure {
+    let fail = |errno| Failure { step: Step::Exec, place: 0, errno };
+    // Whatever the caller had open stays out of the container (CVE-2024-21626).
+    if let Err(errno) = sys::exec::close_on_exec_from(3) {
+        return fail(errno);
+    }
+    if let Err(errno) = sys::signal::set_mask(0) {
+        return fail(errno);
+    }
+    let mut outcome = Errno::NOENT;
+    for candidate in &process.candidates {
+        match sys::exec::execve(candidate, &process.args, &process.env) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            // As execvp(3): go on searching, but remember that something was there.
+            Errno::ACCESS => outcome = Errno::ACCESS,
+            errno => return fail(errno),
+        }
+    }
+    fail(outcome)
+}

@@ -1,0 +1,98 @@
+//! What the new process does between clone and exec.
+//!
+//! It runs in the parent's memory while the parent's thread sleeps. Every function here and below makes system calls
+//! on what [`Plan`] prepared and nothing else: no allocation, no lock, no formatting, no operation that can panic.
+//! Descriptors that it opens are closed by the exec.
+
+mod credentials;
+mod mounts;
+
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::setsid;
+
+use crate::error::Step;
+use crate::plan::Plan;
+use crate::sys;
+
+/// A failed step.
+pub(crate) struct Failure {
+    /// Which.
+    pub(crate) step: Step,
+    /// Which of several mounts or paths.
+    pub(crate) place: u32,
+    /// Why.
+    pub(crate) errno: Errno,
+}
+
+/// Names the step of a failed call.
+trait At<T> {
+    fn at(self, step: Step) -> Result<T, Failure>;
+    fn at_place(self, step: Step, place: usize) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step) -> Result<T, Failure> {
+        self.at_place(step, 0)
+    }
+
+    fn at_place(self, step: Step, place: usize) -> Result<T, Failure> {
+        self.map_err(|errno| Failure { step, place: place as u32, errno })
+    }
+}
+
+/// The status of a child that failed before its command ran; the parent reads the report and not this.
+const SETUP_FAILED: i32 = 125;
+
+/// The child's whole life.
+pub(crate) fn run(plan: &Plan) -> ! {
+    match enter(plan) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            plan.report.set(&failure);
+            sys::exec::exit(SETUP_FAILED)
+        }
+    }
+}
+
+fn enter(plan: &Plan) -> Result<Infallible, Failure> {
+    sys::signal::reset_dispositions();
+    if let Some(group) = &plan.group {
+        group.join().at(Step::JoinCgroup)?;
+    }
+    // After joining: the namespace's root is the group the process is in now.
+    sys::process::unshare_cgroup_namespace().at(Step::CgroupNamespace)?;
+    mounts::build(plan)?;
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).at(Step::Hostname)?;
+    }
+    if plan.own_network {
+        loopback().at(Step::Loopback)?;
+    }
+    streams(plan)?;
+    credentials::assume(&plan.process)?;
+    Err(credentials::execute(&plan.process))
+}
+
+fn loopback() -> Result<(), Errno> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    sys::process::loopback_up(socket.as_fd())
+}
+
+/// Places the streams. A session of its own in any case: without one, the caller's terminal would be the container's
+/// controlling terminal, into which TIOCSTI writes.
+fn streams(plan: &Plan) -> Result<(), Failure> {
+    setsid().at(Step::Streams)?;
+    for (number, stream) in plan.streams.iter().enumerate() {
+        if let Some(fd) = stream {
+            sys::exec::place(fd.as_fd(), number as u32).at(Step::Streams)?;
+        }
+    }
+    if let Some(terminal) = &plan.terminal {
+        rustix::process::ioctl_tiocsctty(&terminal.slave).at(Step::Terminal)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `/dev`: a file system of our own, whatever the image has there (runtime-spec config-linux.md, "Default Devices").
+//!
+//! The nodes are the host's, each a mount of its own, and not made with mknod: a user namespace may not make them, and
+//! a `/dev` that is `nodev` otherwise keeps a container with `CAP_MKNOD` from making one for the host's disk there.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, mkdirat, mknodat, statat, symlinkat};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+
+use crate::error::Error;
+use crate::rootfs;
+
+/// Name, major and minor number of the devices that every container has.
+pub(crate) const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// The links in `/dev` (runtime-spec runtime-linux.md, "Dev symbolic links"), and the one to the terminal multiplexer.
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// What docker gives `/dev` and `/dev/shm`.
+const DEV_BYTES: u64 = 64 * 1024 * 1024;
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// `/dev` and what is mounted in it, detached.
+pub(crate) struct Devices {
+    /// The file system with links, folders and places for the nodes.
+    pub(crate) folder: OwnedFd,
+    /// The host's nodes in the order of [`NODES`].
+    pub(crate) nodes: Vec<OwnedFd>,
+    /// `/dev/shm`.
+    pub(crate) shm: OwnedFd,
+}
+
+/// Makes `/dev`; `device_nodes` allows nodes beside ours, `console` makes the place for `/dev/console`.
+pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Error> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |errno: rustix::io::Errno| Error::Prepare { what, source: errno.into() }
+    };
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !device_nodes);
+    let folder = rootfs::tmpfs(Some(DEV_BYTES), 0o755, attributes).map_err(failed("/dev"))?;
+    for name in ["pts", "shm", "mqueue"] {
+        mkdirat(&folder, name, Mode::from_raw_mode(0o755)).map_err(failed("/dev"))?;
+    }
+    for (target, name) in LINKS {
+        symlinkat(target, &folder, name).map_err(failed("/dev"))?;
+    }
+    let places = NODES.iter().map(|(name, ..)| *name).chain(console.then_some("console"));
+    for name in places {
+        mknodat(&folder, name, FileType::RegularFile, Mode::from_raw_mode(0o600), 0)
+            .map_err(failed("/dev"))?;
+    }
+    let nodes =
+        NODES.iter().map(|(name, major, minor)| node(name, *major, *minor)).collect::<Result<_, _>>()?;
+    let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let shm = rootfs::tmpfs(Some(SHM_BYTES), 0o1777, strict).map_err(failed("/dev/shm"))?;
+    Ok(Devices { folder, nodes, shm })
+}
+
+/// A clone of one host node, checked to be that device on the very descriptor that will be mounted (CVE-2025-31133).
+fn node(name: &str, major: u32, minor: u32) -> Result<OwnedFd, Error> {
+    let path = format!("/dev/{name}");
+    let failed = |source: std::io::Error| Error::Open { path: path.clone().into(), source };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let node = open_tree(CWD, &path, flags).map_err(|errno| failed(errno.into()))?;
+    let found = statat(&node, "", AtFlags::EMPTY_PATH).map_err(|errno| failed(errno.into()))?;
+    let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && found.st_rdev == rustix::fs::makedev(major, minor);
+    if is_device { Ok(node) } else { Err(failed(std::io::Error::other("it is not the device of that name"))) }
+}

@@ -1,0 +1,154 @@
+//! From answers to instructions (seccomp(2); Documentation/userspace-api/seccomp_filter.rst).
+//!
+//! ```text
+//! load arch; for each machine: if it is this one, its section; else kill
+//! section:   load nr; above the last known -> ENOSYS; search tree over ranges; leaves: return, or a condition's block
+//! ```
+
+use super::Instruction;
+use super::profile::{Answer, MachineRules, Plain};
+
+/// Opcodes of linux/bpf_common.h, put together.
+mod code {
+    /// `BPF_LD | BPF_W | BPF_ABS`
+    pub(super) const LOAD: u16 = 0x20;
+    /// `BPF_JMP | BPF_JA`
+    pub(super) const JUMP: u16 = 0x05;
+    /// `BPF_JMP | BPF_JEQ | BPF_K`
+    pub(super) const EQUAL: u16 = 0x15;
+    /// `BPF_JMP | BPF_JGE | BPF_K`
+    pub(super) const AT_LEAST: u16 = 0x35;
+    /// `BPF_JMP | BPF_JSET | BPF_K`
+    pub(super) const ANY_BIT: u16 = 0x45;
+    /// `BPF_RET | BPF_K`
+    pub(super) const RETURN: u16 = 0x06;
+}
+
+/// Offsets in `struct seccomp_data`.
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCHITECTURE: u32 = 4;
+const OFFSET_ARGUMENTS: u32 = 16;
+
+/// `SECCOMP_RET_*` (linux/seccomp.h).
+const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
+const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_ALLOW: u32 = 0x7FFF_0000;
+
+/// A half-open range up to the next one's start, with its answer.
+struct Range<'a> {
+    start: u32,
+    answer: &'a Answer,
+}
+
+/// The whole program.
+pub(super) fn program(machines: &[MachineRules]) -> Vec<Instruction> {
+    let mut code = vec![statement(code::LOAD, OFFSET_ARCHITECTURE)];
+    for machine in machines {
+        let section = section(&machine.answers);
+        code.push(jump(code::EQUAL, machine.audit, 1, 0));
+        code.push(statement(code::JUMP, section.len() as u32));
+        code.extend(section);
+    }
+    code.push(statement(code::RETURN, RETURN_KILL_PROCESS));
+    code
+}
+
+fn section(answers: &[(u32, Answer)]) -> Vec<Instruction> {
+    let mut ranges: Vec<Range<'_>> = Vec::new();
+    for (number, answer) in answers {
+        // Numbers that the kernel does not have go to the range below them: it answers ENOSYS by itself.
+        if ranges.last().is_none_or(|range| range.answer != answer || is_conditional(answer)) {
+            let start = if ranges.is_empty() { 0 } else { *number };
+            ranges.push(Range { start, answer });
+        }
+    }
+    let newer = Answer::Errno(libc::ENOSYS as u16);
+    if let Some((last, _)) = answers.last() {
+        ranges.push(Range { start: last + 1, answer: &newer });
+    }
+    let mut code = vec![statement(code::LOAD, OFFSET_NUMBER)];
+    code.extend(tree(&ranges));
+    code
+}
+
+/// A range with a condition must not grow over numbers that do not exist: it would cost, and say nothing true.
+fn is_conditional(answer: &Answer) -> bool {
+    matches!(answer, Answer::OneOf { .. } | Answer::AnyBit { .. })
+}
+
+/// Halves the ranges until one is left.
+fn tree(ranges: &[Range<'_>]) -> Vec<Instruction> {
+    match ranges {
+        [] => Vec::new(),
+        [range] => leaf(range.answer),
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            let (low, start) = (tree(low), high[0].start);
+            let mut code = match u8::try_from(low.len()) {
+                Ok(distance) => vec![jump(code::AT_LEAST, start, distance, 0)],
+                // Conditional jumps reach 255 instructions, unconditional ones any.
+                Err(_) => vec![jump(code::AT_LEAST, start, 0, 1), statement(code::JUMP, low.len() as u32)],
+            };
+            code.extend(low);
+            code.extend(tree(high));
+            code
+        }
+    }
+}
+
+fn leaf(answer: &Answer) -> Vec<Instruction> {
+    match answer {
+        Answer::Allow => vec![plain(Plain::Allow)],
+        Answer::Errno(errno) => vec![plain(Plain::Errno(*errno))],
+        Answer::AnyBit { argument, bits, then, otherwise } => {
+            vec![load_argument(*argument), jump(code::ANY_BIT, *bits, 0, 1), plain(*then), plain(*otherwise)]
+        }
+        Answer::OneOf { argument, values, then, otherwise } => {
+            let runs = runs(values);
+            let mut code = vec![load_argument(*argument)];
+            for (first, last) in runs {
+                if first == last {
+                    code.extend([jump(code::EQUAL, first, 0, 1), plain(*then)]);
+                } else {
+                    let past = jump(code::AT_LEAST, last + 1, 1, 0);
+                    code.extend([jump(code::AT_LEAST, first, 0, 2), past, plain(*then)]);
+                }
+            }
+            code.push(plain(*otherwise));
+            code
+        }
+    }
+}
+
+/// Ascending values as runs of consecutive ones.
+fn runs(values: &[u32]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for value in values {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*value) => *last = *value,
+            _ => runs.push((*value, *value)),
+        }
+    }
+    runs
+}
+
+/// Loads an argument's low half; both machines are little-endian.
+fn load_argument(argument: u8) -> Instruction {
+    statement(code::LOAD, OFFSET_ARGUMENTS + 8 * u32::from(argument))
+}
+
+fn plain(answer: Plain) -> Instruction {
+    let value = match answer {
+        Plain::Allow => RETURN_ALLOW,
+        Plain::Errno(errno) => RETURN_ERRNO | u32::from(errno),
+    };
+    statement(code::RETURN, value)
+}
+
+fn statement(code: u16, operand: u32) -> Instruction {
+    Instruction { code, jump_true: 0, jump_false: 0, operand }
+}
+
+fn jump(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, operand }
+}

@@ -1,0 +1,106 @@
+//! Docker's default profile over the table: an answer for every number of every machine (moby profiles/seccomp).
+
+use super::table::{Machine, Row, rows};
+use crate::capability::CapabilitySet;
+use crate::spec::Seccomp;
+
+/// What a filter answers. Conditions look at the low half of one argument: all of these are 32 bits wide to the kernel,
+/// which ignores the rest, and so must the filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Go on.
+    Allow,
+    /// Fail with this number; 0 is success without doing it.
+    Errno(u16),
+    /// If the argument equals one of the values, the first answer, else the second.
+    OneOf { argument: u8, values: &'static [u32], then: Plain, otherwise: Plain },
+    /// If any of the bits is set in the argument, the first answer, else the second.
+    AnyBit { argument: u8, bits: u32, then: Plain, otherwise: Plain },
+}
+
+/// An answer without a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plain {
+    Allow,
+    Errno(u16),
+}
+
+/// One architecture's answers.
+pub(super) struct MachineRules {
+    /// `AUDIT_ARCH_*` (linux/audit.h).
+    pub(super) audit: u32,
+    /// Number and answer, sorted by number.
+    pub(super) answers: Vec<(u32, Answer)>,
+}
+
+const EPERM: u16 = libc::EPERM as u16;
+const ENOSYS: u16 = libc::ENOSYS as u16;
+
+/// `CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET`.
+const NAMESPACE_FLAGS: u32 = 0x7E02_0000;
+/// Linux, linux32, UNAME26 and both, and the query.
+const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
+/// `TIOCSTI` and `TIOCLINUX` (asm-generic/ioctls.h).
+const TERMINAL_INJECTION: &[u32] = &[0x5412, 0x541C];
+/// Docker's families of sockets: all below 46 but DECnet (12), Key (15 is kept), Netbeui and other dead ones, and those
+/// with a record: SMC, ALG (38), NFC, VSOCK (40) among them.
+const SOCKET_FAMILIES: &[u32] = &[
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33,
+    35, 36, 39, 41, 42, 43, 44, 45,
+];
+
+/// The machines that the running one can execute programs of.
+pub(super) fn machines(mode: Seccomp, capabilities: CapabilitySet, single_id: bool) -> Vec<MachineRules> {
+    const NATIVE: &[(u32, Machine)] = if cfg!(target_arch = "x86_64") {
+        &[(0xC000_003E, Machine::X86_64), (0x4000_0003, Machine::I386)]
+    } else {
+        &[(0xC000_00B7, Machine::Aarch64), (0x4000_0028, Machine::Arm)]
+    };
+    let rules = |&(audit, machine): &(u32, Machine)| {
+        let answer = |row: &Row| Some((row.number(machine)?, answer(row, mode, capabilities, single_id)));
+        let mut answers: Vec<_> = rows().iter().filter_map(answer).collect();
+        answers.sort_by_key(|(number, _)| *number);
+        MachineRules { audit, answers }
+    };
+    NATIVE.iter().map(rules).collect()
+}
+
+fn answer(row: &Row, mode: Seccomp, capabilities: CapabilitySet, single_id: bool) -> Answer {
+    if row.rule == "owner" && single_id {
+        return Answer::Errno(0);
+    }
+    if mode == Seccomp::Unconfined {
+        return Answer::Allow;
+    }
+    let is_admin = capabilities.intersects(CapabilitySet::SYS_ADMIN);
+    match row.rule {
+        "allow" | "owner" => Answer::Allow,
+        "deny" => Answer::Errno(EPERM),
+        // C libraries take ENOSYS as "use clone instead", whose flags a filter can see.
+        "clone3" => {
+            if is_admin {
+                Answer::Allow
+            } else {
+                Answer::Errno(ENOSYS)
+            }
+        }
+        "clone" if is_admin => Answer::Allow,
+        "clone" => Answer::AnyBit {
+            argument: 0,
+            bits: NAMESPACE_FLAGS,
+            then: Plain::Errno(EPERM),
+            otherwise: Plain::Allow,
+        },
+        "socket" => one_of(0, SOCKET_FAMILIES, Plain::Allow, Plain::Errno(EPERM)),
+        "personality" => one_of(0, PERSONALITIES, Plain::Allow, Plain::Errno(EPERM)),
+        "ioctl" => one_of(1, TERMINAL_INJECTION, Plain::Errno(EPERM), Plain::Allow),
+        names => {
+            let wanted: CapabilitySet = names.split('+').filter_map(|name| name.parse().ok()).collect();
+            if wanted.intersects(capabilities) { Answer::Allow } else { Answer::Errno(EPERM) }
+        }
+    }
+}
+
+fn one_of(argument: u8, values: &'static [u32], then: Plain, otherwise: Plain) -> Answer {
+    Answer::OneOf { argument, values, then, otherwise }
+}

@@ -1,0 +1,287 @@
+//! What a caller asks of a sandbox: plain data, checked by [`Plan::new`](crate::Plan::new).
+//!
+//! The defaults are docker's; [`SandboxSpec::new`] gives them, and the fields are public to be changed.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::capability::CapabilitySet;
+use crate::cgroup::CgroupSpec;
+use crate::identity::Identity;
+
+/// One sandbox: a root, a process, and what it may see and do.
+#[derive(Debug)]
+pub struct SandboxSpec {
+    /// What the process sees as `/`.
+    pub root: RootFs,
+    /// Whether `/` is mounted read-only (mounts below it keep their own setting).
+    pub root_readonly: bool,
+    /// The command and how it runs.
+    pub process: Process,
+    /// Where its input comes from and its output goes.
+    pub stdio: Stdio,
+    /// The host name in the sandbox's own UTS namespace; `None` keeps the host's.
+    pub hostname: Option<String>,
+    /// The network it sees.
+    pub network: Network,
+    /// Mounts after the standard set (`/proc`, `/sys`, `/dev` with its children), in this order.
+    pub mounts: Vec<Mount>,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Masked and read-only paths.
+    pub security: Security,
+    /// Limits; `None` leaves the process in the caller's group.
+    pub cgroup: Option<CgroupSpec>,
+    /// Host devices beside the six that every container has.
+    pub devices: Vec<Device>,
+    /// Only one user id and one group id are mapped ([`Tier::SingleId`](crate::userns::Tier::SingleId)): calls that
+    /// change owners or switch to other ids are answered with success, and the process runs as id 0.
+    pub single_id: bool,
+}
+
+impl SandboxSpec {
+    /// A sandbox with docker's defaults: root's identity, fourteen capabilities, the default filter, the caller's
+    /// streams, no network but loopback.
+    pub fn new<A: Into<OsString>>(root: RootFs, args: impl IntoIterator<Item = A>) -> Self {
+        SandboxSpec {
+            root,
+            root_readonly: false,
+            process: Process::new(args),
+            stdio: Stdio::inherit(),
+            hostname: None,
+            network: Network::None,
+            mounts: Vec::new(),
+            seccomp: Seccomp::Default,
+            security: Security::default(),
+            cgroup: None,
+            devices: Vec::new(),
+            single_id: false,
+        }
+    }
+}
+
+/// The root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootFs {
+    /// An overlay (Documentation/filesystems/overlayfs.rst), mounted for this sandbox alone.
+    Overlay {
+        /// The read-only layers, topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// Overlayfs' scratch folder, empty, on the file system of `upper`.
+        work: PathBuf,
+        /// Whether the kernel may leave syncing out: for what is thrown away or digested at once. Such a `work` folder
+        /// cannot be mounted a second time.
+        volatile: bool,
+        /// Whether whiteouts and opaque marks are in `user.overlay.*`, as they must be in a user namespace.
+        userxattr: bool,
+    },
+    /// A folder of the host, with what is mounted below it.
+    Directory(PathBuf),
+}
+
+/// The command that is executed, and its credentials.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The command and its arguments; a command without a slash is searched in `PATH` of `env`.
+    pub args: Vec<OsString>,
+    /// The whole environment, `NAME=value` each; nothing of the caller's is added.
+    pub env: Vec<OsString>,
+    /// The working folder in the container; absolute, must exist.
+    pub cwd: PathBuf,
+    /// Who runs it.
+    pub user: Identity,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// Whether set-user-id programs lose their effect (prctl PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
+    /// The bounding set, and for user 0 also the permitted and effective sets. What the caller does not have itself is
+    /// left out silently, as the runtime specification asks.
+    pub capabilities: CapabilitySet,
+    /// Resource limits to set.
+    pub rlimits: Vec<Rlimit>,
+}
+
+impl Process {
+    /// The command with docker's defaults, run by user 0 in `/` with `PATH` alone.
+    pub fn new<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Self {
+        Process {
+            args: args.into_iter().map(Into::into).collect(),
+            env: vec![OsString::from(format!("PATH={DEFAULT_PATH}"))],
+            cwd: PathBuf::from("/"),
+            user: Identity::default(),
+            umask: 0o022,
+            no_new_privileges: false,
+            capabilities: CapabilitySet::DOCKER,
+            rlimits: Vec::new(),
+        }
+    }
+}
+
+/// The `PATH` that docker assumes where an image sets none (moby `oci.DefaultPathEnv`).
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One resource limit (getrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_*` as the kernel numbers it.
+    pub resource: u32,
+    /// The soft limit; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// The hard limit; `None` is unlimited.
+    pub hard: Option<u64>,
+}
+
+/// The process's three streams.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Three streams of the caller's choice. The process starts a session of its own and has no controlling terminal.
+    Streams {
+        /// Standard input.
+        stdin: Stream,
+        /// Standard output.
+        stdout: Stream,
+        /// Standard error.
+        stderr: Stream,
+    },
+    /// A new terminal in the container's own `/dev/pts`, controlling, also at `/dev/console`;
+    /// [`Running::terminal`](crate::Running::terminal) has the other side.
+    Terminal {
+        /// Rows and columns at the start.
+        size: Option<(u16, u16)>,
+    },
+}
+
+impl Stdio {
+    /// The caller's own three streams.
+    pub fn inherit() -> Self {
+        Stdio::Streams { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit }
+    }
+}
+
+/// One of the process's streams.
+#[derive(Debug)]
+pub enum Stream {
+    /// The caller's own.
+    Inherit,
+    /// `/dev/null`.
+    Null,
+    /// This descriptor. A pipe or socket here is given to the process's user, so that `/dev/stdout` can be reopened.
+    Fd(OwnedFd),
+}
+
+/// The network that the sandbox sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The caller's network.
+    Host,
+    /// A namespace with nothing but loopback, up.
+    None,
+}
+
+/// A mount beyond the standard set. Targets are container paths, resolved inside the root, never through `/proc`.
+#[derive(Debug)]
+pub enum Mount {
+    /// A host file or folder shown in the container.
+    Bind {
+        /// What is shown.
+        source: BindSource,
+        /// Where.
+        target: PathBuf,
+        /// Whether it, and with `recursive` all below it, is read-only.
+        readonly: bool,
+        /// Whether mounts below the source come along.
+        recursive: bool,
+        /// Whether a missing target is made (an empty file or folder, as the source is).
+        create: bool,
+    },
+    /// An empty file system in memory; set-user-id programs and devices have no effect on it.
+    Tmpfs {
+        /// Where; made if missing.
+        target: PathBuf,
+        /// The most it may hold.
+        size_bytes: Option<u64>,
+        /// The mode of its top folder.
+        mode: u32,
+        /// Whether programs on it may be executed.
+        exec: bool,
+    },
+}
+
+/// The host's side of a bind mount.
+#[derive(Debug)]
+pub enum BindSource {
+    /// A path, resolved once, now, as the caller.
+    Path(PathBuf),
+    /// An open file or folder, `O_PATH` allowed; for sources that were found beneath a root.
+    Fd(OwnedFd),
+}
+
+/// A host device that the container gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The host's node.
+    pub source: PathBuf,
+    /// Where it appears; made if missing.
+    pub target: PathBuf,
+    /// Whether the node is read-only.
+    pub readonly: bool,
+}
+
+/// The system call filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Docker's default profile for the process's capabilities, without terminal injection.
+    Default,
+    /// None.
+    Unconfined,
+}
+
+/// Which parts of `/proc` and `/sys` are hidden or read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Security {
+    /// Paths that appear empty; missing ones are passed over.
+    pub masked: Vec<PathBuf>,
+    /// Paths that cannot be written; missing ones are passed over.
+    pub readonly: Vec<PathBuf>,
+    /// Whether `/sys` (and `/sys/fs/cgroup`) may be written.
+    pub sys_writable: bool,
+    /// Whether device nodes outside `/dev` can be opened. Without it the root and the binds are mounted `nodev`, which
+    /// keeps what `CAP_MKNOD` makes from being a way to the host's disks.
+    pub device_nodes: bool,
+}
+
+impl Default for Security {
+    /// Docker's lists (moby `daemon/pkg/oci/defaults.go`).
+    fn default() -> Self {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        Security {
+            masked: paths(&[
+                "/proc/acpi",
+                "/proc/asound",
+                "/proc/interrupts",
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/latency_stats",
+                "/proc/sched_debug",
+                "/proc/scsi",
+                "/proc/timer_list",
+                "/proc/timer_stats",
+                "/sys/devices/virtual/powercap",
+                "/sys/firmware",
+            ]),
+            readonly: paths(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
+            sys_writable: false,
+            device_nodes: false,
+        }
+    }
+}
+
+impl Security {
+    /// Nothing masked, nothing read-only: for `RUN --security=insecure` and `run --privileged`.
+    pub fn insecure() -> Self {
+        Security { masked: Vec::new(), readonly: Vec::new(), sys_writable: true, device_nodes: true }
+    }
+}

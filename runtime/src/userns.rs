@@ -1,0 +1,334 @@
+//! Becoming root in a user namespace, without a process in between (user_namespaces(7), subuid(5), newuidmap(1)).
+//!
+//! [`enter`] is called at the very start of a single-threaded program. It makes a user and a mount namespace for the
+//! calling process itself, has a short-lived helper outside write the id maps, and returns as uid 0 of the namespace:
+//!
+//! ```text
+//! slipway ── fork ──> helper (old namespace) ── newuidmap, newgidmap for the parent's pid ── exits with the outcome
+//!    └── unshare(USER | NS), "go" through a pipe ────┘            └── wait, setresgid 0, setresuid 0, private mounts
+//! ```
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::process::Command;
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{Pid, WaitOptions, waitpid};
+use serde::Serialize;
+
+use crate::host;
+use crate::sys;
+
+/// How strong a sandbox the process gets (DESIGN §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Root with mounts: everything.
+    Root,
+    /// Root of a user namespace with subordinate ids.
+    SubordinateIds,
+    /// Root of a user namespace with one user and one group; changes of owner are answered, not done.
+    SingleId,
+}
+
+impl Tier {
+    /// The name that `slipway info` prints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Root => "root",
+            Tier::SubordinateIds => "user namespace with subordinate ids",
+            Tier::SingleId => "user namespace with a single id",
+        }
+    }
+}
+
+/// The outcome of [`enter`].
+#[derive(Debug)]
+pub struct Entered {
+    /// What was reached.
+    pub tier: Tier,
+    /// Why it was not the better one, in words for the user.
+    pub note: Option<String>,
+}
+
+/// Why no user namespace could be entered.
+#[derive(Debug, thiserror::Error)]
+pub enum UsernsError {
+    /// `user.max_user_namespaces` is 0 or used up.
+    #[error("this machine allows no further user namespaces (sysctl `user.max_user_namespaces` is {max})")]
+    Exhausted {
+        /// The limit.
+        max: u64,
+    },
+    /// AppArmor forbids it to programs without a profile, as on Ubuntu 24.04.
+    #[error(
+        "AppArmor forbids user namespaces to this program (sysctl `kernel.apparmor_restrict_unprivileged_userns` is 1)"
+    )]
+    AppArmor,
+    /// The kernel or a system call filter forbids it.
+    #[error("cannot create a user namespace")]
+    Refused(#[source] io::Error),
+    /// A step after the namespace was made failed.
+    #[error("cannot {step} in the new user namespace")]
+    Setup {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl UsernsError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            UsernsError::Exhausted { .. } => Some("as root: `sysctl user.max_user_namespaces=15000`"),
+            UsernsError::AppArmor => Some(
+                "give slipway an AppArmor profile with `userns,`, or as root: \
+                 `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+            ),
+            UsernsError::Refused(_) => Some(
+                "inside a container its runtime must allow `unshare` (docker: `--security-opt seccomp=unconfined`); \
+                 or run slipway as root",
+            ),
+            UsernsError::Setup { .. } => None,
+        }
+    }
+}
+
+/// A range of ids that a user may map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first id outside.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The most ids that are mapped beside 0: what images use.
+const WANTED_IDS: u32 = 65_535;
+/// The fewest subordinate ids worth having; with less, even `nobody` is out of reach, but many images still run.
+const FEWEST_IDS: u32 = 1;
+/// The most lines of the kernel's map that newuidmap writes from our ranges (`UID_GID_MAP_MAX_EXTENTS` is 340).
+const MAX_RANGES: usize = 64;
+
+/// Whether this process must enter a user namespace to make mounts: it lacks `CAP_SYS_ADMIN`.
+pub fn needed() -> bool {
+    !sys::process::permitted_capabilities().is_ok_and(|set| set & 1 << 21 != 0)
+}
+
+/// The tier that [`enter`] is expected to reach; nothing is tried.
+pub(crate) fn expected() -> Tier {
+    if needed() {
+        return if subordinates().is_some() { Tier::SubordinateIds } else { Tier::SingleId };
+    }
+    if !host::in_user_namespace() {
+        return Tier::Root;
+    }
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let ids: u64 = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
+    if ids > 1 { Tier::SubordinateIds } else { Tier::SingleId }
+}
+
+/// Enters a user namespace as its uid 0 if this process needs one. Call it before any thread is started.
+///
+/// With subordinate ids in `/etc/subuid` and `/etc/subgid` and the newuidmap programs, 0 is the caller and 1 to 65535 are
+/// subordinate ids. Otherwise only the caller itself is mapped, as 0, and the note says what is missing.
+pub fn enter() -> Result<Entered, UsernsError> {
+    if !needed() {
+        return Ok(Entered { tier: expected(), note: None });
+    }
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let (outcome, note) = match subordinates() {
+        Some((uids, gids)) => match mapped_by_helper(uid, gid, &uids, &gids)? {
+            None => (Tier::SubordinateIds, None),
+            Some(problem) => (Tier::SingleId, Some(problem)),
+        },
+        None => {
+            unshare()?;
+            let user = user_name(uid).unwrap_or_else(|| uid.to_string());
+            let line = format!("{user}:100000:65536");
+            let note = format!("no subordinate ids: add the line `{line}` to /etc/subuid and /etc/subgid");
+            (Tier::SingleId, Some(note))
+        }
+    };
+    if outcome == Tier::SingleId {
+        map_self(uid, gid)?;
+    }
+    become_root(outcome)?;
+    Ok(Entered { tier: outcome, note })
+}
+
+fn unshare() -> Result<(), UsernsError> {
+    sys::process::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|errno| {
+        let number =
+            |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let max = number("/proc/sys/user/max_user_namespaces").unwrap_or(0);
+        if errno == rustix::io::Errno::NOSPC || max == 0 {
+            return UsernsError::Exhausted { max };
+        }
+        apparmor_or(UsernsError::Refused(errno.into()))
+    })
+}
+
+fn apparmor_or(error: UsernsError) -> UsernsError {
+    let text =
+        fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").unwrap_or_default();
+    if text.trim() == "1" { UsernsError::AppArmor } else { error }
+}
+
+/// Maps 0 to the caller, by ourselves. Groups must be given up first, or a group could deny what others may (CVE-2014-8989).
+fn map_self(uid: u32, gid: u32) -> Result<(), UsernsError> {
+    let write = |step, path: &str, text: String| {
+        // AppArmor lets the namespace be made and then refuses everything in it.
+        fs::write(path, text).map_err(|source| apparmor_or(UsernsError::Setup { step, source }))
+    };
+    write("give up supplementary groups", "/proc/self/setgroups", "deny".to_owned())?;
+    write("map the user id", "/proc/self/uid_map", format!("0 {uid} 1"))?;
+    write("map the group id", "/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+fn become_root(tier: Tier) -> Result<(), UsernsError> {
+    let step = |step: &'static str| {
+        move |errno: rustix::io::Errno| apparmor_or(UsernsError::Setup { step, source: errno.into() })
+    };
+    if tier == Tier::SubordinateIds {
+        sys::process::set_group(0).map_err(step("become group 0"))?;
+        sys::process::set_user(0).map_err(step("become user 0"))?;
+    }
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(step("make the mounts private"))
+}
+
+/// Unshares and has the helper map; `Some` says why the helper could not. The namespace is made in either case.
+fn mapped_by_helper(
+    uid: u32,
+    gid: u32,
+    uids: &[IdRange],
+    gids: &[IdRange],
+) -> Result<Option<String>, UsernsError> {
+    let setup = |source| UsernsError::Setup { step: "start the id map helper", source };
+    let (mut go_read, go_write) = io::pipe().map_err(setup)?;
+    let (mut said_read, said_write) = io::pipe().map_err(setup)?;
+    let parent = std::process::id();
+    let Some(helper) = sys::process::fork().map_err(|errno| setup(errno.into()))? else {
+        drop((go_write, said_read));
+        // End of file instead of the byte: the parent could not unshare.
+        if go_read.read_exact(&mut [0]).is_ok() {
+            let said =
+                run_map("newuidmap", parent, uid, uids).or_else(|| run_map("newgidmap", parent, gid, gids));
+            let mut said_write = said_write;
+            // The parent waits for it; if it is gone there is nobody to tell.
+            let _ = said_write.write_all(said.unwrap_or_default().as_bytes());
+        }
+        sys::exec::exit(0);
+    };
+    drop((go_read, said_write));
+    let unshared = unshare();
+    let mut go_write = go_write;
+    if unshared.is_ok() {
+        go_write.write_all(b"g").map_err(setup)?;
+    }
+    drop(go_write);
+    let mut said = String::new();
+    let read = said_read.read_to_string(&mut said);
+    // The helper exits by itself; the pipe told everything.
+    let _ = waitpid(Pid::from_raw(helper), WaitOptions::empty());
+    unshared?;
+    read.map_err(setup)?;
+    Ok(if said.is_empty() { None } else { Some(said) })
+}
+
+/// Runs newuidmap or newgidmap for a process; `Some` is what went wrong.
+fn run_map(program: &str, pid: u32, own: u32, ranges: &[IdRange]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg(pid.to_string()).args(map_arguments(own, ranges));
+    match command.output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!("`{program}` failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("`{program}` is not installed (Debian package uidmap)"))
+        }
+        Err(error) => Some(format!("`{program}` could not be run: {error}")),
+    }
+}
+
+/// Triples of inside id, outside id and count: 0 is the caller, 1.. the ranges one after the other.
+fn map_arguments(own: u32, ranges: &[IdRange]) -> Vec<String> {
+    let mut triples = vec![0, own, 1];
+    let mut next = 1;
+    for range in ranges {
+        let count = range.count.min(WANTED_IDS + 1 - next);
+        if count > 0 {
+            triples.extend([next, range.start, count]);
+            next += count;
+        }
+    }
+    triples.iter().map(u32::to_string).collect()
+}
+
+/// The caller's subordinate user and group ids, if it has both.
+fn subordinates() -> Option<(Vec<IdRange>, Vec<IdRange>)> {
+    let uid = rustix::process::getuid().as_raw();
+    let name = user_name(uid);
+    let read = |path: &str| ranges(&fs::read_to_string(path).unwrap_or_default(), name.as_deref(), uid);
+    let (uids, gids) = (read("/etc/subuid"), read("/etc/subgid"));
+    let enough = |ranges: &[IdRange]| {
+        ranges.iter().map(|range| u64::from(range.count)).sum::<u64>() >= FEWEST_IDS.into()
+    };
+    (enough(&uids) && enough(&gids)).then_some((uids, gids))
+}
+
+/// The lines of subuid(5) that are this user's, by name or by number.
+pub fn ranges(file: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
+    let line = |line: &str| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let range = IdRange { start: fields.next()?.parse().ok()?, count: fields.next()?.parse().ok()? };
+        let mine = Some(owner) == name || owner.parse() == Ok(uid);
+        let whole =
+            range.count > 0 && range.start.checked_add(range.count).is_some() && fields.next().is_none();
+        (mine && whole).then_some(range)
+    };
+    file.lines().filter_map(line).take(MAX_RANGES).collect()
+}
+
+/// The caller's name in the host's passwd(5). A static program must not use the C library's lookup, which loads plugins.
+fn user_name(uid: u32) -> Option<String> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# comment\nother:1:2\nme:100000:65536\n1000:300000:10\nme:bad:1\nme:4294967295:2\nme:5:0\n\
+                        me:7:1:x\n";
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let found = ranges(FILE, Some("me"), 1000);
+        let expected = [IdRange { start: 100_000, count: 65_536 }, IdRange { start: 300_000, count: 10 }];
+        assert_eq!(found, expected);
+        assert_eq!(ranges(FILE, None, 77), []);
+    }
+
+    #[test]
+    fn maps_put_the_caller_first_and_stop_at_65535() {
+        let wide = [IdRange { start: 100_000, count: 65_536 }, IdRange { start: 900_000, count: 5 }];
+        assert_eq!(map_arguments(1000, &wide), ["0", "1000", "1", "1", "100000", "65535"]);
+        let split = [IdRange { start: 10, count: 3 }, IdRange { start: 50, count: 2 }];
+        assert_eq!(map_arguments(7, &split), ["0", "7", "1", "1", "10", "3", "4", "50", "2"]);
+    }
+
+    #[test]
+    fn every_error_but_a_setup_has_a_hint() {
+        assert!(UsernsError::AppArmor.hint().is_some());
+        assert!(UsernsError::Exhausted { max: 0 }.hint().is_some());
+    }
+}

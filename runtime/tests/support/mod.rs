@@ -1,0 +1,100 @@
+//! What the sandbox tests share: a root made of busybox, and a way to run a command in it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use slipway_runtime::{Error, Exit, RootFs, SandboxSpec, Stdio, Stream, spawn};
+
+/// Whether privileged tests can run; in CI they must.
+pub fn privileged() -> bool {
+    let root = rustix::process::geteuid().is_root() && !slipway_runtime::userns::needed();
+    let busybox = Path::new("/bin/busybox").exists();
+    let able = root && busybox;
+    assert!(able || std::env::var_os("CI").is_none(), "CI needs root ({root}) and /bin/busybox ({busybox})");
+    if !able {
+        eprintln!("skipped: root {root}, /bin/busybox {busybox}");
+    }
+    able
+}
+
+/// A scratch folder with a root in it.
+pub struct Scratch {
+    pub folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        make_root(&root);
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Scratch { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn directory(&self) -> RootFs {
+        RootFs::Directory(self.path("root"))
+    }
+
+    /// A fresh overlay over the root.
+    pub fn overlay(&self, name: &str) -> RootFs {
+        self.overlay_marked(name, false)
+    }
+
+    pub fn overlay_marked(&self, name: &str, userxattr: bool) -> RootFs {
+        let (upper, work) = (self.path(&format!("{name}-upper")), self.path(&format!("{name}-work")));
+        fs::create_dir_all(&upper).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        RootFs::Overlay { lower: vec![self.path("root")], upper, work, volatile: true, userxattr }
+    }
+}
+
+/// Busybox, its applets, and a few files.
+pub fn make_root(root: &Path) {
+    for folder in ["bin", "etc", "tmp", "dev", "proc", "sys", "root", "home"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    let applets = "sh true false cat ls id echo sleep stat mkdir touch pwd env test readlink mount mknod hostname \
+                   kill ps grep ip chown ulimit printf setsid tty dd wc head umask rm sed stty nc";
+    for applet in applets.split_whitespace() {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    fs::write(root.join("etc/not-executable"), "data").unwrap();
+}
+
+/// A shell script in the sandbox.
+pub fn script(root: RootFs, text: &str) -> SandboxSpec {
+    SandboxSpec::new(root, ["/bin/sh", "-c", text])
+}
+
+/// Runs and gives exit and whole output, both streams.
+pub fn output(mut spec: SandboxSpec) -> Result<(Exit, String), Error> {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let errors = writer.try_clone().unwrap();
+    spec.stdio = Stdio::Streams {
+        stdin: Stream::Null,
+        stdout: Stream::Fd(writer.into()),
+        stderr: Stream::Fd(errors.into()),
+    };
+    let mut running = spawn(&spec)?;
+    drop(spec);
+    let mut text = String::new();
+    File::from(OwnedFd::from(reader)).read_to_string(&mut text).unwrap();
+    Ok((running.wait()?, text))
+}
+
+/// The output of a script that must succeed.
+pub fn succeed(spec: SandboxSpec) -> String {
+    let (exit, text) =
+        output(spec).unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    text
+}
