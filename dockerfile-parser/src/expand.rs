@@ -134,3 +134,6 @@ pub(crate) fn shell_words(text: &str, keep_quotes: bool, keep_escapes: bool) -> 
     }
     lexer.run().map(|(_, words)| words).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,8 +267,7 @@ impl<'a> FileParser<'a> {
         if node.takes_heredocs() {
             self.heredocs(&mut node, &mut statement);
         }
-        node.end_line = statement.end_line;
-        node.span.end = statement.end;
+        reach(&mut node, &statement);
         node.check = self.check_comment(&pending);
         node.comments = pending.into_iter().map(|comment| comment.text).collect();
         if node.keyword.is_empty() {
@@ -349,6 +348,8 @@ impl<'a> FileParser<'a> {
             }
             self.lines = before;
             while self.lines.number() < number && self.lines.next().is_some() {}
+        } else if name.contains(|ch: char| !ch.is_alphanumeric() && !"_-.".contains(ch)) {
+            diagnostic = diagnostic.with_hint("if no heredoc is meant, put a space after `<<`");
         }
         self.report(diagnostic);
     }
@@ -369,6 +370,16 @@ impl<'a> FileParser<'a> {
     }
 }
 
+/// Makes a node, and the instruction it may hold, reach to the end of its statement.
+fn reach(node: &mut Node, statement: &Statement<'_>) {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        node.end_line = statement.end_line;
+        node.span.end = statement.end;
+        next = node.child.as_deref_mut();
+    }
+}
+
 impl Node {
     /// Whether `<<WORD` in this instruction, or in the one that ONBUILD holds, begins a heredoc.
     fn takes_heredocs(&self) -> bool {
@@ -379,3 +390,6 @@ impl Node {
         !inner.json && crate::Keyword::from_word(&inner.keyword).is_some_and(crate::Keyword::takes_heredocs)
     }
 }
+
+#[cfg(test)]
+mod tests;
