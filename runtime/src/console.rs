@@ -22,6 +22,7 @@ pub(crate) struct Terminal {
 /// A new, detached devpts instance. The group is `tty`'s customary 5, where that id exists.
 pub(crate) fn devpts() -> Result<OwnedFd, Errno> {
     let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "devpts")?;
     fsconfig_set_flag(&context, "newinstance")?;
     fsconfig_set_string(&context, "ptmxmode", "0666")?;
     fsconfig_set_string(&context, "mode", "0620")?;

@@ -99,6 +99,7 @@ fn overlay(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
     let failed = |errno: Errno| Error::Root { log: kernel_log(&context), source: errno.into() };
     // Descriptors that stand in for paths which the option cannot carry; needed until the superblock is made.
     let mut held = Vec::new();
+    fsconfig_set_string(&context, "source", "overlay").map_err(failed)?;
     for path in layers.lower {
         let value = path_value(path, &mut held)?;
         fsconfig_set_string(&context, "lowerdir+", &value).map_err(failed)?;
@@ -157,7 +158,8 @@ fn kernel_log(context: &OwnedFd) -> String {
     let mut buffer = [0; 512];
     while let Ok(count @ 1..) = rustix::io::read(context, &mut buffer) {
         let message = String::from_utf8_lossy(&buffer[..count]);
-        let message = message.trim_end().trim_start_matches(|c| matches!(c, 'e' | 'w' | 'i')).trim_start();
+        // A letter for the class of the message and a blank come first.
+        let message = message.trim_end().split_once(' ').map_or("", |(_, text)| text);
         if !log.is_empty() {
             log.push_str("; ");
         }
@@ -240,6 +242,7 @@ pub(crate) fn tmpfs(
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "tmpfs")?;
     fsconfig_set_string(&context, "mode", format!("{mode:o}"))?;
     if let Some(bytes) = size_bytes {
         fsconfig_set_string(&context, "size", bytes.to_string())?;

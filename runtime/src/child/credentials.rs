@@ -1,8 +1,11 @@
 //! Who the process is: limits, filter, ids, capabilities, and the exec.
 
+use std::ffi::CStr;
+
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::chdir;
+use rustix::thread::Timespec;
 
 use super::{At, Failure};
 use crate::error::Step;
@@ -11,6 +14,9 @@ use crate::sys;
 
 /// The longest working folder that is checked (`PATH_MAX`, linux/limits.h).
 const MAX_PATH_BYTES: usize = 4096;
+
+/// How often a busy file is tried, 2 ms apart.
+const BUSY_ATTEMPTS: u32 = 50;
 
 /// Gives up what the specification does not grant. The order matters: the filter needs `CAP_SYS_ADMIN`, emptying the
 /// bounding set needs `CAP_SETPCAP`, changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away.
@@ -74,16 +80,12 @@ fn enter_working_folder(process: &PlannedProcess) -> Result<(), Errno> {
 /// Executes the first candidate that can be; comes back only with a failure.
 pub(super) fn execute(process: &PlannedProcess) -> Failure {
     let fail = |errno| Failure { step: Step::Exec, place: 0, errno };
-    // Whatever the caller had open stays out of the container (CVE-2024-21626).
-    if let Err(errno) = sys::exec::close_on_exec_from(3) {
-        return fail(errno);
-    }
     if let Err(errno) = sys::signal::set_mask(0) {
         return fail(errno);
     }
     let mut outcome = Errno::NOENT;
     for candidate in &process.candidates {
-        match sys::exec::execve(candidate, &process.args, &process.env) {
+        match execute_one(process, candidate) {
             Errno::NOENT | Errno::NOTDIR => {}
             // As execvp(3): go on searching, but remember that something was there.
             Errno::ACCESS => outcome = Errno::ACCESS,
@@ -91,4 +93,19 @@ pub(super) fn execute(process: &PlannedProcess) -> Failure {
         }
     }
     fail(outcome)
+}
+
+/// Executes one candidate. `ETXTBSY` is tried again for a while: a file that was just written counts as open for writing
+/// as long as another child, cloned at that moment by another thread, has not yet closed its copy of the descriptor.
+fn execute_one(process: &PlannedProcess, path: &CStr) -> Errno {
+    let pause = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    let mut outcome = Errno::TXTBSY;
+    for _ in 0..BUSY_ATTEMPTS {
+        outcome = sys::exec::execve(path, &process.args, &process.env);
+        if outcome != Errno::TXTBSY {
+            break;
+        }
+        let _ = rustix::thread::nanosleep(&pause);
+    }
+    outcome
 }

@@ -2,7 +2,7 @@
 //!
 //! It runs in the parent's memory while the parent's thread sleeps. Every function here and below makes system calls
 //! on what [`Plan`] prepared and nothing else: no allocation, no lock, no formatting, no operation that can panic.
-//! Descriptors that it opens are closed by the exec.
+//! Its descriptor table is a copy, and closed but for the three streams before the command's working folder is entered.
 
 mod credentials;
 mod mounts;
@@ -73,6 +73,9 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
         loopback().at(Step::Loopback)?;
     }
     streams(plan)?;
+    // Nothing that the caller or we have open is there for what follows: not for a working folder of
+    // /proc/self/fd/N, through which even our own descriptors would lead below a mask, and not for the command.
+    sys::exec::close_from(3).at(Step::Streams)?;
     credentials::assume(&plan.process)?;
     Err(credentials::execute(&plan.process))
 }

@@ -9,7 +9,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags, fsconfig_create, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+    unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
@@ -80,6 +81,8 @@ fn strict() -> MountAttrFlags {
 /// A file system without options, of this process's namespaces, detached.
 fn fresh(kind: &CStr, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // The first word of the line in /proc/mounts; programs know these by their type's name.
+    fsconfig_set_string(&context, c"source", kind)?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

@@ -33,17 +33,10 @@ pub(crate) fn execve(path: &CStr, args: &StringArray, env: &StringArray) -> Errn
     check(unsafe { raw::call(libc::SYS_execve, arguments) }).err().unwrap_or(Errno::INVAL)
 }
 
-/// Marks every descriptor from `first` on to be closed by the next execve (close_range(2), Linux 5.11).
-pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: usize = 4;
-    let arguments = [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0];
-    // SAFETY: the call changes flags only; every descriptor stays valid in this process until it executes.
-    check(unsafe { raw::call(libc::SYS_close_range, arguments) }).map(drop)
-}
-
 /// Closes every descriptor from `first` on in a process whose descriptor table is its own.
 pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: only for a companion, which owns no descriptor object and shares its table with nobody.
+    // SAFETY: only for a child in shared memory, whose table is a copy of its own: the objects that own the
+    // parent's descriptors are never dropped in it.
     check(unsafe { raw::call(libc::SYS_close_range, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) })
         .map(drop)
 }

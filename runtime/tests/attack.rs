@@ -1,0 +1,243 @@
+//! Attacks of reference/runtime.md §4 that are the engine's to stop; the numbers are that table's.
+
+mod support;
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use slipway_runtime::{BindSource, Error, Exit, Mount, RootFs, SandboxSpec, Stdio, Stream, spawn};
+use support::{Scratch, output, privileged, script, succeed};
+
+fn bind(source: &Path, target: &str) -> Mount {
+    Mount::Bind {
+        source: BindSource::Path(source.to_owned()),
+        target: target.into(),
+        readonly: false,
+        recursive: true,
+        create: true,
+    }
+}
+
+/// 2: CVE-2024-21626, a working folder that is a leaked descriptor of the host's.
+#[test]
+fn privileged_a_working_folder_cannot_be_a_leaked_descriptor() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let host_root = fs::File::open("/").unwrap();
+    let leaked = rustix::io::fcntl_dupfd_cloexec(&host_root, 3).unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    symlink(format!("/proc/self/fd/{}", leaked.as_raw_fd()), scratch.path("root/link")).unwrap();
+    for fd in 3..24.max(leaked.as_raw_fd() + 1) {
+        for cwd in [format!("/proc/self/fd/{fd}"), format!("/proc/self/fd/{fd}/etc"), "/link".into()] {
+            let mut spec = script(scratch.directory(), "pwd");
+            spec.process.cwd = cwd.clone().into();
+            match output(spec) {
+                Err(Error::Cwd { .. }) => {}
+                other => panic!("{cwd}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// 17: what the caller has open stays out.
+#[test]
+fn privileged_descriptors_do_not_leak() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = fs::File::open("/etc/passwd").unwrap();
+    let leaked = rustix::io::fcntl_dupfd_cloexec(&file, 9).unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    // 0, 1, 2 and the folder that ls itself reads.
+    let seen = succeed(SandboxSpec::new(scratch.directory(), ["/bin/ls", "/proc/self/fd"]));
+    assert_eq!(seen, "0\n1\n2\n3\n");
+}
+
+/// 6: /proc or /sys as a link or a file. 7: /dev as one.
+#[test]
+fn privileged_standard_places_that_are_links_are_refused() {
+    if !privileged() {
+        return;
+    }
+    for name in ["proc", "sys", "dev"] {
+        for as_link in [true, false] {
+            let scratch = Scratch::new();
+            let place = scratch.path("root").join(name);
+            fs::remove_dir(&place).unwrap();
+            if as_link {
+                symlink("/tmp", &place).unwrap();
+            } else {
+                fs::write(&place, "").unwrap();
+            }
+            let error = spawn(&script(scratch.directory(), "true")).unwrap_err();
+            let Error::MountPoint { target, .. } = error else { panic!("{error:?}") };
+            assert_eq!(target, Path::new("/").join(name));
+        }
+    }
+}
+
+/// 3: /dev/null of the image as a link to something of the host's; ours replaces all of /dev.
+#[test]
+fn privileged_the_images_dev_is_of_no_consequence() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    symlink("/proc/sys/kernel/core_pattern", scratch.path("root/dev/null")).unwrap();
+    symlink("/etc", scratch.path("root/dev/shm")).unwrap();
+    symlink("/etc", scratch.path("root/dev/pts")).unwrap();
+    let seen = succeed(script(
+        scratch.directory(),
+        "stat -c '%F %t:%T' /dev/null; touch /dev/shm/x; ls /etc; wc -c </proc/keys",
+    ));
+    assert_eq!(seen, "character special file 1:3\nnot-executable\n0\n");
+}
+
+/// 8: mount destinations that are links, out of the root or into /proc.
+#[test]
+fn privileged_mount_destinations_stay_inside_the_root() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, outside) = (scratch.path("source"), scratch.path("outside"));
+    fs::create_dir(&source).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(source.join("mark"), "").unwrap();
+    symlink("../../../../../../../tmp", scratch.path("root/up")).unwrap();
+    symlink("/proc", scratch.path("root/door")).unwrap();
+    symlink("/proc/self/fd", scratch.path("root/magic")).unwrap();
+    symlink(&outside, scratch.path("root/out")).unwrap();
+
+    let mut spec = script(scratch.directory(), "ls /tmp");
+    spec.mounts = vec![bind(&source, "/up")];
+    assert_eq!(succeed(spec), "mark\n", "`..` stops at the container's root");
+
+    for target in ["/proc", "/proc/sys", "/door/sys", "/door/self/attr", "/proc/../proc/irq"] {
+        let mut spec = script(scratch.directory(), "true");
+        spec.mounts = vec![bind(&source, target)];
+        let error = spawn(&spec).unwrap_err();
+        assert!(matches!(error, Error::InsideProc { .. } | Error::MountPoint { .. }), "{target}: {error:?}");
+    }
+    for target in ["/magic/0/x", "/out/new", "/etc/not-executable/x"] {
+        let mut spec = script(scratch.directory(), "true");
+        spec.mounts = vec![bind(&source, target)];
+        let error = spawn(&spec).unwrap_err();
+        assert!(matches!(error, Error::MountPoint { .. }), "{target}: {error:?}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// 1: an entry point that is the runtime itself, through /proc/self/exe.
+#[test]
+fn privileged_proc_self_exe_is_never_the_runtime() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::write(scratch.path("root/bin/entry"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(scratch.path("root/bin/entry"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let started = output(SandboxSpec::new(scratch.directory(), ["/bin/entry"]));
+    let error = started.unwrap_err();
+    assert!(matches!(error, Error::CommandNotFound { .. } | Error::NotExecutable { .. }), "{error:?}");
+}
+
+/// 18: a fork bomb's children, daemons and all, end with the first process.
+#[test]
+fn privileged_nothing_survives_the_first_process() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let text =
+        "for i in 1 2 3 4 5; do setsid sleep 4321 & done; (setsid sh -c 'setsid sleep 4321 &' &); sleep 0.05";
+    let mut running = spawn(&script(scratch.directory(), text)).unwrap();
+    running.wait().unwrap();
+    let alive = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x004321\0"));
+    assert!(!alive);
+}
+
+/// 19: many short ones in a row, from several threads.
+#[test]
+fn privileged_two_hundred_quick_runs_all_end() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mounts = || fs::read_to_string("/proc/self/mounts").unwrap().lines().count();
+    let before = mounts();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let scratch = &scratch;
+            scope.spawn(move || {
+                for run in 0..50 {
+                    let root = if run % 2 == 0 {
+                        scratch.directory()
+                    } else {
+                        scratch.overlay(&format!("{thread}-{run}"))
+                    };
+                    let mut spec = SandboxSpec::new(root, ["/bin/sh", "-c", "exit 3"]);
+                    spec.stdio =
+                        Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+                    assert_eq!(spawn(&spec).unwrap().wait().unwrap(), Exit::Code(3));
+                }
+            });
+        }
+    });
+    assert_eq!(mounts(), before);
+}
+
+/// A container that a test forgets is killed with its handle; a cancelled one ends at once.
+#[test]
+fn privileged_dropping_and_cancelling_end_the_container() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let running = spawn(&script(scratch.directory(), "sleep 1000")).unwrap();
+    let pid = running.pid();
+    drop(running);
+    assert!(rustix::process::test_kill_process(pid).is_err());
+
+    use std::os::fd::AsFd;
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut running =
+        spawn(&script(scratch.directory(), "trap '' TERM INT; sleep 1000; sleep 1000")).unwrap();
+    drop(writer);
+    assert_eq!(running.wait_or_cancel(reader.as_fd()).unwrap(), Exit::Signal(9));
+}
+
+/// Names with what overlay options take for separators reach the right folders.
+#[test]
+fn privileged_layer_names_are_no_syntax() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let odd = scratch.path("a:b,c\\d,upperdir=x");
+    support::make_root(&odd);
+    let long = scratch.path(&"l".repeat(200)).join("m".repeat(100));
+    fs::create_dir_all(&long).unwrap();
+    fs::write(long.join("top"), "top").unwrap();
+    let (upper, work) = (scratch.path("u,p"), scratch.path("w:k"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let root = RootFs::Overlay {
+        lower: vec![long, odd],
+        upper: upper.clone(),
+        work,
+        volatile: true,
+        userxattr: false,
+    };
+    assert_eq!(succeed(script(root, "cat /top; touch /made")), "top");
+    assert!(upper.join("made").exists());
+}

@@ -1,0 +1,252 @@
+//! What a command sees: its mounts, devices, limits, identity, streams.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+
+use slipway_runtime::identity::Identity;
+use slipway_runtime::{
+    BindSource, CapabilitySet, CgroupSpec, CpuQuota, Device, Error, Exit, Mount, Network, Rlimit,
+    SandboxSpec, Seccomp, Security, Stdio, Stream, spawn,
+};
+use support::{Scratch, output, privileged, script, succeed};
+
+#[test]
+fn privileged_the_standard_mounts_are_there() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let text = "for n in null zero full random urandom tty; do test -c /dev/$n || echo no $n; done
+        stat -c '%n %F %t %T' /dev/null; cat /proc/mounts; readlink /dev/fd; readlink /dev/ptmx; echo pid $$;
+        echo x > /dev/null; head -c 3 /dev/zero | wc -c; touch /dev/shm/ok /dev/new; ls /proc/self/fd | wc -w
+        ip -o link | wc -l; ip -o addr show lo; stat -c %a /dev/shm /dev/pts/ptmx";
+    let seen = succeed(script(scratch.overlay("a"), text));
+    for part in [
+        "/dev/null character special file 1 3",
+        "overlay / overlay rw,nodev",
+        "proc /proc proc rw,nosuid,nodev,noexec",
+        "sysfs /sys sysfs ro,nosuid,nodev,noexec",
+        "tmpfs /dev tmpfs rw,nosuid,nodev",
+        "devpts /dev/pts devpts rw,nosuid,noexec",
+        "tmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec",
+        "mqueue /dev/mqueue mqueue",
+        "/proc/sys proc ro",
+        "tmpfs /sys/firmware tmpfs ro",
+        "/proc/self/fd\npts/ptmx\npid 1\n3\n",
+        "127.0.0.1",
+        "1777\n666",
+    ] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
+    assert!(!seen.contains("no "), "{seen}");
+}
+
+#[test]
+fn privileged_masked_paths_are_empty_and_read_only_ones_cannot_be_written() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let text = "wc -c < /proc/keys; ls /sys/firmware | wc -l; (echo 1 > /proc/sys/kernel/domainname) 2>&1;
+        (echo 1 > /proc/irq/default_smp_affinity) 2>&1; (touch /sys/x) 2>&1; (mount -o remount,rw /proc/sys) 2>&1; true";
+    let seen = succeed(script(scratch.directory(), text));
+    assert!(seen.starts_with("0\n0\n"), "{seen}");
+    assert_eq!(seen.matches("Read-only file system").count(), 3, "{seen}");
+    assert!(seen.contains("mount: ") || seen.contains("denied") || seen.contains("not permitted"), "{seen}");
+
+    let mut open = script(scratch.directory(), "wc -l < /proc/keys; echo same > /proc/sys/kernel/domainname");
+    (open.security, open.seccomp) = (Security::insecure(), Seccomp::Unconfined);
+    open.process.capabilities = CapabilitySet::ALL;
+    succeed(open);
+}
+
+#[test]
+fn privileged_the_identity_is_the_specifications() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut spec = script(
+        scratch.directory(),
+        "id; grep -E '^(Cap|Groups|NoNew|Seccomp:|Umask|Sig(Blk|Ign))' /proc/self/status; pwd; env; ulimit -n",
+    );
+    spec.process.user = Identity { uid: 1234, gid: 55, groups: vec![7, 8] };
+    spec.process.env = vec!["A=b".into(), "PATH=/bin".into()];
+    spec.process.cwd = "/tmp".into();
+    spec.process.umask = 0o027;
+    spec.process.no_new_privileges = true;
+    spec.process.rlimits = vec![Rlimit { resource: 7, soft: Some(123), hard: Some(200) }];
+    let seen = succeed(spec);
+    for part in [
+        "uid=1234 gid=55 groups=7,8",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapInh:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "CapBnd:\t00000000a80425fb",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "Umask:\t0027",
+        "SigBlk:\t0000000000000000",
+        "SigIgn:\t0000000000000000",
+        "/tmp\n",
+        "A=b\n",
+        "\n123\n",
+    ] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
+    assert!(!seen.contains("CARGO"), "{seen}");
+    let root = succeed(script(scratch.directory(), "grep Cap /proc/self/status"));
+    assert_eq!(root.matches("00000000a80425fb").count(), 3, "{root}");
+}
+
+#[test]
+fn privileged_mounts_follow_the_order_and_stay_inside() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let shared = scratch.path("shared");
+    fs::create_dir_all(shared.join("sub")).unwrap();
+    fs::write(shared.join("file"), "data").unwrap();
+    let bind = |source: &std::path::Path, target: &str, readonly| Mount::Bind {
+        source: BindSource::Path(source.to_owned()),
+        target: target.into(),
+        readonly,
+        recursive: true,
+        create: true,
+    };
+    let mut spec = script(
+        scratch.overlay("m"),
+        "cat /data/file /etc/one; (touch /data/x) 2>&1; touch /rw/x /scratch/y; stat -c %a /scratch; cat /scratch/in/file; hostname",
+    );
+    spec.mounts = vec![
+        bind(&shared, "/data", true),
+        bind(&shared.join("file"), "/etc/one", true),
+        bind(&shared.join("sub"), "/rw", false),
+        Mount::Tmpfs { target: "/scratch".into(), size_bytes: Some(1 << 20), mode: 0o1770, exec: false },
+        bind(&shared, "/scratch/in", true),
+    ];
+    spec.hostname = Some("box".into());
+    let (reader, writer) = std::io::pipe().unwrap();
+    spec.stdio =
+        Stdio::Streams { stdin: Stream::Null, stdout: Stream::Fd(writer.into()), stderr: Stream::Inherit };
+    let mut running = spawn(&spec).unwrap();
+    drop(spec);
+    let seen = std::io::read_to_string(reader).unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(0));
+    assert_eq!(seen, "datadatatouch: /data/x: Read-only file system\n1770\ndatabox\n");
+    assert!(shared.join("sub/x").exists());
+    let made: Vec<_> = running.made().iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+    assert_eq!(made, ["/data", "/etc/one", "/rw", "/scratch", "/scratch/in"]);
+}
+
+#[test]
+fn privileged_a_read_only_root_stays_so() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut spec = script(scratch.overlay("ro"), "(touch /etc/x) 2>&1; touch /dev/shm/y && echo fine");
+    spec.root_readonly = true;
+    assert_eq!(succeed(spec), "touch: /etc/x: Read-only file system\nfine\n");
+}
+
+#[test]
+fn privileged_device_nodes_of_the_containers_own_making_do_not_open() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let text = "mknod /tmp/n c 1 3 && (cat /tmp/n) 2>&1; mknod /dev/n c 1 3 && (cat /dev/n) 2>&1; true";
+    let seen = succeed(script(scratch.overlay("n"), text));
+    assert_eq!(seen.matches("Permission denied").count(), 2, "{seen}");
+    let mut given = script(scratch.overlay("g"), "stat -c %F /dev/mine; head -c 1 /dev/mine | wc -c");
+    given.devices = vec![Device { source: "/dev/zero".into(), target: "/dev/mine".into(), readonly: false }];
+    assert_eq!(succeed(given), "character special file\n1\n");
+}
+
+#[test]
+fn privileged_a_terminal_is_controlling_and_handed_back() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut spec = script(
+        scratch.directory(),
+        "tty; test -c /dev/console && echo console; stty size; echo hi > /dev/tty; read line; echo got $line; \
+         stat -c %u $(tty); sleep 0.01",
+    );
+    spec.stdio = Stdio::Terminal { size: Some((33, 77)) };
+    spec.process.user = Identity { uid: 1000, gid: 1000, groups: vec![] };
+    let mut running = spawn(&spec).unwrap();
+    let mut master = fs::File::from(running.terminal().unwrap());
+    assert!(running.terminal().is_none());
+    master.write_all(b"line\n").unwrap();
+    let (mut seen, mut buffer) = (String::new(), [0; 256]);
+    while let Ok(count @ 1..) = master.read(&mut buffer) {
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert_eq!(running.wait().unwrap(), Exit::Code(0), "{seen}");
+    for part in ["/dev/pts/0", "console", "33 77", "hi", "got line", "1000"] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
+}
+
+#[test]
+fn privileged_networks_are_the_hosts_or_none() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    for (network, same) in [(Network::Host, true), (Network::None, false)] {
+        let mut spec = script(scratch.directory(), "readlink /proc/self/ns/net");
+        spec.network = network;
+        assert_eq!(succeed(spec).trim() == host.to_str().unwrap(), same);
+    }
+}
+
+#[test]
+fn privileged_limits_hold_and_their_groups_go() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut spec = script(
+        scratch.directory(),
+        "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2 & done 2>&1; wait; dd if=/dev/zero of=/dev/shm/x bs=1M count=50 2>&1",
+    );
+    spec.cgroup = Some(CgroupSpec {
+        name: "limits-test".into(),
+        memory_bytes: Some(24 << 20),
+        pids_max: Some(6),
+        cpu_quota: Some(CpuQuota { quota_us: 50_000, period_us: 100_000 }),
+        cpuset_cpus: Some("0".into()),
+    });
+    let (exit, seen) = output(spec).unwrap();
+    assert!(seen.contains("can't fork") || seen.contains("Resource temporarily"), "{exit:?} {seen}");
+    assert_ne!(exit, Exit::Code(0), "{seen}");
+    let left = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-name", "*limits-test*"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    let mut refused = script(scratch.directory(), "true");
+    refused.cgroup = Some(CgroupSpec { name: "../../x".into(), ..CgroupSpec::default() });
+    assert!(matches!(spawn(&refused), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn privileged_the_filter_answers_as_dockers() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut spec = SandboxSpec::new(scratch.directory(), ["/bin/mount", "-t", "tmpfs", "x", "/tmp"]);
+    spec.process.capabilities = CapabilitySet::DOCKER;
+    let (exit, seen) = output(spec).unwrap();
+    assert!(exit != Exit::Code(0) && seen.contains("ermi"), "{exit:?} {seen}");
+}
