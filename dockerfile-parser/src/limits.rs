@@ -23,3 +23,7 @@ pub(crate) const MAX_EXCERPT_COLUMNS: usize = 140;
 
 /// Notes shown for one diagnostic.
 pub(crate) const MAX_NOTES: usize = 3;
+
+/// Unclosed heredocs after which parsing still looks for a line to read on from. Each look is a walk to the end of the
+/// file, so that without a cap a file of nothing else would cost quadratic time.
+pub(crate) const MAX_HEREDOC_RECOVERIES: usize = 16;

@@ -15,7 +15,7 @@ pub use directives::detect_syntax;
 pub(crate) use heredoc::opening as heredoc_opening;
 
 use crate::diagnostic::code;
-use crate::limits::{MAX_DIAGNOSTICS, MAX_LINE_BYTES};
+use crate::limits::{MAX_DIAGNOSTICS, MAX_HEREDOC_RECOVERIES, MAX_LINE_BYTES};
 use crate::{CheckDirective, Comment, Diagnostic, Directive, Directives, Dockerfile, LineIndex, Node, Span};
 use directives::Zone;
 use lines::{Lines, PhysicalLine, Statement};
@@ -58,6 +58,8 @@ struct FileParser<'a> {
     pending: Vec<Comment>,
     nodes: Vec<Node>,
     diagnostics: Vec<Diagnostic>,
+    /// Unclosed heredocs so far.
+    recoveries: usize,
 }
 
 impl<'a> FileParser<'a> {
@@ -71,6 +73,7 @@ impl<'a> FileParser<'a> {
             pending: Vec::new(),
             nodes: Vec::new(),
             diagnostics: Vec::new(),
+            recoveries: 0,
         }
     }
 
@@ -334,7 +337,13 @@ impl<'a> FileParser<'a> {
         let mut diagnostic =
             Diagnostic::error(code::UNTERMINATED_HEREDOC, span, format!("heredoc `{name}` is not closed"))
                 .with_expected(format!("a line that is exactly `{name}`"));
-        if let Some(number) = heredoc::near_terminator(opening, before) {
+        self.recoveries += 1;
+        let near = if self.recoveries > MAX_HEREDOC_RECOVERIES {
+            None
+        } else {
+            heredoc::near_terminator(opening, before)
+        };
+        if let Some(number) = near {
             let line = self.index.line_start(number);
             let near = self.index.span(line, line + self.index.line_text(number).len());
             diagnostic = diagnostic.with_note(

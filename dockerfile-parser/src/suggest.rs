@@ -2,14 +2,16 @@
 
 /// The candidate nearest to `word`, ignoring case, when it is near enough to be what was meant.
 ///
-/// Near enough is a third of the longer word's characters, at least one; a swap of two neighbours counts as one edit.
+/// Near enough is a third of the longer word's characters, at least one; a swap of two neighbours counts as one edit,
+/// and so does leaving out everything after the third character or later.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(MAX_WORD).collect();
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let other: Vec<char> = candidate.to_lowercase().chars().take(MAX_WORD).collect();
         let allowed = (word.len().max(other.len()) / 3).max(1);
-        let distance = edit_distance(&word, &other);
+        let is_beginning = word.len() >= 3 && other.starts_with(&word);
+        let distance = edit_distance(&word, &other).min(if is_beginning { 1 } else { usize::MAX });
         if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
@@ -48,6 +50,7 @@ mod tests {
         assert_eq!(nearest("FORM", names), Some("FROM"));
         assert_eq!(nearest("rum", names), Some("RUN"));
         assert_eq!(nearest("ENTRYPIONT", names), Some("ENTRYPOINT"));
+        assert_eq!(nearest("ENTRY", names), Some("ENTRYPOINT"));
         assert_eq!(nearest("apt-get", names), None);
         assert_eq!(nearest("", names), None);
     }

@@ -58,6 +58,22 @@ pub struct Word {
     pub span: Span,
 }
 
+impl Word {
+    /// The place of `part` within the word. Nothing when quotes, escapes or continuations make the source differ from
+    /// the text, for then the two cannot be matched up.
+    pub(crate) fn part(&self, part: &str) -> Option<Span> {
+        let at = self.text.find(part).filter(|_| self.span.end - self.span.start == self.text.len())?;
+        let skipped = u32::try_from(self.text[..at].chars().count()).ok()?;
+        let start = self.span.start + at;
+        Some(Span {
+            start,
+            end: start + part.len(),
+            line: self.span.line,
+            column: self.span.column + skipped,
+        })
+    }
+}
+
 /// A key and value of ENV or LABEL, both as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {

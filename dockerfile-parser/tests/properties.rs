@@ -221,6 +221,15 @@ fn deep_nesting_does_not_exhaust_the_stack() {
     let _ = RunMount::parse(&"\"".repeat(10_000), &mut |text| Ok(text.to_owned()));
 }
 
+/// Each of these once took, or could take, quadratic time; minutes instead of moments.
+#[test]
+fn hostile_files_take_linear_time() {
+    check(&"RUN <<A\n  A\n".repeat(20_000));
+    check(&format!("FROM a\nENV {}\n", "é=1 ".repeat(13_000)));
+    check(&format!("FROM a\nCOPY {} /x\n{}", "<<A ".repeat(10_000), "A\n".repeat(10_000)));
+    check(&"\\\n".repeat(100_000));
+}
+
 #[test]
 fn many_mistakes_stay_bounded() {
     let parsed = parse(&"BOGUS x\n".repeat(5000));

@@ -95,7 +95,8 @@ fn excerpt(
     for number in first..=shown_last {
         let (text, from, to) = marked_line(index, span, number);
         let (text, from, to) = window(&text, from, to);
-        let _ = writeln!(out, "{frame}{number:>gutter$} |{reset} {text}");
+        let gap = if text.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "{frame}{number:>gutter$} |{reset}{gap}{text}");
         if to > from {
             let pad = " ".repeat(from);
             let _ =

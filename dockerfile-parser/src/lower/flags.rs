@@ -198,7 +198,8 @@ impl Judge {
             diagnostic.with_expected(format!("no flags: {} has none", keyword.name()))
         } else {
             let names: Vec<_> = own.iter().map(|spec| format!("--{}", spec.0)).collect();
-            diagnostic.with_expected(format!("one of {}", names.join(", ")))
+            let lead = if own.len() == 1 { "" } else { "one of " };
+            diagnostic.with_expected(format!("{lead}{}", names.join(", ")))
         };
         self.report(diagnostic);
     }

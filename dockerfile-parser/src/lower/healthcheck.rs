@@ -28,14 +28,14 @@ impl Judge {
             }
             "CMD" => self.health_command(node),
             other => {
+                // The tree has the word in upper case; people should see it as they wrote it.
+                let mut words = node.original.split_whitespace();
+                let written = words.find(|word| word.to_uppercase() == other).unwrap_or(other);
+                let message = format!("unknown HEALTHCHECK type `{written}`");
                 self.report(
-                    Diagnostic::error(
-                        code::HEALTHCHECK_TYPE,
-                        kind.span,
-                        format!("unknown HEALTHCHECK type `{other}`"),
-                    )
-                    .with_hint(format!("to run a command, write `HEALTHCHECK CMD {}`", other.to_lowercase()))
-                    .with_expected("`CMD` or `NONE`"),
+                    Diagnostic::error(code::HEALTHCHECK_TYPE, kind.span, message)
+                        .with_hint(format!("to run a command, write `HEALTHCHECK CMD {written} …`"))
+                        .with_expected("`CMD` or `NONE`"),
                 );
                 None
             }

@@ -7,12 +7,12 @@ use crate::diagnostic::code;
 use crate::expand::Expander;
 use crate::mount::{MountError, RunMount};
 use crate::parse::heredoc_opening;
-use crate::{CommandLine, Diagnostic, Heredoc, Node, Run, Span};
+use crate::{CommandLine, Diagnostic, Heredoc, Node, Run, Span, Word};
 
 impl Judge {
     pub(super) fn run(&mut self, node: &Node, heredocs: &[Heredoc]) -> Option<Run> {
         let flags = self.flags(node);
-        self.run_flags(&flags);
+        self.run_flags(node, &flags);
         if node.args.is_empty() {
             self.missing_arguments(node, "a command, a heredoc or a JSON array of words");
             return None;
@@ -29,7 +29,7 @@ impl Judge {
         })
     }
 
-    fn run_flags(&mut self, flags: &Given) {
+    fn run_flags(&mut self, node: &Node, flags: &Given) {
         if let Some((network, span)) = flags.located("network") {
             self.choice("network", network, span, &["default", "none", "host"]);
         }
@@ -37,12 +37,12 @@ impl Judge {
             self.choice("security", security, span, &["sandbox", "insecure"]);
         }
         for (mount, span) in flags.all("mount") {
-            self.check_mount(mount, span);
+            self.check_mount(node, mount, span);
         }
     }
 
     /// Mounts without variables are judged now, the others when their values are known.
-    fn check_mount(&mut self, mount: &str, span: Span) {
+    fn check_mount(&mut self, node: &Node, mount: &str, span: Span) {
         let expander = Expander::new(self.escape);
         let result = if has_variable(mount) {
             RunMount::check(mount)
@@ -55,11 +55,20 @@ impl Judge {
             MountError::VariableInFrom { .. } => code::VARIABLE_NOT_ALLOWED,
             _ => code::BAD_MOUNT,
         };
+        // The mark goes to the wrong field alone, if the flag stands in the source as its text does.
+        let span = match (error.part(), node_flag(node, span)) {
+            (Some(part), Some(flag)) => flag.part(&part).unwrap_or(span),
+            _ => span,
+        };
         let mut diagnostic = Diagnostic::error(code, span, error.to_string());
         diagnostic.hint = error.hint();
         diagnostic.expected = error.expected();
         self.report(diagnostic);
     }
+}
+
+fn node_flag(node: &Node, span: Span) -> Option<&Word> {
+    node.flags.iter().find(|flag| flag.span == span)
 }
 
 /// What is run, and the heredoc when it is all there is.

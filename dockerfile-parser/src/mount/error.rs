@@ -88,7 +88,7 @@ impl MountError {
             Self::UnknownType { value } => near(value, &mut TYPES.into_iter()),
             Self::KeyNotForType { key, .. } => {
                 let known = KEYS.iter().find(|known| known.0 == key)?;
-                Some(format!("`{key}` is for type {}", known.1.join(" and ")))
+                Some(format!("`{key}` is for type {}", known.1.join(", ")))
             }
             Self::VariableInFrom { value } => {
                 Some(format!("define a stage before: `FROM {value} AS name`, and write `from=name`"))
@@ -96,6 +96,19 @@ impl MountError {
             Self::MissingValue { key } => Some(format!("write `{key}=…`")),
             Self::SourceAndId => Some("remove one of them; they mean the same".to_owned()),
             Self::Quotes => Some("put the quotes around the whole field: `\"target=/a,b\"`".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The part of the value that is wrong, when it stands there as it is reported.
+    pub fn part(&self) -> Option<String> {
+        match self {
+            Self::UnknownKey { key } | Self::KeyNotForType { key, .. } | Self::MissingValue { key } => {
+                Some(key.clone())
+            }
+            Self::UnknownType { value } => Some(format!("type={value}")),
+            Self::BadValue { key, value, .. } => Some(format!("{key}={value}")),
+            Self::VariableInFrom { value } => Some(format!("from={value}")),
             _ => None,
         }
     }
