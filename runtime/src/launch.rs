@@ -83,7 +83,7 @@ impl Plan {
             pid: Pid::from_raw(pid).ok_or(Error::Clone { source: Errno::SRCH.into() })?,
             pidfd,
             terminal: self.terminal.take().map(|terminal| terminal.master),
-            made: self.mounts.iter().flat_map(|mount| mount.target.made()).collect(),
+            made: self.made(),
             exit: None,
             enrolled: Some(enrolled),
             group: self.group.take(),
@@ -207,5 +207,23 @@ impl Drop for Running {
             // Nobody is left to tell.
             let _ = self.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_move_between_threads() {
+        fn moves<T: Send>() {}
+        moves::<Running>();
+        moves::<SandboxSpec>();
+    }
+
+    #[test]
+    fn signals_are_told_as_shells_do() {
+        assert_eq!((Exit::Code(3).status(), Exit::Signal(15).status()), (3, 143));
+        assert!(Exit::Code(0).success() && !Exit::Signal(9).success());
     }
 }

@@ -4,7 +4,7 @@
 //! thread: strings become C strings, host objects are opened, file systems are made as detached mounts, limits are
 //! written. What is left for the child is a straight line of system calls over this structure.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub struct Plan {
     pub(crate) group: Option<Group>,
     pub(crate) process: PlannedProcess,
     pub(crate) report: Report,
+    /// Bit n: the child had to make [`STANDARD`] place n.
+    pub(crate) standard_made: AtomicU32,
 }
 
 /// How `/proc` and `/sys` come about.
@@ -167,6 +169,7 @@ impl Plan {
             group: spec.cgroup.as_ref().map(Group::create).transpose()?.flatten(),
             process,
             report: Report::default(),
+            standard_made: AtomicU32::new(0),
         })
     }
 
@@ -174,16 +177,12 @@ impl Plan {
     pub(crate) fn failure(&self) -> Option<Error> {
         let (step, place, errno) = self.report.get()?;
         let source: std::io::Error = errno.into();
-        let mount = || self.mounts.get(place).map(|mount| mount.target.path.clone());
-        let standard = || PathBuf::from(["/proc", "/sys", "/dev"].get(place).copied().unwrap_or("/dev"));
+        let target = self.place(place);
         let command = self.process.command.clone();
         Some(match step {
-            Step::MountPoint if place >= STANDARD_PLACE => {
-                Error::MountPoint { target: standard_target(place, standard), source }
-            }
-            Step::MountPoint => Error::MountPoint { target: mount().unwrap_or_default(), source },
-            Step::Mount => Error::Mount { target: mount().unwrap_or_default(), source },
-            Step::InsideProc => Error::InsideProc { target: mount().unwrap_or_default() },
+            Step::MountPoint => Error::MountPoint { target, source },
+            Step::Mount => Error::Mount { target, source },
+            Step::InsideProc => Error::InsideProc { target },
             Step::Cwd => Error::Cwd { path: self.process.working_folder.clone(), source },
             Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
                 Error::CommandNotFound { command, source }
@@ -194,12 +193,32 @@ impl Plan {
     }
 }
 
-/// Places from here on are the standard mounts and not the specification's.
+/// Numbers of places from here on are [`STANDARD`] ones and not the specification's mounts.
 pub(crate) const STANDARD_PLACE: usize = 1 << 16;
 
-fn standard_target(place: usize, otherwise: impl Fn() -> PathBuf) -> PathBuf {
-    let names = ["/proc", "/sys", "/dev"];
-    names.get(place - STANDARD_PLACE).map_or_else(otherwise, PathBuf::from)
+/// The folders of the root that every sandbox mounts on.
+pub(crate) const STANDARD: [&CStr; 3] = [c"proc", c"sys", c"dev"];
+
+impl Plan {
+    /// The container path that the child numbered.
+    fn place(&self, place: usize) -> PathBuf {
+        match place.checked_sub(STANDARD_PLACE) {
+            Some(standard) => STANDARD.get(standard).map_or_else(PathBuf::new, |name| absolute(name)),
+            None => self.mounts.get(place).map_or_else(PathBuf::new, |mount| mount.target.path.clone()),
+        }
+    }
+
+    /// What the child made in the root for mounts, outermost first.
+    pub(crate) fn made(&self) -> Vec<PathBuf> {
+        let made = self.standard_made.load(Ordering::Relaxed);
+        let standard = STANDARD.iter().enumerate().filter(|(place, _)| made & 1 << place != 0);
+        let standard = standard.map(|(_, name)| absolute(name));
+        standard.chain(self.mounts.iter().flat_map(|mount| mount.target.made())).collect()
+    }
+}
+
+fn absolute(name: &CStr) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(name.to_bytes()))
 }
 
 impl PlannedProcess {

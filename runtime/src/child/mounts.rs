@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat2, statat,
@@ -17,7 +18,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use super::{At, Failure};
 use crate::devices::NODES;
 use crate::error::Step;
-use crate::plan::{Hidden, Plan, STANDARD_PLACE, SystemMounts};
+use crate::plan::{Hidden, Plan, STANDARD, STANDARD_PLACE, SystemMounts};
 use crate::rootfs::ATTR_RDONLY;
 use crate::sys;
 use crate::sys::mount::MountAttr;
@@ -34,13 +35,13 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failure> {
     let root = plan.root.as_fd();
     // The kernel refuses a user namespace a fresh /proc once no whole one is visible, so before the old root goes.
     let proc_mount = proc_file_system(&plan.system).at(Step::Proc)?;
-    attach(&proc_mount, &standard(root, c"proc", 0)?).at(Step::Proc)?;
+    attach(&proc_mount, &standard(plan, 0)?).at(Step::Proc)?;
     let sys_mount = sys_file_system(plan).at(Step::Sys)?;
-    attach(&sys_mount, &standard(root, c"sys", 1)?).at(Step::Sys)?;
+    attach(&sys_mount, &standard(plan, 1)?).at(Step::Sys)?;
     if plan.system.cgroup2 {
         cgroup_file_system(&sys_mount, plan.system.sys_writable).at(Step::Sys)?;
     }
-    devices(plan, &standard(root, c"dev", 2)?)?;
+    devices(plan, &standard(plan, 2)?)?;
     requested(plan)?;
     hide(plan.hidden_node(), &plan.hidden, root)?;
     if plan.root_readonly {
@@ -62,13 +63,19 @@ fn attach_in(mount: &OwnedFd, folder: &OwnedFd, name: &str) -> Result<(), Errno>
 }
 
 /// `/proc`, `/sys` or `/dev`: a real folder of the root, made if missing, never a link (CVE-2023-27561, CVE-2026-41579).
-fn standard(root: BorrowedFd<'_>, name: &CStr, place: usize) -> Result<OwnedFd, Failure> {
+fn standard(plan: &Plan, place: usize) -> Result<OwnedFd, Failure> {
+    let (root, name) = (&plan.root, STANDARD[place]);
     let open = || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat2(root, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
     };
+    let make = || {
+        mkdirat(root, name, Mode::from_raw_mode(0o755))?;
+        plan.standard_made.fetch_or(1 << place, Ordering::Relaxed);
+        open()
+    };
     let found = match open() {
-        Err(Errno::NOENT) => mkdirat(root, name, Mode::from_raw_mode(0o755)).and_then(|()| open()),
+        Err(Errno::NOENT) => make(),
         result => result,
     };
     found.at_place(Step::MountPoint, STANDARD_PLACE + place)

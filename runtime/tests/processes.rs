@@ -1,0 +1,255 @@
+//! Tests that need a whole process of their own: `kill -9` of the runner, and user namespaces, which only a process with
+//! one thread can enter. This program is its own test runner and, with `inner` as the first argument, its own subject.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio as Pipe};
+use std::time::{Duration, Instant};
+
+use slipway_runtime::identity::Identity;
+use slipway_runtime::userns::{self, Tier};
+use slipway_runtime::{Network, RootFs, SandboxSpec, Stdio, Stream, spawn};
+use support::{make_root, privileged};
+
+/// A user of the tests' own, and where its subordinate ids start.
+const USER: &str = "slipwaytest";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).map(String::as_str) == Some("inner") {
+        return inner(&args[2..]);
+    }
+    let filter = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
+    if args.iter().any(|arg| arg == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let tests: [(&str, fn()); 5] = [
+        ("privileged_killing_the_runner_kills_its_containers", killed_runner),
+        ("privileged_a_terminals_interrupt_leaves_the_guard_alone", interrupted_runner),
+        ("privileged_a_plain_user_gets_subordinate_ids", subordinate_ids),
+        ("privileged_a_user_without_subordinate_ids_gets_one", single_id),
+        ("privileged_a_masked_proc_is_shared_and_not_uncovered", masked_proc),
+    ];
+    let mut failed = 0;
+    for (name, test) in
+        tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())))
+    {
+        let passed = catch_unwind(test).is_ok();
+        failed += usize::from(!passed);
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+    }
+    println!(
+        "\ntest result: {}. {} passed; {failed} failed",
+        if failed == 0 { "ok" } else { "FAILED" },
+        tests.len() - failed
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The subject: `inner MODE ROOT`.
+fn inner(args: &[String]) -> ExitCode {
+    let root = PathBuf::from(&args[1]);
+    match args[0].as_str() {
+        "sleep" => {
+            let mut spec = support::script(RootFs::Directory(root), "setsid sleep 7654 & sleep 7654");
+            spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+            let mut running = spawn(&spec).unwrap();
+            println!("{}", running.pid().as_raw_nonzero());
+            running.wait().unwrap();
+            ExitCode::SUCCESS
+        }
+        "user" => user(&root),
+        other => panic!("{other}"),
+    }
+}
+
+/// Enters a user namespace and runs everything there that differs in one.
+fn user(root: &Path) -> ExitCode {
+    let entered = userns::enter().unwrap();
+    println!("tier {:?} uid {}", entered.tier, rustix::process::geteuid().as_raw());
+    println!("note {}", entered.note.as_deref().unwrap_or("none"));
+    let single_id = entered.tier == Tier::SingleId;
+    let text = "echo in; id -u; touch /made; chown 33:44 /made && stat -c '%u:%g' /made; test -c /dev/null && echo dev
+        echo x > /dev/null && echo null; ls /sys/class | wc -l; rm /etc/not-executable; echo $$; cat /proc/self/comm
+        (touch /sys/x) 2>&1; mknod /n c 1 3 2>&1";
+    for (name, network) in [("host", Network::Host), ("none", Network::None)] {
+        let place = |part: &str| {
+            let path = root.parent().unwrap().join(format!("{name}-{part}"));
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let overlay = RootFs::Overlay {
+            lower: vec![root.to_owned()],
+            upper: place("upper"),
+            work: place("work"),
+            volatile: true,
+            userxattr: true,
+        };
+        let mut spec = SandboxSpec::new(overlay, ["/bin/sh", "-c", text]);
+        (spec.network, spec.single_id) = (network, single_id);
+        let (_, seen) = support::output(spec).unwrap();
+        println!("{name}: {}", seen.trim().replace('\n', " | "));
+        let mut terminal = support::script(RootFs::Directory(root.to_owned()), "tty; id -u");
+        (terminal.network, terminal.single_id) = (network, single_id);
+        terminal.process.user = Identity { uid: 1000, gid: 1000, groups: vec![1001] };
+        terminal.stdio = Stdio::Terminal { size: None };
+        let mut running = spawn(&terminal).unwrap();
+        let mut seen = Vec::new();
+        // The last read of a terminal whose other side is gone fails with EIO.
+        let _ = fs::File::from(running.terminal().unwrap()).read_to_end(&mut seen);
+        println!(
+            "{name} terminal: {} {:?}",
+            String::from_utf8_lossy(&seen).replace("\r\n", " ").trim(),
+            running.wait().unwrap()
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+fn subject(mode: &str, root: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["inner", mode]).arg(root);
+    command
+}
+
+fn is_alive(name: &[u8]) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.into_iter().any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == name))
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn killed_runner() {
+    if !privileged() {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    let mut runner = subject("sleep", &scratch.path("root")).stdout(Pipe::piped()).spawn().unwrap();
+    let mut pid = String::new();
+    BufReader::new(runner.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+    assert!(is_alive(b"sleep\x007654\0"));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
+    wait_until("the guard stayed", || !orphaned_guards());
+}
+
+/// Whether a guard is alive whose process is not.
+fn orphaned_guards() -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let stat = read("stat");
+        let fields: Vec<&str> =
+            stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+        read("comm") == "slipway-guard\n" && fields.get(1) == Some(&"1") && fields.first() != Some(&"Z")
+    })
+}
+
+fn interrupted_runner() {
+    if !privileged() {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    let mut runner =
+        subject("sleep", &scratch.path("root")).stdout(Pipe::piped()).process_group(0).spawn().unwrap();
+    let mut pid = String::new();
+    BufReader::new(runner.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+    // As the terminal does for Ctrl-C: the whole group gets it. The runner dies of it, the guard must not.
+    let group = rustix::process::Pid::from_raw(runner.id() as i32).unwrap();
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
+    runner.wait().unwrap();
+    wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
+}
+
+/// A world-readable place that the test's user owns, with a root in it.
+fn place_of(uid: u32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    make_root(&folder.path().join("root"));
+    let status = Command::new("chown").arg("-R").arg(format!("{uid}:{uid}")).arg(folder.path()).status();
+    assert!(status.unwrap().success());
+    folder
+}
+
+fn as_user(uid: u32) -> String {
+    let place = place_of(uid);
+    let output =
+        subject("user", &place.path().join("root")).uid(uid).gid(uid).current_dir("/").output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+    // What subordinate ids own, only root removes.
+    drop(place);
+    seen
+}
+
+fn subordinate_ids() {
+    if !privileged() {
+        return;
+    }
+    let _ = Command::new("useradd").args(["--no-create-home", USER]).output().unwrap();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line =
+        passwd.lines().find(|line| line.starts_with(&format!("{USER}:"))).expect("useradd made the user");
+    let uid: u32 = line.split(':').nth(2).unwrap().parse().unwrap();
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        assert!(text.contains(USER), "useradd gives subordinate ids in {file}");
+    }
+    let seen = as_user(uid);
+    let _ = Command::new("userdel").arg(USER).output().unwrap();
+    for part in [
+        "tier SubordinateIds uid 0",
+        "note none",
+        "in | 0 | 33:44 | dev | null",
+        "none terminal: /dev/pts/0 1000 Code(0)",
+        "host terminal: /dev/pts/0 1000 Code(0)",
+    ] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
+    assert_eq!(seen.matches("Read-only file system").count(), 2, "{seen}");
+}
+
+fn single_id() {
+    if !privileged() {
+        return;
+    }
+    let seen = as_user(54_321);
+    for part in [
+        "tier SingleId uid 0",
+        "note no subordinate ids: add the line `54321:100000:65536`",
+        "in | 0 | 0:0 | dev | null",
+        "none terminal: /dev/pts/0 0 Code(0)",
+    ] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
+}
+
+/// Where the caller's own /proc has covered parts, as in docker, the kernel refuses a user namespace a fresh one.
+fn masked_proc() {
+    if !privileged() {
+        return;
+    }
+    let place = place_of(54_321);
+    let script =
+        "mount -t tmpfs none /proc/bus && exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
+    let subject = subject("user", &place.path().join("root"));
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(subject.get_program())
+        .args(subject.get_args())
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(seen.contains("in | 0 | 0:0 | dev | null"), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+}
