@@ -338,4 +338,26 @@ mod tests {
         assert!(is_orphan("4194999.77.build"));
         assert!(!is_orphan("somebody-elses"));
     }
+
+    #[test]
+    fn privileged_sweeping_kills_and_removes_what_the_dead_left() {
+        if !crate::host::tests_may_mount() {
+            return;
+        }
+        let Some(entry) =
+            hierarchies().v1.iter().find(|entry| entry.options.iter().any(|name| name == "pids"))
+        else {
+            eprintln!("skipped: no version 1 pids controller");
+            return;
+        };
+        let folder = entry.target.join(PARENT).join("4194999.77.left-over");
+        make_folder(&folder).unwrap();
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        // As init would: reap it, so that the group becomes empty.
+        let reaper = thread::spawn(move || sleeper.wait().unwrap());
+        assert!(sweep().unwrap() >= 1);
+        assert!(!folder.exists());
+        assert!(!reaper.join().unwrap().success());
+    }
 }

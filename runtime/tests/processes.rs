@@ -75,7 +75,7 @@ fn user(root: &Path) -> ExitCode {
     println!("note {}", entered.note.as_deref().unwrap_or("none"));
     let single_id = entered.tier == Tier::SingleId;
     let text = "echo in; id -u; touch /made; chown 33:44 /made && stat -c '%u:%g' /made; test -c /dev/null && echo dev
-        echo x > /dev/null && echo null; ls /sys/class | wc -l; rm /etc/not-executable; echo $$; cat /proc/self/comm
+        echo x > /dev/null && echo null; ls /sys/class | wc -l; echo processes $(ls /proc | grep -c '^[0-9]'); rm /etc/not-executable; echo $$; cat /proc/self/comm
         (touch /sys/x) 2>&1; mknod /n c 1 3 2>&1";
     for (name, network) in [("host", Network::Host), ("none", Network::None)] {
         let place = |part: &str| {
@@ -217,6 +217,13 @@ fn subordinate_ids() {
         assert!(seen.contains(part), "`{part}` in\n{seen}");
     }
     assert_eq!(seen.matches("Read-only file system").count(), 2, "{seen}");
+    assert!(processes(&seen) < 6, "{seen}");
+}
+
+/// How many processes the first container saw in its /proc.
+fn processes(seen: &str) -> usize {
+    let (_, rest) = seen.split_once("processes ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 fn single_id() {
@@ -252,4 +259,5 @@ fn masked_proc() {
         .unwrap();
     let seen = String::from_utf8_lossy(&output.stdout);
     assert!(seen.contains("in | 0 | 0:0 | dev | null"), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(processes(&seen) > 5, "the fallback was not taken: {seen}");
 }
