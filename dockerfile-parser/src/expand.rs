@@ -125,7 +125,7 @@ impl Expander {
 /// Splits `text` into shell words as heredoc detection needs them: variables, escapes and, if asked, quotes stay.
 /// Backslash is the escape character whatever the file says. Text that cannot be split has no words.
 pub(crate) fn shell_words(text: &str, keep_quotes: bool, keep_escapes: bool) -> Vec<String> {
-    let mut lexer = Lexer::new(text, '\\', &|_| None).keeping_unset();
+    let mut lexer = Lexer::new(text, '\\', &|_| None).finding_heredocs();
     if keep_quotes {
         lexer = lexer.keeping_quotes();
     }

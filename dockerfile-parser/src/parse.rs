@@ -12,7 +12,7 @@ mod statement;
 mod words;
 
 pub use directives::detect_syntax;
-pub(crate) use heredoc::opening as heredoc_opening;
+pub(crate) use heredoc::{Opening, opening as heredoc_opening};
 
 use crate::diagnostic::code;
 use crate::limits::{MAX_DIAGNOSTICS, MAX_HEREDOC_RECOVERIES, MAX_LINE_BYTES};
@@ -319,6 +319,8 @@ impl<'a> FileParser<'a> {
             let before = self.lines;
             if let Some(heredoc) = heredoc::body(&opening, &mut self.lines, self.index) {
                 node.heredocs.push(heredoc);
+            } else if opening.is_likely_shift() {
+                self.lines = before;
             } else {
                 node.broken = true;
                 let span = self.index.span(start, end);
@@ -357,8 +359,6 @@ impl<'a> FileParser<'a> {
             }
             self.lines = before;
             while self.lines.number() < number && self.lines.next().is_some() {}
-        } else if name.contains(|ch: char| !ch.is_alphanumeric() && !"_-.".contains(ch)) {
-            diagnostic = diagnostic.with_hint("if no heredoc is meant, put a space after `<<`");
         }
         self.report(diagnostic);
     }

@@ -23,7 +23,7 @@ const MISTAKES: &[&str] = &[
     "# my image\n# escape=`\nFROM alpine",
     "FROM alpine\nRUN <<EOF\necho hello",
     "FROM alpine\nRUN <<EOF\n\techo hello\n\tEOF\nRUN true",
-    "FROM alpine\nRUN echo $((1 <<2))",
+    "FROM alpine\nCOPY << EOF /x\nhello\n",
     "FROM alpine\nCMD [\"sleep\", 10]",
     "FROM alpine\nCMD ['sleep', '10']",
     "FROM alpine\nRUN apk add \\\n\n  git",

@@ -121,8 +121,14 @@ fn check(source: &str) -> Dockerfile {
     parsed.file
 }
 
+/// A thousand cases each, or as many as `PROPTEST_CASES` asks for.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    ProptestConfig { cases: config.cases.max(1000), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn parse_takes_any_text(source in source()) {

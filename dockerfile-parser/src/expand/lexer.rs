@@ -52,6 +52,7 @@ pub(super) struct Lexer<'a> {
     keep_escapes: bool,
     ignore_quotes: bool,
     keep_unset: bool,
+    join_heredocs: bool,
     depth: usize,
     /// Bytes produced by substitutions so far.
     produced: usize,
@@ -68,6 +69,7 @@ impl<'a> Lexer<'a> {
             keep_escapes: false,
             ignore_quotes: false,
             keep_unset: false,
+            join_heredocs: false,
             depth: 0,
             produced: 0,
             found: Expansion::default(),
@@ -89,9 +91,9 @@ impl<'a> Lexer<'a> {
         Self { ignore_quotes: true, ..self }
     }
 
-    /// Substitutions of unset variables stay as written.
-    pub(super) fn keeping_unset(self) -> Self {
-        Self { keep_unset: true, ..self }
+    /// Substitutions of unset variables stay as written, and white space after `<<` does not end a word.
+    pub(super) fn finding_heredocs(self) -> Self {
+        Self { keep_unset: true, join_heredocs: true, ..self }
     }
 
     /// Processes the whole text; the value and its words.
@@ -115,6 +117,7 @@ impl<'a> Lexer<'a> {
                 }
                 '\'' if !self.ignore_quotes => out.push_quoted(&self.single_quoted()?),
                 '"' if !self.ignore_quotes => out.push_quoted(&self.double_quoted()?),
+                '<' if self.join_heredocs => self.heredoc_operator(&mut out),
                 _ => {
                     self.chars.next();
                     if ch == self.escape {
@@ -127,6 +130,23 @@ impl<'a> Lexer<'a> {
         }
         // The caller knows better what is missing when it asked for an end.
         if stop.is_some() { Err(ExpandError::MissingBrace) } else { Ok(out.finish()) }
+    }
+
+    /// `<<`, perhaps with a dash, and the white space after it: part of the word that follows.
+    fn heredoc_operator(&mut self, out: &mut Output) {
+        out.push_quoted("<");
+        self.chars.next();
+        if self.chars.next_if_eq(&'<').is_none() {
+            return;
+        }
+        out.push_quoted("<");
+        if self.chars.next_if_eq(&'-').is_some() {
+            out.push_quoted("-");
+        }
+        let mut buffer = [0; 4];
+        while let Some(space) = self.chars.next_if(|ch| ch.is_whitespace()) {
+            out.push_quoted(space.encode_utf8(&mut buffer));
+        }
     }
 
     /// An escape character outside quotes: whatever follows is taken as it is, at the end of the text nothing.

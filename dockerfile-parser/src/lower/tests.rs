@@ -138,6 +138,21 @@ fn transfers() {
     assert_eq!((second.name.as_str(), second.content.as_str(), second.expand), ("F", "f\n", false));
 }
 
+#[test]
+fn spaces_before_a_delimiter() {
+    let Instruction::Copy(copy) = instruction("COPY << E a <<- 'F' /d/\ne\nE\n\tf\n\tF") else { panic!() };
+    let names: Vec<_> = copy
+        .sources
+        .iter()
+        .map(|source| match source {
+            Source::Path(path) => path.as_str(),
+            Source::Heredoc(heredoc) => heredoc.content.as_str(),
+        })
+        .collect();
+    assert_eq!(names, ["e\n", "a", "f\n"]);
+    assert_eq!(run("RUN << E\nx\nE").script.unwrap().content, "x\n");
+}
+
 fn run(text: &str) -> crate::Run {
     let Instruction::Run(run) = instruction(text) else { panic!("{text}") };
     run

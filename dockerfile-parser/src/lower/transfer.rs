@@ -4,7 +4,7 @@ use super::Judge;
 use super::flags::Given;
 use crate::chmod::Chmod;
 use crate::diagnostic::code;
-use crate::parse::heredoc_opening;
+use crate::parse::{Opening, heredoc_opening};
 use crate::{Diagnostic, Heredoc, Node, Source, Transfer, Word};
 
 impl Judge {
@@ -90,8 +90,18 @@ impl Judge {
 
     fn sources(&mut self, node: &Node, words: &[Word], heredocs: &[Heredoc]) -> Option<Vec<Source>> {
         let mut sources = Vec::with_capacity(words.len());
-        for word in words {
-            let Some(opening) = heredoc_opening(&word.text).filter(|_| !node.json) else {
+        let mut words = words.iter().peekable();
+        while let Some(word) = words.next() {
+            let mut opening = heredoc_opening(&word.text).filter(|_| !node.json);
+            // `<< EOF`: the delimiter has become a word of its own.
+            if opening.is_none()
+                && let Some(next) = words.peek()
+                && let Some(joined) = spaced_opening(word, next, heredocs).filter(|_| !node.json)
+            {
+                words.next();
+                opening = Some(joined);
+            }
+            let Some(opening) = opening else {
                 sources.push(Source::Path(word.text.clone()));
                 continue;
             };
@@ -104,6 +114,14 @@ impl Judge {
         }
         Some(sources)
     }
+}
+
+/// The heredoc that `<<` and the delimiter after a space announce, if parsing found one of that name.
+fn spaced_opening(word: &Word, next: &Word, heredocs: &[Heredoc]) -> Option<Opening> {
+    let operator = word.text.trim_start_matches(|ch: char| ch.is_ascii_digit());
+    let joined = heredoc_opening(&format!("{}{}", word.text, next.text))
+        .filter(|_| matches!(operator, "<<" | "<<-"))?;
+    heredocs.iter().any(|heredoc| heredoc.name == joined.name).then_some(joined)
 }
 
 /// The heredoc with `<<-` applied.

@@ -17,6 +17,13 @@ pub(crate) struct Opening {
     pub(crate) word: String,
 }
 
+impl Opening {
+    /// Whether this is `<<` of shell arithmetic, `$((1 << 2))`, if no line closes it. BuildKit fails there.
+    pub(super) fn is_likely_shift(&self) -> bool {
+        self.name.contains(')')
+    }
+}
+
 /// The heredocs that an instruction's text announces, in order.
 ///
 /// A text with an unclosed quote announces none: BuildKit cannot split it into words, and leaves it to the shell.
@@ -86,6 +93,10 @@ mod tests {
             ("<<<EOF", None),
             ("a<<EOF", None),
             ("<<EOF cat", None),
+            ("<< EOF", Some(("EOF", true, false, None))),
+            ("<<- \t'EOF'", Some(("EOF", false, true, None))),
+            ("<< -EOF", Some(("-EOF", true, false, None))),
+            ("<<  ", None),
             ("<<''", None),
             ("<EOF", None),
         ] {
@@ -102,6 +113,7 @@ mod tests {
         assert_eq!(names("RUN cat <<A > f && cat <<-B"), ["A", "B"]);
         assert_eq!(names("RUN cat 3<<A '<<B' \"<<C\" \\<<D"), ["A"]);
         assert!(names("RUN echo it's <<A").is_empty());
-        assert!(names("RUN cat << EOF").is_empty());
+        assert_eq!(names("RUN cat << EOF > f <<-  B"), ["EOF", "B"]);
+        assert!(names("RUN cat<<EOF").is_empty());
     }
 }

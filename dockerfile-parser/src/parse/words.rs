@@ -138,10 +138,11 @@ pub(super) fn first_word(input: &str) -> Option<(&str, &str)> {
     if rest.is_empty() { None } else { Some((word, rest)) }
 }
 
-/// The digits, the dash and the delimiter of a heredoc word: `^(\d*)<<(-?)([^<]*)$`.
+/// The digits, the dash and the delimiter of a heredoc word: `^(\d*)<<(-?)\s*([^<]*)$`.
 pub(super) fn heredoc_word(input: &str) -> IResult<&str, (&str, bool, &str)> {
     let digits = take_while(|ch: char| ch.is_ascii_digit());
-    let delimiter = recognize(many1_count(none_of("<")));
-    terminated((digits, preceded(tag("<<"), map(opt(char('-')), |dash| dash.is_some())), delimiter), eof)
-        .parse(input)
+    let dash = map(opt(char('-')), |dash| dash.is_some());
+    let space = take_while(char::is_whitespace);
+    let delimiter = preceded(space, recognize(many1_count(none_of("<"))));
+    terminated((digits, preceded(tag("<<"), dash), delimiter), eof).parse(input)
 }
