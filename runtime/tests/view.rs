@@ -217,7 +217,7 @@ fn privileged_limits_hold_and_their_groups_go() {
     let scratch = Scratch::new();
     let mut spec = script(
         scratch.directory(),
-        "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2 & done 2>&1; wait; dd if=/dev/zero of=/dev/shm/x bs=1M count=50 2>&1",
+        "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2 & done 2>&1; wait",
     );
     spec.cgroup = Some(CgroupSpec {
         name: "limits-test".into(),
@@ -234,6 +234,14 @@ fn privileged_limits_hold_and_their_groups_go() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+    let mut hungry = script(scratch.directory(), "dd if=/dev/zero of=/dev/shm/x bs=1M count=50");
+    hungry.cgroup = Some(CgroupSpec {
+        name: "memory-test".into(),
+        memory_bytes: Some(16 << 20),
+        ..CgroupSpec::default()
+    });
+    let (exit, seen) = output(hungry).unwrap();
+    assert_eq!(exit, Exit::Signal(9), "{seen}");
     let mut refused = script(scratch.directory(), "true");
     refused.cgroup = Some(CgroupSpec { name: "../../x".into(), ..CgroupSpec::default() });
     assert!(matches!(spawn(&refused), Err(Error::Invalid { .. })));

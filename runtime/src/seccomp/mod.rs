@@ -2,8 +2,8 @@
 //!
 //! The kernel runs a new filter once for every system call number, to remember which are always allowed, so installing
 //! one costs as much as its longest paths: 3 ms for a chain of a thousand comparisons, 0.2 ms for a tree. And a libseccomp
-//! compilation of this profile costs 22 ms. So the table ([`table`]) is cut into ranges of equal answers, which a binary
-//! search tree ([`compile`]) tells apart in some eight steps, and the finished program is kept.
+//! compilation of this profile costs 22 ms. So the table (`syscalls.tbl`) is cut into ranges of equal answers, which a binary
+//! search tree (`compile.rs`) tells apart in some eight steps, and the finished program is kept.
 //!
 //! Beyond docker's profile: `TIOCSTI` and `TIOCLINUX`, with which a program types into the terminal it shares, are refused
 //! for every ioctl. Numbers newer than the table get `ENOSYS`, so that C libraries fall back. Machine variants: i386

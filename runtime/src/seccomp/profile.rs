@@ -42,8 +42,8 @@ const NAMESPACE_FLAGS: u32 = 0x7E02_0000;
 const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
 /// `TIOCSTI` and `TIOCLINUX` (asm-generic/ioctls.h).
 const TERMINAL_INJECTION: &[u32] = &[0x5412, 0x541C];
-/// Docker's families of sockets: all below 46 but DECnet (12), Key (15 is kept), Netbeui and other dead ones, and those
-/// with a record: SMC, ALG (38), NFC, VSOCK (40) among them.
+/// The address families that docker lets open (linux/socket.h): not DECnet (12), ALG (38), VSOCK (40) and others that
+/// containers have no use for and attackers have had.
 const SOCKET_FAMILIES: &[u32] = &[
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33,
     35, 36, 39, 41, 42, 43, 44, 45,
