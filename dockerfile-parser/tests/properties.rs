@@ -142,7 +142,7 @@ proptest! {
 
     #[test]
     fn parse_is_the_same_with_carriage_returns(source in source()) {
-        prop_assume!(!source.contains('\r'));
+        let source = source.replace('\r', "");
         let shape = |file: &Dockerfile| -> Vec<_> {
             file.nodes.iter().map(|node| (node.original.clone(), node.start_line, node.end_line)).collect()
         };
