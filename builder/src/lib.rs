@@ -1,1 +1,47 @@
-//! placeholder header, replaced by the crate's own.
+//! From a recipe to an image: graph, keys, execution, layers, export.
+//!
+//! ```text
+//! recipe text --parse--> Recipe --graph--> BuildGraph      which stages, what each needs      (pure)
+//! BuildGraph  --solve--> stages on threads, each instruction: expand -> key -> cached?         (solve, stage)
+//!                          no: run in a sandbox (run) or turn files into a layer (copy)
+//! target stage --export--> configuration, manifest, name                                      (export)
+//! ```
+//!
+//! **Keys.** A step's key is a digest over the operation and the *content* it starts from: the chain id of the layers
+//! beneath, never the history that led there. A step whose input came out the same by another way therefore hits, and
+//! no key holds a time, a host name or a path of the machine. See [`key`].
+//!
+//! **Times.** One epoch for the whole build; see [`epoch`] for what of it reaches layers and what keys.
+//!
+//! **Edges.** The builder never speaks to a registry: base images come through [`ImageSource`], which the command line
+//! supplies. It does not print: progress is [`Event`]s.
+#![forbid(unsafe_code)]
+
+mod base;
+mod cancel;
+mod context;
+mod copy;
+pub mod epoch;
+mod error;
+mod export;
+mod graph;
+mod key;
+mod limits;
+mod progress;
+mod request;
+mod run;
+mod solve;
+mod source;
+mod stage;
+mod statcache;
+
+pub use base::BaseImage;
+pub use cancel::Cancel;
+pub use context::{IGNORE_FILES, context_paths, read_ignore_file};
+pub use error::{BuildError, ErrorAt, StepError};
+pub use export::BuiltImage;
+pub use graph::{Base, BuildGraph, GraphError, StageNode};
+pub use progress::{Event, Outcome, Progress, StepId, Stream};
+pub use request::{BuildRequest, Environment, NamedContext, NetworkMode, SecretSource};
+pub use solve::{BuildOutput, build};
+pub use source::{ImageSource, SourceError};

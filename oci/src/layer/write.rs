@@ -67,11 +67,12 @@ impl LayerWriter {
     /// Adds a path that has no bytes of its own.
     pub fn append(&mut self, entry: Entry) -> Result<(), LayerError> {
         assert!(entry.kind != Kind::File || entry.size_bytes == 0, "files bring their bytes");
-        self.append_file(entry, &mut io::empty())
+        self.append_file(entry, &mut io::empty()).map(|_| ())
     }
 
-    /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, and their digest is noted.
-    pub fn append_file(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<(), LayerError> {
+    /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, whose digest is
+    /// noted and answered.
+    pub fn append_file(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<Option<Digest>, LayerError> {
         self.write_header(&entry).map_err(io_at("write", entry.as_path()))?;
         if entry.kind == Kind::File {
             entry.content = Some(self.write_content(&entry, content)?);
@@ -81,8 +82,9 @@ impl LayerWriter {
             mark.mtime = entry.mtime;
             self.write_header(&mark).map_err(io_at("write", entry.as_path()))?;
         }
+        let digest = entry.content.clone();
         self.entries.push(entry);
-        Ok(())
+        Ok(digest)
     }
 
     fn write_content(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Digest, LayerError> {

@@ -1,0 +1,117 @@
+//! Images that stages begin with or copy from.
+
+use crate::{Environment, StepError};
+use slipway_oci::{
+    Digest, Platform, Reference,
+    layer::{LayerError, Toc, Tree},
+    store::{ImageRecord, LayerForm, StoreError},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// An image whose manifest and configuration are in the store; its layers may still be elsewhere.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Manifest and configuration.
+    pub record: ImageRecord,
+    /// Its layers, the base first.
+    pub layers: Vec<LayerForm>,
+}
+
+/// Looks an image up in the store, then in its registry.
+pub(crate) fn resolve(
+    environment: &Environment<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    refresh: bool,
+) -> Result<BaseImage, StepError> {
+    if !refresh
+        && let Some(digest) = environment.store.find_reference(reference)?
+        && let Some(record) = environment.store.image_for(&digest, platform)?
+    {
+        return from_record(digest, record);
+    }
+    let digest = environment.images.resolve(reference, platform, refresh)?;
+    from_digest(environment, digest)
+}
+
+/// Reads an image whose manifest is in the store.
+pub(crate) fn from_digest(environment: &Environment<'_>, digest: Digest) -> Result<BaseImage, StepError> {
+    let record = environment.store.read_image(&digest)?;
+    for (diff_id, descriptor) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
+        let form = LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() };
+        environment.store.put_form(&form, 0)?;
+    }
+    from_record(digest, record)
+}
+
+fn from_record(digest: Digest, record: ImageRecord) -> Result<BaseImage, StepError> {
+    let (ids, blobs) = (&record.config.rootfs.diff_ids, &record.manifest.layers);
+    if ids.len() != blobs.len() {
+        let words = format!("its configuration names {} layers, its manifest {}", ids.len(), blobs.len());
+        return Err(StepError::Value(format!("image `{digest}` is not whole: {words}")));
+    }
+    let layers = ids
+        .iter()
+        .zip(blobs)
+        .map(|(diff_id, descriptor)| LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() })
+        .collect();
+    Ok(BaseImage { digest, record, layers })
+}
+
+/// Sees to it that the layer's blob is in the store.
+pub(crate) fn fetch_layer(environment: &Environment<'_>, form: &LayerForm) -> Result<(), StepError> {
+    let store = environment.store;
+    let mut forms = vec![form.clone()];
+    forms.extend(store.layer_forms(&form.diff_id)?);
+    if forms.iter().any(|form| store.blobs().contains(&form.descriptor.digest).unwrap_or(false)) {
+        return Ok(());
+    }
+    for form in &forms {
+        let sources = store.sources(&form.descriptor.digest)?;
+        if !sources.is_empty() {
+            return Ok(environment.images.fetch(&form.descriptor, &sources)?);
+        }
+    }
+    Err(StoreError::LayerMissing(form.diff_id.clone()).into())
+}
+
+/// Does what needs a layer's bytes; where they are missing, fetches them and does it again.
+fn with_layer<T>(
+    environment: &Environment<'_>,
+    form: &LayerForm,
+    work: impl Fn() -> Result<T, StoreError>,
+) -> Result<T, StepError> {
+    match work() {
+        Err(StoreError::LayerMissing(_)) => {
+            fetch_layer(environment, form)?;
+            Ok(work()?)
+        }
+        Err(StoreError::Layer(LayerError::Blob(slipway_oci::blobs::BlobError::Missing(_)))) => {
+            fetch_layer(environment, form)?;
+            Ok(work()?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The tables of contents of a row of layers.
+pub(crate) fn tree(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Tree, StepError> {
+    let mut tables: Vec<Arc<Toc>> = Vec::with_capacity(layers.len());
+    for form in layers {
+        tables.push(with_layer(environment, form, || environment.store.toc(&form.diff_id))?);
+    }
+    Ok(Tree::new(tables))
+}
+
+/// The unpacked folders of a row of layers, the base first.
+pub(crate) fn folders(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<PathBuf>, StepError> {
+    let mut folders = Vec::with_capacity(layers.len());
+    let mut below = Tree::default();
+    for form in layers {
+        folders.push(with_layer(environment, form, || environment.store.unpacked(&form.diff_id, &below))?);
+        below = below.with(environment.store.toc(&form.diff_id)?);
+    }
+    Ok(folders)
+}

@@ -1,0 +1,217 @@
+//! The build context: a folder of the host, seen through its ignore file, never outside itself.
+
+use crate::{
+    StepError,
+    copy::{Node, SourceTree},
+    epoch::StageEpoch,
+    statcache::{Fingerprint, StatCache},
+};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat},
+    io::Errno,
+};
+use slipway_dockerfile::ignore::IgnoreFile;
+use slipway_oci::{
+    Root, file,
+    layer::{Clamp, Entry, Kind},
+    limits,
+};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// Names of ignore files in a context's root, the first one that is there counts. `.containerignore` is podman's.
+pub const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+
+/// Finds the ignore file of a build: `<recipe>.dockerignore` beside the recipe, else one of [`IGNORE_FILES`] in the
+/// context. Answers its path and text.
+pub fn read_ignore_file(recipe: Option<&Path>, context: &Path) -> Result<Option<(PathBuf, String)>, StepError> {
+    let beside = recipe.map(|recipe| {
+        let mut name = recipe.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in beside.into_iter().chain(IGNORE_FILES.iter().map(|name| context.join(name))) {
+        match file::read_capped(&path, limits::IGNORE_FILE_BYTES) {
+            Ok(bytes) => return Ok(Some((path, String::from_utf8_lossy(&bytes).into_owned()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StepError::io("read", path)(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// The paths that a build of `folder` could see, sorted, folders included.
+pub fn context_paths(folder: &Path, ignore: Option<&str>) -> Result<Vec<String>, StepError> {
+    let tree = ContextTree::open(folder, ignore, None, "the build context".to_owned())?;
+    let mut paths = Vec::new();
+    for (rel, _) in crate::copy::descend(&tree, b"", None)? {
+        paths.push(String::from_utf8_lossy(&rel).into_owned());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A context's folder.
+pub(crate) struct ContextTree {
+    root: Root,
+    ignore: Option<IgnoreFile>,
+    cache: Option<StatCache>,
+    place: String,
+}
+
+impl ContextTree {
+    /// Opens `folder`; `caches` is where stat caches lie.
+    pub(crate) fn open(
+        folder: &Path,
+        ignore: Option<&str>,
+        caches: Option<&Path>,
+        place: String,
+    ) -> Result<ContextTree, StepError> {
+        let path = folder.canonicalize().map_err(StepError::io("open", folder))?;
+        let root = Root::open(&path).map_err(StepError::io("open", folder))?;
+        let ignore = match ignore {
+            Some(text) => Some(IgnoreFile::parse(text).map_err(|error| StepError::Value(error.to_string()))?),
+            None => None,
+        };
+        let cache = caches.map(|caches| StatCache::open(caches, &path));
+        Ok(ContextTree { root, ignore, cache, place })
+    }
+
+    /// Saves what was learnt about the files.
+    pub(crate) fn finish(self) {
+        if let Some(cache) = self.cache {
+            cache.save();
+        }
+    }
+
+    /// Notes the digest of a file that was read.
+    pub(crate) fn learn(&self, node: &Node, digest: slipway_oci::Digest) {
+        if let (Some(cache), Some(fingerprint)) = (&self.cache, node.fingerprint) {
+            cache.put(&node.entry.path, fingerprint, digest);
+        }
+    }
+
+    fn describe(&self, folder: &impl std::os::fd::AsFd, name: &OsStr, path: Vec<u8>, stat: &Stat) -> Result<Option<Node>, StepError> {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice => Kind::CharDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            // a socket belongs to the program that listens on it
+            _ => return Ok(None),
+        };
+        let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
+        entry.mtime = stat.st_mtime;
+        let mut node = Node { entry, inode: None, fingerprint: None, ghost: false };
+        match kind {
+            Kind::Symlink => {
+                let target = readlinkat(folder, name, Vec::new())
+                    .map_err(|error| StepError::io("read", node.entry.to_path())(error.into()))?;
+                node.entry.link = target.into_bytes();
+            }
+            Kind::File => {
+                let fingerprint = Fingerprint::of(stat);
+                node.entry.size_bytes = fingerprint.size_bytes;
+                node.entry.content = self.cache.as_ref().and_then(|cache| cache.get(&node.entry.path, &fingerprint));
+                node.fingerprint = Some(fingerprint);
+                node.inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+            }
+            Kind::CharDevice | Kind::BlockDevice => {
+                node.entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            }
+            _ => {}
+        }
+        Ok(self.admit(node))
+    }
+
+    /// Applies the ignore file: an excluded folder that may hold re-included paths stays as a ghost.
+    fn admit(&self, mut node: Node) -> Option<Node> {
+        let Some(ignore) = &self.ignore else { return Some(node) };
+        let path = String::from_utf8_lossy(&node.entry.path);
+        if path.is_empty() || !ignore.matches(&path, node.entry.is_directory()) {
+            return Some(node);
+        }
+        node.ghost = true;
+        (node.entry.is_directory() && ignore.may_reinclude_below(&path)).then_some(node)
+    }
+}
+
+impl SourceTree for ContextTree {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn node(&self, path: &[u8]) -> Result<Option<Node>, StepError> {
+        let shown = Path::new(OsStr::from_bytes(path));
+        if path.is_empty() {
+            let root = rustix::fs::fstat(&self.root).map_err(|error| StepError::io("read", shown)(error.into()))?;
+            return self.describe(&self.root, OsStr::new("."), Vec::new(), &root);
+        }
+        let (parent, name) = match self.root.parent(shown) {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(StepError::io("open", shown)(error)),
+        };
+        match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => self.describe(&parent, &name, path.to_vec(), &stat),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(StepError::io("read", shown)(error.into())),
+        }
+    }
+
+    fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+        let shown = Path::new(OsStr::from_bytes(path));
+        let failed = |error: Errno| StepError::io("list", shown)(error.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = self.root.open_at(shown, flags, Mode::empty()).map_err(StepError::io("open", shown))?;
+        let mut children = Vec::new();
+        for entry in Dir::read_from(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let stat = match statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                // gone since it was listed
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let below = crate::copy::join(path, name);
+            if let Some(node) = self.describe(&folder, OsStr::from_bytes(name), below, &stat)? {
+                children.push((name.to_vec(), node));
+            }
+        }
+        children.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(children)
+    }
+
+    fn open(&self, node: &Node) -> Result<File, StepError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let descriptor = self.root.open_at(node.entry.as_path(), flags, Mode::empty());
+        descriptor.map(File::from).map_err(StepError::io("open", node.entry.to_path()))
+    }
+
+    /// Files of the context get the clamp itself: see [`crate::epoch`].
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
+        match epoch.clamp {
+            Clamp::Keep => entry.mtime,
+            Clamp::Latest(latest) => latest,
+        }
+    }
+
+    fn learn(&self, node: &Node, digest: slipway_oci::Digest) {
+        ContextTree::learn(self, node, digest);
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,127 @@
+//! COPY and ADD: files straight into a layer, with no snapshot.
+//!
+//! 1. [`select`]: which paths of the source tree, by the sources' rules (wildcards, links, excludes).
+//! 2. [`place`]: where each ends up, by the destination's rules, worked out from tables of contents alone.
+//! 3. [`write`]: one pass over the files makes archive, diff id, compressed blob and content digests.
+//!
+//! Two keys lead to a result. The *fast key* holds the chain id beneath and the selected content; the *content key*
+//! holds only the finished listing, so that a changed base does not cost a COPY whose layer comes out the same.
+
+mod layered;
+pub(crate) mod place;
+pub(crate) mod select;
+mod write;
+
+pub(crate) use layered::LayeredTree;
+pub(crate) use place::{Destination, Ownership};
+pub(crate) use select::{Pick, Selector, descend};
+pub(crate) use write::{
+    Gathered, Placement, Placements, Source, content_key, digest_unknown, fill, mostly_unknown, selection, write_layer,
+};
+
+use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};
+use slipway_oci::{Digest, layer::Entry};
+use std::fs::File;
+
+/// One path of a source tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// What it is; its path is that in the source tree, its content digest is there where it is known.
+    pub(crate) entry: Entry,
+    /// Equal for names of one file; `None` for a file with one name.
+    pub(crate) inode: Option<(u64, u64)>,
+    /// For files of a context.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// An excluded folder that is only walked for what is re-included below it.
+    pub(crate) ghost: bool,
+}
+
+/// Where files are copied from: a folder of the host, or the file system of a stage or image.
+pub(crate) trait SourceTree: Sync {
+    /// What it is called in messages.
+    fn place(&self) -> String;
+    /// The path, its parents free of links, itself not followed.
+    fn node(&self, path: &[u8]) -> Result<Option<Node>, StepError>;
+    /// Names and nodes in a folder (free of links), sorted.
+    fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError>;
+    /// Opens a file.
+    fn open(&self, node: &Node) -> Result<File, StepError>;
+    /// The modification time that the entry has in a layer.
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64;
+    /// Notes the digest of a file that was read.
+    fn learn(&self, _node: &Node, _digest: Digest) {}
+}
+
+impl<T: SourceTree + Send + ?Sized> SourceTree for std::sync::Arc<T> {
+    fn place(&self) -> String {
+        (**self).place()
+    }
+    fn node(&self, path: &[u8]) -> Result<Option<Node>, StepError> {
+        (**self).node(path)
+    }
+    fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+        (**self).children(path)
+    }
+    fn open(&self, node: &Node) -> Result<File, StepError> {
+        (**self).open(node)
+    }
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
+        (**self).mtime(entry, epoch)
+    }
+    fn learn(&self, node: &Node, digest: Digest) {
+        (**self).learn(node, digest);
+    }
+}
+
+/// `folder/name`, or `name` in the root.
+pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match (folder, name) {
+        (b"", name) => name.to_vec(),
+        (folder, b"") => folder.to_vec(),
+        (folder, name) => [folder, b"/", name].concat(),
+    }
+}
+
+/// The folder part of a path; the root's is nothing.
+pub(crate) fn parent_of(path: &[u8]) -> Option<&[u8]> {
+    (!path.is_empty()).then(|| path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]))
+}
+
+/// The last component of a path.
+pub(crate) fn name_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(path, |slash| &path[slash + 1..])
+}
+
+/// A path without `.`, empty components and `..` (which stops at the root), relative to the root.
+pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+/// A path for messages.
+pub(crate) fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_within_the_root() {
+        for (path, cleaned) in
+            [("/", ""), (".", ""), ("a//b/./c", "a/b/c"), ("../../etc", "etc"), ("a/../../b/..", ""), ("/a/", "a")]
+        {
+            assert_eq!(shown(&clean(path.as_bytes())), cleaned, "{path}");
+        }
+    }
+}

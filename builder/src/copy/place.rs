@@ -1,0 +1,205 @@
+//! Where copied paths end up. Worked out from the tables of contents beneath; nothing is mounted.
+
+use super::{Gathered, Node, Placement, Placements, Source, SourceTree, clean, join, parent_of, shown};
+use crate::{StepError, epoch::StageEpoch};
+use slipway_dockerfile::chmod::Chmod;
+use slipway_oci::layer::{Clamp, Entry, Kind, Tree};
+
+/// What --chown and --chmod say, names looked up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ownership {
+    /// Owner and group of everything that is copied.
+    pub(crate) chown: Option<(u32, u32)>,
+    /// Change of modes.
+    pub(crate) chmod: Option<Chmod>,
+}
+
+impl Ownership {
+    fn apply(&self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.chown {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(change) = self.chmod.as_ref().filter(|_| entry.kind != Kind::Symlink) {
+            entry.mode = change.apply(entry.mode, entry.is_directory());
+        }
+    }
+
+    /// A folder that had to be made: 0755, or an octal --chmod itself (what BuildKit does).
+    fn new_folder(&self, path: &[u8], mtime: i64) -> Entry {
+        let mode = self.chmod.as_ref().and_then(Chmod::octal).unwrap_or(0o755);
+        let mut entry = Entry::new(path, Kind::Directory, mode);
+        (entry.uid, entry.gid) = self.chown.unwrap_or((0, 0));
+        entry.mtime = mtime;
+        entry
+    }
+}
+
+/// The destination of one instruction, and all that was placed there so far.
+pub(crate) struct Destination<'a> {
+    beneath: Option<&'a Tree>,
+    /// As written, for messages.
+    text: String,
+    /// Free of links.
+    path: Vec<u8>,
+    /// A folder, because it was written so or several sources go there.
+    as_folder: bool,
+    existing: Option<Entry>,
+    ownership: Ownership,
+    epoch: StageEpoch,
+    placed: Placements,
+}
+
+impl<'a> Destination<'a> {
+    /// The destination `text`, relative to `workdir`, on the file system `beneath` (`None` for --link, which knows
+    /// nothing of it). `many`: several files go there, so that it is a folder.
+    pub(crate) fn new(
+        beneath: Option<&'a Tree>,
+        workdir: &str,
+        text: &str,
+        many: bool,
+        ownership: Ownership,
+        epoch: StageEpoch,
+    ) -> Result<Destination<'a>, StepError> {
+        let absolute = if text.starts_with('/') { text.to_owned() } else { format!("{workdir}/{text}") };
+        let last = text.rsplit('/').next().unwrap_or_default();
+        let written_as_folder = matches!(last, "" | "." | "..");
+        let cleaned = clean(absolute.as_bytes());
+        let path = match beneath {
+            Some(tree) => tree.resolve(&cleaned, true)?.path,
+            None => cleaned,
+        };
+        let existing = beneath.and_then(|tree| tree.get(&path)).map(|found| found.entry.clone());
+        let is_folder = path.is_empty() || existing.as_ref().is_some_and(Entry::is_directory);
+        Ok(Destination {
+            beneath,
+            text: text.to_owned(),
+            path,
+            as_folder: written_as_folder || is_folder || many,
+            existing,
+            ownership,
+            epoch,
+            placed: Placements::new(),
+        })
+    }
+
+    fn refuse(&self, what: &str, reason: &'static str) -> StepError {
+        StepError::Destination { what: format!("`{what}`"), destination: self.text.clone(), reason }
+    }
+
+    fn now(&self) -> i64 {
+        if let Clamp::Latest(latest) = self.epoch.clamp { latest } else { self.epoch.created }
+    }
+
+    /// Places everything that one source argument stands for.
+    pub(crate) fn add(&mut self, gathered: &Gathered, tree: &dyn SourceTree) -> Result<(), StepError> {
+        let pick = &gathered.pick;
+        if let Some(folder) = &pick.folder {
+            if self.existing.as_ref().is_some_and(|entry| !entry.is_directory()) {
+                return Err(self.refuse(&shown(&pick.name), "a folder cannot take the place of a file"));
+            }
+            let mtime = tree.mtime(&folder.entry, &self.epoch);
+            self.place_folder(Some(mtime));
+            for (rel, node) in &pick.nodes {
+                let target = join(&self.path, rel);
+                self.place(target, node.clone(), tree, gathered)?;
+            }
+            return Ok(());
+        }
+        for (_, node) in &pick.nodes {
+            let target = self.file_target(&pick.name)?;
+            self.place(target, node.clone(), tree, gathered)?;
+        }
+        Ok(())
+    }
+
+    /// Places a file whose bytes are in the recipe.
+    pub(crate) fn add_bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), StepError> {
+        let target = self.file_target(name.as_bytes())?;
+        self.place_parents(&target);
+        let mut entry = Entry::new(target.clone(), Kind::File, 0o644);
+        entry.mtime = self.now();
+        entry.size_bytes = bytes.len() as u64;
+        entry.content = Some(slipway_oci::Digest::sha256(&bytes));
+        self.ownership.apply(&mut entry);
+        self.placed.insert(target, Placement { entry, source: Source::Bytes(bytes) });
+        Ok(())
+    }
+
+    fn file_target(&mut self, name: &[u8]) -> Result<Vec<u8>, StepError> {
+        if !self.as_folder {
+            return Ok(self.path.clone());
+        }
+        if self.existing.as_ref().is_some_and(|entry| !entry.is_directory()) {
+            return Err(self.refuse(&shown(name), "the destination is a file, not a folder"));
+        }
+        self.place_folder(None);
+        Ok(join(&self.path, name))
+    }
+
+    /// The destination folder itself: one that was there keeps owner and mode.
+    fn place_folder(&mut self, mtime: Option<i64>) {
+        self.place_parents(&self.path.clone());
+        if self.path.is_empty() {
+            return;
+        }
+        let mut entry = match &self.existing {
+            Some(existing) => Entry { opaque: false, implicit: false, path: self.path.clone(), ..existing.clone() },
+            None => self.ownership.new_folder(&self.path, self.now()),
+        };
+        entry.mtime = mtime.unwrap_or(entry.mtime);
+        self.placed.insert(self.path.clone(), Placement { entry, source: Source::None });
+    }
+
+    /// The folders above a path: as they are beneath, or made.
+    fn place_parents(&mut self, path: &[u8]) {
+        let mut above = parent_of(path);
+        while let Some(folder) = above.filter(|folder| !folder.is_empty()) {
+            if self.placed.contains_key(folder) {
+                return;
+            }
+            let beneath = self.beneath.and_then(|tree| tree.get(folder)).map(|found| found.entry);
+            let entry = match beneath {
+                Some(entry) => Entry { opaque: false, implicit: false, path: folder.to_vec(), ..entry.clone() },
+                None => self.ownership.new_folder(folder, self.now()),
+            };
+            self.placed.insert(folder.to_vec(), Placement { entry, source: Source::None });
+            above = parent_of(folder);
+        }
+    }
+
+    fn place(
+        &mut self,
+        target: Vec<u8>,
+        node: Node,
+        tree: &dyn SourceTree,
+        gathered: &Gathered,
+    ) -> Result<(), StepError> {
+        self.place_parents(&target);
+        let beneath = self.beneath.and_then(|tree| tree.get(&target)).map(|found| found.entry.is_directory());
+        let before = self.placed.get(&target).map(|placed| placed.entry.is_directory()).or(beneath);
+        match (before, node.entry.is_directory()) {
+            (Some(true), false) => {
+                return Err(self.refuse(&shown(&target), "a file cannot take the place of a folder"));
+            }
+            (Some(false), true) => {
+                return Err(self.refuse(&shown(&target), "a folder cannot take the place of a file"));
+            }
+            _ => {}
+        }
+        let mut entry = node.entry.clone();
+        entry.path.clone_from(&target);
+        entry.mtime = tree.mtime(&node.entry, &self.epoch);
+        let mode = entry.mode;
+        self.ownership.apply(&mut entry);
+        if gathered.keeps_modes {
+            entry.mode = mode;
+        }
+        self.placed.insert(target, Placement { entry, source: Source::Tree(gathered.tree, node) });
+        Ok(())
+    }
+
+    /// Everything that was placed, sorted, parents first.
+    pub(crate) fn finish(self) -> Placements {
+        self.placed
+    }
+}

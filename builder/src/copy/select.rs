@@ -1,0 +1,247 @@
+//! Which paths a COPY or ADD takes.
+
+use super::{Node, SourceTree, clean, join, name_of, parent_of, shown};
+use crate::{StepError, limits};
+use slipway_dockerfile::{glob, ignore::IgnoreFile, nearest};
+use slipway_oci::layer::Kind;
+
+/// What one source argument stands for.
+#[derive(Debug)]
+pub(crate) struct Pick {
+    /// Name under which a file is put into a folder.
+    pub(crate) name: Vec<u8>,
+    /// The folder itself, where a folder's contents are taken.
+    pub(crate) folder: Option<Node>,
+    /// Paths relative to the destination and what they are; a file alone has the empty path.
+    pub(crate) nodes: Vec<(Vec<u8>, Node)>,
+}
+
+/// The rules of one instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Selector {
+    /// `--exclude`, relative to each source.
+    pub(crate) exclude: Option<IgnoreFile>,
+    /// `--parents`.
+    pub(crate) parents: bool,
+}
+
+impl Selector {
+    /// Everything that the source argument `text` stands for in `tree`.
+    pub(crate) fn select(&self, tree: &dyn SourceTree, text: &str) -> Result<Vec<Pick>, StepError> {
+        let pattern = clean(text.as_bytes());
+        // what stands before `/./` is not kept by --parents
+        let pivot = match (self.parents, text.split_once("/./")) {
+            (true, Some((before, _))) => clean(before.as_bytes()),
+            _ => Vec::new(),
+        };
+        if !has_wildcard(&pattern) {
+            let path = self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
+            let Some(path) = path else { return Err(self.missing(tree, text, &pattern)?) };
+            return Ok(self.pick(tree, &pattern, path, &pivot)?.into_iter().collect());
+        }
+        let mut picks = Vec::new();
+        for written in self.expand(tree, &pattern)? {
+            let path = match tree.node(&written)? {
+                Some(node) if node.entry.kind == Kind::Symlink && !self.parents => self.follow(tree, &written)?,
+                Some(_) => Some(written.clone()),
+                None => None,
+            };
+            if let Some(path) = path {
+                picks.extend(self.pick(tree, &written, path, &pivot)?);
+            }
+        }
+        Ok(picks)
+    }
+
+    fn pick(&self, tree: &dyn SourceTree, written: &[u8], path: Vec<u8>, pivot: &[u8]) -> Result<Option<Pick>, StepError> {
+        let Some(mut node) = tree.node(&path)? else { return Ok(None) };
+        let name = name_of(written).to_vec();
+        if node.entry.is_directory() {
+            let mut nodes = descend(tree, &path, self.exclude.as_ref())?;
+            if self.parents {
+                let kept = kept_path(written, pivot);
+                let mut with_parents = ancestors(tree, written, pivot)?;
+                with_parents.extend(nodes.into_iter().map(|(rel, node)| (join(&kept, &rel), node)));
+                nodes = with_parents;
+            }
+            return Ok(Some(Pick { name, folder: Some(node), nodes }));
+        }
+        if node.ghost || self.excludes(&name, false) {
+            return Ok(None);
+        }
+        if self.parents {
+            let mut nodes = ancestors(tree, parent_of(written).unwrap_or_default(), pivot)?;
+            node.entry.path = path;
+            nodes.push((kept_path(written, pivot), node));
+            let top = tree.node(b"")?;
+            return Ok(Some(Pick { name, folder: top, nodes }));
+        }
+        Ok(Some(Pick { name, folder: None, nodes: vec![(Vec::new(), node)] }))
+    }
+
+    fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        self.exclude.as_ref().is_some_and(|exclude| exclude.matches(&shown(path), is_directory))
+    }
+
+    /// Follows links of a source argument, its last component included.
+    fn follow(&self, tree: &dyn SourceTree, path: &[u8]) -> Result<Option<Vec<u8>>, StepError> {
+        let mut pending: Vec<Vec<u8>> = path.split(|b| *b == b'/').filter(|p| !p.is_empty()).rev().map(<[u8]>::to_vec).collect();
+        let mut done: Vec<u8> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = pending.pop() {
+            if part == b".." {
+                done.truncate(parent_of(&done).map_or(0, <[u8]>::len));
+                continue;
+            }
+            let here = join(&done, &part);
+            match tree.node(&here)? {
+                None => return Ok(None),
+                Some(node) if node.entry.kind == Kind::Symlink => {
+                    links += 1;
+                    if links > slipway_oci::limits::SYMLINKS {
+                        return Err(StepError::Value(format!("`{}` leads through too many links", shown(path))));
+                    }
+                    if node.entry.link.starts_with(b"/") {
+                        done.clear();
+                    }
+                    let parts = node.entry.link.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".");
+                    pending.extend(parts.rev().map(<[u8]>::to_vec));
+                }
+                Some(_) => done = here,
+            }
+        }
+        Ok(Some(done))
+    }
+
+    /// All paths that match a pattern, component by component; `**` crosses folders under --parents.
+    fn expand(&self, tree: &dyn SourceTree, pattern: &[u8]) -> Result<Vec<Vec<u8>>, StepError> {
+        let text = shown(pattern);
+        if self.parents && text.contains("**") {
+            let deep = glob::Glob::deep(&text).map_err(|error| bad_pattern(&text, &error))?;
+            let all = descend(tree, b"", None)?;
+            let matching = all.into_iter().filter(|(path, _)| deep.matches(&shown(path)));
+            return Ok(matching.map(|(path, _)| path).collect());
+        }
+        let mut found: Vec<Vec<u8>> = vec![Vec::new()];
+        for part in text.split('/') {
+            let mut next = Vec::new();
+            for folder in found {
+                let Some(folder) = self.follow(tree, &folder)? else { continue };
+                if !tree.node(&folder)?.is_some_and(|node| node.entry.is_directory()) {
+                    continue;
+                }
+                if !has_wildcard(part.as_bytes()) {
+                    let path = join(&folder, part.as_bytes());
+                    next.extend(tree.node(&path)?.map(|_| path));
+                    continue;
+                }
+                for (name, _) in tree.children(&folder)? {
+                    if glob::matches(part, &shown(&name)).map_err(|error| bad_pattern(&text, &error))? {
+                        next.push(join(&folder, &name));
+                    }
+                }
+            }
+            found = next;
+        }
+        Ok(found)
+    }
+
+    /// The error for a literal source that is not there, with the nearest name in its folder.
+    fn missing(&self, tree: &dyn SourceTree, text: &str, path: &[u8]) -> Result<StepError, StepError> {
+        let folder = self.follow(tree, parent_of(path).unwrap_or_default())?;
+        let names: Vec<String> = match folder {
+            Some(folder) if tree.node(&folder)?.is_some_and(|node| node.entry.is_directory()) => {
+                tree.children(&folder)?.into_iter().map(|(name, _)| shown(&name)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let hint = nearest(&shown(name_of(path)), names.iter().map(String::as_str));
+        let hint = hint.map(|name| format!("did you mean `{}`?", shown(&join(parent_of(path).unwrap_or_default(), name.as_bytes()))));
+        Ok(StepError::NotFound { path: text.to_owned(), place: tree.place(), hint })
+    }
+}
+
+fn bad_pattern(text: &str, error: &dyn std::fmt::Display) -> StepError {
+    StepError::Value(format!("`{text}` is not a pattern: {error}"))
+}
+
+/// Everything below a folder, parents first, relative to it.
+pub(crate) fn descend(
+    tree: &dyn SourceTree,
+    folder: &[u8],
+    exclude: Option<&IgnoreFile>,
+) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+    let mut found: Vec<(Vec<u8>, Node)> = Vec::new();
+    let mut pending = vec![Vec::new()];
+    while let Some(rel) = pending.pop() {
+        for (name, mut node) in tree.children(&join(folder, &rel))? {
+            let below = join(&rel, &name);
+            let is_directory = node.entry.is_directory();
+            if let Some(exclude) = exclude {
+                let path = shown(&below);
+                if exclude.matches(&path, is_directory) {
+                    node.ghost = true;
+                    if !is_directory || !exclude.may_reinclude_below(&path) {
+                        continue;
+                    }
+                }
+            }
+            if is_directory {
+                if below.iter().filter(|byte| **byte == b'/').count() >= slipway_oci::limits::TREE_DEPTH {
+                    return Err(StepError::Value(format!("`{}` is nested too deeply", shown(&below))));
+                }
+                pending.push(below.clone());
+            }
+            found.push((below, node));
+            if found.len() > limits::COPY_FILES {
+                return Err(StepError::Value(format!("more than {} files in one copy", limits::COPY_FILES)));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    drop_ghosts(&mut found);
+    Ok(found)
+}
+
+/// Removes excluded folders below which nothing was re-included.
+fn drop_ghosts(found: &mut Vec<(Vec<u8>, Node)>) {
+    if !found.iter().any(|(_, node)| node.ghost) {
+        return;
+    }
+    let mut needed: std::collections::HashSet<Vec<u8>> = std::collections::HashSet::new();
+    let mut kept: Vec<(Vec<u8>, Node)> = Vec::with_capacity(found.len());
+    for (path, node) in found.drain(..).rev() {
+        if !node.ghost || needed.contains(&path) {
+            if let Some(parent) = parent_of(&path).filter(|parent| !parent.is_empty()) {
+                needed.insert(parent.to_vec());
+            }
+            kept.push((path, node));
+        }
+    }
+    kept.reverse();
+    *found = kept;
+}
+
+/// What --parents keeps of a path.
+fn kept_path(path: &[u8], pivot: &[u8]) -> Vec<u8> {
+    let rest = path.strip_prefix(pivot).unwrap_or(path);
+    rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
+}
+
+/// The folders of a kept path, outermost first, the path itself included where it is a folder.
+fn ancestors(tree: &dyn SourceTree, path: &[u8], pivot: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+    let mut found = Vec::new();
+    let mut here = pivot.to_vec();
+    for part in kept_path(path, pivot).split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        here = join(&here, part);
+        if let Some(node) = tree.node(&here)? {
+            found.push((kept_path(&here, pivot), node));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether Go's `filepath.Match` would see more than letters (BuildKit `containsWildcards`).
+fn has_wildcard(path: &[u8]) -> bool {
+    path.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
+}

@@ -1,0 +1,164 @@
+//! What can go wrong in a build, and where in the recipe.
+
+use crate::{GraphError, SourceError};
+use slipway_dockerfile::{Diagnostic, Origin};
+use slipway_oci::{layer::LayerError, store::StoreError};
+use std::{io, path::PathBuf, sync::Arc};
+
+/// A build that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The recipe is not valid; one diagnostic a mistake.
+    #[error("the recipe has {} mistake(s)", .0.len())]
+    Recipe(Vec<Diagnostic>),
+    /// The recipe is valid, but its stages do not fit together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A step failed.
+    #[error("{}", .0.error)]
+    Step(Arc<ErrorAt>),
+    /// The image could not be put together.
+    #[error("cannot store the image")]
+    Export(#[from] StoreError),
+    /// Stopped from outside.
+    #[error("the build was interrupted")]
+    Cancelled,
+    /// The machine refused what every build needs.
+    #[error("cannot {operation}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A step's failure and the instruction that it belongs to.
+#[derive(Debug)]
+pub struct ErrorAt {
+    /// The instruction; `None` for one that a base image's ONBUILD brought.
+    pub origin: Option<Origin>,
+    /// The stage, by name or number.
+    pub stage: String,
+    /// What went wrong.
+    pub error: StepError,
+}
+
+/// What went wrong in one step.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command ran and said no.
+    #[error("the command `{command}` ended with {status}")]
+    Command {
+        /// The command as it was run.
+        command: String,
+        /// Exit status or signal, in words.
+        status: String,
+        /// The last lines of its output.
+        tail: Vec<u8>,
+        /// Where the whole output is.
+        log: PathBuf,
+    },
+    /// The sandbox could not be set up, or the command not be found.
+    #[error(transparent)]
+    Sandbox(#[from] slipway_runtime::Error),
+    /// A user or group that the image does not know.
+    #[error(transparent)]
+    Identity(#[from] slipway_runtime::identity::IdentityError),
+    /// A variable could not be expanded.
+    #[error("cannot expand `{text}`")]
+    Expand {
+        /// The text.
+        text: String,
+        /// Why not.
+        source: slipway_dockerfile::ExpandError,
+    },
+    /// A value that is not of the right form.
+    #[error("{0}")]
+    Value(String),
+    /// A source that is not in the context.
+    #[error("`{path}` is not in {place}")]
+    NotFound {
+        /// The path as written.
+        path: String,
+        /// Which tree was searched.
+        place: String,
+        /// The nearest name that is there, or why it is not.
+        hint: Option<String>,
+    },
+    /// Source and destination do not go together.
+    #[error("cannot copy {what} to `{destination}`: {reason}")]
+    Destination {
+        /// What was to be copied.
+        what: String,
+        /// Where.
+        destination: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// There is no build context.
+    #[error("there is no build context to copy from")]
+    NoContext,
+    /// A path of the layers beneath cannot be resolved.
+    #[error(transparent)]
+    Tree(#[from] slipway_oci::layer::TreeError),
+    /// An image could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The image's reference is wrong.
+    #[error(transparent)]
+    Reference(#[from] slipway_oci::reference::ReferenceError),
+    /// An ONBUILD trigger of the base image is wrong.
+    #[error("the base image's trigger `{text}` is not valid: {reason}")]
+    Trigger {
+        /// The trigger.
+        text: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file of the host could not be read.
+    #[error("cannot {operation} `{path}`")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A layer could not be made.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A permission that the command line did not give.
+    #[error("{what} needs `{flag}` on the command line")]
+    Entitlement {
+        /// What.
+        what: &'static str,
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A secret or agent that was not given.
+    #[error("the step needs {what} `{id}`, which was not given")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// A stage that this one needs failed; its own error says why.
+    #[error("a stage that this step needs failed")]
+    Dependency(Arc<ErrorAt>),
+    /// Stopped.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl StepError {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StepError {
+        let path = path.into();
+        move |source| StepError::Io { operation, path, source }
+    }
+}

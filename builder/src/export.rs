@@ -1,0 +1,92 @@
+//! From a finished stage to an image in the store: configuration, manifest, names.
+
+use crate::{BuildRequest, Environment, StepError, base, epoch::StageEpoch};
+use slipway_oci::{
+    Descriptor, Digest,
+    compression::Compression,
+    layer::LayerError,
+    spec::{ImageConfig, Manifest, media_type, rfc3339, to_json},
+    store::LayerForm,
+};
+use std::{collections::BTreeMap, io::Write};
+
+/// The image that a build made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// Digest of the configuration: docker's image id.
+    pub config: Digest,
+}
+
+/// Stores the image and names it.
+pub(crate) fn export(
+    environment: &Environment<'_>,
+    request: &BuildRequest,
+    mut config: ImageConfig,
+    layers: &[LayerForm],
+    epoch: &StageEpoch,
+) -> Result<BuiltImage, StepError> {
+    let store = environment.store;
+    config.created = Some(rfc3339::format(epoch.created));
+    if !request.labels.is_empty() {
+        config.config.labels.get_or_insert_default().extend(request.labels.clone());
+    }
+    config.rootfs.diff_ids = layers.iter().map(|form| form.diff_id.clone()).collect();
+    let mut descriptors = Vec::with_capacity(layers.len());
+    for form in layers {
+        descriptors.push(as_oci(&in_form(environment, form, request.compression)?));
+    }
+    let config_bytes = to_json(&config);
+    let config_digest = store.blobs().put(&config_bytes).map_err(LayerError::from)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
+        layers: descriptors,
+        subject: None,
+        annotations: BTreeMap::new(),
+    };
+    let bytes = to_json(&manifest);
+    let digest = store.blobs().put(&bytes).map_err(LayerError::from)?;
+    store.put_image(&digest, &request.names)?;
+    Ok(BuiltImage { manifest: Descriptor::of(media_type::OCI_MANIFEST, &bytes), config: config_digest })
+}
+
+/// The layer in the compression that was asked for, where it is one that this house made; the layers of a base image
+/// stay as they came, so that their blobs are shared with it.
+fn in_form(environment: &Environment<'_>, form: &LayerForm, wanted: Compression) -> Result<Descriptor, StepError> {
+    let store = environment.store;
+    let is_wanted = |form: &LayerForm| form.descriptor.media_type == wanted.layer_media_type();
+    let foreign = !store.sources(&form.descriptor.digest)?.is_empty();
+    if foreign || is_wanted(form) || !form.descriptor.media_type.starts_with(media_type::OCI_LAYER) {
+        return Ok(form.descriptor.clone());
+    }
+    if let Some(other) = store.layer_forms(&form.diff_id)?.into_iter().find(is_wanted) {
+        return Ok(other.descriptor);
+    }
+    base::fetch_layer(environment, form)?;
+    let mut reader = store.read_layer(&form.diff_id)?;
+    let writer = store.blobs().writer(slipway_oci::Algorithm::Sha256).map_err(LayerError::from)?;
+    let mut compressor = slipway_oci::compression::Compressor::new(writer, wanted);
+    let written = std::io::copy(&mut reader, &mut compressor).and_then(|count| compressor.flush().map(|()| count));
+    let archive_bytes = written.map_err(StepError::io("recompress", form.diff_id.to_string()))?;
+    let writer = compressor.finish().map_err(StepError::io("recompress", form.diff_id.to_string()))?;
+    let (digest, size_bytes) = writer.commit(None).map_err(LayerError::from)?;
+    let descriptor = Descriptor::new(wanted.layer_media_type(), digest, size_bytes);
+    let made = LayerForm { diff_id: form.diff_id.clone(), descriptor: descriptor.clone() };
+    store.put_form(&made, archive_bytes)?;
+    Ok(descriptor)
+}
+
+/// Docker's media types in an OCI manifest's words; the bytes are the same.
+fn as_oci(descriptor: &Descriptor) -> Descriptor {
+    let media = match descriptor.media_type.as_str() {
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
+        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
+        other => other,
+    };
+    Descriptor::new(media, descriptor.digest.clone(), descriptor.size_bytes)
+}

@@ -1,0 +1,12 @@
+//! Caps of the builder on what recipes and contexts may drive.
+
+/// Most files that one COPY or ADD takes.
+pub(crate) const COPY_FILES: usize = 4_000_000;
+/// Longest line of a step's output that is passed on whole, in bytes; a longer one is passed on in parts.
+pub(crate) const OUTPUT_LINE_BYTES: usize = 64 << 10;
+/// Most ONBUILD triggers taken from one base image.
+pub(crate) const TRIGGERS: usize = 1024;
+/// Deepest chain of named contexts that stand for each other.
+pub(crate) const CONTEXT_DEPTH: usize = 10;
+/// Largest secret, in bytes (BuildKit's cap).
+pub(crate) const SECRET_BYTES: u64 = 500 << 10;

@@ -1,0 +1,100 @@
+//! What is to be built, and with what.
+
+use crate::{Cancel, ImageSource, Progress, epoch::Epoch};
+use slipway_oci::{Platform, Reference, compression::Compression, store::Store};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// The network of RUN steps that do not say themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// The network that the builder itself has.
+    #[default]
+    Host,
+    /// Loopback alone.
+    None,
+}
+
+/// What stands behind a name of `--build-context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder of the host.
+    Folder(PathBuf),
+    /// An image.
+    Image(Reference),
+    /// An OCI layout folder, and a tag or digest in it.
+    Layout(PathBuf, Option<String>),
+    /// A git URL.
+    Git(String),
+    /// A URL of a file or archive.
+    Url(String),
+}
+
+/// Where a secret's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file of the host.
+    File(PathBuf),
+    /// A value, taken from the environment by the caller.
+    Value(Vec<u8>),
+}
+
+/// One build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// What the recipe is called in messages.
+    pub recipe_name: String,
+    /// The recipe.
+    pub recipe: String,
+    /// The build context's folder; `None` where there is none.
+    pub context: Option<PathBuf>,
+    /// The text of the ignore file that filters the context.
+    pub ignore: Option<String>,
+    /// Named contexts.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--build-arg` values.
+    pub build_args: BTreeMap<String, String>,
+    /// The stage to build; the last one if `None`.
+    pub target: Option<String>,
+    /// What the image runs on.
+    pub platform: Platform,
+    /// Whether cached results of all steps are passed over.
+    pub no_cache: bool,
+    /// Stages whose cached results are passed over.
+    pub no_cache_stages: Vec<String>,
+    /// Whether registries are asked even for images that the store has.
+    pub refresh: bool,
+    /// Names for the image.
+    pub names: Vec<Reference>,
+    /// Labels beyond the recipe's.
+    pub labels: BTreeMap<String, String>,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// The build's time.
+    pub epoch: Epoch,
+    /// Network of RUN steps.
+    pub network: NetworkMode,
+    /// Whether `RUN --network=host` is allowed where the default is not the host's.
+    pub allow_host_network: bool,
+    /// Whether `RUN --security=insecure` is allowed.
+    pub allow_insecure: bool,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of ssh agents by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Lines for `/etc/hosts` of RUN steps: name and address.
+    pub hosts: Vec<(String, String)>,
+}
+
+/// What a build works with.
+pub struct Environment<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Base images and remote content.
+    pub images: &'a dyn ImageSource,
+    /// Takes the events.
+    pub progress: &'a dyn Progress,
+    /// Stops the build.
+    pub cancel: &'a Cancel,
+    /// Only one user id is mapped: see `runtime::SandboxSpec::single_id`.
+    pub single_id: bool,
+}

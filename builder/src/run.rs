@@ -1,0 +1,302 @@
+//! Carries one command out in a sandbox and makes a layer of what it changed.
+//!
+//! The layers beneath are mounted as an overlay in the sandbox's own mount namespace, so nothing is mounted on the
+//! host and nothing is left behind. Mount points that the image lacks come from an extra lowest layer of empty files
+//! and folders: the image's own paths cover it, and none of it is ever part of the result.
+
+use crate::{
+    Event, NetworkMode, StepError, StepId, Stream, copy, limits,
+    solve::Solver,
+    stage::Attached,
+};
+use slipway_oci::{
+    file,
+    layer::{Clamp, Entry, LayerWriter, OverlayXattrs, Tree, diff},
+    store::LayerForm,
+};
+use slipway_runtime::{
+    BindSource, CapabilitySet, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio, identity::Identity,
+    spawn,
+};
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+/// Lines of a failed command's output that its error carries.
+const TAIL_LINES: usize = 40;
+
+/// What is run, and as whom.
+pub(crate) struct Command<'a> {
+    pub(crate) argv: &'a [String],
+    /// As the recipe has it, for messages.
+    pub(crate) shown: &'a str,
+    pub(crate) env: &'a [String],
+    pub(crate) working_dir: &'a str,
+    pub(crate) identity: Identity,
+    pub(crate) network: NetworkMode,
+    pub(crate) insecure: bool,
+    pub(crate) hostname: &'a str,
+    /// Path and content of a script that is shown in the sandbox.
+    pub(crate) script: Option<&'a (String, Vec<u8>)>,
+    pub(crate) clamp: Clamp,
+    pub(crate) step: StepId,
+}
+
+/// A scratch folder that goes away with its last user.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // a left-over is swept once this process is gone
+        let _ = file::remove_tree(&self.0);
+    }
+}
+
+/// Runs `command` on the folders `lower`, the topmost first; `tree` is the same file system as tables.
+pub(crate) fn execute(
+    solver: &Solver<'_>,
+    command: &Command<'_>,
+    tree: &Tree,
+    mut lower: Vec<PathBuf>,
+    mut attached: Attached,
+) -> Result<Option<LayerForm>, StepError> {
+    let store = solver.environment.store;
+    let scratch = Scratch(store.temporary_folder("run")?);
+    let (upper, work) = (scratch.0.join("upper"), scratch.0.join("work"));
+    let root = tree.get(b"").map(|found| found.entry.clone());
+    let root = root.unwrap_or_else(|| Entry::new("", slipway_oci::layer::Kind::Directory, 0o755));
+    for folder in [&upper, &work] {
+        fs::create_dir(folder).map_err(StepError::io("create", folder))?;
+    }
+    fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)).map_err(StepError::io("open", &upper))?;
+    chown(&upper, Some(root.uid), Some(root.gid)).map_err(StepError::io("open", &upper))?;
+    let mut mounts = standard_files(solver, &scratch.0)?;
+    mounts.append(&mut attached.mounts);
+    if let Some((path, content)) = command.script {
+        let file = scratch.0.join("script");
+        fs::write(&file, content).map_err(StepError::io("write", &file))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(StepError::io("write", &file))?;
+        mounts.push(bind(file, path, true));
+    }
+    lower.push(stub_layer(solver, tree, &mounts)?);
+    let root_fs = RootFs::Overlay {
+        lower,
+        upper: upper.clone(),
+        work,
+        volatile: true,
+        userxattr: store.xattrs() == OverlayXattrs::User,
+    };
+    let log = Log::create(solver, command.step)?;
+    let exit = run_sandbox(solver, command, root_fs, mounts, &log)?;
+    if solver.environment.cancel.is_cancelled() && !exit.success() {
+        return Err(StepError::Cancelled);
+    }
+    if !exit.success() {
+        let status = match exit {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(signal) => format!("signal {signal}"),
+        };
+        let (tail, log) = log.keep();
+        return Err(StepError::Command { command: command.shown.to_owned(), status, tail, log });
+    }
+    drop(attached);
+    make_layer(solver, command, &upper, (root.mode, root.uid, root.gid))
+}
+
+fn make_layer(
+    solver: &Solver<'_>,
+    command: &Command<'_>,
+    upper: &Path,
+    root: (u32, u32, u32),
+) -> Result<Option<LayerForm>, StepError> {
+    let store = solver.environment.store;
+    let failed = || StepError::io("read", upper);
+    let metadata = fs::metadata(upper).map_err(failed())?;
+    use std::os::unix::fs::MetadataExt;
+    let unchanged = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid()) == root;
+    if unchanged && fs::read_dir(upper).map_err(failed())?.next().is_none() {
+        return Ok(None);
+    }
+    let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
+    diff::append_upper(&mut writer, upper, store.xattrs(), command.clamp, root)?;
+    if writer.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(store.adopt_layer(&writer.finish()?, Some(upper))?))
+}
+
+fn run_sandbox(
+    solver: &Solver<'_>,
+    command: &Command<'_>,
+    root: RootFs,
+    mounts: Vec<Mount>,
+    log: &Log,
+) -> Result<Exit, StepError> {
+    let mut spec = SandboxSpec::new(root, command.argv);
+    spec.process.env = command.env.iter().map(Into::into).collect();
+    spec.process.cwd = PathBuf::from(command.working_dir);
+    spec.process.user = command.identity.clone();
+    spec.hostname = Some(command.hostname.to_owned());
+    spec.network = match command.network {
+        NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+    };
+    if command.insecure {
+        spec.seccomp = Seccomp::Unconfined;
+        spec.security = Security::insecure();
+        spec.process.capabilities = CapabilitySet::ALL;
+    }
+    spec.mounts = mounts;
+    spec.single_id = solver.environment.single_id;
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| StepError::io("create", "a pipe")(e.into()));
+    let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
+    spec.stdio = Stdio::Streams {
+        stdin: slipway_runtime::Stream::Null,
+        stdout: slipway_runtime::Stream::Fd(out_write),
+        stderr: slipway_runtime::Stream::Fd(err_write),
+    };
+    let mut running = spawn(&spec)?;
+    // our ends of the pipes must close, or reading them would not end with the command
+    drop(spec);
+    std::thread::scope(|scope| {
+        for (stream, descriptor) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
+            scope.spawn(move || forward(solver, command.step, stream, File::from(descriptor), log));
+        }
+        use std::os::fd::AsFd;
+        Ok(running.wait_or_cancel(solver.environment.cancel.as_fd())?)
+    })
+}
+
+/// Passes a command's output on, line by line.
+fn forward(solver: &Solver<'_>, step: StepId, stream: Stream, mut source: File, log: &Log) {
+    let mut buffer = vec![0u8; 16 << 10];
+    let mut line: Vec<u8> = Vec::new();
+    let emit = |bytes: &[u8]| {
+        log.write(bytes);
+        solver.environment.progress.event(Event::Output { step, stream, bytes });
+    };
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        for part in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if line.ends_with(b"\n") || line.len() >= limits::OUTPUT_LINE_BYTES {
+                emit(&line);
+                line.clear();
+            }
+        }
+    }
+    if !line.is_empty() {
+        emit(&line);
+    }
+}
+
+/// The whole output of a command in a file, and its last lines in memory.
+struct Log {
+    path: PathBuf,
+    state: Mutex<(File, VecDeque<Vec<u8>>)>,
+    kept: std::sync::atomic::AtomicBool,
+}
+
+impl Log {
+    fn create(solver: &Solver<'_>, step: StepId) -> Result<Log, StepError> {
+        let folder = solver.environment.store.root().join("run/logs");
+        fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
+        let path = folder.join(format!("{}.log", file::temporary_name(&format!("step{step}"))));
+        let file = File::create_new(&path).map_err(StepError::io("create", &path))?;
+        Ok(Log { path, state: Mutex::new((file, VecDeque::new())), kept: false.into() })
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // a full disk must not hide how the command ended
+        let _ = state.0.write_all(bytes);
+        if state.1.len() >= TAIL_LINES {
+            state.1.pop_front();
+        }
+        state.1.push_back(bytes.to_vec());
+    }
+
+    fn keep(self) -> (Vec<u8>, PathBuf) {
+        self.kept.store(true, std::sync::atomic::Ordering::Relaxed);
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (state.1.iter().flatten().copied().collect(), self.path.clone())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !self.kept.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) -> Mount {
+    let source = BindSource::Path(source);
+    Mount::Bind { source, target: target.into(), readonly, recursive: true, create: true }
+}
+
+/// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.
+fn standard_files(solver: &Solver<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
+    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &solver.request.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    let resolver = match file::read_capped(Path::new("/etc/resolv.conf"), 1 << 20) {
+        Ok(bytes) => bytes,
+        // a host without name service has steps without
+        Err(_) => Vec::new(),
+    };
+    let mut mounts = Vec::new();
+    for (name, bytes) in [("hosts", hosts.into_bytes()), ("resolv.conf", resolver)] {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(StepError::io("write", &path))?;
+        mounts.push(bind(path, format!("/etc/{name}"), false));
+    }
+    Ok(mounts)
+}
+
+/// The extra lowest layer: every mount point, so that none has to be made in the layer to be.
+fn stub_layer(solver: &Solver<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
+    let mut targets: Vec<(String, bool)> =
+        ["/dev", "/proc", "/sys"].iter().map(|path| ((*path).to_owned(), true)).collect();
+    for mount in mounts {
+        let (target, is_folder) = match mount {
+            Mount::Bind { source: BindSource::Path(source), target, .. } => (target, source.is_dir()),
+            Mount::Bind { source: BindSource::Fd(descriptor), target, .. } => {
+                let stat = rustix::fs::fstat(descriptor).map_err(|e| StepError::io("read", target)(e.into()))?;
+                (target, rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+            }
+            Mount::Tmpfs { target, .. } => (target, true),
+        };
+        use std::os::unix::ffi::OsStrExt;
+        let resolved = tree.resolve(target.as_os_str().as_bytes(), true)?;
+        if !resolved.path.starts_with(b"dev/") {
+            targets.push((format!("/{}", copy::shown(&resolved.path)), is_folder));
+        }
+    }
+    targets.sort();
+    targets.dedup();
+    let names = targets.iter().map(|(path, is_folder)| format!("{path}:{is_folder}")).collect();
+    solver.stubs(names, |folder| {
+        for (path, is_folder) in &targets {
+            let path = folder.join(path.trim_start_matches('/'));
+            let parent = if *is_folder { path.as_path() } else { path.parent().unwrap_or(folder) };
+            fs::create_dir_all(parent).map_err(StepError::io("create", parent))?;
+            if !is_folder && !path.exists() {
+                File::create(&path).map_err(StepError::io("create", &path))?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,47 @@
+//! Where base images and remote content come from; supplied by the command line.
+
+use slipway_oci::{Descriptor, Digest, Platform, Reference};
+use std::path::PathBuf;
+
+/// A failure of a source, in words that the source chose.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What went wrong.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A file that was fetched from a URL.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its blob in the store.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// The server's word for the last change, in seconds since 1970.
+    pub modified: Option<i64>,
+    /// The name that the server gave it.
+    pub file_name: Option<String>,
+}
+
+/// Finds what the local store lacks.
+pub trait ImageSource: Sync {
+    /// Puts manifest and configuration of the image that `reference` means on `platform` into the store and answers the
+    /// manifest's digest. Layers are not fetched. `refresh` asks the registry even where the store has the name.
+    fn resolve(&self, reference: &Reference, platform: &Platform, refresh: bool) -> Result<Digest, SourceError>;
+
+    /// Puts a blob that is missing into the store; `repositories` were seen to have it.
+    fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError>;
+
+    /// Puts the content behind a URL into the store.
+    fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError>;
+
+    /// Checks a git repository out into an empty folder; answers the commit.
+    fn checkout(&self, url: &str, keep_git_dir: bool, into: &std::path::Path) -> Result<String, SourceError>;
+
+    /// Reads an image of an OCI layout folder into the store and answers the manifest's digest.
+    fn layout(&self, folder: &PathBuf, reference: Option<&str>, platform: &Platform) -> Result<Digest, SourceError>;
+}

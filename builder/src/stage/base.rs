@@ -1,0 +1,138 @@
+//! FROM: what a stage begins with, and the triggers that its base brings.
+
+use super::{Provided, StageState};
+use crate::{Base, NamedContext, StepError, base, limits, solve::Solver};
+use slipway_dockerfile::{Expander, Located};
+use slipway_oci::{Platform, layer::Tree, spec::ImageConfig, store::LayerForm};
+
+/// `PATH` where a base sets none (BuildKit `system.DefaultPathEnvUnix`).
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The state of stage `index` after its FROM.
+pub(super) fn begin<'s, 'a>(solver: &'s Solver<'a>, index: usize) -> Result<StageState<'s, 'a>, StepError> {
+    let node = &solver.graph.stages[index];
+    let platform = node.platform.clone().unwrap_or_else(|| solver.request.platform.clone());
+    let request = solver.request;
+    let use_cache = !request.no_cache && !request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(&node.label));
+    let mut state = StageState {
+        solver,
+        index,
+        label: node.label.clone(),
+        config: ImageConfig::empty(platform.clone()),
+        platform,
+        layers: Vec::new(),
+        arguments: Vec::new(),
+        epoch: solver.epoch(None),
+        expander: Expander::new(solver.recipe.directives.escape),
+        has_command: false,
+        use_cache,
+        tree: None,
+        shown: 0,
+    };
+    match &node.base {
+        Base::Scratch => {
+            state.config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+            state.config.config.working_dir = Some("/".to_owned());
+        }
+        Base::Stage(base) => {
+            let result = solver.stage(*base).map_err(StepError::Dependency)?;
+            state.config = result.config.clone();
+            state.layers.clone_from(&result.layers);
+            state.arguments.clone_from(&result.arguments);
+            state.epoch = result.epoch;
+        }
+        Base::Image(reference) => {
+            let image = solver.image(reference, &state.platform)?;
+            adopt(&mut state, image.record.config, image.layers);
+        }
+        Base::Context(name) => begin_context(&mut state, name)?,
+    }
+    Ok(state)
+}
+
+fn adopt(state: &mut StageState<'_, '_>, config: ImageConfig, layers: Vec<LayerForm>) {
+    state.epoch = state.solver.epoch(config.created_seconds());
+    state.config = config;
+    state.layers = layers;
+    let has_path = state.config.config.env.iter().any(|entry| entry.starts_with("PATH="));
+    if !has_path {
+        state.config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    }
+}
+
+/// A stage whose base is a context given by name: an image, or a folder that becomes its only layer.
+fn begin_context(state: &mut StageState<'_, '_>, name: &str) -> Result<(), StepError> {
+    let solver = state.solver;
+    if let Some(image) = named_image(solver, name, &state.platform)? {
+        adopt(state, image.record.config, image.layers);
+        return Ok(());
+    }
+    let Provided::Folder(folder) = named(solver, name, &state.platform)? else {
+        return Err(StepError::Value(format!("the context `{name}` is no image")));
+    };
+    state.config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    let form = state.layer_of(&*folder, b"", &Tree::default())?;
+    state.layers.extend(form);
+    Ok(())
+}
+
+fn find<'r>(solver: &'r Solver<'_>, name: &str) -> Option<&'r NamedContext> {
+    let normal = |text: &str| text.parse::<slipway_oci::Reference>().map(|r| r.or_latest().to_string()).ok();
+    let contexts = &solver.request.contexts;
+    contexts.get(name).or_else(|| {
+        let wanted = normal(name)?;
+        contexts.iter().find(|(key, _)| normal(key).as_ref() == Some(&wanted)).map(|(_, context)| context)
+    })
+}
+
+fn named_image(solver: &Solver<'_>, name: &str, platform: &Platform) -> Result<Option<base::BaseImage>, StepError> {
+    match find(solver, name) {
+        Some(NamedContext::Image(reference)) => Ok(Some(solver.image(&reference.clone().or_latest(), platform)?)),
+        Some(NamedContext::Layout(folder, reference)) => {
+            let digest = solver.environment.images.layout(folder, reference.as_deref(), platform)?;
+            Ok(Some(base::from_digest(solver.environment, digest)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The files of a context given by name.
+pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Result<Provided, StepError> {
+    if let Some(image) = named_image(solver, name, platform)? {
+        return Ok(Provided::Layers(image.layers, format!("the context `{name}`")));
+    }
+    let folder = match find(solver, name) {
+        Some(NamedContext::Folder(folder)) => folder.clone(),
+        Some(NamedContext::Git(url)) => {
+            let into = solver.temporary().join(format!("context-{}", slipway_oci::Digest::sha256(name.as_bytes()).short()));
+            if !into.exists() {
+                std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
+                solver.environment.images.checkout(url, false, &into)?;
+            }
+            into
+        }
+        Some(NamedContext::Url(url)) => {
+            return Err(StepError::Value(format!("the context `{name}` is a URL (`{url}`): use ADD for single files")));
+        }
+        _ => return Err(StepError::Value(format!("there is no context `{name}`"))),
+    };
+    Ok(Provided::Folder(solver.named_folder(name, &folder)?))
+}
+
+/// The triggers of the base image, parsed; they are taken out of the configuration, so that they fire once.
+pub(super) fn triggers(state: &mut StageState<'_, '_>) -> Result<Vec<Located>, StepError> {
+    let texts = std::mem::take(&mut state.config.config.on_build);
+    if texts.len() > limits::TRIGGERS {
+        return Err(StepError::Value(format!("the base image has more than {} triggers", limits::TRIGGERS)));
+    }
+    let escape = state.solver.recipe.directives.escape;
+    texts
+        .into_iter()
+        .map(|text| {
+            slipway_dockerfile::parse_onbuild(&text, escape).map_err(|diagnostics| {
+                let reason = diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
+                StepError::Trigger { text, reason }
+            })
+        })
+        .collect()
+}

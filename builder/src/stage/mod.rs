@@ -1,0 +1,245 @@
+//! One stage: its base, then instruction after instruction.
+//!
+//! [`StageState`] is what instructions change: the configuration, the row of layers, the declared arguments. Each
+//! instruction has a file of its own or, where it only writes configuration, a function in [`metadata`].
+
+mod base;
+mod environment;
+mod metadata;
+mod mounts;
+mod run;
+mod transfer;
+mod workdir;
+
+pub(crate) use mounts::Attached;
+
+use crate::{
+    Base, ErrorAt, Event, Outcome, StepError, StepId,
+    base as images,
+    epoch::StageEpoch,
+    key::chain_id,
+    solve::{Solver, is_visible, visible_steps},
+};
+use slipway_dockerfile::{Expander, Instruction, Located, Origin};
+use slipway_oci::{
+    Platform,
+    layer::Tree,
+    spec::{History, ImageConfig, rfc3339},
+    store::LayerForm,
+};
+use std::time::Instant;
+
+/// What names the tool in an image's history.
+const HISTORY_COMMENT: &str = "slipway.dockerfile.v1";
+
+/// A finished stage.
+#[derive(Clone, Debug)]
+pub(crate) struct StageResult {
+    /// Its configuration; `rootfs` is filled in on export.
+    pub(crate) config: ImageConfig,
+    /// Its layers, the base first.
+    pub(crate) layers: Vec<LayerForm>,
+    /// Its arguments, which stages that are FROM it see.
+    pub(crate) arguments: Vec<(String, Option<String>)>,
+    /// Its times.
+    pub(crate) epoch: StageEpoch,
+}
+
+/// A stage under way.
+pub(crate) struct StageState<'s, 'a> {
+    solver: &'s Solver<'a>,
+    index: usize,
+    label: String,
+    platform: Platform,
+    config: ImageConfig,
+    layers: Vec<LayerForm>,
+    /// Declared arguments in order; `None` for one without a value.
+    arguments: Vec<(String, Option<String>)>,
+    epoch: StageEpoch,
+    expander: Expander,
+    /// This stage has set CMD itself, so that ENTRYPOINT does not reset it.
+    has_command: bool,
+    use_cache: bool,
+    tree: Option<Tree>,
+    /// Steps shown so far.
+    shown: usize,
+}
+
+/// Builds stage `index`.
+pub(crate) fn run(solver: &Solver<'_>, index: usize) -> Result<StageResult, ErrorAt> {
+    let stage = &solver.recipe.stages[index];
+    let label = solver.graph.stages[index].label.clone();
+    let at = |origin: Option<Origin>| {
+        let label = label.clone();
+        move |error: StepError| ErrorAt { origin, stage: label, error }
+    };
+    let progress = solver.environment.progress;
+    let (step, began) = (solver.first_step(index), Instant::now());
+    let text = one_line(&stage.origin.original);
+    let total = visible_steps(stage);
+    progress.event(Event::Started { step, stage: &label, number: 1, total, text: &text });
+    let begun = base::begin(solver, index);
+    let outcome = if begun.is_ok() { Outcome::Done } else { Outcome::Failed };
+    let reason = begun.as_ref().map(|_| "the base is known").unwrap_or("the base could not be had");
+    progress.event(Event::Finished { step, outcome, took: began.elapsed(), reason });
+    let mut state = begun.map_err(at(Some(stage.origin.clone())))?;
+    for located in base::triggers(&mut state).map_err(at(Some(stage.origin.clone())))? {
+        state.apply(&located.instruction, &located.origin, None).map_err(at(None))?;
+    }
+    for located in &stage.instructions {
+        state.instruct(located, total).map_err(at(Some(located.origin.clone())))?;
+    }
+    Ok(StageResult { config: state.config, layers: state.layers, arguments: state.arguments, epoch: state.epoch })
+}
+
+impl<'s, 'a> StageState<'s, 'a> {
+    fn instruct(&mut self, located: &Located, total: usize) -> Result<(), StepError> {
+        if self.solver.environment.cancel.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        if !is_visible(&located.instruction) {
+            return self.apply(&located.instruction, &located.origin, None).map(|_| ());
+        }
+        self.shown += 1;
+        let step = self.solver.first_step(self.index) + self.shown;
+        let progress = self.solver.environment.progress;
+        let text = one_line(&located.origin.original);
+        progress.event(Event::Started { step, stage: &self.label, number: self.shown + 1, total, text: &text });
+        let began = Instant::now();
+        let result = self.apply(&located.instruction, &located.origin, Some(step));
+        let (outcome, reason) = match &result {
+            Ok(Outcome::Cached) => (Outcome::Cached, "its inputs are those of an earlier run"),
+            Ok(outcome) if !self.use_cache => (*outcome, "the cache was passed over"),
+            Ok(outcome) => (*outcome, "no earlier run had these inputs"),
+            Err(_) => (Outcome::Failed, "it failed"),
+        };
+        progress.event(Event::Finished { step, outcome, took: began.elapsed(), reason });
+        result.map(|_| ())
+    }
+
+    fn apply(
+        &mut self,
+        instruction: &Instruction,
+        origin: &Origin,
+        step: Option<StepId>,
+    ) -> Result<Outcome, StepError> {
+        match instruction {
+            Instruction::Run(run) => return self.run(run, step),
+            Instruction::Copy(transfer) => return self.transfer(transfer, "COPY"),
+            Instruction::Add(transfer) => return self.transfer(transfer, "ADD"),
+            Instruction::Workdir(path) => return self.workdir(path),
+            Instruction::Arg(declarations) => self.arg(declarations)?,
+            Instruction::Env(pairs) => self.env(pairs)?,
+            Instruction::Label(pairs) => self.label(pairs)?,
+            Instruction::Cmd(line) => self.cmd(line),
+            Instruction::Entrypoint(line) => self.entrypoint(line),
+            Instruction::Expose(ports) => self.expose(ports)?,
+            Instruction::Healthcheck(check) => self.healthcheck(check),
+            Instruction::Maintainer(name) => self.maintainer(name),
+            Instruction::Onbuild(trigger) => self.onbuild(trigger),
+            Instruction::Shell(words) => self.shell(words),
+            Instruction::Stopsignal(signal) => self.stopsignal(signal)?,
+            Instruction::User(user) => self.user(user)?,
+            Instruction::Volume(paths) => self.volume(paths)?,
+        }
+        let _ = origin;
+        Ok(Outcome::Done)
+    }
+
+    /// Adds an entry to the image's history.
+    fn note(&mut self, created_by: String, empty_layer: bool) {
+        self.config.history.push(History {
+            created: Some(rfc3339::format(self.epoch.created)),
+            created_by: Some(created_by),
+            author: None,
+            comment: Some(HISTORY_COMMENT.to_owned()),
+            empty_layer,
+        });
+    }
+
+    /// Puts a step's layer on top, or notes that there is none.
+    fn push(&mut self, layer: Option<LayerForm>, created_by: String) -> Result<(), StepError> {
+        self.note(created_by, layer.is_none());
+        if let Some(form) = layer {
+            if self.layers.len() >= slipway_oci::limits::LAYERS {
+                let most = slipway_oci::limits::LAYERS;
+                return Err(StepError::Value(format!("an image has at most {most} layers")));
+            }
+            self.tree = None;
+            self.layers.push(form);
+        }
+        Ok(())
+    }
+
+    /// The chain id of what was built so far.
+    fn chain(&self) -> String {
+        chain_id(self.layers.iter().map(|form| &form.diff_id))
+    }
+
+    /// The file system that was built so far.
+    fn tree(&mut self) -> Result<&Tree, StepError> {
+        if self.tree.is_none() {
+            self.tree = Some(images::tree(self.solver.environment, &self.layers)?);
+        }
+        Ok(self.tree.as_ref().expect("just made"))
+    }
+
+    /// Working directory for relative paths.
+    fn working_dir(&self) -> String {
+        self.config.config.working_dir.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned())
+    }
+
+    /// The content of a file of the image, empty where it is not there or no file.
+    fn account_file(&mut self, path: &str) -> Result<Vec<u8>, StepError> {
+        let solver = self.solver;
+        let layers = self.layers.clone();
+        let tree = self.tree()?;
+        let Ok(resolved) = tree.resolve(path.as_bytes(), true) else { return Ok(Vec::new()) };
+        let Some(found) = tree.get(&resolved.path) else { return Ok(Vec::new()) };
+        let (layer, inner) = (found.layer, found.entry.to_path());
+        let folders = images::folders(solver.environment, &layers[..=layer])?;
+        let root = slipway_oci::Root::open(&folders[layer]).map_err(StepError::io("open", &folders[layer]))?;
+        root.read(&inner, slipway_oci::limits::ACCOUNT_FILE_BYTES).map_err(StepError::io("read", inner))
+    }
+
+    /// What `--from` or a mount's `from` means: a stage's or image's layers, or a folder.
+    fn provider(&self, text: &str) -> Result<Provided, StepError> {
+        let solver = self.solver;
+        match solver.provider(text, self.index)? {
+            Base::Scratch => Ok(Provided::Layers(Vec::new(), "the empty image".to_owned())),
+            Base::Stage(index) => {
+                let stage = solver.stage(index).map_err(StepError::Dependency)?;
+                let label = &solver.graph.stages[index].label;
+                Ok(Provided::Layers(stage.layers.clone(), format!("stage `{label}`")))
+            }
+            Base::Image(reference) => {
+                let image = solver.image(&reference, &self.solver.request.platform)?;
+                Ok(Provided::Layers(image.layers, format!("image `{}`", reference.familiar())))
+            }
+            Base::Context(name) => base::named(solver, &name, &self.platform),
+        }
+    }
+}
+
+/// Files that another stage, image or context provides.
+pub(crate) enum Provided {
+    /// The file system of these layers, and what it is called.
+    Layers(Vec<LayerForm>, String),
+    /// A folder given by name.
+    Folder(std::sync::Arc<crate::context::ContextTree>),
+}
+
+/// An instruction on one line, for progress.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for part in text.lines() {
+        let part = part.trim().trim_end_matches('\\').trim_end();
+        if !part.is_empty() && !part.starts_with('#') {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(part);
+        }
+    }
+    line
+}

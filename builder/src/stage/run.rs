@@ -1,0 +1,157 @@
+//! RUN: key, then the command in a sandbox on the layers so far.
+
+use super::StageState;
+use crate::{
+    NetworkMode, Outcome, StepError, StepId, base,
+    key::KeyBuilder,
+    run::{self, Command},
+};
+use slipway_dockerfile::{CommandLine, Run};
+use slipway_oci::store::LayerForm;
+
+/// Host name that steps see (BuildKit's, which recipes may have met).
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// What one RUN executes, expanded.
+pub(super) struct Prepared {
+    argv: Vec<String>,
+    /// A heredoc with `#!`, shown as this file.
+    script: Option<(String, Vec<u8>)>,
+    env: Vec<String>,
+    proxies: Vec<String>,
+    influences: Vec<String>,
+    network: NetworkMode,
+    insecure: bool,
+    hostname: String,
+}
+
+impl StageState<'_, '_> {
+    pub(super) fn run(&mut self, run: &Run, step: Option<StepId>) -> Result<Outcome, StepError> {
+        let prepared = self.prepare(run)?;
+        let mounts = self.mounts(&run.mounts)?;
+        let shown = match (&run.command, &run.script) {
+            (_, Some(script)) => format!("<<{} {}", script.name, script.content),
+            (CommandLine::Shell(text), None) => text.clone(),
+            (CommandLine::Exec(words), None) => words.join(" "),
+        };
+        let mut created_by = String::from("RUN ");
+        if !prepared.influences.is_empty() {
+            created_by.push_str(&format!("|{} {} ", prepared.influences.len(), prepared.influences.join(" ")));
+        }
+        created_by.push_str(&prepared.argv.join(" "));
+        let mut key = KeyBuilder::new("RUN", &self.chain());
+        key.list("argv", &prepared.argv)
+            .list("env", &prepared.env)
+            .field("cwd", self.working_dir())
+            .field("user", self.config.config.user.as_deref().unwrap_or_default())
+            .field("platform", self.platform.to_string())
+            .field("network", format!("{:?}", prepared.network))
+            .field("insecure", [u8::from(prepared.insecure)])
+            .field("hostname", &prepared.hostname)
+            .field("times", format!("{:?}", self.epoch.clamp));
+        if let Some((_, bytes)) = &prepared.script {
+            key.field("script", bytes);
+        }
+        if self.epoch.keyed {
+            key.field("epoch", self.epoch.created.to_le_bytes());
+        }
+        self.mount_keys(&mounts, &mut key)?;
+        let (solver, use_cache) = (self.solver, self.use_cache);
+        let (layer, outcome) = solver.step(&key.finish(), &created_by, use_cache, || {
+            self.execute(&prepared, &mounts, &shown, step)
+        })?;
+        self.push(layer, created_by)?;
+        Ok(outcome)
+    }
+
+    fn prepare(&self, run: &Run) -> Result<Prepared, StepError> {
+        let request = self.solver.request;
+        let network = match run.network.as_deref() {
+            None | Some("default") => request.network,
+            Some("none") => NetworkMode::None,
+            Some("host") if request.network == NetworkMode::Host || request.allow_host_network => NetworkMode::Host,
+            Some("host") => {
+                return Err(StepError::Entitlement { what: "RUN --network=host", flag: "--allow network.host" });
+            }
+            Some(other) => {
+                return Err(StepError::Value(format!("`{other}` is not a network mode: use default, none or host")));
+            }
+        };
+        let insecure = match run.security.as_deref() {
+            None | Some("sandbox") => false,
+            Some("insecure") if request.allow_insecure => true,
+            Some("insecure") => {
+                let flag = "--allow security.insecure";
+                return Err(StepError::Entitlement { what: "RUN --security=insecure", flag });
+            }
+            Some(other) => {
+                return Err(StepError::Value(format!("`{other}` is not a security mode: use sandbox or insecure")));
+            }
+        };
+        if let Some(device) = run.devices.first() {
+            return Err(StepError::Value(format!("RUN --device={device} is not supported yet")));
+        }
+        let (env, influences) = self.run_environment();
+        let (argv, script) = match &run.script {
+            Some(script) if script.content.starts_with("#!") => {
+                let path = format!("/dev/pipes/{}", script.name);
+                (vec![path.clone()], Some((path, script.content.clone().into_bytes())))
+            }
+            Some(script) => ([self.shell_words(), vec![script.content.clone()]].concat(), None),
+            None => (self.command_words(&run.command), None),
+        };
+        if argv.is_empty() {
+            return Err(StepError::Value("RUN has no command".to_owned()));
+        }
+        let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        let hostname = hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned());
+        Ok(Prepared { argv, script, env, proxies: self.proxies(), influences, network, insecure, hostname })
+    }
+
+    fn execute(
+        &mut self,
+        prepared: &Prepared,
+        mounts: &[super::mounts::Mount],
+        shown: &str,
+        step: Option<StepId>,
+    ) -> Result<Option<LayerForm>, StepError> {
+        let solver = self.solver;
+        let environment = solver.environment;
+        let layers = self.layers.clone();
+        let mut lower = base::folders(environment, &layers)?;
+        lower.reverse();
+        let user = self.config.config.user.clone().unwrap_or_default();
+        let (passwd, group) = (self.account_file("etc/passwd")?, self.account_file("etc/group")?);
+        let user = if user.is_empty() { "0" } else { user.as_str() };
+        let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
+        let mut env = prepared.env.clone();
+        env.extend(prepared.proxies.iter().cloned());
+        let has = |env: &[String], name: &str| env.iter().any(|entry| entry.split_once('=').is_some_and(|e| e.0 == name));
+        if !has(&env, "HOME") {
+            env.push(format!("HOME={}", resolved.home.display()));
+        }
+        if !has(&env, "PATH") {
+            env.push(format!("PATH={}", super::base::DEFAULT_PATH));
+        }
+        if self.epoch.exported && !has(&env, "SOURCE_DATE_EPOCH") {
+            env.push(format!("SOURCE_DATE_EPOCH={}", self.epoch.created));
+        }
+        let working_dir = self.working_dir();
+        let attached = self.attach(mounts, &mut env)?;
+        let command = Command {
+            argv: &prepared.argv,
+            shown,
+            env: &env,
+            working_dir: &working_dir,
+            identity: resolved.identity,
+            network: prepared.network,
+            insecure: prepared.insecure,
+            hostname: &prepared.hostname,
+            script: prepared.script.as_ref(),
+            clamp: self.epoch.clamp,
+            step: step.unwrap_or_else(|| solver.first_step(self.index)),
+        };
+        let tree = self.tree()?.clone();
+        run::execute(solver, &command, &tree, lower, attached)
+    }
+}

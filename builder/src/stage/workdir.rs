@@ -1,0 +1,71 @@
+//! WORKDIR: the configuration, and the folder where it is missing.
+
+use super::StageState;
+use crate::{Outcome, StepError, copy, key::KeyBuilder};
+use slipway_oci::{
+    layer::{Clamp, Entry, Kind, LayerWriter},
+    store::LayerForm,
+};
+
+impl StageState<'_, '_> {
+    pub(super) fn workdir(&mut self, text: &str) -> Result<Outcome, StepError> {
+        let expanded = self.expand(text)?;
+        if expanded.is_empty() {
+            return Err(StepError::Value("WORKDIR must not be empty".to_owned()));
+        }
+        let joined = if expanded.starts_with('/') { expanded } else { format!("{}/{expanded}", self.working_dir()) };
+        let path = format!("/{}", copy::shown(&copy::clean(joined.as_bytes())));
+        self.config.config.working_dir = Some(path.clone());
+        let created_by = format!("WORKDIR {path}");
+        if path == "/" {
+            self.note(created_by, true);
+            return Ok(Outcome::Done);
+        }
+        let user = self.config.config.user.clone().unwrap_or_default();
+        let mut key = KeyBuilder::new("WORKDIR", &self.chain());
+        key.field("path", &path).field("user", &user).field("time", format!("{:?}", self.epoch.clamp));
+        let (solver, use_cache) = (self.solver, self.use_cache);
+        let (layer, outcome) =
+            solver.step(&key.finish(), &created_by, use_cache, || self.make_workdir(&path, &user))?;
+        self.push(layer, created_by)?;
+        Ok(outcome)
+    }
+
+    /// Folders that are missing, 0755, the last one owned by the current user as its parents are.
+    fn make_workdir(&mut self, path: &str, user: &str) -> Result<Option<LayerForm>, StepError> {
+        let resolved = self.tree()?.resolve(path.as_bytes(), true)?;
+        if resolved.exists {
+            return Ok(None);
+        }
+        let owner = self.owner(user)?;
+        let solver = self.solver;
+        let mtime = if let Clamp::Latest(latest) = self.epoch.clamp { latest } else { self.epoch.created };
+        let store = solver.environment.store;
+        let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
+        let mut here = Vec::new();
+        for part in resolved.path.split(|byte| *byte == b'/') {
+            here = copy::join(&here, part);
+            let entry = match self.tree()?.get(&here) {
+                Some(found) => Entry { opaque: false, implicit: false, path: here.clone(), ..found.entry.clone() },
+                None => {
+                    let mut entry = Entry::new(here.clone(), Kind::Directory, 0o755);
+                    (entry.uid, entry.gid) = owner;
+                    entry.mtime = mtime;
+                    entry
+                }
+            };
+            writer.append(entry)?;
+        }
+        Ok(Some(store.adopt_layer(&writer.finish()?, None)?))
+    }
+
+    /// User and group that `user[:group]` means in the image.
+    pub(super) fn owner(&mut self, user: &str) -> Result<(u32, u32), StepError> {
+        if user.is_empty() {
+            return Ok((0, 0));
+        }
+        let (passwd, group) = (self.account_file("etc/passwd")?, self.account_file("etc/group")?);
+        let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
+        Ok((resolved.identity.uid, resolved.identity.gid))
+    }
+}
