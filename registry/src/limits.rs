@@ -1,0 +1,95 @@
+//! Every cap of the registry's own, beside those it shares with the house in [`slipway_oci::limits`].
+//!
+//! A number here is the most that is accepted, never a size that is allocated up front. Each says what attack or
+//! accident it stops.
+
+use std::time::Duration;
+
+/// Bytes that are read from disk, or gathered before they are written, in one step off the async threads.
+/// 512 KiB preads move 10 MB at 1.4 times the rate of 64 KiB ones (`reference/registry.md`, section 7).
+pub const PIECE_BYTES: usize = 512 << 10;
+
+/// Longest query string of a request, in bytes.
+pub const QUERY_BYTES: usize = 16 << 10;
+
+/// Most names in one page of tags or of the catalog (CVE-2023-2253: never allocate what `n=` asks for).
+pub const PAGE_ENTRIES: usize = 10_000;
+
+/// Names in a page when the request does not say.
+pub const PAGE_ENTRIES_DEFAULT: usize = 1000;
+
+/// Most entries in one page of referrers.
+pub const REFERRERS_ENTRIES: usize = 1000;
+
+/// Most bytes of annotations in one page of referrers; an index has to stay a manifest that clients take.
+pub const REFERRERS_BYTES: usize = 3 << 20;
+
+/// Most `?tag=` parameters of one manifest push; the specification asks for at least ten.
+pub const TAGS_PER_PUSH: usize = 100;
+
+/// Most open connections of the server; more wait in the kernel's queue.
+pub const CONNECTIONS: usize = 4096;
+
+/// Longest time that a client takes to send a request's head (slow loris).
+pub const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// Longest pause between two pieces of a request's body.
+pub const BODY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest time that a stopping server waits for requests that are under way.
+pub const STOP_TIME: Duration = Duration::from_secs(10);
+
+/// Most upload sessions whose hash state is kept in memory; others are read again when they close.
+pub const HASH_STATES: usize = 4096;
+
+/// Most writes that share one transaction and one sync.
+pub const BATCH_WRITES: usize = 512;
+
+/// Age at which an upload session that nobody writes to is removed (distribution's default).
+pub const SESSION_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Age at which a file without a session is taken for a crash's left-over.
+pub const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// Time between two sweeps of upload sessions.
+pub const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
+
+/// Most redirects that the client follows.
+pub const REDIRECTS: usize = 10;
+
+/// Largest body of a token, an error or a page of tags that the client reads, in bytes.
+pub const REPLY_BYTES: u64 = 4 << 20;
+
+/// Most pages of tags that the client asks for.
+pub const PAGES: usize = 10_000;
+
+/// Most tags that the client takes from one repository.
+pub const TAGS: usize = 1_000_000;
+
+/// Longest wait that a `Retry-After` can impose.
+pub const RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Most times that one transfer is taken up again, progress or not.
+pub const RESUMES: u32 = 200;
+
+/// Bytes that a transfer must have moved for its retries to count from zero again.
+pub const RESUME_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// Largest docker configuration file that is read, in bytes.
+pub const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Largest answer of a credential helper, in bytes.
+pub const HELPER_BYTES: u64 = 1 << 20;
+
+/// Largest file of extra certificate authorities, in bytes.
+pub const AUTHORITIES_BYTES: u64 = 16 << 20;
+
+/// Time to reach a registry.
+pub const CONNECT_TIME: Duration = Duration::from_secs(20);
+
+/// Longest pause of a registry within a reply.
+pub const REPLY_PAUSE: Duration = Duration::from_secs(120);
+
+/// Chunk that the client sends to registries that refuse a blob in one piece, in bytes; below the body caps that
+/// proxies have by default.
+pub const CHUNK_BYTES: u64 = 16 << 20;

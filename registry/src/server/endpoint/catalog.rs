@@ -1,0 +1,20 @@
+//! `GET /v2/_catalog`: the repositories. Reserved by the specification, used by mirrors, scanners and web pages.
+
+use super::super::{blocking, dispatch::Call, error::ApiError, query::next_link, reply};
+use axum::{http::header, response::Response};
+
+pub(in super::super) async fn get(call: Call) -> Result<Response, ApiError> {
+    let count = call.query.page()?;
+    let last = call.query.get("last").unwrap_or_default().to_owned();
+    let storage = call.shared.storage.clone();
+    // one more than shown tells whether there is a next page
+    let mut names = blocking(move || storage.repositories(&last, count as u64 + 1)).await?;
+    let more = names.len() > count;
+    names.truncate(count);
+    let mut response = reply::json("application/json", serde_json::json!({ "repositories": names }).to_string());
+    if let Some(last) = names.last().filter(|_| more) {
+        let link = next_link("/v2/_catalog", &[("n", &count.to_string()), ("last", last)]);
+        reply::set(&mut response, header::LINK, &link);
+    }
+    Ok(response)
+}

@@ -1,0 +1,133 @@
+//! `PUT /v2/N/manifests/R`: checks a manifest and stores its bytes as they came.
+
+use super::super::{
+    blocking, body,
+    dispatch::Call,
+    error::ApiError,
+    reply,
+    storage::{ManifestKey, ManifestRecord, NewManifest, Required},
+};
+use crate::{limits, protocol};
+use axum::{http::header, response::Response};
+use slipway_oci::{
+    Algorithm, Descriptor, Digest, Hasher,
+    reference::is_tag,
+    spec::{Index, Manifest, Parsed, media_type, to_json},
+};
+
+pub(in super::super) async fn put(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
+    let key = super::manifest_key(reference)?;
+    let tags = tags(&call, &key)?;
+    let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
+    let length = call.content_length();
+    let storage = call.shared.storage.clone();
+    let bytes = body::manifest(call.body, length).await?;
+    let manifest = examine(&bytes, content_type.as_deref(), &key, tags)?;
+    let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
+    let shown = matches!(key, ManifestKey::Digest(_)).then(|| manifest.tags.join(", ")).filter(|tags| !tags.is_empty());
+    let repository = name.clone();
+    blocking(move || storage.put_manifest(&repository, manifest, &bytes)).await?;
+    let mut response = reply::created(&name, "manifests", &digest);
+    if let Some(subject) = subject {
+        reply::set(&mut response, protocol::SUBJECT_HEADER, &subject.to_string());
+    }
+    if let Some(tags) = shown {
+        reply::set(&mut response, protocol::TAG_HEADER, &tags);
+    }
+    Ok(response)
+}
+
+/// The tags that this push moves: that of the path, or those of `?tag=` beside a digest.
+fn tags(call: &Call, key: &ManifestKey) -> Result<Vec<String>, ApiError> {
+    let mut asked: Vec<String> = call.query.all("tag").map(str::to_owned).collect();
+    if let Some(wrong) = asked.iter().find(|tag| !is_tag(tag)) {
+        return Err(ApiError::TagInvalid(wrong.chars().take(160).collect()));
+    }
+    asked.dedup();
+    match key {
+        _ if asked.len() > limits::TAGS_PER_PUSH => Err(ApiError::TagsMany),
+        ManifestKey::Tag(_) if !asked.is_empty() => Err(ApiError::TagsWithTag),
+        ManifestKey::Tag(tag) => Ok(vec![tag.clone()]),
+        ManifestKey::Digest(_) => Ok(asked),
+    }
+}
+
+/// Everything that can be said about a manifest without looking at the repository. Pure.
+fn examine(
+    bytes: &[u8],
+    content_type: Option<&str>,
+    key: &ManifestKey,
+    tags: Vec<String>,
+) -> Result<NewManifest, ApiError> {
+    // parameters such as `charset` are no part of the type that is stored and answered
+    let header = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
+    let header = header.filter(|text| !text.is_empty()).ok_or(ApiError::ManifestTypeMissing)?;
+    if !media_type::is_manifest(header) && !media_type::is_index(header) {
+        return Err(ApiError::ManifestType(header.chars().take(160).collect()));
+    }
+    let parsed = Parsed::from_bytes(bytes, Some(header))?;
+    let digest = match key {
+        ManifestKey::Digest(expected) => {
+            let actual = digest(expected.algorithm(), bytes);
+            if actual != *expected {
+                return Err(ApiError::ManifestDigest { expected: expected.clone(), actual });
+            }
+            actual
+        }
+        ManifestKey::Tag(_) => digest(Algorithm::Sha256, bytes),
+    };
+    let record =
+        ManifestRecord { digest, media_type: header.to_owned(), size_bytes: bytes.len() as u64 };
+    let manifest = match parsed {
+        Parsed::Manifest(manifest) => of_manifest(record, &manifest, tags),
+        Parsed::Index(index) => of_index(record, &index, tags),
+    };
+    // SQLite and most clients count in signed 63 bits
+    if let Some(required) = manifest.required.iter().find(|required| required.size_bytes > i64::MAX as u64) {
+        return Err(ApiError::ManifestSize(required.digest.clone()));
+    }
+    Ok(manifest)
+}
+
+fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+fn of_manifest(record: ManifestRecord, manifest: &Manifest, tags: Vec<String>) -> NewManifest {
+    let mut required = vec![requirement(&manifest.config, false)];
+    required.extend(manifest.layers.iter().map(|layer| requirement(layer, false)));
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+    // distribution specification, "Listing Referrers": the configuration's type where there is no artifact type
+    let artifact_type = manifest.artifact_type.clone().filter(|text| !text.is_empty());
+    let artifact_type = Some(artifact_type.unwrap_or_else(|| manifest.config.media_type.clone()));
+    let annotations = annotations(subject.is_some(), &manifest.annotations);
+    NewManifest { record, subject, artifact_type, annotations, required, tags }
+}
+
+fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewManifest {
+    let required = index.manifests.iter().map(|entry| requirement(entry, true)).collect();
+    let subject = index.subject.as_ref().map(|subject| subject.digest.clone());
+    let annotations = annotations(subject.is_some(), &index.annotations);
+    let artifact_type = index.artifact_type.clone().filter(|text| !text.is_empty());
+    NewManifest { record, subject, artifact_type, annotations, required, tags }
+}
+
+fn annotations(
+    shown: bool,
+    annotations: &std::collections::BTreeMap<String, String>,
+) -> Option<String> {
+    let shown = shown && !annotations.is_empty();
+    shown.then(|| String::from_utf8(to_json(annotations)).expect("JSON is UTF-8"))
+}
+
+fn requirement(descriptor: &Descriptor, manifest: bool) -> Required {
+    Required {
+        digest: descriptor.digest.clone(),
+        size_bytes: descriptor.size_bytes,
+        manifest,
+        // non-distributable layers live elsewhere
+        optional: !manifest && !descriptor.urls.is_empty(),
+    }
+}

@@ -1,0 +1,65 @@
+//! `GET /v2/N/referrers/D`: what is attached to a digest, as an index; empty for what is not known.
+
+use super::super::{blocking, dispatch::Call, error::ApiError, query::next_link, reply, storage::Referrer};
+use crate::protocol;
+use axum::{http::header, response::Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use slipway_oci::{Digest, spec::media_type};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Box<RawValue>>,
+}
+
+impl From<Referrer> for Entry {
+    fn from(referrer: Referrer) -> Entry {
+        Entry {
+            media_type: referrer.record.media_type,
+            digest: referrer.record.digest,
+            size: referrer.record.size_bytes,
+            artifact_type: referrer.artifact_type,
+            annotations: referrer.annotations.and_then(|text| RawValue::from_string(text).ok()),
+        }
+    }
+}
+
+pub(in super::super) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
+    let subject: Digest = digest.parse()?;
+    let filter = call.query.get("artifactType").map(str::to_owned);
+    let last = call.query.get("last").unwrap_or_default().to_owned();
+    let (storage, repository, wanted) = (call.shared.storage.clone(), name.clone(), filter.clone());
+    let of = subject.clone();
+    let (referrers, more) =
+        blocking(move || storage.referrers(&repository, &of, wanted.as_deref(), &last)).await?;
+    let manifests: Vec<Entry> = referrers.into_iter().map(Entry::from).collect();
+    let last = manifests.last().filter(|_| more).map(|entry| entry.digest.to_string());
+    let page = Page { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
+    let body = serde_json::to_string(&page).expect("entries have string keys and no failing serialisers");
+    let mut response = reply::json(media_type::OCI_INDEX, body);
+    if filter.is_some() {
+        reply::set(&mut response, protocol::FILTERS_APPLIED_HEADER, "artifactType");
+    }
+    if let Some(last) = last {
+        let mut parameters = vec![("last", last.as_str())];
+        parameters.extend(filter.as_deref().map(|filter| ("artifactType", filter)));
+        let link = next_link(&format!("/v2/{name}/referrers/{subject}"), &parameters);
+        reply::set(&mut response, header::LINK, &link);
+    }
+    Ok(response)
+}

@@ -1,0 +1,150 @@
+//! The one place where errors become status codes and the specification's error bodies.
+
+use super::{reply, storage::StorageError};
+use crate::{
+    limits,
+    protocol::ErrorCode::{self, *},
+};
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    response::Response,
+};
+use slipway_oci::{Digest, digest::DigestError, spec::ManifestError};
+
+/// Why a request is not answered with success.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("no such endpoint")]
+    PathUnknown,
+    #[error("the query string has more than {} bytes", limits::QUERY_BYTES)]
+    QueryLong,
+    #[error("this endpoint does not take {0}")]
+    Method(Method, &'static str),
+    #[error("`{0}` is not a repository name")]
+    NameInvalid(String),
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    #[error("the `digest` parameter is missing")]
+    DigestMissing,
+    #[error("`{0}` is neither a tag nor a digest")]
+    TagInvalid(String),
+    #[error("`{0}` is not a number of entries")]
+    PageNumber(String),
+    #[error("digest algorithm `{0}` is not supported: use sha256 or sha512")]
+    Algorithm(String),
+    #[error("the range starts after the content's last byte")]
+    Unsatisfiable { size: u64 },
+    #[error("`{0}` is not a range of the form `first-last`")]
+    ContentRange(String),
+    #[error("the chunk starts at byte {first}, the upload has {length}: continue there")]
+    ChunkOrder { first: u64, length: u64, location: String },
+    #[error("the body has {actual} bytes where its headers say {expected}")]
+    ChunkLength { expected: u64, actual: u64 },
+    #[error("the manifest has more than {} bytes", slipway_oci::limits::MANIFEST_BYTES)]
+    ManifestLarge,
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("the manifest has digest `{actual}`, not `{expected}`")]
+    ManifestDigest { expected: Digest, actual: Digest },
+    #[error("a manifest has to be pushed with its media type as `Content-Type`")]
+    ManifestTypeMissing,
+    #[error("`{0}` cannot be stored as a manifest: push an OCI or docker schema 2 image or index")]
+    ManifestType(String),
+    #[error("the size of `{0}` in the manifest is beyond all bounds")]
+    ManifestSize(Digest),
+    #[error("`tag` parameters belong to a push by digest")]
+    TagsWithTag,
+    #[error("more than {} tags in one push", limits::TAGS_PER_PUSH)]
+    TagsMany,
+    #[error("the request's body broke off")]
+    Body(#[source] axum::Error),
+    #[error("the request's body did not arrive in time")]
+    BodyPause,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("a task of the registry failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl ApiError {
+    /// Status and code. Nothing else in the crate decides either for a failure.
+    fn meaning(&self) -> (StatusCode, ErrorCode) {
+        use StatusCode as S;
+        match self {
+            ApiError::PathUnknown => (S::NOT_FOUND, Unsupported),
+            ApiError::QueryLong | ApiError::TagsMany => (S::URI_TOO_LONG, Unsupported),
+            ApiError::Method(..) => (S::METHOD_NOT_ALLOWED, Unsupported),
+            ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
+            ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
+            ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),
+            ApiError::PageNumber(_) | ApiError::Algorithm(_) | ApiError::TagsWithTag => (S::BAD_REQUEST, Unsupported),
+            ApiError::Unsatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, SizeInvalid),
+            ApiError::ContentRange(_) => (S::BAD_REQUEST, BlobUploadInvalid),
+            ApiError::ChunkOrder { .. } => (S::RANGE_NOT_SATISFIABLE, BlobUploadInvalid),
+            ApiError::ChunkLength { .. } => (S::BAD_REQUEST, SizeInvalid),
+            ApiError::ManifestLarge => (S::PAYLOAD_TOO_LARGE, ManifestInvalid),
+            ApiError::Manifest(_)
+            | ApiError::ManifestTypeMissing
+            | ApiError::ManifestType(_)
+            | ApiError::ManifestSize(_) => (S::BAD_REQUEST, ManifestInvalid),
+            ApiError::ManifestDigest { .. } => (S::BAD_REQUEST, DigestInvalid),
+            ApiError::Body(_) => (S::BAD_REQUEST, BlobUploadInvalid),
+            ApiError::BodyPause => (S::REQUEST_TIMEOUT, BlobUploadInvalid),
+            ApiError::Storage(error) => storage_meaning(error),
+            ApiError::Task(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
+        }
+    }
+
+    /// Whether the registry itself is at fault.
+    pub(super) fn is_failure(&self) -> bool {
+        self.meaning().0.is_server_error()
+    }
+
+    /// The reply that says so.
+    pub(super) fn into_response(self) -> Response {
+        let (status, code) = self.meaning();
+        // what failed inside is for the operator's eyes: paths stay here
+        let message = if status.is_server_error() { "the registry failed".to_owned() } else { self.to_string() };
+        let body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": null }] });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let mut set = |name: HeaderName, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.headers_mut().insert(name, value);
+            }
+        };
+        set(header::CONTENT_TYPE, "application/json");
+        match &self {
+            ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
+            ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
+            ApiError::ChunkOrder { length, location, .. } => {
+                set(header::LOCATION, location);
+                set(header::RANGE, &reply::upload_range(*length));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
+    use StatusCode as S;
+    match error {
+        StorageError::RepositoryUnknown(_) => (S::NOT_FOUND, NameUnknown),
+        StorageError::ManifestUnknown(_) => (S::NOT_FOUND, ManifestUnknown),
+        StorageError::BlobUnknown(_) => (S::NOT_FOUND, BlobUnknown),
+        StorageError::UploadUnknown => (S::NOT_FOUND, BlobUploadUnknown),
+        StorageError::UploadBusy => (S::CONFLICT, BlobUploadInvalid),
+        StorageError::DigestMismatch { .. } => (S::BAD_REQUEST, DigestInvalid),
+        StorageError::ReferenceUnknown(_) => (S::BAD_REQUEST, ManifestBlobUnknown),
+        StorageError::ReferenceSize { .. } => (S::BAD_REQUEST, SizeInvalid),
+        StorageError::Stopped => (S::SERVICE_UNAVAILABLE, Unknown),
+        StorageError::Newer { .. }
+        | StorageError::Database(_)
+        | StorageError::Commit(_)
+        | StorageError::Blob(_)
+        | StorageError::Io { .. }
+        | StorageError::Random(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
+    }
+}

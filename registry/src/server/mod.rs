@@ -1,0 +1,254 @@
+//! The registry server: the distribution specification 1.1 over a [`storage`] folder.
+//!
+//! A request goes: accept loop ([`listen`]: connection cap, header timeout) -> [`route`] (pure, from the path's end) ->
+//! one [`endpoint`] -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
+//! becomes a status code in [`error`] alone.
+//!
+//! There is no authentication yet, hence the default of listening on loopback only.
+
+mod body;
+mod dispatch;
+mod endpoint;
+mod error;
+mod listen;
+mod query;
+mod range;
+mod reply;
+mod route;
+pub mod storage;
+
+#[cfg(test)]
+mod tests;
+
+use crate::limits;
+use error::ApiError;
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+use storage::{Storage, StorageError};
+use tokio::{runtime::Runtime, sync::watch};
+
+/// What a server needs to know.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The storage folder, made where it is missing.
+    pub storage: PathBuf,
+    /// Told of every request and failure.
+    pub observer: Option<Observer>,
+}
+
+impl ServerConfig {
+    /// Listens on 127.0.0.1:5000 and tells nobody anything.
+    pub fn new(storage: PathBuf) -> ServerConfig {
+        ServerConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)), storage, observer: None }
+    }
+}
+
+/// Receives [`Event`]s, from many threads at once.
+pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// Something that the operator may want to know.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A request was answered (its body may still be on the way).
+    Request {
+        /// The request's method.
+        method: &'a str,
+        /// The request's path, as sent.
+        path: &'a str,
+        /// The reply's status code.
+        status: u16,
+        /// Time from head to reply.
+        elapsed: Duration,
+    },
+    /// The registry itself failed at something.
+    Failure {
+        /// At what.
+        operation: &'a str,
+        /// Why, with sources.
+        error: &'a (dyn std::error::Error + 'static),
+    },
+    /// A sweep removed unfinished uploads.
+    Swept {
+        /// How many.
+        uploads: usize,
+    },
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The storage folder cannot be used.
+    #[error("cannot open the registry's storage `{path}`")]
+    Storage {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: StorageError,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No threads for the runtime.
+    #[error("cannot start the server's threads")]
+    Runtime(#[source] io::Error),
+}
+
+/// Asks a server to stop, from any thread, any number of times.
+#[derive(Clone)]
+pub struct Shutdown(Arc<watch::Sender<bool>>);
+
+impl Shutdown {
+    /// A switch that is not thrown.
+    pub fn new() -> Shutdown {
+        Shutdown(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Stops the server: no new connections; requests under way get [`limits::STOP_TIME`] to finish.
+    pub fn trigger(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shutdown").field(&*self.0.borrow()).finish()
+    }
+}
+
+/// A server that has its storage and its address, but does not answer yet.
+pub struct Server {
+    runtime: Runtime,
+    listener: tokio::net::TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What every request sees.
+struct Shared {
+    storage: Arc<Storage>,
+    observer: Option<Observer>,
+}
+
+impl Shared {
+    fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+}
+
+impl Server {
+    /// Opens the storage, sweeps it, and takes the address.
+    pub fn bind(config: ServerConfig) -> Result<Server, ServeError> {
+        let storage = Storage::open(&config.storage)
+            .map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+        let listen_error = |source| ServeError::Listen { address: config.listen, source };
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let shared = Arc::new(Shared { storage, observer: config.observer });
+        Ok(Server { runtime, listener, address, shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests until `shutdown` is triggered.
+    pub fn run(self, shutdown: &Shutdown) {
+        let stop = shutdown.0.subscribe();
+        let Server { runtime, listener, shared, .. } = self;
+        runtime.block_on(async move {
+            let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
+            listen::run(listener, dispatch::router(shared), stop).await;
+            sweeper.abort();
+        });
+        // blocking work that is under way ends by itself; it holds the storage until then
+        runtime.shutdown_timeout(limits::STOP_TIME);
+    }
+
+    /// Runs on a thread of its own.
+    pub fn spawn(self) -> RunningServer {
+        let (address, shutdown) = (self.address, Shutdown::new());
+        let stop = shutdown.clone();
+        let thread = thread::spawn(move || self.run(&stop));
+        RunningServer { address, shutdown, thread: Some(thread) }
+    }
+}
+
+/// A server on a thread of its own, which stops when this is dropped.
+pub struct RunningServer {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl RunningServer {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+        if let Some(thread) = self.thread.take() {
+            // a panic there was reported by itself
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves until `shutdown` is triggered; `on_ready` learns the address once requests are taken.
+pub fn serve(
+    config: ServerConfig,
+    on_ready: impl FnOnce(SocketAddr),
+    shutdown: &Shutdown,
+) -> Result<(), ServeError> {
+    let server = Server::bind(config)?;
+    on_ready(server.address());
+    server.run(shutdown);
+    Ok(())
+}
+
+/// Runs blocking storage work off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(limits::SWEEP_PERIOD);
+    loop {
+        ticks.tick().await;
+        let storage = Arc::clone(&shared.storage);
+        match blocking(move || storage.sweep_uploads(std::time::SystemTime::now())).await {
+            Ok(0) => {}
+            Ok(uploads) => shared.tell(&Event::Swept { uploads }),
+            Err(error) => shared.tell(&Event::Failure { operation: "sweep uploads", error: &error }),
+        }
+    }
+}

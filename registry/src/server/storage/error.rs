@@ -1,0 +1,84 @@
+//! What storage answers when it cannot do what it was asked.
+
+use slipway_oci::{Digest, blobs::BlobError};
+use std::{io, path::PathBuf, sync::Arc};
+
+/// A refusal or failure of [`super::Storage`].
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The repository has never been pushed to.
+    #[error("repository `{0}` is not known")]
+    RepositoryUnknown(String),
+    /// The repository has no such manifest or tag.
+    #[error("manifest `{0}` is not known in this repository")]
+    ManifestUnknown(String),
+    /// The repository has no such blob.
+    #[error("blob `{0}` is not known in this repository")]
+    BlobUnknown(Digest),
+    /// No such session, or one of another repository.
+    #[error("the upload session is not known: start a new one")]
+    UploadUnknown,
+    /// Somebody else writes to the session right now.
+    #[error("another request is writing to this upload session")]
+    UploadBusy,
+    /// The uploaded bytes are not what the digest says.
+    #[error("the content has digest `{actual}`, not `{expected}`")]
+    DigestMismatch {
+        /// The digest that the client named.
+        expected: Digest,
+        /// The digest of the bytes on disk.
+        actual: Digest,
+    },
+    /// A manifest names content that the repository lacks.
+    #[error("the manifest refers to `{0}`, which is not in this repository: push it first")]
+    ReferenceUnknown(Digest),
+    /// A manifest lies about the size of what it names.
+    #[error("the manifest says that `{digest}` has {claimed} bytes; it has {actual}")]
+    ReferenceSize {
+        /// What is named.
+        digest: Digest,
+        /// The size in the manifest, in bytes.
+        claimed: u64,
+        /// The size of the content, in bytes.
+        actual: u64,
+    },
+    /// The folder was written by a newer Slipway.
+    #[error("the registry's database has schema {found}, this version knows {known}: use a newer slipway")]
+    Newer {
+        /// The schema found.
+        found: i64,
+        /// The schema known.
+        known: i64,
+    },
+    /// SQLite failed.
+    #[error("the registry's database failed")]
+    Database(#[from] rusqlite::Error),
+    /// The transaction that several writes shared could not be committed.
+    #[error("the registry's database could not commit")]
+    Commit(#[source] Arc<StorageError>),
+    /// The blob folder failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The file system failed.
+    #[error("cannot {operation} `{path}`")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system has no randomness for an upload's id.
+    #[error("no random number for an upload session")]
+    Random(#[from] getrandom::Error),
+    /// The thread that writes is gone; the server is stopping.
+    #[error("the registry is stopping")]
+    Stopped,
+}
+
+/// Names operation and path of an I/O failure.
+pub(super) fn io_error(operation: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.to_owned();
+    move |source| StorageError::Io { operation, path, source }
+}
