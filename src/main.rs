@@ -1,2 +1,28 @@
-//! x
-fn main() {}
+//! `slipway`: builds container images from Dockerfiles, runs them, pushes, pulls and hosts them.
+//!
+//! This crate is the only one that talks to people: arguments, progress, words for errors, exit statuses. One file a
+//! command ([`command`]); the work is done by the libraries.
+#![forbid(unsafe_code)]
+
+mod app;
+mod command;
+mod error;
+mod git;
+mod images;
+mod progress;
+mod signals;
+mod template;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = command::Cli::parse();
+    match command::run(arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.status())
+        }
+    }
+}

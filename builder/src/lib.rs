@@ -44,4 +44,5 @@ pub use graph::{Base, BuildGraph, GraphError, StageNode};
 pub use progress::{Event, Outcome, Progress, StepId, Stream};
 pub use request::{BuildRequest, Environment, NamedContext, NetworkMode, SecretSource};
 pub use solve::{BuildOutput, build};
-pub use source::{ImageSource, SourceError};
+pub use source::{Fetched, ImageSource, SourceError};
+pub use stage::{apply_changes, is_git_url};

@@ -5,7 +5,7 @@
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
 use crate::{
-    Event, NetworkMode, StepError, StepId, Stream, copy, limits,
+    Event, NetworkMode, StepError, StepId, Stream, limits,
     solve::Solver,
     stage::Attached,
 };
@@ -16,7 +16,7 @@ use slipway_oci::{
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio, identity::Identity,
-    spawn,
+    image, spawn,
 };
 use std::{
     collections::VecDeque,
@@ -248,55 +248,12 @@ pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) 
 
 /// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.
 fn standard_files(solver: &Solver<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in &solver.request.hosts {
-        hosts.push_str(&format!("{address}\t{name}\n"));
-    }
-    let resolver = match file::read_capped(Path::new("/etc/resolv.conf"), 1 << 20) {
-        Ok(bytes) => bytes,
-        // a host without name service has steps without
-        Err(_) => Vec::new(),
-    };
-    let mut mounts = Vec::new();
-    for (name, bytes) in [("hosts", hosts.into_bytes()), ("resolv.conf", resolver)] {
-        let path = folder.join(name);
-        fs::write(&path, bytes).map_err(StepError::io("write", &path))?;
-        mounts.push(bind(path, format!("/etc/{name}"), false));
-    }
-    Ok(mounts)
+    image::standard_files(folder, &solver.request.hosts, None).map_err(StepError::io("write", folder))
 }
 
 /// The extra lowest layer: every mount point, so that none has to be made in the layer to be.
 fn stub_layer(solver: &Solver<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
-    let mut targets: Vec<(String, bool)> =
-        ["/dev", "/proc", "/sys"].iter().map(|path| ((*path).to_owned(), true)).collect();
-    for mount in mounts {
-        let (target, is_folder) = match mount {
-            Mount::Bind { source: BindSource::Path(source), target, .. } => (target, source.is_dir()),
-            Mount::Bind { source: BindSource::Fd(descriptor), target, .. } => {
-                let stat = rustix::fs::fstat(descriptor).map_err(|e| StepError::io("read", target)(e.into()))?;
-                (target, rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
-            }
-            Mount::Tmpfs { target, .. } => (target, true),
-        };
-        use std::os::unix::ffi::OsStrExt;
-        let resolved = tree.resolve(target.as_os_str().as_bytes(), true)?;
-        if !resolved.path.starts_with(b"dev/") {
-            targets.push((format!("/{}", copy::shown(&resolved.path)), is_folder));
-        }
-    }
-    targets.sort();
-    targets.dedup();
-    let names = targets.iter().map(|(path, is_folder)| format!("{path}:{is_folder}")).collect();
-    solver.stubs(names, |folder| {
-        for (path, is_folder) in &targets {
-            let path = folder.join(path.trim_start_matches('/'));
-            let parent = if *is_folder { path.as_path() } else { path.parent().unwrap_or(folder) };
-            fs::create_dir_all(parent).map_err(StepError::io("create", parent))?;
-            if !is_folder && !path.exists() {
-                File::create(&path).map_err(StepError::io("create", &path))?;
-            }
-        }
-        Ok(())
-    })
+    let points = image::mount_points(tree, mounts).map_err(StepError::io("read", "a mount's source"))?;
+    let names = points.iter().map(|point| format!("{}:{}", point.path.display(), point.is_folder)).collect();
+    solver.stubs(names, |folder| image::make_mount_points(folder, &points).map_err(StepError::io("write", folder)))
 }

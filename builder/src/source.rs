@@ -1,7 +1,7 @@
 //! Where base images and remote content come from; supplied by the command line.
 
 use slipway_oci::{Descriptor, Digest, Platform, Reference};
-use std::path::PathBuf;
+use std::path::Path;
 
 /// A failure of a source, in words that the source chose.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,8 @@ pub trait ImageSource: Sync {
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError>;
 
     /// Checks a git repository out into an empty folder; answers the commit.
-    fn checkout(&self, url: &str, keep_git_dir: bool, into: &std::path::Path) -> Result<String, SourceError>;
+    fn checkout(&self, url: &str, keep_git_dir: bool, into: &Path) -> Result<String, SourceError>;
 
     /// Reads an image of an OCI layout folder into the store and answers the manifest's digest.
-    fn layout(&self, folder: &PathBuf, reference: Option<&str>, platform: &Platform) -> Result<Digest, SourceError>;
+    fn layout(&self, folder: &Path, reference: Option<&str>, platform: &Platform) -> Result<Digest, SourceError>;
 }

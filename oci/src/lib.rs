@@ -15,7 +15,7 @@ pub mod compression;
 pub mod digest;
 pub mod file;
 pub mod layer;
-//C pub mod layout;
+pub mod layout;
 pub mod limits;
 pub mod platform;
 pub mod reference;

@@ -39,6 +39,7 @@ mod error;
 mod guard;
 pub mod host;
 pub mod identity;
+pub mod image;
 mod launch;
 mod mountinfo;
 mod plan;

@@ -1,6 +1,6 @@
 //! ARG, ENV and the expansion of words.
 
-use super::StageState;
+use super::{StageState, metadata::put_env};
 use crate::StepError;
 use slipway_dockerfile::{ArgDeclaration, Expansion, KeyValue};
 
@@ -74,20 +74,10 @@ impl StageState<'_, '_> {
                 return Err(StepError::Value("ENV names must not be empty".to_owned()));
             }
             words.push(format!("{key}={value}"));
-            self.set_env(&key, &value);
+            put_env(&mut self.config.config.env, &key, &value);
         }
         self.note(format!("ENV {}", words.join(" ")), true);
         Ok(())
-    }
-
-    fn set_env(&mut self, key: &str, value: &str) {
-        let entry = format!("{key}={value}");
-        let env = &mut self.config.config.env;
-        let same = |entry: &String| entry.split_once('=').is_some_and(|(name, _)| name == key);
-        match env.iter().position(same) {
-            Some(index) => env[index] = entry,
-            None => env.push(entry),
-        }
     }
 
     /// What a RUN step's environment holds of configuration and arguments, and the arguments that influence it.

@@ -2,7 +2,7 @@
 
 use super::StageState;
 use crate::StepError;
-use slipway_dockerfile::{CommandLine, Healthcheck, KeyValue, Onbuild};
+use slipway_dockerfile::{CommandLine, Expander, Healthcheck, Instruction, KeyValue, Onbuild};
 use slipway_oci::spec;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -152,6 +152,65 @@ impl StageState<'_, '_> {
         }
         self.note(format!("VOLUME [{}]", all.join(" ")), true);
         Ok(())
+    }
+}
+
+/// Applies configuration instructions outside a build, as `import --change` does.
+///
+/// # Errors
+/// In words, where an instruction is no configuration or its value is wrong.
+pub fn apply_changes(config: &mut spec::ImageConfig, changes: &[Instruction]) -> Result<(), String> {
+    let words = |line: &CommandLine| match line {
+        CommandLine::Exec(words) => words.clone(),
+        CommandLine::Shell(text) => DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).chain([text.clone()]).collect(),
+    };
+    for change in changes {
+        let env = config.config.env.clone();
+        let lookup = |name: &str| env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        let expander = Expander::new('\\');
+        let expand = |text: &str| expander.expand(text, &lookup).map(|e| e.value).map_err(|error| error.to_string());
+        let target = &mut config.config;
+        match change {
+            Instruction::Cmd(line) => target.cmd = Some(words(line)),
+            Instruction::Entrypoint(line) => target.entrypoint = Some(words(line)),
+            Instruction::Env(pairs) => {
+                for pair in pairs {
+                    put_env(&mut target.env, &expand(&pair.key)?, &expand(&pair.value)?);
+                }
+            }
+            Instruction::Label(pairs) => {
+                for pair in pairs {
+                    target.labels.get_or_insert_default().insert(expand(&pair.key)?, expand(&pair.value)?);
+                }
+            }
+            Instruction::Expose(ports) => {
+                for port in ports {
+                    for port in parse_ports(&expand(port)?).map_err(|error| error.to_string())? {
+                        target.exposed_ports.get_or_insert_default().insert(port, serde_json::json!({}));
+                    }
+                }
+            }
+            Instruction::Volume(paths) => {
+                for path in paths {
+                    target.volumes.get_or_insert_default().insert(expand(path)?, serde_json::json!({}));
+                }
+            }
+            Instruction::Stopsignal(signal) => target.stop_signal = Some(expand(signal)?),
+            Instruction::User(user) => target.user = Some(expand(user)?),
+            Instruction::Workdir(path) => target.working_dir = Some(expand(path)?),
+            _ => return Err("only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Sets a variable in its place, or adds it at the end.
+pub(super) fn put_env(env: &mut Vec<String>, key: &str, value: &str) {
+    let entry = format!("{key}={value}");
+    let same = |entry: &String| entry.split_once('=').is_some_and(|(name, _)| name == key);
+    match env.iter().position(same) {
+        Some(index) => env[index] = entry,
+        None => env.push(entry),
     }
 }
 

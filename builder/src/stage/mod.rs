@@ -11,7 +11,9 @@ mod run;
 mod transfer;
 mod workdir;
 
+pub use metadata::apply_changes;
 pub(crate) use mounts::Attached;
+pub use transfer::is_git_url;
 
 use crate::{
     Base, ErrorAt, Event, Outcome, StepError, StepId,

@@ -204,7 +204,7 @@ impl StageState<'_, '_> {
         }
         let is_add = expanded.keyword == "ADD";
         for path in &expanded.paths {
-            if is_add && is_git(path) {
+            if is_add && is_git_url(path) {
                 gathered.push(self.gather_git(path, transfer, trees)?);
                 continue;
             }
@@ -439,7 +439,7 @@ fn has_names(text: &str) -> bool {
 }
 
 fn is_remote(path: &str) -> bool {
-    is_remote_url(path) || is_git(path)
+    is_remote_url(path) || is_git_url(path)
 }
 
 fn is_remote_url(path: &str) -> bool {
@@ -447,7 +447,7 @@ fn is_remote_url(path: &str) -> bool {
 }
 
 /// The forms that ADD takes for git repositories (BuildKit `gitutil.ParseGitRef`).
-pub(crate) fn is_git(path: &str) -> bool {
+pub fn is_git_url(path: &str) -> bool {
     let without_fragment = path.split(['#', '?']).next().unwrap_or_default();
     path.starts_with("git://")
         || path.starts_with("ssh://")

@@ -13,14 +13,17 @@
 mod archive;
 pub mod diff;
 mod entry;
+mod import;
 mod toc;
 mod tree;
 mod unpack;
 mod write;
 mod xattr;
 
+pub(crate) use archive::Archive as ArchiveReader;
 pub use diff::Clamp;
 pub use entry::{Entry, Kind};
+pub use import::{import_archive, import_folder};
 pub use toc::{Toc, TocError};
 pub use tree::{Found, Resolved, Tree, TreeError};
 pub use unpack::{Unpacked, index, unpack};

@@ -1,0 +1,63 @@
+//! Whole file systems as layers: the base images of `slipway import`.
+
+use super::{Layer, LayerError, LayerWriter, OverlayXattrs, diff, io_at, unpack};
+use crate::{
+    Algorithm, Descriptor, Hasher,
+    blobs::Blobs,
+    compression::{self, Compression, Compressor},
+
+};
+use std::{
+    io::{self, BufRead, Read, Write},
+    path::Path,
+};
+
+/// A root file system's archive, compressed or not, as a layer: the bytes stay, only the compression is ours.
+pub fn import_archive(
+    blobs: &Blobs,
+    source: impl BufRead + Send,
+    compression: Compression,
+) -> Result<Layer, LayerError> {
+    let decoder = compression::decoder(source).map_err(LayerError::Archive)?;
+    let mut tee = Tee {
+        source: decoder,
+        output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression),
+        diff_id: Hasher::new(Algorithm::Sha256),
+    };
+    let unpacked = unpack::index(&mut tee)?;
+    if unpacked.toc.entries().is_empty() {
+        let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no files, or is no tar archive");
+        return Err(LayerError::Archive(error));
+    }
+    let writer = tee.output.finish().map_err(io_at("write", Path::new("")))?;
+    let (digest, size_bytes) = writer.commit(None)?;
+    assert_eq!(tee.diff_id.finish(), unpacked.diff_id);
+    Ok(Layer {
+        diff_id: unpacked.diff_id,
+        descriptor: Descriptor::new(compression.layer_media_type(), digest, size_bytes),
+        archive_bytes: unpacked.archive_bytes,
+        toc: unpacked.toc,
+    })
+}
+
+/// A folder of the host as a layer, owners and times as they are.
+pub fn import_folder(blobs: &Blobs, folder: &Path, compression: Compression) -> Result<Layer, LayerError> {
+    let mut writer = LayerWriter::new(blobs, compression)?;
+    diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0))?;
+    writer.finish()
+}
+
+struct Tee<R> {
+    source: R,
+    output: Compressor<crate::blobs::BlobWriter>,
+    diff_id: Hasher,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.diff_id.update(&buffer[..count]);
+        self.output.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,299 @@
+//! Reads images in.
+
+use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
+use crate::{
+    Algorithm, Descriptor, Digest, Platform, Reference,
+    compression,
+    layer::ArchiveReader,
+    limits,
+    spec::{ImageConfig, Index, Manifest, Parsed, media_type, to_json},
+    store::Store,
+};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+/// Most files in an archive of images.
+const FILES: usize = 100_000;
+
+/// An image that was read into the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The names that the archive gave it.
+    pub names: Vec<Reference>,
+}
+
+/// Reads an archive of images, compressed or not, in either form. Names replace those of the store.
+pub fn load_archive(store: &Store, source: impl Read + Send) -> Result<Vec<Loaded>, LayoutError> {
+    let files = Files::spool(store, source)?;
+    files.load(store, &Platform::host(), None)
+}
+
+/// Reads an OCI layout or unpacked docker archive from a folder. `reference` selects one image of several by tag or
+/// digest.
+pub fn load_folder(
+    store: &Store,
+    folder: &Path,
+    reference: Option<&str>,
+    platform: &Platform,
+) -> Result<Vec<Loaded>, LayoutError> {
+    let root = crate::Root::open(folder).map_err(|error| LayoutError::Io("open", error))?;
+    Files { spooled: HashMap::new(), scratch: None, root: Some(root) }.load(store, platform, reference)
+}
+
+/// The files of an archive, by name; or a folder.
+struct Files {
+    spooled: HashMap<String, PathBuf>,
+    scratch: Option<PathBuf>,
+    root: Option<crate::Root>,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if let Some(scratch) = &self.scratch {
+            // swept later where it cannot be removed now
+            let _ = crate::file::remove_tree(scratch);
+        }
+    }
+}
+
+impl Files {
+    /// Puts every file of the archive into a scratch folder under a number; names are only keys, so none can lead
+    /// anywhere. Links (docker's older archives share layers so) become a second key.
+    fn spool(store: &Store, source: impl Read + Send) -> Result<Files, LayoutError> {
+        let failed = |error| LayoutError::Io("read", error);
+        let decoder = compression::decoder(BufReader::with_capacity(1 << 18, source)).map_err(failed)?;
+        let scratch = store.temporary_folder("load")?;
+        let mut files = Files { spooled: HashMap::new(), scratch: Some(scratch.clone()), root: None };
+        let mut links = Vec::new();
+        let mut archive = ArchiveReader::new(decoder);
+        while let Some(item) = archive.next_item().map_err(failed)? {
+            if files.spooled.len() + links.len() >= FILES {
+                return Err(LayoutError::Limit("files"));
+            }
+            let name = normal(&String::from_utf8_lossy(&item.path));
+            match item.header.entry_type() {
+                tar::EntryType::Regular | tar::EntryType::Continuous => {
+                    let path = scratch.join(files.spooled.len().to_string());
+                    let mut file = File::create(&path).map_err(failed)?;
+                    io::copy(&mut archive, &mut file).map_err(failed)?;
+                    files.spooled.insert(name, path);
+                }
+                tar::EntryType::Symlink | tar::EntryType::Link => {
+                    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+                    let link = String::from_utf8_lossy(&item.link).into_owned();
+                    let relative = item.header.entry_type() == tar::EntryType::Symlink;
+                    let target = if relative { normal(&format!("{folder}/{link}")) } else { normal(&link) };
+                    links.push((name, target));
+                }
+                _ => {}
+            }
+        }
+        for (name, target) in links {
+            if let Some(path) = files.spooled.get(&target).cloned() {
+                files.spooled.insert(name, path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn open(&self, name: &str) -> Result<Option<File>, LayoutError> {
+        let failed = |error| LayoutError::Io("read", error);
+        match (&self.root, self.spooled.get(name)) {
+            (Some(root), _) => match root.open_file(Path::new(name)) {
+                Ok(file) => Ok(Some(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(failed(error)),
+            },
+            (None, Some(path)) => File::open(path).map(Some).map_err(failed),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn read(&self, name: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, LayoutError> {
+        let Some(file) = self.open(name)? else { return Ok(None) };
+        let bytes = crate::file::read_capped_from(file, most_bytes);
+        bytes.map(Some).map_err(|error| LayoutError::Io("read", error))
+    }
+
+    fn load(&self, store: &Store, platform: &Platform, wanted: Option<&str>) -> Result<Vec<Loaded>, LayoutError> {
+        if let Some(bytes) = self.read("index.json", limits::MANIFEST_BYTES)? {
+            let index: Index = serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("index.json", e))?;
+            return self.load_index(store, &index, platform, wanted);
+        }
+        let Some(bytes) = self.read("manifest.json", limits::MANIFEST_BYTES)? else { return Err(LayoutError::Unknown) };
+        let entries: Vec<DockerEntry> =
+            serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("manifest.json", e))?;
+        entries.iter().map(|entry| self.load_docker(store, entry)).collect()
+    }
+
+    fn load_index(
+        &self,
+        store: &Store,
+        index: &Index,
+        platform: &Platform,
+        wanted: Option<&str>,
+    ) -> Result<Vec<Loaded>, LayoutError> {
+        if index.manifests.len() > limits::INDEX_ENTRIES {
+            return Err(LayoutError::Limit("images"));
+        }
+        let mut loaded: Vec<Loaded> = Vec::new();
+        for entry in &index.manifests {
+            let tag = entry.annotations.get(ANNOTATION_REF_NAME);
+            let matches = wanted.is_none_or(|wanted| {
+                tag.is_some_and(|tag| tag == wanted) || entry.digest.to_string() == wanted
+            });
+            if !matches {
+                continue;
+            }
+            let Some(digest) = self.load_manifest(store, entry, platform, 0)? else { continue };
+            let written = entry.annotations.get(ANNOTATION_IMAGE_NAME).or(tag.filter(|tag| tag.contains([':', '/'])));
+            let names: Vec<Reference> = written.and_then(|name| name.parse().ok()).into_iter().collect();
+            match loaded.iter_mut().find(|loaded| loaded.digest == digest) {
+                Some(same) => same.names.extend(names),
+                None => loaded.push(Loaded { digest, names }),
+            }
+        }
+        if loaded.is_empty() {
+            let what = wanted.map_or_else(|| format!("for {platform}"), |wanted| format!("called `{wanted}`"));
+            return Err(LayoutError::NoImage(what));
+        }
+        for image in &loaded {
+            store.put_image(&image.digest, &image.names)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Copies the image behind a descriptor; of an index, the one for `platform`.
+    fn load_manifest(
+        &self,
+        store: &Store,
+        entry: &Descriptor,
+        platform: &Platform,
+        depth: usize,
+    ) -> Result<Option<Digest>, LayoutError> {
+        self.copy_blob(store, entry)?;
+        let bytes = store.blobs().read_manifest(&entry.digest)?;
+        match Parsed::from_bytes(&bytes, Some(&entry.media_type))? {
+            Parsed::Manifest(manifest) => {
+                self.copy_blob(store, &manifest.config)?;
+                for layer in &manifest.layers {
+                    self.copy_blob(store, layer)?;
+                }
+                Ok(Some(entry.digest.clone()))
+            }
+            Parsed::Index(index) if depth < 2 => match index.select(platform) {
+                Some(chosen) => self.load_manifest(store, chosen, platform, depth + 1),
+                None => Ok(None),
+            },
+            Parsed::Index(_) => Err(LayoutError::Limit("indexes within indexes")),
+        }
+    }
+
+    fn copy_blob(&self, store: &Store, descriptor: &Descriptor) -> Result<(), LayoutError> {
+        if store.blobs().contains(&descriptor.digest)? {
+            return Ok(());
+        }
+        let name = format!("blobs/{}/{}", descriptor.digest.algorithm().name(), descriptor.digest.hex());
+        let file = self.open(&name)?.ok_or(LayoutError::Missing(name))?;
+        Ok(store.blobs().copy_from(file, descriptor)?)
+    }
+
+    fn load_docker(&self, store: &Store, entry: &DockerEntry) -> Result<Loaded, LayoutError> {
+        let config_name = normal(&entry.config);
+        let config = self.read(&config_name, limits::CONFIG_BYTES)?.ok_or(LayoutError::Missing(config_name))?;
+        let parsed = ImageConfig::from_bytes(&config)?;
+        if entry.layers.len() > limits::LAYERS || entry.layers.len() != parsed.rootfs.diff_ids.len() {
+            return Err(LayoutError::Limit("layers"));
+        }
+        let mut layers = Vec::new();
+        for (at, (name, diff_id)) in entry.layers.iter().zip(&parsed.rootfs.diff_ids).enumerate() {
+            let name = normal(name);
+            let file = self.open(&name)?.ok_or(LayoutError::Missing(name))?;
+            layers.push(copy_layer(store, file, diff_id, at + 1)?);
+        }
+        store.blobs().put(&config)?;
+        let manifest = to_json(&Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
+            layers,
+            subject: None,
+            annotations: Default::default(),
+        });
+        let digest = store.blobs().put(&manifest)?;
+        let names: Vec<Reference> = entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        store.put_image(&digest, &names)?;
+        Ok(Loaded { digest, names })
+    }
+}
+
+/// Stores a layer as it is in the archive once its uncompressed bytes have the digest that the configuration names.
+fn copy_layer(store: &Store, file: File, diff_id: &Digest, number: usize) -> Result<Descriptor, LayoutError> {
+    let failed = |error| LayoutError::Io("read", error);
+    let mut writer = store.blobs().writer(Algorithm::Sha256)?;
+    let tee = io::BufReader::with_capacity(1 << 18, Tee { source: file, writer: &mut writer });
+    let mut reader = crate::digest::HashingReader::new(compression::decoder(tee).map_err(failed)?, diff_id.algorithm());
+    io::copy(&mut reader, &mut io::sink()).map_err(failed)?;
+    let (rest, actual, _) = reader.finish();
+    drop(rest);
+    if actual != *diff_id {
+        return Err(LayoutError::DiffId { number });
+    }
+    let (digest, size_bytes) = writer.commit(None)?;
+    let start = store.blobs().open_blob(&digest)?;
+    let mut head = [0u8; 6];
+    let mut filled = 0;
+    let mut start = start.take(6);
+    while let Ok(count @ 1..) = start.read(&mut head[filled..]) {
+        filled += count;
+    }
+    let media = match compression::sniff(&head[..filled]) {
+        compression::Format::Gzip => media_type::OCI_LAYER_GZIP,
+        compression::Format::Zstd => media_type::OCI_LAYER_ZSTD,
+        _ => media_type::OCI_LAYER,
+    };
+    Ok(Descriptor::new(media, digest, size_bytes))
+}
+
+struct Tee<'a> {
+    source: File,
+    writer: &'a mut crate::blobs::BlobWriter,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        io::Write::write_all(self.writer, &buffer[..count])?;
+        Ok(count)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// A name without `.`, `..` and empty components: a key, not a path.
+fn normal(name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}

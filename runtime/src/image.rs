@@ -1,0 +1,123 @@
+//! What an image's root needs before a sandbox can mount on it: files that every container has, and mount points.
+//!
+//! Mount points that an image lacks are not made in it: they come from an extra overlay layer *beneath* the image,
+//! which the image's own paths cover. So nothing that the sandbox needs is ever part of what a command changed.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use slipway_oci::layer::Tree;
+
+use crate::spec::{BindSource, Mount};
+
+/// Largest `/etc/resolv.conf` of the host that is shown in containers, in bytes.
+const RESOLVER_BYTES: u64 = 1 << 20;
+
+/// A place that something is mounted on, free of links.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MountPoint {
+    /// Path relative to the root.
+    pub path: PathBuf,
+    /// Whether a folder is mounted there, or a file.
+    pub is_folder: bool,
+}
+
+/// Writes `hosts`, `resolv.conf` and, where a name is given, `hostname` into `folder` and answers the mounts that
+/// show them in `/etc`. `hosts` holds names and addresses beside localhost's.
+///
+/// # Errors
+/// When a file cannot be written. A host without `/etc/resolv.conf` gives containers an empty one.
+pub fn standard_files(folder: &Path, hosts: &[(String, String)], hostname: Option<&str>) -> io::Result<Vec<Mount>> {
+    let mut table = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in hosts {
+        table.push_str(&format!("{address}\t{name}\n"));
+    }
+    let resolver = slipway_oci::file::read_capped(Path::new("/etc/resolv.conf"), RESOLVER_BYTES).unwrap_or_default();
+    let mut files = vec![("hosts", table.into_bytes()), ("resolv.conf", resolver)];
+    files.extend(hostname.map(|name| ("hostname", format!("{name}\n").into_bytes())));
+    let mut mounts = Vec::new();
+    for (name, bytes) in files {
+        let source = folder.join(name);
+        fs::write(&source, bytes)?;
+        mounts.push(Mount::Bind {
+            source: BindSource::Path(source),
+            target: PathBuf::from(format!("/etc/{name}")),
+            readonly: false,
+            recursive: false,
+            create: true,
+        });
+    }
+    Ok(mounts)
+}
+
+/// Where the standard mounts and `mounts` go on the file system `tree`, links resolved, sorted, each once.
+///
+/// # Errors
+/// When a target's links cannot be followed or a source cannot be looked at.
+pub fn mount_points(tree: &Tree, mounts: &[Mount]) -> io::Result<Vec<MountPoint>> {
+    let standard = ["dev", "proc", "sys"];
+    let mut points: Vec<MountPoint> =
+        standard.iter().map(|path| MountPoint { path: PathBuf::from(path), is_folder: true }).collect();
+    for mount in mounts {
+        let (target, is_folder) = match mount {
+            Mount::Bind { source: BindSource::Path(source), target, .. } => (target, source.is_dir()),
+            Mount::Bind { source: BindSource::Fd(descriptor), target, .. } => {
+                let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode);
+                (target, kind.is_dir())
+            }
+            Mount::Tmpfs { target, .. } => (target, true),
+        };
+        let resolved = tree.resolve(target.as_os_str().as_bytes(), true).map_err(io::Error::other)?;
+        // /dev is always ours: what is mounted below it is made there
+        if !resolved.path.starts_with(b"dev/") && !resolved.path.is_empty() {
+            points.push(MountPoint { path: PathBuf::from(OsStr::from_bytes(&resolved.path)), is_folder });
+        }
+    }
+    points.sort();
+    points.dedup();
+    Ok(points)
+}
+
+/// Makes the mount points in `folder`, which serves as the lowest overlay layer.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make_mount_points(folder: &Path, points: &[MountPoint]) -> io::Result<()> {
+    for point in points {
+        let path = folder.join(&point.path);
+        if point.is_folder {
+            fs::create_dir_all(&path)?;
+        } else {
+            fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            if !path.exists() {
+                File::create(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slipway_oci::layer::{Entry, Kind, Toc};
+
+    #[test]
+    fn links_are_resolved_and_points_made_once() {
+        let mut link = Entry::new("etc/resolv.conf", Kind::Symlink, 0o777);
+        link.link = b"../run/resolve/stub.conf".to_vec();
+        let tree = Tree::new(vec![std::sync::Arc::new(Toc::new(vec![Entry::new("etc", Kind::Directory, 0o755), link]))]);
+        let folder = tempfile::tempdir().expect("folder");
+        let mounts = standard_files(folder.path(), &[("db".into(), "10.0.0.2".into())], None).expect("files");
+        assert!(fs::read_to_string(folder.path().join("hosts")).expect("hosts").contains("10.0.0.2\tdb"));
+        let points = mount_points(&tree, &mounts).expect("points");
+        let names: Vec<_> = points.iter().map(|point| point.path.display().to_string()).collect();
+        assert_eq!(names, ["dev", "etc/hosts", "proc", "run/resolve/stub.conf", "sys"]);
+        let target = folder.path().join("points");
+        make_mount_points(&target, &points).expect("made");
+        assert!(target.join("run/resolve/stub.conf").is_file() && target.join("proc").is_dir());
+    }
+}

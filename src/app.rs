@@ -1,0 +1,71 @@
+//! What every command has at hand: the store's folder, the privilege it runs with.
+
+use crate::error::Failure;
+use slipway_oci::{layer::OverlayXattrs, store::Store};
+use slipway_runtime::userns::{self, Tier};
+use std::path::PathBuf;
+
+/// Settings that come before the command.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Folder of the local store [default: /var/lib/slipway, or $XDG_DATA_HOME/slipway without root]
+    #[arg(long, global = true, env = "SLIPWAY_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Docker's client configuration, for credentials [default: ~/.docker]
+    #[arg(long, global = true, env = "DOCKER_CONFIG", value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// Speak plain HTTP to this registry too (loopback is allowed without)
+    #[arg(long, global = true, env = "SLIPWAY_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub(crate) insecure_registry: Vec<String>,
+}
+
+/// The store, and what the process may do.
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) tier: Tier,
+}
+
+impl App {
+    /// Enters a user namespace where the process is not root, and opens the store.
+    ///
+    /// Must come before any thread is started.
+    pub(crate) fn open(global: &Global) -> Result<App, Failure> {
+        let root = store_folder(global)?;
+        let entered = userns::enter()?;
+        if let Some(note) = &entered.note {
+            eprintln!("warning: {note}");
+        }
+        let xattrs = match slipway_runtime::host::in_user_namespace() {
+            true => OverlayXattrs::User,
+            false => OverlayXattrs::Trusted,
+        };
+        let store = Store::open(&root, xattrs).map_err(|error| {
+            Failure::of(&error).with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
+        })?;
+        Ok(App { store, tier: entered.tier })
+    }
+
+    /// Whether only one user id is mapped.
+    pub(crate) fn single_id(&self) -> bool {
+        self.tier == Tier::SingleId
+    }
+}
+
+/// Where the store is.
+pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(root) = &global.root {
+        return std::path::absolute(root).map_err(Failure::from);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/slipway"));
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = data.or_else(|| home().map(|home| home.join(".local/share")));
+    let data = data.ok_or_else(|| Failure::new("neither HOME nor XDG_DATA_HOME is set").with_hint("give the store's folder with --root"))?;
+    Ok(data.join("slipway"))
+}
+
+/// The caller's home folder.
+pub(crate) fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}

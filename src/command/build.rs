@@ -1,0 +1,341 @@
+//! `slipway build`.
+
+mod context;
+
+use crate::{
+    app::{App, Global},
+    error::{self, Failure},
+    git,
+    images::Images,
+    progress::{self, Style},
+    signals,
+};
+use context::Context;
+use slipway_builder::{
+    BuildRequest, Cancel, Environment, NamedContext, NetworkMode, SecretSource, epoch::Epoch,
+};
+use slipway_oci::{Platform, Reference, compression::Compression};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// Build an image from a Dockerfile.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Name of the image: `name[:tag]`; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<Reference>,
+    /// The recipe [default: CONTEXT/Dockerfile]; `-` reads it from standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Value of an ARG; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// The stage to build
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Pass over cached results
+    #[arg(long)]
+    no_cache: bool,
+    /// Pass over cached results of these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Ask the registry even for base images that the store has
+    #[arg(long)]
+    pull: bool,
+    /// Send the image to its registry afterwards
+    #[arg(long)]
+    push: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
+    progress: Style,
+    /// Print only the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// What the image runs on
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// A label for the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// A context that recipes name: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG] or a git URL
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    build_contexts: Vec<String>,
+    /// A secret for RUN --mount=type=secret: id=NAME[,src=FILE|env=VARIABLE]
+    #[arg(long = "secret", value_name = "SPEC")]
+    secrets: Vec<String>,
+    /// An agent for RUN --mount=type=ssh: default or ID=SOCKET
+    #[arg(long = "ssh", value_name = "SPEC")]
+    ssh: Vec<String>,
+    /// Network of RUN steps
+    #[arg(long, value_name = "host|none|default")]
+    network: Option<String>,
+    /// An entry for /etc/hosts of RUN steps
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<String>,
+    /// Allow what recipes may ask for: network.host, security.insecure
+    #[arg(long, value_name = "PERMISSION", value_delimiter = ',')]
+    allow: Vec<String>,
+    /// Compression of new layers
+    #[arg(long, value_name = "zstd|gzip|uncompressed", default_value = "zstd", env = "SLIPWAY_COMPRESSION")]
+    compression: String,
+    /// Clamp times in the image to the build's epoch, or keep them
+    #[arg(long, value_name = "clamp|keep", default_value = "clamp")]
+    timestamps: String,
+    /// The build's epoch in seconds since 1970 [default: commit time of the context, else the base image's]
+    #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
+    source_date_epoch: Option<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write the build's results as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// A folder, a git URL, a URL of an archive, or `-` for a tar or recipe on standard input
+    #[arg(value_name = "CONTEXT")]
+    context: String,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
+    if arguments.push && arguments.tags.is_empty() {
+        return Err(Failure::usage("--push needs a name: add -t NAME"));
+    }
+    let parsed = parse(&arguments)?;
+    let app = App::open(global)?;
+    let images = Images::new(&app.store, global)?;
+    let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
+    let request = request(&app, &arguments, parsed, &context)?;
+    let cancel = Arc::new(Cancel::new()?);
+    let thrown = cancel.clone();
+    signals::on(&signals::ENDING, move |_| {
+        if thrown.is_cancelled() {
+            // asked twice: the person means now; the guard ends what runs
+            std::process::exit(130);
+        }
+        thrown.cancel();
+    })?;
+    let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
+    let progress = progress::of(style);
+    let environment = Environment {
+        store: &app.store,
+        images: &images,
+        progress: &*progress,
+        cancel: &cancel,
+        single_id: app.single_id(),
+    };
+    let began = std::time::Instant::now();
+    let output = slipway_builder::build(&request, &environment)
+        .map_err(|failure| error::of_build(failure, &request.recipe, &request.recipe_name))?;
+    for name in &output.unused_arguments {
+        eprintln!("warning: build argument `{name}` is not used by the recipe");
+    }
+    if arguments.push {
+        for name in &request.names {
+            images.push(name, &output.image.manifest.digest, arguments.quiet)?;
+        }
+    }
+    report(&arguments, &request, &output, began.elapsed(), style)?;
+    app.store.maintain()?;
+    Ok(0)
+}
+
+fn report(
+    arguments: &Arguments,
+    request: &BuildRequest,
+    output: &slipway_builder::BuildOutput,
+    took: std::time::Duration,
+    style: Style,
+) -> Result<(), Failure> {
+    let id = output.image.config.to_string();
+    if let Some(path) = &arguments.iidfile {
+        slipway_oci::file::write_atomic(path, id.as_bytes())?;
+    }
+    if let Some(path) = &arguments.metadata_file {
+        let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
+        let metadata = serde_json::json!({
+            "containerimage.config.digest": id,
+            "containerimage.digest": output.image.manifest.digest,
+            "containerimage.descriptor": output.image.manifest,
+            "image.name": names.join(","),
+            "slipway.steps.cached": output.cached_steps,
+            "slipway.steps.executed": output.executed_steps,
+        });
+        slipway_oci::file::write_atomic(path, format!("{metadata:#}\n").as_bytes())?;
+    }
+    if style == Style::Quiet {
+        return super::say(id);
+    }
+    let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
+    let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
+    eprintln!(
+        "built {}{named} in {:.2}s: {} steps done, {} cached; digest {}",
+        output.image.config.short(),
+        took.as_secs_f64(),
+        output.executed_steps,
+        output.cached_steps,
+        output.image.manifest.digest
+    );
+    Ok(())
+}
+
+/// Flags that need checking before anything is opened.
+struct Parsed {
+    build_args: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    contexts: BTreeMap<String, NamedContext>,
+    secrets: BTreeMap<String, SecretSource>,
+    ssh: BTreeMap<String, PathBuf>,
+    network: NetworkMode,
+    hosts: Vec<(String, String)>,
+    compression: Compression,
+    keep_times: bool,
+    epoch: Option<i64>,
+}
+
+fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
+    let mut build_args = BTreeMap::new();
+    for text in &arguments.build_args {
+        match text.split_once('=') {
+            Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    build_args.insert(text.clone(), value);
+                }
+            }
+        }
+    }
+    let epoch = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| arguments.source_date_epoch.clone());
+    let epoch = epoch.filter(|text| !text.is_empty()).map(|text| {
+        let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
+        seconds.ok_or_else(|| Failure::usage(format!("SOURCE_DATE_EPOCH must be a number of seconds, not `{text}`")))
+    });
+    let mut labels = BTreeMap::new();
+    for text in &arguments.labels {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    let mut contexts = BTreeMap::new();
+    for text in &arguments.build_contexts {
+        let (name, source) = text.split_once('=').filter(|(name, source)| !name.is_empty() && !source.is_empty())
+            .ok_or_else(|| Failure::usage(format!("--build-context: `{text}` is not NAME=SOURCE")))?;
+        contexts.insert(name.to_owned(), context::named(source)?);
+    }
+    let mut ssh = BTreeMap::new();
+    for text in &arguments.ssh {
+        let (id, socket) = match text.split_once('=') {
+            Some((id, socket)) => (id.to_owned(), Some(PathBuf::from(socket))),
+            None => (text.clone(), std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
+        };
+        let socket = socket.ok_or_else(|| Failure::new("--ssh: SSH_AUTH_SOCK is not set").with_hint("start an agent, or give ID=SOCKET"))?;
+        ssh.insert(id, socket);
+    }
+    let network = match arguments.network.as_deref() {
+        None | Some("default" | "host") => NetworkMode::Host,
+        Some("none") => NetworkMode::None,
+        Some(other) => return Err(Failure::usage(format!("--network: `{other}` is not one of default, host, none"))),
+    };
+    let compression = match arguments.compression.as_str() {
+        "zstd" => Compression::Zstd,
+        "gzip" => Compression::Gzip,
+        "uncompressed" | "none" => Compression::None,
+        other => return Err(Failure::usage(format!("--compression: `{other}` is not one of zstd, gzip, uncompressed"))),
+    };
+    let keep_times = match arguments.timestamps.as_str() {
+        "clamp" => false,
+        "keep" => true,
+        other => return Err(Failure::usage(format!("--timestamps: `{other}` is not one of clamp, keep"))),
+    };
+    for permission in &arguments.allow {
+        if !matches!(permission.as_str(), "network.host" | "security.insecure") {
+            return Err(Failure::usage(format!("--allow: `{permission}` is not one of network.host, security.insecure")));
+        }
+    }
+    Ok(Parsed {
+        build_args,
+        labels,
+        contexts,
+        secrets: secrets(&arguments.secrets)?,
+        ssh,
+        network,
+        hosts: hosts(&arguments.hosts)?,
+        compression,
+        keep_times,
+        epoch: epoch.transpose()?,
+    })
+}
+
+fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for spec in specs {
+        let (mut id, mut source) = (None, None);
+        for pair in spec.split(',') {
+            match pair.split_once('=') {
+                Some(("id", value)) => id = Some(value.to_owned()),
+                Some(("src" | "source", value)) => source = Some(SecretSource::File(std::path::absolute(value)?)),
+                Some(("env", name)) => source = Some(from_environment(name)?),
+                Some(("type", "file" | "env")) => {}
+                _ => return Err(Failure::usage(format!("--secret: `{pair}` is not id=, src= or env="))),
+            }
+        }
+        let id = id.ok_or_else(|| Failure::usage(format!("--secret: `{spec}` has no id=")))?;
+        let source = match source {
+            Some(source) => source,
+            // as docker: a variable of that name, else a file
+            None => from_environment(&id).or_else(|_| Ok::<_, Failure>(SecretSource::File(std::path::absolute(&id)?)))?,
+        };
+        secrets.insert(id, source);
+    }
+    Ok(secrets)
+}
+
+fn from_environment(name: &str) -> Result<SecretSource, Failure> {
+    use std::os::unix::ffi::OsStringExt;
+    let value = std::env::var_os(name).ok_or_else(|| Failure::new(format!("--secret: the variable `{name}` is not set")))?;
+    Ok(SecretSource::Value(value.into_vec()))
+}
+
+/// `name:address` or `name=address`, as `--add-host` takes them.
+pub(super) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut hosts = Vec::new();
+    for spec in specs {
+        let (name, address) = spec.split_once(['=', ':']).unwrap_or((spec, ""));
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if name.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
+            return Err(Failure::usage(format!("--add-host: `{spec}` is not NAME:ADDRESS")));
+        }
+        hosts.push((name.to_owned(), address.to_owned()));
+    }
+    Ok(hosts)
+}
+
+fn request(app: &App, arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<BuildRequest, Failure> {
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
+    let commit = || context.folder.as_deref().and_then(|folder| git::commit_time(folder, &app.store.root().join("context")));
+    let epoch = match (parsed.keep_times, parsed.epoch) {
+        (true, epoch) => Epoch::Keep(epoch.unwrap_or_else(now)),
+        (false, Some(epoch)) => Epoch::Given(epoch),
+        (false, None) => commit().map_or(Epoch::Base, Epoch::Commit),
+    };
+    Ok(BuildRequest {
+        recipe_name: context.recipe_name.clone(),
+        recipe: context.recipe.clone(),
+        context: context.folder.clone(),
+        ignore: context.ignore.clone(),
+        contexts: parsed.contexts,
+        build_args: parsed.build_args,
+        target: arguments.target.clone(),
+        platform: arguments.platform.clone().unwrap_or_else(Platform::host),
+        no_cache: arguments.no_cache,
+        no_cache_stages: arguments.no_cache_filter.clone(),
+        refresh: arguments.pull,
+        names: arguments.tags.iter().cloned().map(Reference::or_latest).collect(),
+        labels: parsed.labels,
+        compression: parsed.compression,
+        epoch,
+        network: parsed.network,
+        allow_host_network: arguments.allow.iter().any(|allow| allow == "network.host"),
+        allow_insecure: arguments.allow.iter().any(|allow| allow == "security.insecure"),
+        secrets: parsed.secrets,
+        ssh: parsed.ssh,
+        hosts: parsed.hosts,
+    })
+}

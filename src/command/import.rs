@@ -1,0 +1,94 @@
+//! `slipway import`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+};
+use slipway_oci::{
+    Descriptor, Platform, Reference,
+    compression::Compression,
+    layer::{import_archive, import_folder},
+    spec::{History, ImageConfig, Manifest, media_type, rfc3339, to_json},
+};
+use std::{
+    fs::File,
+    io::BufReader,
+    path::PathBuf,
+};
+
+/// Make a base image from a root file system's tar or folder.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What the image runs on
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Instructions for the image's configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+    /// A comment for the image's history
+    #[arg(short, long, default_value = "")]
+    message: String,
+    /// A tar, compressed or not, a folder, or `-` for a tar on standard input
+    source: PathBuf,
+    /// Name of the image
+    name: Option<Reference>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let changes = changes(&arguments.changes)?;
+    let app = App::open(global)?;
+    let (blobs, compression) = (app.store.blobs(), Compression::default());
+    let shown = arguments.source.display();
+    let layer = if arguments.source.as_os_str() == "-" {
+        import_archive(blobs, BufReader::with_capacity(1 << 18, std::io::stdin()), compression)?
+    } else if arguments.source.is_dir() {
+        import_folder(blobs, &arguments.source, compression)?
+    } else {
+        let file = File::open(&arguments.source).map_err(|error| Failure::new(format!("cannot open `{shown}`: {error}")))?;
+        let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, file), compression);
+        imported.map_err(|error| Failure::new(format!("cannot import `{shown}`: {}", crate::error::chain(&error))))?
+    };
+    // the newest file decides the time: the same file system is the same image whenever it is imported
+    let newest = layer.toc.entries().iter().map(|entry| entry.mtime).max().unwrap_or(0).max(0);
+    let created = rfc3339::format(newest);
+    let mut config = ImageConfig::empty(arguments.platform.clone().unwrap_or_else(Platform::host));
+    config.created = Some(created.clone());
+    config.rootfs.diff_ids = vec![layer.diff_id.clone()];
+    config.history.push(History {
+        created: Some(created),
+        created_by: Some("slipway import".to_owned()),
+        comment: Some(arguments.message.clone()).filter(|message| !message.is_empty()),
+        ..History::default()
+    });
+    slipway_builder::apply_changes(&mut config, &changes).map_err(|error| Failure::usage(format!("--change: {error}")))?;
+    app.store.adopt_layer(&layer, None)?;
+    let config = to_json(&config);
+    blobs.put(&config)?;
+    let manifest = to_json(&Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::of(media_type::OCI_CONFIG, &config),
+        layers: vec![layer.descriptor.clone()],
+        subject: None,
+        annotations: Default::default(),
+    });
+    let digest = blobs.put(&manifest)?;
+    let names: Vec<Reference> = arguments.name.iter().cloned().collect();
+    let record = app.store.put_image(&digest, &names)?;
+    super::say(record.manifest.config.digest)?;
+    Ok(0)
+}
+
+fn changes(texts: &[String]) -> Result<Vec<slipway_dockerfile::Instruction>, Failure> {
+    let mut instructions = Vec::new();
+    for text in texts {
+        let located = slipway_dockerfile::parse_onbuild(text, '\\').map_err(|diagnostics| {
+            let message = diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
+            Failure::usage(format!("--change: `{text}`: {message}"))
+        })?;
+        instructions.push(located.instruction);
+    }
+    Ok(instructions)
+}

@@ -1,0 +1,43 @@
+//! `slipway load`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+};
+use slipway_oci::{Platform, layout};
+use std::{fs::File, path::PathBuf};
+
+/// Read images from an archive or OCI layout.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// An archive or a layout's folder [default: standard input]
+    #[arg(short, long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let app = App::open(global)?;
+    let loaded = match &arguments.input {
+        None => layout::load_archive(&app.store, std::io::stdin())?,
+        Some(path) if path.is_dir() => layout::load_folder(&app.store, path, None, &Platform::host())?,
+        Some(path) => {
+            let file = File::open(path).map_err(|error| Failure::new(format!("cannot open `{}`: {error}", path.display())))?;
+            layout::load_archive(&app.store, file)?
+        }
+    };
+    for image in loaded {
+        let id = app.store.read_image(&image.digest)?.manifest.config.digest;
+        if arguments.quiet || image.names.is_empty() {
+            super::say(if arguments.quiet { id.to_string() } else { format!("Loaded image ID: {id}") })?;
+            continue;
+        }
+        for name in image.names {
+            super::say(format!("Loaded image: {}", name.familiar()))?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a command, and the table of them all.
+
+mod build;
+mod image_list;
+mod import;
+mod info;
+mod inspect;
+mod load;
+mod pull;
+mod push;
+mod remove_image;
+mod run;
+mod save;
+mod serve;
+mod tag;
+
+use crate::{app::Global, error::Failure};
+
+/// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
+#[derive(clap::Parser)]
+#[command(name = "slipway", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What is to be done.
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<build::Arguments>),
+    /// List images
+    Images(image_list::Arguments),
+    /// Make a base image from a root file system's tar or folder
+    Import(import::Arguments),
+    /// Show what this machine allows and where things are
+    Info(info::Arguments),
+    /// Show images in detail, as JSON
+    Inspect(inspect::Arguments),
+    /// Read images from an archive or OCI layout
+    Load(load::Arguments),
+    /// Fetch images from a registry
+    Pull(pull::Arguments),
+    /// Send an image to a registry
+    Push(push::Arguments),
+    /// Remove images
+    Rmi(remove_image::Arguments),
+    /// Run a command in a new container
+    Run(Box<run::Arguments>),
+    /// Write images to an archive or OCI layout
+    Save(save::Arguments),
+    /// Serve a registry
+    Serve(serve::Arguments),
+    /// Give an image another name
+    Tag(tag::Arguments),
+}
+
+/// Carries out one command and answers the exit status.
+pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Build(arguments) => build::run(&global, *arguments),
+        Command::Images(arguments) => image_list::run(&global, &arguments),
+        Command::Import(arguments) => import::run(&global, &arguments),
+        Command::Info(arguments) => info::run(&global, &arguments),
+        Command::Inspect(arguments) => inspect::run(&global, &arguments),
+        Command::Load(arguments) => load::run(&global, &arguments),
+        Command::Pull(arguments) => pull::run(&global, &arguments),
+        Command::Push(arguments) => push::run(&global, &arguments),
+        Command::Rmi(arguments) => remove_image::run(&global, &arguments),
+        Command::Run(arguments) => run::run(&global, *arguments),
+        Command::Save(arguments) => save::run(&global, &arguments),
+        Command::Serve(arguments) => serve::run(&global, &arguments),
+        Command::Tag(arguments) => tag::run(&global, &arguments),
+    }
+}
+
+/// Prints a line of a command's result; a reader that went away is no failure of ours.
+fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
+    use std::io::Write;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

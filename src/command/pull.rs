@@ -1,0 +1,36 @@
+//! `slipway pull`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+    images::Images,
+};
+use slipway_oci::{Platform, Reference};
+
+/// Fetch images from a registry.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What the image must run on
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<Reference>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let app = App::open(global)?;
+    let images = Images::new(&app.store, global)?;
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    for reference in &arguments.images {
+        let reference = reference.clone().or_latest();
+        let digest = images.pull(&reference, &platform, arguments.quiet)?;
+        super::say(format!("{}@{digest}", reference.familiar_name()))?;
+    }
+    app.store.maintain()?;
+    Ok(0)
+}

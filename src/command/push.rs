@@ -1,0 +1,32 @@
+//! `slipway push`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+    images::Images,
+};
+use slipway_oci::{Reference, store::StoreError};
+
+/// Send an image to a registry.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// The image
+    image: Reference,
+    /// Where to, if not under its own name
+    destination: Option<Reference>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let app = App::open(global)?;
+    let images = Images::new(&app.store, global)?;
+    let source = arguments.image.clone().or_latest();
+    let digest = app.store.find_reference(&source)?.ok_or_else(|| StoreError::NoImage(source.familiar()))?;
+    let destination = arguments.destination.clone().unwrap_or(source).or_latest();
+    images.push(&destination, &digest, arguments.quiet)?;
+    super::say(format!("{}@{digest}", destination.familiar_name()))?;
+    Ok(0)
+}

@@ -1,0 +1,43 @@
+//! `slipway rmi`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+};
+
+/// Remove images.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Remove an image by id though it has several names; pass over missing ones
+    #[arg(short, long)]
+    force: bool,
+    /// The images: names, ids or digests
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let app = App::open(global)?;
+    let mut status = 0;
+    for image in &arguments.images {
+        match app.store.remove_image(image, arguments.force) {
+            Ok((names, gone)) => {
+                for name in names {
+                    super::say(format!("untagged: {}", name.familiar()))?;
+                }
+                for digest in gone {
+                    super::say(format!("deleted: {digest}"))?;
+                }
+            }
+            Err(slipway_oci::store::StoreError::NoImage(_)) if arguments.force => {}
+            Err(error) => {
+                Failure::of(&error).print();
+                status = 1;
+            }
+        }
+    }
+    // what other processes hold is collected another time
+    app.store.collect()?;
+    Ok(status)
+}

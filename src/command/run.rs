@@ -1,0 +1,438 @@
+//! `slipway run`: a new container from an image, in the foreground.
+//!
+//! The exit status is the command's; 125 where the container could not be made, 126 where the command cannot be
+//! executed, 127 where it is not there, 128 + n where signal n ended it (as docker).
+//!
+//! What the command changes is thrown away with the container, with or without `--rm`: there is no command yet that
+//! could start it again.
+
+mod options;
+mod terminal;
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+    images::Images,
+    signals,
+};
+use options::Volume;
+use slipway_oci::{
+    Platform, Reference, file,
+    layer::{OverlayXattrs, Tree},
+    spec::ContainerConfig,
+    store::{ImageRecord, StoreError},
+};
+use slipway_runtime::{
+    BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security, Stdio, Stream,
+    identity, image,
+};
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+/// Exit status of a container that could not be made.
+const NOT_STARTED: u8 = 125;
+
+/// Run a command in a new container.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Remove the container when it ends (it always is)
+    #[arg(long)]
+    rm: bool,
+    /// Set a variable: NAME=VALUE, or NAME to pass the caller's on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Show a folder or file: SOURCE:TARGET[:ro]
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    volume: Vec<String>,
+    /// An empty file system in memory: TARGET[:size=BYTES,mode=MODE]
+    #[arg(long, value_name = "TARGET")]
+    tmpfs: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, by name or number: USER[:GROUP]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Network
+    #[arg(long, alias = "net", value_name = "host|none", default_value = "host")]
+    network: String,
+    /// The program in place of the image's
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Host name
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// An entry for /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<String>,
+    /// Mount the root read-only
+    #[arg(long)]
+    read_only: bool,
+    /// All capabilities, no filter, no masked paths
+    #[arg(long)]
+    privileged: bool,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// no-new-privileges or seccomp=unconfined
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Most memory, for example 512m
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<String>,
+    /// Most processors, for example 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+    /// Most processes
+    #[arg(long, value_name = "NUMBER")]
+    pids_limit: Option<i64>,
+    /// What the image must run on
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// When to ask the registry
+    #[arg(long, value_name = "missing|always|never", default_value = "missing")]
+    pull: String,
+    /// The image: a name, id or digest
+    image: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
+    container(global, &arguments).map_err(|failure| match failure.status() {
+        1 => failure.with_status(NOT_STARTED),
+        _ => failure,
+    })
+}
+
+fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    if arguments.tty && arguments.interactive && !std::io::stdin().is_terminal() {
+        return Err(Failure::new("the input device is not a terminal").with_hint("leave -t out, or run from a terminal"));
+    }
+    let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let hosts = super::build::hosts(&arguments.hosts)?;
+    let network = match arguments.network.as_str() {
+        "host" => Network::Host,
+        "none" => Network::None,
+        other => return Err(Failure::usage(format!("--network: `{other}` is not one of host, none"))),
+    };
+    let app = App::open(global)?;
+    let images = Images::new(&app.store, global)?;
+    let record = find(&app, &images, arguments)?;
+    let folders = images.unpacked(&record)?;
+    let tables = record.config.rootfs.diff_ids.iter().map(|diff_id| app.store.toc(diff_id));
+    let tree = Tree::new(tables.collect::<Result<_, _>>()?);
+    let scratch = Scratch(app.store.temporary_folder("container")?);
+    let config = &record.config.config;
+    let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
+    let mut mounts = image::standard_files(&scratch.0, &hosts, Some(&hostname))?;
+    mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
+    let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
+    let mut spec = SandboxSpec::new(root(&app, &scratch.0, &tree, folders, &mounts)?, command(config, arguments)?);
+    spec.root_readonly = arguments.read_only;
+    spec.process.env = environment(config, arguments, &resolved, &hostname)?;
+    spec.process.cwd = PathBuf::from(working_dir(config, arguments));
+    ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity)?;
+    spec.process.user = resolved.identity;
+    spec.process.capabilities = capabilities(arguments)?;
+    spec.hostname = Some(hostname);
+    spec.network = network;
+    spec.mounts = mounts;
+    spec.single_id = app.single_id();
+    apply_security(&mut spec, arguments)?;
+    spec.cgroup = limits(arguments)?;
+    spec.stdio = stdio(arguments);
+    // removes what killed containers have left, so that groups do not pile up
+    slipway_runtime::sweep()?;
+    let running = slipway_runtime::spawn(&spec)?;
+    drop(spec);
+    attend(running, arguments)
+}
+
+/// A folder that goes away with the container.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // a left-over is swept once this process is gone
+        let _ = file::remove_tree(&self.0);
+    }
+}
+
+fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRecord, Failure> {
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    let local = || app.store.find_image(&arguments.image);
+    let digest = match arguments.pull.as_str() {
+        "always" => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform, false)?,
+        "missing" => match local()? {
+            Some(digest) => digest,
+            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform, false)?,
+        },
+        "never" => local()?.ok_or_else(|| StoreError::NoImage(arguments.image.clone()))?,
+        other => return Err(Failure::usage(format!("--pull: `{other}` is not one of missing, always, never"))),
+    };
+    let record = app.store.read_image(&digest)?;
+    if !record.config.platform.satisfies(&platform) {
+        let words = format!("the image is for {}, this machine is {platform}", record.config.platform);
+        return Err(Failure::new(words));
+    }
+    Ok(record)
+}
+
+fn root(app: &App, scratch: &Path, tree: &Tree, mut folders: Vec<PathBuf>, mounts: &[Mount]) -> Result<RootFs, Failure> {
+    let (upper, work, points) = (scratch.join("upper"), scratch.join("work"), scratch.join("points"));
+    for folder in [&upper, &work, &points] {
+        std::fs::create_dir(folder)?;
+    }
+    if let Some(root) = tree.get(b"").map(|found| found.entry) {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))?;
+        chown(&upper, Some(root.uid), Some(root.gid))?;
+    }
+    image::make_mount_points(&points, &image::mount_points(tree, mounts)?)?;
+    folders.reverse();
+    folders.push(points);
+    Ok(RootFs::Overlay {
+        lower: folders,
+        upper,
+        work,
+        // the container's changes are thrown away: nothing has to reach the disk
+        volatile: true,
+        userxattr: app.store.xattrs() == OverlayXattrs::User,
+    })
+}
+
+fn command(config: &ContainerConfig, arguments: &Arguments) -> Result<Vec<String>, Failure> {
+    let mut words = match &arguments.entrypoint {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone()],
+        None => config.entrypoint.clone().unwrap_or_default(),
+    };
+    // another program, or arguments of the caller, put the image's arguments aside
+    if !arguments.command.is_empty() {
+        words.extend(arguments.command.iter().cloned());
+    } else if arguments.entrypoint.is_none() {
+        words.extend(config.cmd.clone().unwrap_or_default());
+    }
+    if words.is_empty() {
+        return Err(Failure::new("no command: neither the image nor the command line gives one"));
+    }
+    Ok(words)
+}
+
+fn working_dir(config: &ContainerConfig, arguments: &Arguments) -> String {
+    let from_image = config.working_dir.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+    match &arguments.workdir {
+        Some(path) if path.starts_with('/') => path.clone(),
+        Some(path) => format!("{}/{path}", from_image.trim_end_matches('/')),
+        None => from_image,
+    }
+}
+
+/// Docker makes a working directory that is missing; it is made in the container's own upper folder.
+fn ensure_cwd(tree: &Tree, scratch: &Path, cwd: &Path, mounts: &[Mount], user: &identity::Identity) -> Result<(), Failure> {
+    use std::os::unix::{ffi::OsStrExt, fs::chown};
+    let mounted = mounts.iter().any(|mount| match mount {
+        Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => cwd.starts_with(target),
+    });
+    let virtual_tree = ["/dev", "/proc", "/sys"].iter().any(|path| cwd.starts_with(path));
+    let resolved = tree.resolve(cwd.as_os_str().as_bytes(), true)?;
+    if resolved.exists || mounted || virtual_tree || resolved.path.is_empty() {
+        return Ok(());
+    }
+    let mut here = Vec::new();
+    for part in resolved.path.split(|byte| *byte == b'/') {
+        if !here.is_empty() {
+            here.push(b'/');
+        }
+        here.extend_from_slice(part);
+        let path = scratch.join("upper").join(std::ffi::OsStr::from_bytes(&here));
+        if path.is_dir() {
+            continue;
+        }
+        std::fs::create_dir(&path)?;
+        let beneath = tree.get(&here).map(|found| found.entry);
+        let (uid, gid, mode) = beneath.map_or((user.uid, user.gid, 0o755), |entry| (entry.uid, entry.gid, entry.mode));
+        chown(&path, Some(uid), Some(gid))?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+fn resolve_user(tree: &Tree, folders: &[PathBuf], user: Option<&str>) -> Result<identity::Resolved, Failure> {
+    let read = |path: &str| -> Result<Vec<u8>, Failure> {
+        let Ok(resolved) = tree.resolve(path.as_bytes(), true) else { return Ok(Vec::new()) };
+        let Some(found) = tree.get(&resolved.path) else { return Ok(Vec::new()) };
+        let root = slipway_oci::Root::open(&folders[found.layer])?;
+        Ok(root.read(found.entry.as_path(), slipway_oci::limits::ACCOUNT_FILE_BYTES)?)
+    };
+    let user = user.filter(|user| !user.is_empty()).unwrap_or("0");
+    Ok(identity::resolve(user, &read("etc/passwd")?, &read("etc/group")?)?)
+}
+
+fn environment(
+    config: &ContainerConfig,
+    arguments: &Arguments,
+    user: &identity::Resolved,
+    hostname: &str,
+) -> Result<Vec<std::ffi::OsString>, Failure> {
+    let mut variables: BTreeMap<String, String> = BTreeMap::new();
+    variables.insert("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    variables.insert("HOSTNAME".to_owned(), hostname.to_owned());
+    if arguments.tty {
+        variables.insert("TERM".to_owned(), "xterm".to_owned());
+    }
+    for entry in &config.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    let mut given = Vec::new();
+    for path in &arguments.env_file {
+        let text = file::read_capped(path, 1 << 20).map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        given.extend(text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+    }
+    given.extend(arguments.env.iter().cloned());
+    for entry in given {
+        match entry.split_once('=') {
+            Some(("", _)) => return Err(Failure::usage(format!("-e: `{entry}` has no name"))),
+            Some((name, value)) => drop(variables.insert(name.to_owned(), value.to_owned())),
+            None => match std::env::var(&entry) {
+                Ok(value) => drop(variables.insert(entry, value)),
+                Err(_) => drop(variables.remove(&entry)),
+            },
+        }
+    }
+    variables.entry("HOME".to_owned()).or_insert_with(|| user.home.display().to_string());
+    Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect())
+}
+
+fn capabilities(arguments: &Arguments) -> Result<CapabilitySet, Failure> {
+    let mut set = if arguments.privileged { CapabilitySet::ALL } else { CapabilitySet::DOCKER };
+    let all = |text: &String| text.eq_ignore_ascii_case("all");
+    if arguments.cap_drop.iter().any(all) {
+        set = CapabilitySet::NONE;
+    }
+    if arguments.cap_add.iter().any(all) {
+        set = CapabilitySet::ALL;
+    }
+    let parse = |text: &String| {
+        text.parse::<slipway_runtime::Capability>().map_err(|_| Failure::usage(format!("`{text}` is not a capability, such as NET_ADMIN")))
+    };
+    for text in arguments.cap_add.iter().filter(|text| !all(text)) {
+        set.insert(parse(text)?);
+    }
+    for text in arguments.cap_drop.iter().filter(|text| !all(text)) {
+        set.remove(parse(text)?);
+    }
+    Ok(set)
+}
+
+fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.privileged {
+        spec.seccomp = Seccomp::Unconfined;
+        spec.security = Security::insecure();
+    }
+    for option in &arguments.security_opt {
+        match option.as_str() {
+            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => spec.process.no_new_privileges = true,
+            "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp = Seccomp::Unconfined,
+            other => {
+                let words = format!("--security-opt: `{other}` is not one of no-new-privileges, seccomp=unconfined");
+                return Err(Failure::usage(words));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
+    if arguments.memory.is_none() && arguments.cpus.is_none() && arguments.pids_limit.is_none() {
+        return Ok(None);
+    }
+    const PERIOD_MICROSECONDS: u64 = 100_000;
+    let cpus = arguments.cpus.map(|cpus| match cpus.is_finite() && cpus > 0.0 {
+        true => Ok(slipway_runtime::CpuQuota { quota_us: (cpus * PERIOD_MICROSECONDS as f64) as u64, period_us: PERIOD_MICROSECONDS }),
+        false => Err(Failure::usage("--cpus must be more than 0")),
+    });
+    Ok(Some(CgroupSpec {
+        name: random_name(),
+        memory_bytes: arguments.memory.as_deref().map(options::bytes).transpose()?,
+        // docker: 0 and -1 mean no limit
+        pids_max: arguments.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
+        cpu_quota: cpus.transpose()?,
+        cpuset_cpus: None,
+    }))
+}
+
+fn stdio(arguments: &Arguments) -> Stdio {
+    if arguments.tty {
+        return Stdio::Terminal { size: terminal::size() };
+    }
+    let stdin = if arguments.interactive { Stream::Inherit } else { Stream::Null };
+    Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
+}
+
+/// Waits for the container, passing signals and the terminal on.
+fn attend(mut running: Running, arguments: &Arguments) -> Result<u8, Failure> {
+    let pidfd = running.pidfd().try_clone_to_owned()?;
+    let master = running.terminal();
+    let resized = master.as_ref().map(|master| master.try_clone()).transpose()?;
+    signals::on(&signals::FORWARDED, move |signal| {
+        if signal == signal_hook::consts::SIGWINCH {
+            if let Some(master) = &resized {
+                terminal::copy_size(master.as_fd());
+            }
+            return;
+        }
+        if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
+            // a container that has just ended takes no signal
+            let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
+        }
+    })?;
+    let exit = match master {
+        Some(master) => terminal::attend(&mut running, master, arguments.interactive)?,
+        None => running.wait()?,
+    };
+    Ok(u8::try_from(exit.status()).unwrap_or(u8::MAX))
+}
+
+/// Twelve random hexadecimal digits, as docker names containers.
+fn random_name() -> String {
+    let mut bytes = [0u8; 6];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(6) => {}
+        // unique is all that is needed
+        _ => bytes.copy_from_slice(&(u64::from(std::process::id()) << 16).to_le_bytes()[..6]),
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The host's side of a volume.
+fn bind(volume: &Volume) -> Mount {
+    Mount::Bind {
+        source: BindSource::Path(volume.source.clone()),
+        target: volume.target.clone(),
+        readonly: volume.readonly,
+        recursive: true,
+        create: true,
+    }
+}

@@ -1,0 +1,53 @@
+//! `slipway serve`.
+
+use crate::{error::Failure, signals};
+use slipway_registry::server::{self, Event, ServerConfig, Shutdown};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+/// Serve a registry.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", env = "SLIPWAY_LISTEN")]
+    listen: SocketAddr,
+    /// Folder of the registry's content [default: registry, in the folder of the local store]
+    #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
+    storage: Option<PathBuf>,
+    /// Write a line a request to standard error
+    #[arg(long)]
+    access_log: bool,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let storage = match &arguments.storage {
+        Some(folder) => folder.clone(),
+        None => crate::app::store_folder(global)?.join("registry"),
+    };
+    std::fs::create_dir_all(&storage).map_err(|error| Failure::new(format!("cannot use `{}`: {error}", storage.display())))?;
+    let mut config = ServerConfig::new(storage.clone());
+    config.listen = arguments.listen;
+    let access_log = arguments.access_log;
+    config.observer = Some(Arc::new(move |event: &Event<'_>| match event {
+        Event::Request { method, path, status, elapsed } if access_log => {
+            eprintln!("{method} {path} {status} {:.1}ms", elapsed.as_secs_f64() * 1000.0);
+        }
+        Event::Failure { operation, error } => eprintln!("error: {operation}: {}", crate::error::chain(*error)),
+        _ => {}
+    }));
+    let shutdown = Shutdown::new();
+    let stop = shutdown.clone();
+    signals::on(&signals::ENDING, move |_| stop.trigger())?;
+    server::serve(
+        config,
+        |address| {
+            eprintln!("serving `{}` on http://{address}", storage.display());
+            if !address.ip().is_loopback() {
+                eprintln!("warning: anyone who reaches {address} may read and write: there is no authentication yet");
+            }
+        },
+        &shutdown,
+    )
+    .map_err(|error| Failure::of(&error))?;
+    Ok(0)
+}

@@ -1,0 +1,27 @@
+//! `slipway tag`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+};
+use slipway_oci::{Reference, store::StoreError};
+
+/// Give an image another name.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The image: a name, id or digest
+    source: String,
+    /// The new name
+    target: Reference,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    if arguments.target.digest().is_some() {
+        return Err(Failure::usage("the new name must not have a digest"));
+    }
+    let app = App::open(global)?;
+    let digest = app.store.find_image(&arguments.source)?.ok_or_else(|| StoreError::NoImage(arguments.source.clone()))?;
+    app.store.put_image(&digest, std::slice::from_ref(&arguments.target))?;
+    Ok(0)
+}

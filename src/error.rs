@@ -1,0 +1,225 @@
+//! Turns errors into words, hints and exit statuses. Nothing else does.
+
+use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
+use slipway_dockerfile::{Diagnostic, Span};
+use slipway_oci::{layout::LayoutError, store::StoreError};
+use std::io::IsTerminal;
+
+/// Exit status of a failure that is the user's input or the machine's state.
+const FAILED: u8 = 1;
+/// Exit status of a usage error; clap's own.
+pub(crate) const USAGE: u8 = 2;
+
+/// What a command failed with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    /// Printed before the message, as it is.
+    detail: Option<String>,
+    status: u8,
+}
+
+impl Failure {
+    /// A failure in so many words.
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), hint: None, detail: None, status: FAILED }
+    }
+
+    /// A wrong use of the command line.
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure { status: USAGE, ..Failure::new(message) }
+    }
+
+    /// An error with all its causes.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        let mut failure = Failure::new(chain(error));
+        failure.hint = hint_for(error);
+        failure
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: u8) -> Failure {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Failure {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// What went wrong, on one line.
+    pub(crate) fn words(&self) -> String {
+        self.message.clone()
+    }
+
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// Writes it to standard error.
+    pub(crate) fn print(&self) {
+        if let Some(detail) = &self.detail {
+            eprintln!("{}", detail.trim_end());
+        }
+        if !self.message.is_empty() {
+            let (bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            eprintln!("{bold}error{plain}: {}", self.message);
+        }
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+/// An error and its causes, each cause once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return match io.kind() {
+                std::io::ErrorKind::StorageFull => Some("the disk is full: `slipway rmi` images that are not needed".into()),
+                std::io::ErrorKind::ReadOnlyFilesystem => Some("choose another folder with --root".into()),
+                _ => None,
+            };
+        }
+        if let Some(StoreError::NoImage(_)) = error.downcast_ref::<StoreError>() {
+            return Some("`slipway images` lists what is there, `slipway pull` fetches more".into());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+macro_rules! plain_failures {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::of(&error)
+            }
+        }
+    )*};
+}
+
+plain_failures!(
+    StoreError,
+    LayoutError,
+    slipway_oci::reference::ReferenceError,
+    slipway_oci::platform::PlatformError,
+    slipway_oci::layer::LayerError,
+    slipway_oci::layer::TreeError,
+    slipway_oci::blobs::BlobError,
+    slipway_runtime::identity::IdentityError,
+    slipway_builder::SourceError,
+    std::io::Error,
+);
+
+impl From<slipway_runtime::Error> for Failure {
+    fn from(error: slipway_runtime::Error) -> Failure {
+        Failure::of(&error).with_status(u8::try_from(error.exit_status()).unwrap_or(125))
+    }
+}
+
+impl From<slipway_runtime::userns::UsernsError> for Failure {
+    fn from(error: slipway_runtime::userns::UsernsError) -> Failure {
+        let hint = error.hint();
+        let failure = Failure::of(&error);
+        hint.map_or_else(|| Failure::of(&error), |hint| failure.with_hint(hint))
+    }
+}
+
+/// A build's failure, with the recipe's lines.
+pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
+    let color = std::io::stderr().is_terminal();
+    match error {
+        BuildError::Recipe(diagnostics) => of_diagnostics(&diagnostics, recipe, name),
+        BuildError::Graph(GraphError { message, hint, origin }) => {
+            let Some(origin) = origin else {
+                let failure = Failure::new(message);
+                return match hint {
+                    Some(hint) => failure.with_hint(hint),
+                    None => failure,
+                };
+            };
+            let mut diagnostic = Diagnostic::error("E0601", first_line(origin.span, recipe), message);
+            diagnostic.hint = hint;
+            Failure::new("the recipe cannot be built").with_detail(diagnostic.render(recipe, name, color))
+        }
+        BuildError::Step(at) => of_step(&at, recipe, name, color),
+        BuildError::Cancelled => Failure::new("the build was interrupted").with_status(130),
+        other => Failure::of(&other),
+    }
+}
+
+/// The mistakes of a recipe.
+pub(crate) fn of_diagnostics(diagnostics: &[Diagnostic], recipe: &str, name: &str) -> Failure {
+    let color = std::io::stderr().is_terminal();
+    let errors: Vec<&Diagnostic> = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect();
+    let shown: Vec<String> = errors.iter().take(5).map(|diagnostic| diagnostic.render(recipe, name, color)).collect();
+    let count = match errors.len() {
+        1 => "1 mistake".to_owned(),
+        many => format!("{many} mistakes"),
+    };
+    Failure::new(format!("`{name}` has {count}")).with_detail(shown.join("\n"))
+}
+
+fn of_step(at: &ErrorAt, recipe: &str, name: &str, color: bool) -> Failure {
+    let message = chain(&at.error);
+    let mut hint = hint_for(&at.error);
+    let mut detail = String::new();
+    let mut log_note = None;
+    match &at.error {
+        StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
+        StepError::Command { tail, log, .. } => {
+            detail.push_str(&String::from_utf8_lossy(tail));
+            log_note = Some(format!("its whole output is in `{}`", log.display()));
+        }
+        _ => {}
+    }
+    let words = match &at.origin {
+        Some(origin) => {
+            let mut diagnostic = Diagnostic::error("E0602", first_line(origin.span, recipe), message);
+            diagnostic.hint = hint.take();
+            if let Some(note) = log_note.take() {
+                diagnostic = diagnostic.with_note(note, None);
+            }
+            if !detail.is_empty() && !detail.ends_with('\n') {
+                detail.push('\n');
+            }
+            detail.push_str(&diagnostic.render(recipe, name, color));
+            format!("step failed in stage `{}` at {name}:{}", at.stage, origin.start_line)
+        }
+        None => format!("{message} (in stage `{}`)", at.stage),
+    };
+    let failure = Failure::new(words).with_detail(detail);
+    match hint.or(log_note) {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+/// The span of an instruction's first line: what follows is in the recipe for all to see.
+fn first_line(span: Span, recipe: &str) -> Span {
+    let text = recipe.get(span.start..span.end).unwrap_or_default();
+    let length = text.lines().next().map_or(0, str::len);
+    Span { end: span.start + length, ..span }
+}

@@ -1,0 +1,29 @@
+//! Signals as data: a thread that waits for them and calls back.
+
+use crate::error::Failure;
+use signal_hook::{consts, iterator::Signals};
+
+/// Signals that ask a program to end.
+pub(crate) const ENDING: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
+/// Signals that `run` passes on to the container, as docker's `--sig-proxy` does.
+pub(crate) const FORWARDED: [i32; 8] = [
+    consts::SIGINT,
+    consts::SIGTERM,
+    consts::SIGHUP,
+    consts::SIGQUIT,
+    consts::SIGUSR1,
+    consts::SIGUSR2,
+    consts::SIGCONT,
+    consts::SIGWINCH,
+];
+
+/// Calls `handle` for each of `signals`, on a thread of its own, until the process ends.
+pub(crate) fn on(signals: &[i32], mut handle: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
+    let mut signals = Signals::new(signals)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            handle(signal);
+        }
+    })?;
+    Ok(())
+}
