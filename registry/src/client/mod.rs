@@ -1,1 +1,184 @@
-//! client
+//! The registry client: pull, push, tags, delete, and fetching of plain addresses; synchronous for its callers.
+//!
+//! Built on `reqwest`, beside `oci-distribution` (upstream's new name: `oci-client`). From `oci-distribution` come the
+//! specification's error bodies and token replies (`body`, `auth`), and in the tests its whole client, as a stranger
+//! who talks to our server. Its client does not serve here because it reads manifests, tags and tokens without a cap,
+//! sends credentials to whatever realm an answer names (CVE-2026-33540), has neither refresh tokens nor mount scopes,
+//! takes up no broken download, and lets reqwest follow redirects unseen.
+//!
+//! What is promised:
+//! - Every byte is verified: blobs for size and digest while they stream, manifests before they are looked at.
+//! - Credentials go to the registry's own origin only; to a token service only as [`realm`] allows; never along a
+//!   redirect.
+//! - https, except to this machine and to hosts that the user called insecure.
+//! - Every reply has a cap; every loop has a bound; whatever may pass is tried again with growing pauses.
+//!
+//! ```no_run
+//! use slipway_registry::client::{Client, ClientConfig};
+//! let client = Client::new(ClientConfig::default())?;
+//! let reference = "debian:12".parse().expect("a reference");
+//! let descriptor = client.resolve(&reference)?;
+//! # Ok::<(), slipway_registry::client::ClientError>(())
+//! ```
+
+mod auth;
+mod body;
+mod credential;
+mod dns;
+mod error;
+mod fetch;
+mod manifest;
+mod outgoing;
+mod progress;
+mod push;
+mod realm;
+mod retry;
+mod sink;
+mod tags;
+mod transport;
+mod upload;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+pub use credential::{Credential, CredentialError, Credentials, DockerConfig};
+pub use error::ClientError;
+pub use manifest::ManifestBytes;
+pub use progress::{Event, Progress};
+pub use push::{BlobReader, BlobSource, Push, Pushed};
+pub use url::{Fetched, UrlContent, UrlOptions};
+
+use retry::Policy;
+use slipway_oci::{Descriptor, Digest, Reference, blobs::Blobs};
+use std::{path::PathBuf, time::Duration};
+use transport::Transport;
+
+/// What a client needs to know.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// Hosts (`host` or `host:port`) whose certificate is not checked and that may be spoken to over plain http.
+    pub insecure: Vec<String>,
+    /// Answers the credential of a registry; [`DockerConfig::into_credentials`] makes one.
+    pub credentials: Option<Credentials>,
+    /// A PEM file of certificate authorities to trust beside the system's.
+    pub authorities: Option<PathBuf>,
+    /// What requests say they come from.
+    pub user_agent: String,
+    /// Attempts after a first failure that may pass.
+    pub retries: u32,
+    /// Pause before the second attempt; each further one is twice as long.
+    pub backoff: Duration,
+    /// Transfers at the same time.
+    pub parallel: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig {
+            insecure: Vec::new(),
+            credentials: None,
+            authorities: None,
+            user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
+            retries: 5,
+            backoff: Duration::from_millis(300),
+            parallel: 5,
+        }
+    }
+}
+
+/// A client with its own threads. Keep it: tokens and connections are reused.
+pub struct Client {
+    runtime: tokio::runtime::Runtime,
+    inner: Inner,
+}
+
+struct Inner {
+    transport: Transport,
+    policy: Policy,
+    parallel: usize,
+}
+
+impl Client {
+    /// Starts the client's threads. Nothing is read or asked before it is needed.
+    pub fn new(config: ClientConfig) -> Result<Client, ClientError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, |count| count.get().clamp(1, 4)))
+            .enable_all()
+            .build()
+            .map_err(ClientError::Runtime)?;
+        let policy = Policy { retries: config.retries, backoff: config.backoff };
+        let inner = Inner { transport: Transport::new(&config), policy, parallel: config.parallel.max(1) };
+        Ok(Client { runtime, inner })
+    }
+
+    /// What a reference stands for, by HEAD where the registry allows.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, ClientError> {
+        self.runtime.block_on(self.inner.resolve(reference, &()))
+    }
+
+    /// Fetches a manifest or index, verified and at most [`slipway_oci::limits::MANIFEST_BYTES`] large.
+    pub fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), ClientError> {
+        self.runtime.block_on(self.inner.manifest(reference, &()))
+    }
+
+    /// Fetches one blob of a repository, unless it is there.
+    pub fn fetch_blob(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        into: &Blobs,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        self.runtime.block_on(self.inner.fetch_blob(repository, descriptor, into, progress))
+    }
+
+    /// Fetches those blobs that are not there, several at a time.
+    pub fn fetch_blobs(
+        &self,
+        repository: &Reference,
+        descriptors: &[Descriptor],
+        into: &Blobs,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        self.runtime.block_on(self.inner.fetch_blobs(repository, descriptors, into, progress))
+    }
+
+    /// Pushes an image or an index: what is there is skipped, blobs go in parallel, manifests after all they name.
+    pub fn push(
+        &self,
+        target: &Reference,
+        push: &Push<'_>,
+        source: &dyn BlobSource,
+        progress: &dyn Progress,
+    ) -> Result<Pushed, ClientError> {
+        self.runtime.block_on(self.inner.push(target, push, source, progress))
+    }
+
+    /// All tags of a repository.
+    pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, ClientError> {
+        self.runtime.block_on(self.inner.tags(repository, &()))
+    }
+
+    /// Deletes what the reference names: its digest's manifest with all its tags, else its tag alone.
+    pub fn delete_manifest(&self, reference: &Reference) -> Result<(), ClientError> {
+        let path = format!("manifests/{}", reference.manifest_reference());
+        self.runtime.block_on(self.inner.delete(reference, &path, &()))
+    }
+
+    /// Deletes a blob of a repository.
+    pub fn delete_blob(&self, repository: &Reference, digest: &Digest) -> Result<(), ClientError> {
+        self.runtime.block_on(self.inner.delete(repository, &format!("blobs/{digest}"), &()))
+    }
+
+    /// Fetches a plain http or https address into a blob folder.
+    pub fn fetch_url(
+        &self,
+        address: &str,
+        into: &Blobs,
+        options: &UrlOptions,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, ClientError> {
+        self.runtime.block_on(self.inner.fetch_url(address, into, options, progress))
+    }
+}

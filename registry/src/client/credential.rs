@@ -1,0 +1,284 @@
+//! Credentials: docker's configuration file and helper programs.
+//!
+//! `auths.<host>.auth` holds base64 of `user:password`, `identitytoken` an OAuth2 refresh token; `credHelpers.<host>`
+//! and `credsStore` name programs `docker-credential-<name>` that are asked over stdin and answer in JSON (docker's
+//! `cli/config` and `docker-credential-helpers`).
+
+use crate::limits;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use slipway_oci::file;
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+/// What opens a registry. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// User name and password (or access token in a password's place).
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// An OAuth2 refresh token.
+    IdentityToken(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::Basic { .. } => "Basic(…)",
+            Credential::IdentityToken(_) => "IdentityToken(…)",
+        })
+    }
+}
+
+/// Answers the credential of a registry host (`docker.io`, `host:port`), if there is one. May block.
+pub type Credentials = Arc<dyn Fn(&str) -> Result<Option<Credential>, CredentialError> + Send + Sync>;
+
+/// Why a credential cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The configuration file cannot be read.
+    #[error("cannot read the docker configuration `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The configuration file is not valid.
+    #[error("the docker configuration `{path}` is not valid")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// An `auth` value that is not base64 of `user:password`.
+    #[error("the `auth` value for `{host}` in the docker configuration is not base64 of `user:password`")]
+    Auth {
+        /// For which registry.
+        host: String,
+    },
+    /// A helper's name that is no program name.
+    #[error("`{0}` is not a name of a credential helper")]
+    HelperName(String),
+    /// A helper that does not run.
+    #[error("cannot run the credential helper `{program}`")]
+    Helper {
+        /// The program.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A helper that fails.
+    #[error("the credential helper `{program}` failed: {message}")]
+    HelperFailed {
+        /// The program.
+        program: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Docker's `config.json`, or podman's `auth.json`, which has the same form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DockerConfig {
+    auths: BTreeMap<String, Entry>,
+    #[serde(rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    store: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry(…)")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperReply {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+impl DockerConfig {
+    /// Reads a file; one that is not there is an empty one.
+    pub fn load(path: &Path) -> Result<DockerConfig, CredentialError> {
+        let bytes = match file::read_capped(path, limits::DOCKER_CONFIG_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DockerConfig::default()),
+            Err(source) => return Err(CredentialError::Read { path: path.to_owned(), source }),
+        };
+        serde_json::from_slice(&bytes).map_err(|source| CredentialError::Json { path: path.to_owned(), source })
+    }
+
+    /// As what [`super::ClientConfig`] takes.
+    pub fn into_credentials(self) -> Credentials {
+        Arc::new(move |host| self.credential(host))
+    }
+
+    /// The credential of a registry: its own helper's, the file's, then the common helper's.
+    pub fn credential(&self, host: &str) -> Result<Option<Credential>, CredentialError> {
+        let keys = keys(host);
+        if let Some(helper) = keys.iter().find_map(|key| self.helpers.get(key)) {
+            return ask_helper(helper, &keys[0]);
+        }
+        let stored = self.auths.iter().find(|(key, _)| keys.contains(key) || *bare(key) == *bare(&keys[0]));
+        if let Some(credential) = stored.map(|(_, entry)| entry.credential(host)).transpose()?.flatten() {
+            return Ok(Some(credential));
+        }
+        match &self.store {
+            Some(helper) => ask_helper(helper, &keys[0]),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The names under which docker keeps a registry, its favourite first.
+fn keys(host: &str) -> Vec<String> {
+    match host {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
+            ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"]
+                .map(str::to_owned)
+                .to_vec()
+        }
+        _ => vec![host.to_owned(), format!("https://{host}"), format!("http://{host}")],
+    }
+}
+
+/// A key without scheme and path.
+fn bare(key: &str) -> &str {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    // podman also writes `host/namespace` keys, which are for a part of a host only
+    if rest.len() == key.len() { rest } else { rest.split('/').next().unwrap_or(rest) }
+}
+
+impl Entry {
+    fn credential(&self, host: &str) -> Result<Option<Credential>, CredentialError> {
+        let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+        if let Some(token) = text(&self.identitytoken) {
+            return Ok(Some(Credential::IdentityToken(token)));
+        }
+        if let (Some(username), Some(password)) = (text(&self.username), text(&self.password)) {
+            return Ok(Some(Credential::Basic { username, password }));
+        }
+        let Some(auth) = text(&self.auth) else { return Ok(None) };
+        let wrong = || CredentialError::Auth { host: host.to_owned() };
+        let decoded = STANDARD.decode(auth.trim()).map_err(|_| wrong())?;
+        let decoded = String::from_utf8(decoded).map_err(|_| wrong())?;
+        let (username, password) = decoded.split_once(':').ok_or_else(wrong)?;
+        // docker pads with NUL bytes
+        let password = password.trim_end_matches('\0');
+        Ok(Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() }))
+    }
+}
+
+fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err(CredentialError::HelperName(name.chars().take(80).collect()));
+    }
+    let program = format!("docker-credential-{name}");
+    let failed = |source| CredentialError::Helper { program: program.clone(), source };
+    let mut child = Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let mut input = child.stdin.take().expect("stdin was asked to be a pipe");
+    // a helper that does not read its input may still answer
+    let _ = input.write_all(key.as_bytes());
+    drop(input);
+    let output = child.stdout.take().expect("stdout was asked to be a pipe");
+    let mut answer = Vec::new();
+    output.take(limits::HELPER_BYTES).read_to_end(&mut answer).map_err(failed)?;
+    let status = child.wait().map_err(failed)?;
+    let text = String::from_utf8_lossy(&answer);
+    if !status.success() {
+        // docker-credential-helpers, `credentials/error.go`: the one message that means "none"
+        if text.contains("credentials not found") {
+            return Ok(None);
+        }
+        let message = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
+        return Err(CredentialError::HelperFailed { program, message });
+    }
+    let reply: HelperReply = serde_json::from_slice(&answer)
+        .map_err(|error| CredentialError::HelperFailed { program: program.clone(), message: error.to_string() })?;
+    Ok(match (reply.username.as_str(), reply.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credential::IdentityToken(secret)),
+        (username, password) => Some(Credential::Basic { username: username.to_owned(), password }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> DockerConfig {
+        serde_json::from_str(text).expect("configuration")
+    }
+
+    fn basic(username: &str, password: &str) -> Option<Credential> {
+        Some(Credential::Basic { username: username.into(), password: password.into() })
+    }
+
+    #[test]
+    fn keys_of_all_forms_are_found() {
+        let config = config(
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"https://r.example/v2/":{"auth":"dTpwOng="},
+            "h:5000":{"username":"a","password":"b"},"t":{"identitytoken":"tok","auth":"dTpw"},"e":{},
+            "q.example/team":{"auth":"dTpw"}},"x":1}"#,
+        );
+        for (host, expected) in [
+            ("docker.io", basic("u", "p")),
+            ("r.example", basic("u", "p:x")),
+            ("h:5000", basic("a", "b")),
+            ("t", Some(Credential::IdentityToken("tok".into()))),
+            ("e", None),
+            ("q.example", None),
+            ("other.example", None),
+        ] {
+            assert_eq!(config.credential(host).expect(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn wrong_entries_are_named() {
+        let config = config(r#"{"auths":{"a":{"auth":"!"},"b":{"auth":"dQ=="}},"credHelpers":{"c":"../x"}}"#);
+        assert!(matches!(config.credential("a"), Err(CredentialError::Auth { .. })));
+        assert!(matches!(config.credential("b"), Err(CredentialError::Auth { .. })));
+        assert!(matches!(config.credential("c"), Err(CredentialError::HelperName(_))));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?} {:?}", basic("user", "hunter2"), config(r#"{"auths":{"a":{"auth":"dTpw"}}}"#));
+        assert!(!shown.contains("hunter2") && !shown.contains("dTpw"), "{shown}");
+    }
+}

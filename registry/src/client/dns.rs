@@ -1,0 +1,60 @@
+//! Name resolution without the C library.
+//!
+//! tokio's resolver calls `getaddrinfo`, which in a statically linked glibc opens shared objects at run time (NSS) and
+//! fails or crashes. hickory asks the servers of `/etc/resolv.conf` itself and reads `/etc/hosts`. Unlike reqwest's own
+//! hickory feature this never asks a public resolver behind the user's back when `/etc/resolv.conf` is missing.
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{LookupIpStrategy, ResolverConfig},
+    net::{NetError, runtime::TokioRuntimeProvider},
+};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, OnceLock},
+};
+
+/// Resolves names for reqwest. Address literals never come here.
+#[derive(Clone, Default)]
+pub(super) struct Resolver {
+    system: Arc<OnceLock<TokioResolver>>,
+}
+
+impl Resolver {
+    fn system(&self) -> Result<&TokioResolver, NetError> {
+        if let Some(resolver) = self.system.get() {
+            return Ok(resolver);
+        }
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
+            // no /etc/resolv.conf: what /etc/hosts knows still works
+            let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+            TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
+        });
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        let resolver = builder.build()?;
+        Ok(self.system.get_or_init(|| resolver))
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let addresses: Vec<IpAddr> = if is_localhost(name.as_str()) {
+                // RFC 6761, section 6.3: never asked of a server
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            } else {
+                resolver.system()?.lookup_ip(name.as_str()).await?.iter().collect()
+            };
+            let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+/// Whether a host name means this machine by definition.
+pub(super) fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+}

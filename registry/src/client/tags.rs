@@ -1,0 +1,99 @@
+//! The tags of a repository.
+
+use super::{
+    Inner,
+    auth::{Action, Scope},
+    body,
+    error::ClientError,
+    progress::Progress,
+    retry::Attempts,
+    transport::{Ask, Endpoint, Payload},
+};
+use crate::limits;
+use reqwest::{
+    Method, Response, Url,
+    header::{self, HeaderMap},
+};
+use serde::Deserialize;
+use slipway_oci::{Reference, reference::is_tag};
+
+#[derive(Deserialize)]
+struct Page {
+    /// `null` in some registries where there is none.
+    tags: Option<Vec<String>>,
+}
+
+impl Inner {
+    pub(super) async fn tags(
+        &self,
+        repository: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>, ClientError> {
+        let endpoint = self.transport.endpoint(repository.registry()).await?;
+        let mut url = endpoint.url(repository.repository(), "tags/list");
+        url.query_pairs_mut().append_pair("n", &limits::PAGE_ENTRIES_DEFAULT.to_string());
+        let mut tags = Vec::new();
+        for _ in 0..limits::PAGES {
+            let (page, next) = self.page(&endpoint, repository, url, progress).await?;
+            // what is no tag cannot be asked for either
+            tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
+            if tags.len() > limits::TAGS {
+                let what = "more tags than are taken";
+                return Err(ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what });
+            }
+            match next {
+                Some(next) => url = next,
+                None => return Ok(tags),
+            }
+        }
+        let what = "pages of tags without end";
+        Err(ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what })
+    }
+
+    async fn page(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        url: Url,
+        progress: &dyn Progress,
+    ) -> Result<(Page, Option<Url>), ClientError> {
+        let scope = Scope::new(repository.repository(), Action::Pull);
+        let mut attempts = Attempts::new(self.policy, repository.name(), progress);
+        loop {
+            let (headers, payload) = (HeaderMap::new(), Payload::None);
+            let ask = Ask { method: Method::GET, url: url.clone(), headers, payload, scope: &scope };
+            let failure = match self.transport.send(endpoint, ask).await {
+                Ok(response) if response.status().is_success() => {
+                    let next = next_page(endpoint, &response);
+                    match body::read_capped(&endpoint.host(), response, limits::REPLY_BYTES, "tags").await {
+                        Ok(bytes) => return Ok((parse(endpoint, &bytes)?, next)),
+                        Err(error) => error,
+                    }
+                }
+                Ok(response) if response.status().as_u16() == 404 => {
+                    return Err(ClientError::NotFound { what: repository.name() });
+                }
+                Ok(response) => body::status_error("GET", response).await,
+                Err(error) => error,
+            };
+            attempts.after(failure).await?;
+        }
+    }
+}
+
+fn parse(endpoint: &Endpoint, bytes: &[u8]) -> Result<Page, ClientError> {
+    let what = "a list of tags that is not valid";
+    serde_json::from_slice(bytes)
+        .map_err(|_| ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what })
+}
+
+/// The address in `Link: <…>; rel="next"`, on the registry itself.
+fn next_page(endpoint: &Endpoint, response: &Response) -> Option<Url> {
+    let text = response.headers().get(header::LINK)?.to_str().ok()?;
+    let (target, parameters) = text.trim().strip_prefix('<')?.split_once('>')?;
+    if !parameters.contains("next") {
+        return None;
+    }
+    let url = response.url().join(target).ok()?;
+    (url.origin() == endpoint.base.origin()).then_some(url)
+}

@@ -1,0 +1,328 @@
+//! Requests: which scheme a registry speaks, redirects, and authentication by challenge.
+
+use super::{
+    ClientConfig, auth::{Scope, Tokens}, body, credential::Credentials, dns, error::ClientError,
+};
+use crate::limits;
+use reqwest::{
+    Method, Response, StatusCode, Url,
+    header::{self, HeaderMap, HeaderValue},
+};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Mutex, Once},
+};
+
+/// How a host is spoken to. Each kind has its own connections, made when first used: certificate authorities are read
+/// only where https is really spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Plain http to this machine, never through a proxy.
+    Loopback,
+    /// Plain http to a host that the user called insecure.
+    Plain,
+    /// https with verified certificates.
+    Secure,
+    /// https without verification, to a host that the user called insecure, or to this machine.
+    Unverified,
+}
+
+/// A registry's address.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// As references and credentials name it.
+    pub(super) registry: String,
+    /// `scheme://host:port/`.
+    pub(super) base: Url,
+    kind: Kind,
+}
+
+impl Endpoint {
+    /// Host and port, for people.
+    pub(super) fn host(&self) -> String {
+        self.registry.clone()
+    }
+
+    /// The address of something in a repository.
+    pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
+        let mut url = self.base.clone();
+        // both parts are made of checked names, tags and digests
+        url.set_path(&format!("/v2/{repository}/{rest}"));
+        url
+    }
+
+    /// How to speak to an address that this registry named.
+    pub(super) fn kind_for(&self, url: &Url) -> Kind {
+        match (url.origin() == self.base.origin(), url.scheme()) {
+            (true, _) => self.kind,
+            (false, "http") if is_loopback(url.host_str().unwrap_or_default()) => Kind::Loopback,
+            (false, "http") => Kind::Plain,
+            (false, _) => Kind::Secure,
+        }
+    }
+}
+
+/// What a request carries.
+pub(super) enum Payload {
+    /// Nothing.
+    None,
+    /// Bytes that can be sent again.
+    Bytes(Vec<u8>),
+    /// A stream, which can be sent once.
+    Once(reqwest::Body),
+}
+
+/// One request, before redirects and challenges.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload,
+    pub(super) scope: &'a Scope,
+}
+
+/// Everything that requests share.
+pub(super) struct Transport {
+    clients: Mutex<HashMap<Kind, reqwest::Client>>,
+    endpoints: tokio::sync::Mutex<HashMap<String, Endpoint>>,
+    pub(super) tokens: Tokens,
+    pub(super) credentials: Option<Credentials>,
+    insecure: Vec<String>,
+    authorities: Option<PathBuf>,
+    user_agent: String,
+    resolver: dns::Resolver,
+}
+
+static PROVIDER: Once = Once::new();
+
+impl Transport {
+    pub(super) fn new(config: &ClientConfig) -> Transport {
+        PROVIDER.call_once(|| {
+            // another part of the process may have installed one; any will do
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        Transport {
+            clients: Mutex::default(),
+            endpoints: tokio::sync::Mutex::default(),
+            tokens: Tokens::default(),
+            credentials: config.credentials.clone(),
+            insecure: config.insecure.clone(),
+            authorities: config.authorities.clone(),
+            user_agent: config.user_agent.clone(),
+            resolver: dns::Resolver::default(),
+        }
+    }
+
+    /// The connections of a kind.
+    pub(super) fn http(&self, kind: Kind) -> Result<reqwest::Client, ClientError> {
+        let mut clients = self.clients.lock().expect("no panic happens while the connections are held");
+        if let Some(client) = clients.get(&kind) {
+            return Ok(client.clone());
+        }
+        let client = self.build(kind)?;
+        clients.insert(kind, client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, kind: Kind) -> Result<reqwest::Client, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            // redirects are followed here, where each target is judged
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .user_agent(&self.user_agent)
+            .tcp_nodelay(true)
+            .connect_timeout(limits::CONNECT_TIME)
+            .read_timeout(limits::REPLY_PAUSE)
+            .dns_resolver(std::sync::Arc::new(self.resolver.clone()));
+        builder = match kind {
+            Kind::Loopback => builder.no_proxy().tls_certs_only([]),
+            Kind::Plain => builder.tls_certs_only([]),
+            Kind::Unverified => builder.tls_danger_accept_invalid_certs(true),
+            Kind::Secure => builder.tls_certs_merge(self.extra_authorities()?),
+        };
+        builder.build().map_err(ClientError::Tls)
+    }
+
+    fn extra_authorities(&self) -> Result<Vec<reqwest::Certificate>, ClientError> {
+        let Some(path) = &self.authorities else { return Ok(Vec::new()) };
+        let unusable = |source| ClientError::Authorities { path: path.clone(), source };
+        let pem = slipway_oci::file::read_capped(path, limits::AUTHORITIES_BYTES).map_err(unusable)?;
+        let wrong = |error| unusable(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(wrong)
+    }
+
+    /// Finds out how to speak to a registry, once.
+    pub(super) async fn endpoint(&self, registry: &str) -> Result<Endpoint, ClientError> {
+        let mut endpoints = self.endpoints.lock().await;
+        if let Some(endpoint) = endpoints.get(registry) {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = self.find(registry).await?;
+        endpoints.insert(registry.to_owned(), endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// https, but: this machine is tried with http first (nobody listens in between, and most local registries have no
+    /// certificate), and hosts that the user called insecure may have a bad certificate or none, as docker has it.
+    async fn find(&self, registry: &str) -> Result<Endpoint, ClientError> {
+        let host = if registry == slipway_oci::reference::DEFAULT_REGISTRY { "registry-1.docker.io" } else { registry };
+        let at = |kind: Kind| {
+            let scheme = if matches!(kind, Kind::Loopback | Kind::Plain) { "http" } else { "https" };
+            let address = format!("{scheme}://{host}/");
+            let base = Url::parse(&address).map_err(|_| ClientError::Address { url: address })?;
+            Ok::<_, ClientError>(Endpoint { registry: registry.to_owned(), base, kind })
+        };
+        let secure = at(Kind::Secure)?;
+        let candidates = if is_loopback(secure.base.host_str().unwrap_or_default()) {
+            [Kind::Loopback, Kind::Unverified]
+        } else if self.insecure.iter().any(|entry| names(entry, host)) {
+            [Kind::Unverified, Kind::Plain]
+        } else {
+            return Ok(secure);
+        };
+        let first = match self.probe(at(candidates[0])?).await {
+            Ok(endpoint) => return Ok(endpoint),
+            Err(error) => error,
+        };
+        // where neither answers, the first failure is the one to show
+        self.probe(at(candidates[1])?).await.map_err(|_| first)
+    }
+
+    /// Asks `/v2/` without credentials. A TLS server answers plain http with 400 or with an alert.
+    async fn probe(&self, endpoint: Endpoint) -> Result<Endpoint, ClientError> {
+        let mut url = endpoint.base.clone();
+        url.set_path("/v2/");
+        let sent = self.http(endpoint.kind)?.get(url).send().await;
+        let response = sent.map_err(|source| ClientError::Connect { host: endpoint.host(), source })?;
+        if response.status() == StatusCode::BAD_REQUEST {
+            return Err(body::status_error("GET", response).await);
+        }
+        Ok(endpoint)
+    }
+
+    /// Sends a request: answers challenges, follows redirects of requests without a body, and never takes credentials
+    /// to another origin.
+    pub(super) async fn send(&self, endpoint: &Endpoint, mut ask: Ask<'_>) -> Result<Response, ClientError> {
+        let start = ask.url.clone();
+        let mut challenged = false;
+        for _ in 0..=limits::REDIRECTS {
+            let home = ask.url.origin() == endpoint.base.origin();
+            let header = self.tokens.header(&endpoint.registry, ask.scope).filter(|_| home);
+            let bare = matches!(ask.payload, Payload::None);
+            let (response, replayable) = self.send_once(endpoint, &mut ask, header.as_ref()).await?;
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && home && !challenged {
+                challenged = true;
+                let challenges = texts(response.headers(), header::WWW_AUTHENTICATE);
+                self.authenticate(endpoint, ask.scope, &challenges, header.as_ref()).await?;
+                if !replayable {
+                    return Err(ClientError::TokenExpired { host: endpoint.host() });
+                }
+                continue;
+            }
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return Err(denied(endpoint, ask.scope, header.is_some(), response).await);
+            }
+            let Some(target) = redirect_target(&response)? else { return Ok(response) };
+            if !bare {
+                return Err(body::status_error(ask.method.as_str(), response).await);
+            }
+            ask.url = target;
+        }
+        Err(ClientError::Redirects { url: start.to_string() })
+    }
+
+    /// One request on the wire; tells whether it could be sent again.
+    async fn send_once(
+        &self,
+        endpoint: &Endpoint,
+        ask: &mut Ask<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<(Response, bool), ClientError> {
+        let http = self.http(endpoint.kind_for(&ask.url))?;
+        let mut request = http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        if let Some(value) = authorization {
+            request = request.header(header::AUTHORIZATION, value.clone());
+        }
+        let replayable = match std::mem::replace(&mut ask.payload, Payload::None) {
+            Payload::None => true,
+            Payload::Bytes(bytes) => {
+                request = request.body(bytes.clone());
+                ask.payload = Payload::Bytes(bytes);
+                true
+            }
+            Payload::Once(stream) => {
+                request = request.body(stream);
+                false
+            }
+        };
+        let host = body::host_of(&ask.url);
+        let response = request.send().await.map_err(|source| ClientError::Connect { host, source })?;
+        Ok((response, replayable))
+    }
+}
+
+/// Whether an entry of the insecure list (`host` or `host:port`) names a host.
+fn names(entry: &str, host: &str) -> bool {
+    entry == host || host.rsplit_once(':').is_some_and(|(name, _)| name == entry)
+}
+
+/// 127.0.0.0/8, `::1` and `localhost`.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    literal.map_or_else(|_| dns::is_localhost(host), |address| address.is_loopback())
+}
+
+fn texts(headers: &HeaderMap, name: header::HeaderName) -> Vec<String> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
+}
+
+/// Where a redirect leads; never from https to http.
+pub(super) fn redirect_target(response: &Response) -> Result<Option<Url>, ClientError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let from = response.url();
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let Some(location) = location else { return Ok(None) };
+    let target = from.join(location).map_err(|_| ClientError::Address { url: location.chars().take(200).collect() })?;
+    if !matches!(target.scheme(), "http" | "https") || target.host_str().is_none() {
+        return Err(ClientError::Address { url: target.to_string() });
+    }
+    if from.scheme() == "https" && target.scheme() == "http" {
+        return Err(ClientError::Downgrade { url: target.to_string() });
+    }
+    Ok(Some(target))
+}
+
+async fn denied(endpoint: &Endpoint, scope: &Scope, credentials: bool, response: Response) -> ClientError {
+    let status = response.status();
+    let message = match body::status_error("", response).await {
+        ClientError::Status { message, .. } if !message.is_empty() => message,
+        _ => status.to_string(),
+    };
+    ClientError::Denied { host: endpoint.host(), repository: scope.repository.clone(), credentials, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        for host in ["127.0.0.1", "127.8.9.10", "[::1]", "localhost", "LOCALHOST", "x.localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["127.0.0.1.example", "localhost.example", "10.0.0.1", "[::2]", "", "0.0.0.0"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn insecure_entries_name_hosts_or_ports() {
+        assert!(names("h", "h") && names("h", "h:5000") && names("h:5000", "h:5000"));
+        assert!(!names("h:5000", "h") && !names("h", "hh") && !names("h:1", "h:2"));
+    }
+}

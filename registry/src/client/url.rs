@@ -1,0 +1,206 @@
+//! Fetching from plain addresses (`ADD https://…`): into the blob folder, capped, with what the reply says about it.
+
+use super::{
+    Inner, body,
+    error::ClientError,
+    progress::{Event, Progress},
+    retry::Attempts,
+    sink::{self, Sink},
+    transport::{Kind, is_loopback, redirect_target},
+};
+use crate::limits;
+use reqwest::{Response, StatusCode, Url, header};
+use slipway_oci::{Algorithm, Digest, blobs::Blobs};
+use std::time::SystemTime;
+
+/// How an address is fetched.
+#[derive(Clone, Debug, Default)]
+pub struct UrlOptions {
+    /// Most bytes that are taken; `None` for no cap of its own.
+    pub most_bytes: Option<u64>,
+    /// The digest that the content has to have.
+    pub checksum: Option<Digest>,
+    /// Entity tag of what is there already: unchanged content is not sent again.
+    pub if_none_match: Option<String>,
+}
+
+/// What an address answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// What the caller has is current (`if_none_match`).
+    NotModified,
+    /// The content is in the blob folder.
+    Content(UrlContent),
+}
+
+/// Content of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlContent {
+    /// Its digest: of the checksum's algorithm where one was given, else SHA-256.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Entity tag, as sent.
+    pub etag: Option<String>,
+    /// When it was last changed.
+    pub last_modified: Option<SystemTime>,
+    /// Name of the file: `Content-Disposition`, else the last part of the final address; never with a slash.
+    pub filename: Option<String>,
+    /// Media type, as sent.
+    pub content_type: Option<String>,
+}
+
+impl Inner {
+    pub(super) async fn fetch_url(
+        &self,
+        address: &str,
+        into: &Blobs,
+        options: &UrlOptions,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, ClientError> {
+        let wrong = || ClientError::Address { url: address.to_owned() };
+        let url = Url::parse(address).map_err(|_| wrong())?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong());
+        }
+        let mut attempts = Attempts::new(self.policy, address, progress);
+        loop {
+            match self.fetch_url_once(&url, into, options, progress).await {
+                Err(error) => attempts.after(error).await?,
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_url_once(
+        &self,
+        url: &Url,
+        into: &Blobs,
+        options: &UrlOptions,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, ClientError> {
+        let mut response = self.follow(url, options).await?;
+        if response.status() == StatusCode::NOT_MODIFIED && options.if_none_match.is_some() {
+            return Ok(Fetched::NotModified);
+        }
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(ClientError::NotFound { what: url.to_string() });
+        }
+        if response.status() != StatusCode::OK {
+            return Err(body::status_error("GET", response).await);
+        }
+        let host = body::host_of(response.url());
+        let most = options.most_bytes.unwrap_or(u64::MAX);
+        let large = || ClientError::Large { what: url.to_string(), most_bytes: most };
+        let promised = response.content_length();
+        if promised.is_some_and(|promised| promised > most) {
+            return Err(large());
+        }
+        let mut content = describe(&response);
+        let algorithm = options.checksum.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let mut sink = Sink::new(into.writer(algorithm)?);
+        // an address has no digest before it was read: progress goes by that of its text
+        let name = Digest::sha256(url.as_str().as_bytes());
+        progress.event(&Event::Started { digest: &name, size_bytes: promised.unwrap_or(0) });
+        while let Some(piece) = sink::next(&host, &mut response).await? {
+            let piece = piece.as_ref();
+            if sink.received() + piece.len() as u64 > most {
+                return Err(large());
+            }
+            sink.take(piece).await?;
+            let done_bytes = sink.received();
+            progress.event(&Event::Advanced { digest: &name, done_bytes, size_bytes: promised.unwrap_or(0) });
+        }
+        let (expected, size) = (options.checksum.clone(), sink.received());
+        let writer = sink.finish().await?;
+        let committed = tokio::task::spawn_blocking(move || writer.commit(expected.as_ref().map(|d| (d, size))));
+        (content.digest, content.size_bytes) = committed.await?.map_err(|error| match error {
+            slipway_oci::blobs::BlobError::DigestMismatch { expected, actual } => {
+                ClientError::Digest { host, expected, actual }
+            }
+            other => other.into(),
+        })?;
+        progress.event(&Event::Finished { digest: &name });
+        Ok(Fetched::Content(content))
+    }
+
+    /// Follows redirects. There is no authentication here, hence nothing that could leak; names and passwords in the
+    /// address itself are sent to its own host only, for a redirect's address does not contain them.
+    async fn follow(&self, start: &Url, options: &UrlOptions) -> Result<Response, ClientError> {
+        let mut url = start.clone();
+        for _ in 0..=limits::REDIRECTS {
+            let kind = match (url.scheme(), is_loopback(url.host_str().unwrap_or_default())) {
+                ("https", _) => Kind::Secure,
+                (_, true) => Kind::Loopback,
+                _ => Kind::Plain,
+            };
+            let mut request = self.transport.http(kind)?.get(url.clone());
+            if let Some(tag) = &options.if_none_match {
+                request = request.header(header::IF_NONE_MATCH, tag);
+            }
+            let host = body::host_of(&url);
+            let response = request.send().await.map_err(|source| ClientError::Connect { host, source })?;
+            match redirect_target(&response)? {
+                Some(target) => url = target,
+                None => return Ok(response),
+            }
+        }
+        Err(ClientError::Redirects { url: start.to_string() })
+    }
+}
+
+/// What the headers say; digest and size are filled in when the content is there.
+fn describe(response: &Response) -> UrlContent {
+    let text = |name: header::HeaderName| {
+        response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let last_modified = text(header::LAST_MODIFIED).and_then(|text| httpdate::parse_http_date(&text).ok());
+    let from_url = || {
+        let last = response.url().path_segments()?.next_back()?;
+        Some(percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned())
+    };
+    let named = text(header::CONTENT_DISPOSITION).and_then(|text| disposition_name(&text));
+    let filename = named.or_else(from_url).filter(|name| is_plain_name(name));
+    UrlContent {
+        digest: Digest::sha256(b""),
+        size_bytes: 0,
+        etag: text(header::ETAG),
+        last_modified,
+        filename,
+        content_type: text(header::CONTENT_TYPE),
+    }
+}
+
+/// The plain `filename` of a `Content-Disposition` (RFC 6266).
+fn disposition_name(text: &str) -> Option<String> {
+    let value = text.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("filename").then_some(value.trim())
+    })?;
+    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    Some(bare.replace("\\\"", "\"").replace("\\\\", "\\"))
+}
+
+/// A name that stays in its folder.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_from_headers_with_care() {
+        for (text, expected) in [
+            ("attachment; filename=\"a.tar\"", Some("a.tar")),
+            ("attachment; FileName=a.tar", Some("a.tar")),
+            ("attachment; filename=\"../../etc/passwd\"", None),
+            ("attachment; filename=\"..\"", None),
+            ("inline", None),
+        ] {
+            let name = disposition_name(text).filter(|name| is_plain_name(name));
+            assert_eq!(name.as_deref(), expected, "{text}");
+        }
+    }
+}
