@@ -5,7 +5,10 @@
 //! names, has no refresh tokens, no mount scopes, and reads replies without a cap.
 
 use super::{
-    body, credential::Credential, error::ClientError, realm,
+    body,
+    credential::Credential,
+    error::ClientError,
+    realm,
     transport::{Endpoint, Transport},
 };
 use crate::limits;
@@ -116,7 +119,8 @@ impl Transport {
             }
             Some(Challenge::Basic) => match &credential {
                 Some(Credential::Basic { username, password }) => {
-                    let header = basic(username, password).ok_or_else(|| denied("the password cannot be sent"))?;
+                    let header =
+                        basic(username, password).ok_or_else(|| denied("the password cannot be sent"))?;
                     Token { header, expires: None }
                 }
                 _ => return Err(denied("it asks for a user name and password: log in first")),
@@ -154,15 +158,18 @@ impl Transport {
         }
         let request = self.token_request(endpoint, scope, url, service, credential)?;
         let host = endpoint.host();
-        let response = request.send().await.map_err(|source| ClientError::Connect { host: host.clone(), source })?;
+        let response =
+            request.send().await.map_err(|source| ClientError::Connect { host: host.clone(), source })?;
         // a redirect is not followed: it would carry the decision above to a host that was not checked
         if !response.status().is_success() {
             return Err(token_refused(endpoint, scope, credential.is_some(), response).await);
         }
         let bytes = body::read_capped(&host, response, limits::REPLY_BYTES, "token").await?;
-        let wrong = |what| ClientError::Protocol { host: host.clone(), method: "a token request".into(), what };
+        let wrong =
+            |what| ClientError::Protocol { host: host.clone(), method: "a token request".into(), what };
         let reply: TokenReply = serde_json::from_slice(&bytes).map_err(|_| wrong("no token in the reply"))?;
-        let mut header = HeaderValue::from_str(&reply.token.bearer_token()).map_err(|_| wrong("the token is not text"))?;
+        let mut header =
+            HeaderValue::from_str(&reply.token.bearer_token()).map_err(|_| wrong("the token is not text"))?;
         header.set_sensitive(true);
         // distribution's token specification: 60 seconds where nothing is said; a tenth is left for the way
         let seconds = reply.expires_in.unwrap_or(60).clamp(60, 24 * 3600);
@@ -180,7 +187,8 @@ impl Transport {
         let http = self.http(endpoint.kind_for(&url))?;
         if let Some(Credential::IdentityToken(token)) = credential {
             let scopes = scope.written().join(" ");
-            let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", token), ("scope", &scopes)];
+            let mut form =
+                vec![("grant_type", "refresh_token"), ("refresh_token", token), ("scope", &scopes)];
             form.push(("client_id", "slipway"));
             form.extend(service.map(|service| ("service", service)));
             return Ok(http.post(url).form(&form));
@@ -261,7 +269,10 @@ mod tests {
             Some(Challenge::Bearer { realm: realm.into(), service: service.map(str::to_owned) })
         };
         for (headers, expected) in [
-            (vec![r#"Bearer realm="https://a/t",service="s",scope="x:y:z""#], bearer("https://a/t", Some("s"))),
+            (
+                vec![r#"Bearer realm="https://a/t",service="s",scope="x:y:z""#],
+                bearer("https://a/t", Some("s")),
+            ),
             (vec![r#"Basic realm="r""#, r#"bearer Realm="https://a/t""#], bearer("https://a/t", None)),
             (vec![r#"Basic realm="r""#], Some(Challenge::Basic)),
             (vec!["Bearer service=x"], None),
@@ -274,7 +285,11 @@ mod tests {
 
     #[test]
     fn tokens_of_both_spellings_are_read() {
-        for text in [r#"{"token":"t","expires_in":90}"#, r#"{"access_token":"t"}"#, r#"{"token":"t","access_token":"u"}"#] {
+        for text in [
+            r#"{"token":"t","expires_in":90}"#,
+            r#"{"access_token":"t"}"#,
+            r#"{"token":"t","access_token":"u"}"#,
+        ] {
             let reply: TokenReply = serde_json::from_str(text).expect(text);
             assert_eq!(reply.token.token(), "t", "{text}");
         }

@@ -43,7 +43,14 @@ pub(super) async fn status_error(method: &str, response: Response) -> ClientErro
     // the status is the news; a body that cannot be read adds nothing
     let bytes = read_capped(&host, response, limits::REPLY_BYTES, "error").await.unwrap_or_default();
     let message = message(&bytes);
-    ClientError::Status { host, method: method.to_owned(), path: url.path().to_owned(), status, message, retry_after }
+    ClientError::Status {
+        host,
+        method: method.to_owned(),
+        path: url.path().to_owned(),
+        status,
+        message,
+        retry_after,
+    }
 }
 
 /// Codes and messages of the specification's error body, fit for a terminal; nothing for any other body.
@@ -53,7 +60,10 @@ fn message(bytes: &[u8]) -> String {
         let code = match &error.code {
             OciErrorCode::Other(code) => code.clone(),
             // its own spelling is private to serde
-            code => serde_json::to_value(code).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+            code => serde_json::to_value(code)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default(),
         };
         if error.message.is_empty() { code } else { format!("{} ({code})", error.message) }
     });

@@ -132,7 +132,8 @@ impl DockerConfig {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DockerConfig::default()),
             Err(source) => return Err(CredentialError::Read { path: path.to_owned(), source }),
         };
-        serde_json::from_slice(&bytes).map_err(|source| CredentialError::Json { path: path.to_owned(), source })
+        serde_json::from_slice(&bytes)
+            .map_err(|source| CredentialError::Json { path: path.to_owned(), source })
     }
 
     /// As what [`super::ClientConfig`] takes.
@@ -227,8 +228,9 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialErr
         let message = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
         return Err(CredentialError::HelperFailed { program, message });
     }
-    let reply: HelperReply = serde_json::from_slice(&answer)
-        .map_err(|error| CredentialError::HelperFailed { program: program.clone(), message: error.to_string() })?;
+    let reply: HelperReply = serde_json::from_slice(&answer).map_err(|error| {
+        CredentialError::HelperFailed { program: program.clone(), message: error.to_string() }
+    })?;
     Ok(match (reply.username.as_str(), reply.secret) {
         (_, secret) if secret.is_empty() => None,
         ("<token>", secret) => Some(Credential::IdentityToken(secret)),
@@ -278,7 +280,8 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let shown = format!("{:?} {:?}", basic("user", "hunter2"), config(r#"{"auths":{"a":{"auth":"dTpw"}}}"#));
+        let shown =
+            format!("{:?} {:?}", basic("user", "hunter2"), config(r#"{"auths":{"a":{"auth":"dTpw"}}}"#));
         assert!(!shown.contains("hunter2") && !shown.contains("dTpw"), "{shown}");
     }
 }

@@ -64,7 +64,9 @@ pub enum ClientError {
         host: String,
     },
     /// The registry wants its credentials sent to somebody else (CVE-2026-33540).
-    #[error("`{host}` names the token service `{realm}`, which does not belong to it: no credentials are sent there")]
+    #[error(
+        "`{host}` names the token service `{realm}`, which does not belong to it: no credentials are sent there"
+    )]
     ForeignRealm {
         /// Host and port of the registry.
         host: String,
@@ -152,7 +154,9 @@ pub enum ClientError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// TLS cannot be set up.
-    #[error("cannot set up TLS: certificate authorities are needed for https (`ca-certificates`, or SSL_CERT_FILE)")]
+    #[error(
+        "cannot set up TLS: certificate authorities are needed for https (`ca-certificates`, or SSL_CERT_FILE)"
+    )]
     Tls(#[source] reqwest::Error),
     /// The file of extra certificate authorities cannot be used.
     #[error("cannot read certificate authorities from `{path}`")]
@@ -174,9 +178,13 @@ impl ClientError {
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            ClientError::Connect { .. } | ClientError::Interrupted { .. } | ClientError::TokenExpired { .. } => true,
+            ClientError::Connect { .. }
+            | ClientError::Interrupted { .. }
+            | ClientError::TokenExpired { .. } => true,
             // 409: a cut-off request still holds the upload session
-            ClientError::Status { status, .. } => matches!(status, 408 | 409 | 416 | 429 | 500 | 502 | 503 | 504),
+            ClientError::Status { status, .. } => {
+                matches!(status, 408 | 409 | 416 | 429 | 500 | 502 | 503 | 504)
+            }
             _ => false,
         }
     }

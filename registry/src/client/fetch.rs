@@ -123,7 +123,11 @@ impl Inner {
             }
             sink.take(fresh).await?;
             let done_bytes = sink.received();
-            job.progress.event(&Event::Advanced { digest: &job.descriptor.digest, done_bytes, size_bytes: size });
+            job.progress.event(&Event::Advanced {
+                digest: &job.descriptor.digest,
+                done_bytes,
+                size_bytes: size,
+            });
         }
         if sink.received() < size {
             return Err(ClientError::Interrupted { host, source: None });

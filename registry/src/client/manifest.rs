@@ -14,7 +14,10 @@ use reqwest::{
     Method, Response,
     header::{self, HeaderMap, HeaderValue},
 };
-use slipway_oci::{Descriptor, Digest, Hasher, Reference, limits, spec::{Parsed, media_type}};
+use slipway_oci::{
+    Descriptor, Digest, Hasher, Reference, limits,
+    spec::{Parsed, media_type},
+};
 
 /// A manifest's descriptor and bytes.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +59,8 @@ impl Inner {
         progress: &dyn Progress,
     ) -> Result<Response, ClientError> {
         let scope = Scope::new(reference.repository(), Action::Pull);
-        let url = endpoint.url(reference.repository(), &format!("manifests/{}", reference.manifest_reference()));
+        let url =
+            endpoint.url(reference.repository(), &format!("manifests/{}", reference.manifest_reference()));
         let mut attempts = Attempts::new(self.policy, reference.to_string(), progress);
         loop {
             let (method, url) = (method.clone(), url.clone());
@@ -83,7 +87,8 @@ impl Inner {
         let endpoint = self.transport.endpoint(reference.registry()).await?;
         let answered = match self.ask_manifest(&endpoint, reference, Method::HEAD, progress).await {
             Ok(response) => {
-                let size = text(&response, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<u64>().ok());
+                let size = text(&response, header::CONTENT_LENGTH.as_str())
+                    .and_then(|text| text.parse::<u64>().ok());
                 digest_header(&response).zip(manifest_type(&response)).zip(size)
             }
             // registries that do not take HEAD
@@ -147,11 +152,14 @@ impl Inner {
             let failure = match self.transport.send(&endpoint, ask).await {
                 Ok(response) if response.status().is_success() => {
                     // a registry that stores other bytes than it was sent
-                    let stored = digest_header(&response).filter(|stored| stored.algorithm() == digest.algorithm());
+                    let stored =
+                        digest_header(&response).filter(|stored| stored.algorithm() == digest.algorithm());
                     return match stored {
-                        Some(actual) if actual != *digest => {
-                            Err(ClientError::Digest { host: endpoint.host(), expected: digest.clone(), actual })
-                        }
+                        Some(actual) if actual != *digest => Err(ClientError::Digest {
+                            host: endpoint.host(),
+                            expected: digest.clone(),
+                            actual,
+                        }),
                         _ => Ok(()),
                     };
                 }
@@ -174,8 +182,13 @@ impl Inner {
         let mut attempts = Attempts::new(self.policy, reference.to_string(), progress);
         loop {
             let url = endpoint.url(reference.repository(), path);
-            let ask =
-                Ask { method: Method::DELETE, url, headers: HeaderMap::new(), payload: Payload::None, scope: &scope };
+            let ask = Ask {
+                method: Method::DELETE,
+                url,
+                headers: HeaderMap::new(),
+                payload: Payload::None,
+                scope: &scope,
+            };
             let failure = match self.transport.send(&endpoint, ask).await {
                 Ok(response) if response.status().is_success() => return Ok(()),
                 Ok(response) if response.status().as_u16() == 404 => {

@@ -34,7 +34,8 @@ pub(super) fn body(
         if state.left == 0 {
             return Ok::<_, io::Error>(None);
         }
-        let (result, mut state) = tokio::task::spawn_blocking(move || (read_piece(&mut state), state)).await?;
+        let (result, mut state) =
+            tokio::task::spawn_blocking(move || (read_piece(&mut state), state)).await?;
         // nobody listens once the request is over
         match result {
             Ok(piece) => {

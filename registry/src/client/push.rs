@@ -1,7 +1,8 @@
 //! Pushing: blobs in parallel, then manifests, children before what names them.
 
 use super::{
-    Inner, error::ClientError,
+    Inner,
+    error::ClientError,
     fetch::in_parallel,
     manifest::ManifestBytes,
     progress::{Event, Progress},
@@ -79,7 +80,8 @@ impl Inner {
         }
         let mut seen = BTreeSet::new();
         let blobs = push.blobs.iter().filter(|blob| blob.urls.is_empty() && seen.insert(&blob.digest));
-        let done = in_parallel(self.parallel, blobs, |blob| self.push_blob(target, blob, source, progress)).await?;
+        let done =
+            in_parallel(self.parallel, blobs, |blob| self.push_blob(target, blob, source, progress)).await?;
         for child in push.children {
             let name = child.descriptor.digest.to_string();
             self.put_manifest(target, &name, *child, progress).await?;

@@ -13,9 +13,26 @@ use std::net::IpAddr;
 
 /// Domains whose names belong to different owners.
 const SHARED: [&str; 20] = [
-    "amazonaws.com", "azurecr.io", "azurewebsites.net", "cloudapp.net", "cloudfront.net", "duckdns.org", "fly.dev",
-    "github.io", "gitlab.io", "googleusercontent.com", "herokuapp.com", "netlify.app", "ngrok.io", "ngrok-free.app",
-    "nip.io", "pages.dev", "run.app", "sslip.io", "vercel.app", "workers.dev",
+    "amazonaws.com",
+    "azurecr.io",
+    "azurewebsites.net",
+    "cloudapp.net",
+    "cloudfront.net",
+    "duckdns.org",
+    "fly.dev",
+    "github.io",
+    "gitlab.io",
+    "googleusercontent.com",
+    "herokuapp.com",
+    "netlify.app",
+    "ngrok.io",
+    "ngrok-free.app",
+    "nip.io",
+    "pages.dev",
+    "run.app",
+    "sslip.io",
+    "vercel.app",
+    "workers.dev",
 ];
 
 /// Second-level labels under which countries register names.
@@ -84,7 +101,11 @@ mod tests {
             ("https://r.example.com/", "file:///etc/passwd", false, false),
         ] {
             let url = |text: &str| Url::parse(text).expect("address");
-            assert_eq!(may_receive_credentials(&url(registry), &url(realm), plain), expected, "{registry} {realm}");
+            assert_eq!(
+                may_receive_credentials(&url(registry), &url(realm), plain),
+                expected,
+                "{registry} {realm}"
+            );
         }
     }
 }

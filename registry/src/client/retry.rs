@@ -1,6 +1,9 @@
 //! Trying again: which failures, how often, after which pause.
 
-use super::{error::ClientError, progress::{Event, Progress}};
+use super::{
+    error::ClientError,
+    progress::{Event, Progress},
+};
 use std::time::Duration;
 
 /// How attempts follow each other.
@@ -36,7 +39,8 @@ impl<'a> Attempts<'a> {
 
     /// Waits after a failure that may pass; gives any other one, or the last one, back.
     pub(super) async fn after(&mut self, error: ClientError) -> Result<(), ClientError> {
-        if !error.is_transient() || self.failed >= self.policy.retries || self.total >= crate::limits::RESUMES {
+        if !error.is_transient() || self.failed >= self.policy.retries || self.total >= crate::limits::RESUMES
+        {
             return Err(error);
         }
         self.failed += 1;
@@ -44,7 +48,12 @@ impl<'a> Attempts<'a> {
         let own = self.policy.backoff.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
         let pause = error.retry_after().unwrap_or(own);
         let reason = with_sources(&error);
-        self.progress.event(&Event::Retrying { what: &self.what, attempt: self.failed, reason: &reason, pause });
+        self.progress.event(&Event::Retrying {
+            what: &self.what,
+            attempt: self.failed,
+            reason: &reason,
+            pause,
+        });
         tokio::time::sleep(pause).await;
         Ok(())
     }

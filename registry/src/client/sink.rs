@@ -18,7 +18,11 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(writer: BlobWriter) -> Sink {
-        Sink { writing: Some(tokio::task::spawn_blocking(move || Ok(writer))), gathered: Vec::new(), received: 0 }
+        Sink {
+            writing: Some(tokio::task::spawn_blocking(move || Ok(writer))),
+            gathered: Vec::new(),
+            received: 0,
+        }
     }
 
     /// How many bytes were taken.
@@ -61,7 +65,10 @@ impl Sink {
 }
 
 /// The next piece of a reply's body.
-pub(super) async fn next(host: &str, response: &mut Response) -> Result<Option<impl AsRef<[u8]> + use<>>, ClientError> {
+pub(super) async fn next(
+    host: &str,
+    response: &mut Response,
+) -> Result<Option<impl AsRef<[u8]> + use<>>, ClientError> {
     let broken = |source| ClientError::Interrupted { host: host.to_owned(), source: Some(source) };
     response.chunk().await.map_err(broken)
 }

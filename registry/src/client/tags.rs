@@ -83,8 +83,11 @@ impl Inner {
 
 fn parse(endpoint: &Endpoint, bytes: &[u8]) -> Result<Page, ClientError> {
     let what = "a list of tags that is not valid";
-    serde_json::from_slice(bytes)
-        .map_err(|_| ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what })
+    serde_json::from_slice(bytes).map_err(|_| ClientError::Protocol {
+        host: endpoint.host(),
+        method: "GET".into(),
+        what,
+    })
 }
 
 /// The address in `Link: <…>; rel="next"`, on the registry itself.

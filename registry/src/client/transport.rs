@@ -1,7 +1,12 @@
 //! Requests: which scheme a registry speaks, redirects, and authentication by challenge.
 
 use super::{
-    ClientConfig, auth::{Scope, Tokens}, body, credential::Credentials, dns, error::ClientError,
+    ClientConfig,
+    auth::{Scope, Tokens},
+    body,
+    credential::Credentials,
+    dns,
+    error::ClientError,
 };
 use crate::limits;
 use reqwest::{
@@ -167,7 +172,11 @@ impl Transport {
     /// https, but: this machine is tried with http first (nobody listens in between, and most local registries have no
     /// certificate), and hosts that the user called insecure may have a bad certificate or none, as docker has it.
     async fn find(&self, registry: &str) -> Result<Endpoint, ClientError> {
-        let host = if registry == slipway_oci::reference::DEFAULT_REGISTRY { "registry-1.docker.io" } else { registry };
+        let host = if registry == slipway_oci::reference::DEFAULT_REGISTRY {
+            "registry-1.docker.io"
+        } else {
+            registry
+        };
         let at = |kind: Kind| {
             let scheme = if matches!(kind, Kind::Loopback | Kind::Plain) { "http" } else { "https" };
             let address = format!("{scheme}://{host}/");
@@ -287,7 +296,9 @@ pub(super) fn redirect_target(response: &Response) -> Result<Option<Url>, Client
     let from = response.url();
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     let Some(location) = location else { return Ok(None) };
-    let target = from.join(location).map_err(|_| ClientError::Address { url: location.chars().take(200).collect() })?;
+    let target = from
+        .join(location)
+        .map_err(|_| ClientError::Address { url: location.chars().take(200).collect() })?;
     if !matches!(target.scheme(), "http" | "https") || target.host_str().is_none() {
         return Err(ClientError::Address { url: target.to_string() });
     }

@@ -85,7 +85,8 @@ impl Inner {
                 Some(session) => self.status(&job, session).await?,
                 None => None,
             };
-            if session.as_ref().map_or(0, |session| session.offset) >= before + limits::RESUME_PROGRESS_BYTES {
+            if session.as_ref().map_or(0, |session| session.offset) >= before + limits::RESUME_PROGRESS_BYTES
+            {
                 attempts.achieved();
             }
         }
@@ -119,7 +120,14 @@ impl Inner {
         Ok(How::Uploaded)
     }
 
-    async fn ask(&self, job: &Job<'_>, method: Method, url: Url, payload: Payload, headers: HeaderMap) -> Result<Response, ClientError> {
+    async fn ask(
+        &self,
+        job: &Job<'_>,
+        method: Method,
+        url: Url,
+        payload: Payload,
+        headers: HeaderMap,
+    ) -> Result<Response, ClientError> {
         self.transport.send(&job.endpoint, Ask { method, url, headers, payload, scope: &job.scope }).await
     }
 
@@ -139,7 +147,9 @@ impl Inner {
     async fn begin(&self, job: &Job<'_>) -> Result<Begun, ClientError> {
         let mut url = job.endpoint.url(job.repository, "blobs/uploads/");
         if let Some(from) = &job.scope.mount_from {
-            url.query_pairs_mut().append_pair("mount", &job.blob.digest.to_string()).append_pair("from", from);
+            url.query_pairs_mut()
+                .append_pair("mount", &job.blob.digest.to_string())
+                .append_pair("from", from);
         }
         let response = self.ask(job, Method::POST, url, Payload::None, HeaderMap::new()).await?;
         match response.status().as_u16() {
@@ -156,7 +166,8 @@ impl Inner {
 
     /// Asks how far a session is; `None` where it is gone.
     async fn status(&self, job: &Job<'_>, session: Session) -> Result<Option<Session>, ClientError> {
-        let asked = self.ask(job, Method::GET, session.location.clone(), Payload::None, HeaderMap::new()).await;
+        let asked =
+            self.ask(job, Method::GET, session.location.clone(), Payload::None, HeaderMap::new()).await;
         // not reached either: the next attempt begins anew, with its own share of patience
         let Ok(response) = asked else { return Ok(None) };
         if response.status().as_u16() != 204 {
@@ -194,7 +205,9 @@ impl Inner {
         let range = format!("{}-{}", session.offset, session.offset + length - 1);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits are ASCII"));
-        let response = self.stream(job, Method::PATCH, session.location.clone(), headers, session.offset, length).await?;
+        let response = self
+            .stream(job, Method::PATCH, session.location.clone(), headers, session.offset, length)
+            .await?;
         if response.status().as_u16() != 202 {
             return Err(body::status_error("PATCH", response).await);
         }
@@ -277,7 +290,9 @@ fn location(job: &Job<'_>, response: &Response) -> Result<Url, ClientError> {
 /// Registries and proxies that want chunks: method or length not allowed, body too large, not implemented.
 fn refuses_one_piece(error: &ClientError) -> bool {
     match error {
-        ClientError::Status { method, status, .. } => method == "PUT" && matches!(status, 405 | 411 | 413 | 415 | 501),
+        ClientError::Status { method, status, .. } => {
+            method == "PUT" && matches!(status, 405 | 411 | 413 | 415 | 501)
+        }
         _ => false,
     }
 }

@@ -113,7 +113,8 @@ impl Inner {
         }
         let (expected, size) = (options.checksum.clone(), sink.received());
         let writer = sink.finish().await?;
-        let committed = tokio::task::spawn_blocking(move || writer.commit(expected.as_ref().map(|d| (d, size))));
+        let committed =
+            tokio::task::spawn_blocking(move || writer.commit(expected.as_ref().map(|d| (d, size))));
         (content.digest, content.size_bytes) = committed.await?.map_err(|error| match error {
             slipway_oci::blobs::BlobError::DigestMismatch { expected, actual } => {
                 ClientError::Digest { host, expected, actual }

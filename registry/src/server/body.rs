@@ -56,7 +56,8 @@ async fn gather(stream: &mut BodyDataStream) -> (Vec<Bytes>, Result<bool, ApiErr
 pub(super) async fn receive(upload: Upload, body: Body, expected: Option<u64>) -> Result<Upload, ApiError> {
     let start = upload.length();
     let mut stream = body.into_data_stream();
-    let mut writing: JoinHandle<Result<Upload, StorageError>> = tokio::task::spawn_blocking(move || Ok(upload));
+    let mut writing: JoinHandle<Result<Upload, StorageError>> =
+        tokio::task::spawn_blocking(move || Ok(upload));
     let mut received = 0;
     loop {
         let (pieces, end) = gather(&mut stream).await;

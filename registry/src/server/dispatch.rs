@@ -1,6 +1,11 @@
 //! From a request to its endpoint, and the headers that every reply carries.
 
-use super::{Event, Shared, endpoint, error::ApiError, query::Query, route::{self, Route}};
+use super::{
+    Event, Shared, endpoint,
+    error::ApiError,
+    query::Query,
+    route::{self, Route},
+};
 use crate::protocol;
 use axum::{
     Router,
@@ -83,14 +88,18 @@ async fn dispatch(shared: Arc<Shared>, request: Request) -> Result<Response, Api
         (Route::Manifest { name, reference }, "GET" | "HEAD") => {
             endpoint::manifest_get::get(call, name, &reference).await
         }
-        (Route::Manifest { name, reference }, "PUT") => endpoint::manifest_put::put(call, name, &reference).await,
+        (Route::Manifest { name, reference }, "PUT") => {
+            endpoint::manifest_put::put(call, name, &reference).await
+        }
         (Route::Manifest { name, reference }, "DELETE") => {
             endpoint::manifest_delete::delete(call, name, &reference).await
         }
         (Route::Manifest { .. }, _) => refuse("GET, HEAD, PUT, DELETE"),
         (Route::Tags { name }, "GET" | "HEAD") => endpoint::tags::get(call, name).await,
         (Route::Tags { .. }, _) => refuse("GET, HEAD"),
-        (Route::Referrers { name, digest }, "GET" | "HEAD") => endpoint::referrers::get(call, name, &digest).await,
+        (Route::Referrers { name, digest }, "GET" | "HEAD") => {
+            endpoint::referrers::get(call, name, &digest).await
+        }
         (Route::Referrers { .. }, _) => refuse("GET, HEAD"),
     }
 }

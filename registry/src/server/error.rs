@@ -78,7 +78,9 @@ impl ApiError {
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
             ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),
-            ApiError::PageNumber(_) | ApiError::Algorithm(_) | ApiError::TagsWithTag => (S::BAD_REQUEST, Unsupported),
+            ApiError::PageNumber(_) | ApiError::Algorithm(_) | ApiError::TagsWithTag => {
+                (S::BAD_REQUEST, Unsupported)
+            }
             ApiError::Unsatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, SizeInvalid),
             ApiError::ContentRange(_) => (S::BAD_REQUEST, BlobUploadInvalid),
             ApiError::ChunkOrder { .. } => (S::RANGE_NOT_SATISFIABLE, BlobUploadInvalid),
@@ -105,8 +107,10 @@ impl ApiError {
     pub(super) fn into_response(self) -> Response {
         let (status, code) = self.meaning();
         // what failed inside is for the operator's eyes: paths stay here
-        let message = if status.is_server_error() { "the registry failed".to_owned() } else { self.to_string() };
-        let body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": null }] });
+        let message =
+            if status.is_server_error() { "the registry failed".to_owned() } else { self.to_string() };
+        let body =
+            serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": null }] });
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let mut set = |name: HeaderName, value: &str| {

@@ -40,7 +40,10 @@ pub(super) async fn run(listener: TcpListener, router: Router, mut stop: watch::
     let _ = tokio::time::timeout(limits::STOP_TIME, graceful.shutdown()).await;
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
     match listener.accept().await {
         Ok((stream, _)) => {

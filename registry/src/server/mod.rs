@@ -164,7 +164,8 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
         let listen_error = |source| ServeError::Listen { address: config.listen, source };
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
+        let listener =
+            runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let shared = Arc::new(Shared { storage, observer: config.observer });
         Ok(Server { runtime, listener, address, shared })

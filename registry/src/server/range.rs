@@ -17,7 +17,9 @@ pub(super) enum Window {
 /// Reads a `Range` header for content of `size` bytes. Other units and several ranges get the whole: one request never
 /// yields more than the content.
 pub(super) fn window(header: Option<&str>, size: u64) -> Window {
-    let Some(list) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else { return Window::Whole };
+    let Some(list) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
+        return Window::Whole;
+    };
     if list.contains(',') {
         return Window::Whole;
     }
@@ -27,7 +29,11 @@ pub(super) fn window(header: Option<&str>, size: u64) -> Window {
         // the last so many bytes
         (None, Some(count)) if first.is_empty() => {
             let count = count.min(size);
-            if count == 0 { Window::Unsatisfiable } else { Window::Part { first: size - count, last: size - 1 } }
+            if count == 0 {
+                Window::Unsatisfiable
+            } else {
+                Window::Part { first: size - count, last: size - 1 }
+            }
         }
         (Some(first), _) if first >= size => Window::Unsatisfiable,
         (Some(first), None) if last.is_empty() => Window::Part { first, last: size - 1 },
@@ -62,7 +68,9 @@ pub(super) fn chunk(header: &str) -> Result<Chunk, ApiError> {
     let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);
     let text = text.split_once('/').map_or(text, |(range, _)| range);
     let (first, last) = text.split_once('-').ok_or_else(refuse)?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let digits = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
+    };
     let (first, last) = (digits(first).ok_or_else(refuse)?, digits(last).ok_or_else(refuse)?);
     let length = last.checked_sub(first).and_then(|length| length.checked_add(1)).ok_or_else(refuse)?;
     Ok(Chunk { first, length })
@@ -98,12 +106,18 @@ mod tests {
 
     #[test]
     fn chunks() {
-        for (header, first, length) in
-            [("0-0", 0, 1), ("5-9", 5, 5), ("bytes 5-9/10", 5, 5), ("bytes=0-3", 0, 4), ("0-18446744073709551614", 0, u64::MAX)]
-        {
+        for (header, first, length) in [
+            ("0-0", 0, 1),
+            ("5-9", 5, 5),
+            ("bytes 5-9/10", 5, 5),
+            ("bytes=0-3", 0, 4),
+            ("0-18446744073709551614", 0, u64::MAX),
+        ] {
             assert_eq!(chunk(header).ok(), Some(Chunk { first, length }), "{header}");
         }
-        for header in ["", "5", "9-5", "-5", "5-", "a-b", "0-18446744073709551615", "0-99999999999999999999", "+1-2"] {
+        for header in
+            ["", "5", "9-5", "-5", "5-", "a-b", "0-18446744073709551615", "0-99999999999999999999", "+1-2"]
+        {
             assert!(chunk(header).is_err(), "{header}");
         }
     }

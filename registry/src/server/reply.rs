@@ -54,7 +54,12 @@ pub(super) fn upload_location(name: &str, id: &impl std::fmt::Display) -> String
 }
 
 /// The reply that says how far a session is.
-pub(super) fn upload_progress(status: StatusCode, name: &str, id: &impl std::fmt::Display, length: u64) -> Response {
+pub(super) fn upload_progress(
+    status: StatusCode,
+    name: &str,
+    id: &impl std::fmt::Display,
+    length: u64,
+) -> Response {
     let mut response = empty(status);
     set(&mut response, header::LOCATION, &upload_location(name, id));
     set(&mut response, header::RANGE, &upload_range(length));

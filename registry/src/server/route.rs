@@ -30,7 +30,8 @@ pub(super) enum Route {
 /// Reads a percent-encoded path.
 pub(super) fn parse(path: &str) -> Result<Route, ApiError> {
     let unknown = || ApiError::PathUnknown;
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| ApiError::PathUnknown)?;
+    let decoded =
+        percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| ApiError::PathUnknown)?;
     let rest = match decoded.as_ref() {
         "/v2" | "/v2/" => return Ok(Route::Base),
         "/v2/_catalog" | "/v2/_catalog/" => return Ok(Route::Catalog),
@@ -61,7 +62,8 @@ mod tests {
     #[test]
     fn the_last_reserved_word_decides() {
         let upload = |name: &str, id: &str| Route::Upload { name: name.into(), id: id.into() };
-        let manifest = |name: &str, reference: &str| Route::Manifest { name: name.into(), reference: reference.into() };
+        let manifest =
+            |name: &str, reference: &str| Route::Manifest { name: name.into(), reference: reference.into() };
         for (path, route) in [
             ("/v2/", Route::Base),
             ("/v2", Route::Base),
@@ -72,7 +74,10 @@ mod tests {
             ("/v2/blobs/uploads/blobs/uploads/x", upload("blobs/uploads", "x")),
             ("/v2/a/manifests/b/manifests/c", manifest("a/manifests/b", "c")),
             ("/v2/x/blobs/manifests/uploads", manifest("x/blobs", "uploads")),
-            ("/v2/a/blobs/uploads/blobs/sha256:1", Route::Blob { name: "a/blobs/uploads".into(), digest: "sha256:1".into() }),
+            (
+                "/v2/a/blobs/uploads/blobs/sha256:1",
+                Route::Blob { name: "a/blobs/uploads".into(), digest: "sha256:1".into() },
+            ),
             ("/v2/a/b/tags/list", Route::Tags { name: "a/b".into() }),
             ("/v2/tags/tags/list", Route::Tags { name: "tags".into() }),
             ("/v2/a/manifests/sha256%3A12", manifest("a", "sha256:12")),
@@ -84,9 +89,19 @@ mod tests {
     #[test]
     fn wrong_paths_are_refused() {
         for path in [
-            "/", "/v1/", "/v2/a", "/v2//manifests/x", "/v2/A/manifests/x", "/v2/a/../b/manifests/x",
-            "/v2/manifests/x", "/v2/a%2f..%2fb/blobs/x", "/v2/a/tags", "/v2/a/tags/list/", "/v2/%ff/tags/list",
-            "/v2/a//tags/list", "/v2/../../etc/passwd",
+            "/",
+            "/v1/",
+            "/v2/a",
+            "/v2//manifests/x",
+            "/v2/A/manifests/x",
+            "/v2/a/../b/manifests/x",
+            "/v2/manifests/x",
+            "/v2/a%2f..%2fb/blobs/x",
+            "/v2/a/tags",
+            "/v2/a/tags/list/",
+            "/v2/%ff/tags/list",
+            "/v2/a//tags/list",
+            "/v2/../../etc/passwd",
         ] {
             assert!(parse(path).is_err(), "{path}");
         }

@@ -24,7 +24,9 @@ pub(in super::super) async fn put(call: Call, name: String, reference: &str) -> 
     let bytes = body::manifest(call.body, length).await?;
     let manifest = examine(&bytes, content_type.as_deref(), &key, tags)?;
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
-    let shown = matches!(key, ManifestKey::Digest(_)).then(|| manifest.tags.join(", ")).filter(|tags| !tags.is_empty());
+    let shown = matches!(key, ManifestKey::Digest(_))
+        .then(|| manifest.tags.join(", "))
+        .filter(|tags| !tags.is_empty());
     let repository = name.clone();
     blocking(move || storage.put_manifest(&repository, manifest, &bytes)).await?;
     let mut response = reply::created(&name, "manifests", &digest);
@@ -76,8 +78,7 @@ fn examine(
         }
         ManifestKey::Tag(_) => digest(Algorithm::Sha256, bytes),
     };
-    let record =
-        ManifestRecord { digest, media_type: header.to_owned(), size_bytes: bytes.len() as u64 };
+    let record = ManifestRecord { digest, media_type: header.to_owned(), size_bytes: bytes.len() as u64 };
     let manifest = match parsed {
         Parsed::Manifest(manifest) => of_manifest(record, &manifest, tags),
         Parsed::Index(index) => of_index(record, &index, tags),
@@ -114,10 +115,7 @@ fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewMani
     NewManifest { record, subject, artifact_type, annotations, required, tags }
 }
 
-fn annotations(
-    shown: bool,
-    annotations: &std::collections::BTreeMap<String, String>,
-) -> Option<String> {
+fn annotations(shown: bool, annotations: &std::collections::BTreeMap<String, String>) -> Option<String> {
     let shown = shown && !annotations.is_empty();
     shown.then(|| String::from_utf8(to_json(annotations)).expect("JSON is UTF-8"))
 }

@@ -23,5 +23,9 @@ fn manifest_key(text: &str) -> Result<ManifestKey, ApiError> {
     if text.contains(':') {
         return Ok(ManifestKey::Digest(text.parse::<Digest>()?));
     }
-    if is_tag(text) { Ok(ManifestKey::Tag(text.to_owned())) } else { Err(ApiError::TagInvalid(text.to_owned())) }
+    if is_tag(text) {
+        Ok(ManifestKey::Tag(text.to_owned()))
+    } else {
+        Err(ApiError::TagInvalid(text.to_owned()))
+    }
 }

@@ -47,7 +47,12 @@ async fn start(storage: &Arc<Storage>, name: &str, algorithm: Algorithm) -> Resu
     Ok(reply::upload_progress(StatusCode::ACCEPTED, name, &id, 0))
 }
 
-async fn whole(storage: &Arc<Storage>, name: String, digest: Digest, content: Body) -> Result<Response, ApiError> {
+async fn whole(
+    storage: &Arc<Storage>,
+    name: String,
+    digest: Digest,
+    content: Body,
+) -> Result<Response, ApiError> {
     let (storage, repository, algorithm) = (Arc::clone(storage), name.clone(), digest.algorithm());
     let upload = blocking(move || storage.stage(&repository, algorithm)).await?;
     let upload = body::receive(upload, content, None).await?;

@@ -56,7 +56,8 @@ CREATE TABLE uploads (              -- the length of a session is that of its fi
 pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
     let mut database = connect(path)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
-    let version = |database: &Connection| database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    let version =
+        |database: &Connection| database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
     match version(&database)? {
         SCHEMA_VERSION => {}
         0 => {

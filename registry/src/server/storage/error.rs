@@ -78,7 +78,10 @@ pub enum StorageError {
 }
 
 /// Names operation and path of an I/O failure.
-pub(super) fn io_error(operation: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> StorageError {
+pub(super) fn io_error(
+    operation: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.to_owned();
     move |source| StorageError::Io { operation, path, source }
 }

@@ -1,9 +1,6 @@
 //! Manifests, tags and referrers of one repository.
 
-use super::{
-    Storage, StorageError, repository,
-    writer::Durability,
-};
+use super::{Storage, StorageError, repository, writer::Durability};
 use crate::limits;
 use rusqlite::{Connection, OptionalExtension, Row};
 use slipway_oci::Digest;
@@ -173,7 +170,9 @@ impl Storage {
             let mut statement = database.prepare_cached(
                 "SELECT name FROM tags WHERE repository = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
             )?;
-            let tags = statement.query_map((repository, last, count), |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let tags = statement
+                .query_map((repository, last, count), |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
             Ok(tags)
         })
     }
@@ -235,7 +234,9 @@ fn insert(database: &Connection, name: &str, manifest: &NewManifest) -> Result<(
     let updated = super::now_seconds();
     for tag in &manifest.tags {
         database
-            .prepare_cached("INSERT OR REPLACE INTO tags (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO tags (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute((repository, tag, &digest, updated))?;
     }
     Ok(())

@@ -1,9 +1,6 @@
 //! Repositories: their names, and which blobs they have.
 
-use super::{
-    Storage, StorageError,
-    writer::Durability,
-};
+use super::{Storage, StorageError, writer::Durability};
 use rusqlite::{Connection, OptionalExtension};
 use slipway_oci::Digest;
 
@@ -27,8 +24,13 @@ pub(super) fn known(database: &Connection, name: &str) -> Result<i64, StorageErr
 }
 
 /// The size of a blob that the repository has.
-pub(super) fn blob_size(database: &Connection, repository: i64, digest: &Digest) -> Result<Option<u64>, StorageError> {
-    let mut statement = database.prepare_cached("SELECT size FROM blobs WHERE repository = ?1 AND digest = ?2")?;
+pub(super) fn blob_size(
+    database: &Connection,
+    repository: i64,
+    digest: &Digest,
+) -> Result<Option<u64>, StorageError> {
+    let mut statement =
+        database.prepare_cached("SELECT size FROM blobs WHERE repository = ?1 AND digest = ?2")?;
     Ok(statement.query_row((repository, digest.to_string()), |row| row.get(0)).optional()?)
 }
 

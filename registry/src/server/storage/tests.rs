@@ -1,0 +1,157 @@
+//! The folder after crashes: what a `kill -9` leaves, made by hand.
+
+use super::*;
+use crate::limits;
+use slipway_oci::Algorithm;
+use std::time::{Duration, SystemTime};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("folder")
+}
+
+/// Copies the folder as it is on disk at this instant, with the first instance still alive: a crash's picture.
+fn crash(from: &Path) -> tempfile::TempDir {
+    let to = folder();
+    copy(from, to.path());
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("folder");
+    for entry in fs::read_dir(from).expect("list") {
+        let entry = entry.expect("entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+#[test]
+fn a_half_written_upload_continues_with_the_right_bytes() {
+    let first = folder();
+    let storage = Storage::open(first.path()).expect("open");
+    let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
+    let mut upload = storage.open_upload("a", &id).expect("lease");
+    upload.append(b"half ").expect("append");
+    let crashed = crash(first.path());
+    let storage = Storage::open(crashed.path()).expect("open again");
+    assert_eq!(storage.upload_length("a", &id).expect("length"), 5);
+    let mut upload = storage.open_upload("a", &id).expect("lease");
+    upload.append(b"done").expect("append");
+    upload.finish(&Digest::sha256(b"half done")).expect("finish");
+    assert_eq!(fs::read(storage.blobs.path(&Digest::sha256(b"half done"))).expect("blob"), b"half done");
+}
+
+#[test]
+fn bytes_that_changed_behind_the_hash_state_are_seen() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
+    storage.open_upload("a", &id).expect("lease").append(b"0123456789").expect("append");
+    // a torn tail, as after a power cut
+    fs::write(storage.uploads.join(id.to_string()), b"01234").expect("tear");
+    let mut upload = storage.open_upload("a", &id).expect("lease");
+    assert_eq!(upload.length(), 5);
+    upload.append(b"56789").expect("append");
+    upload.finish(&Digest::sha256(b"0123456789")).expect("finish");
+}
+
+#[test]
+fn a_lease_is_exclusive_across_processes() {
+    let folder = folder();
+    let (one, two) =
+        (Storage::open(folder.path()).expect("open"), Storage::open(folder.path()).expect("open"));
+    let id = one.start_upload("a", Algorithm::Sha256).expect("start");
+    let mut upload = one.open_upload("a", &id).expect("lease");
+    assert!(matches!(two.open_upload("a", &id), Err(StorageError::UploadBusy)));
+    upload.append(b"x").expect("append");
+    drop(upload);
+    let mut upload = two.open_upload("a", &id).expect("lease");
+    upload.append(b"y").expect("append");
+    drop(upload);
+    // the first process' hash state stands for one byte, the file has two
+    let upload = one.open_upload("a", &id).expect("lease");
+    upload.finish(&Digest::sha256(b"xy")).expect("finish");
+    assert_eq!(two.blob_size("a", &Digest::sha256(b"xy")).expect("size"), 2);
+}
+
+#[test]
+fn a_crash_between_rename_and_commit_leaves_a_session_that_is_gone() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
+    storage.open_upload("a", &id).expect("lease").append(b"bytes").expect("append");
+    let digest = Digest::sha256(b"bytes");
+    fs::rename(storage.uploads.join(id.to_string()), storage.blobs.path(&digest)).expect("rename");
+    drop(storage);
+    let storage = Storage::open(folder.path()).expect("open again");
+    assert!(matches!(storage.upload_length("a", &id), Err(StorageError::UploadUnknown)));
+    assert!(matches!(storage.open_upload("a", &id), Err(StorageError::UploadUnknown)));
+    assert!(matches!(storage.blob_size("a", &digest), Err(StorageError::BlobUnknown(_))));
+    // sent again, it is there
+    let mut upload = storage.stage("a", Algorithm::Sha256).expect("stage");
+    upload.append(b"bytes").expect("append");
+    upload.finish(&digest).expect("finish");
+    assert_eq!(storage.blob_size("a", &digest).expect("size"), 5);
+    assert_eq!(storage.sweep_uploads(SystemTime::now()).expect("sweep"), 0);
+}
+
+#[test]
+fn sweeping_spares_what_is_young_or_leased() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let (old, leased) = (
+        storage.start_upload("a", Algorithm::Sha256).expect("start"),
+        storage.start_upload("a", Algorithm::Sha256).expect("start"),
+    );
+    fs::write(storage.uploads.join("blob-1-orphan"), b"x").expect("orphan");
+    let lease = storage.open_upload("a", &leased).expect("lease");
+    let now = SystemTime::now();
+    assert_eq!(storage.sweep_uploads(now).expect("sweep"), 0);
+    assert_eq!(storage.sweep_uploads(now + limits::ORPHAN_AGE + Duration::from_secs(1)).expect("sweep"), 1);
+    assert_eq!(storage.sweep_uploads(now + limits::SESSION_AGE + Duration::from_secs(1)).expect("sweep"), 1);
+    assert!(matches!(storage.upload_length("a", &old), Err(StorageError::UploadUnknown)));
+    drop(lease);
+    assert_eq!(storage.upload_length("a", &leased).expect("length"), 0);
+}
+
+#[test]
+fn a_finished_file_is_never_written_through_an_old_handle() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
+    let mut upload = storage.open_upload("a", &id).expect("lease");
+    upload.append(b"done").expect("append");
+    upload.finish(&Digest::sha256(b"done")).expect("finish");
+    assert!(matches!(storage.open_upload("a", &id), Err(StorageError::UploadUnknown)));
+    assert_eq!(storage.hash_states.lock().expect("states").len(), 0);
+}
+
+#[test]
+fn one_refused_write_undoes_nothing_of_its_batch() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    std::thread::scope(|scope| {
+        for n in 0..40_u8 {
+            let storage = &storage;
+            scope.spawn(move || {
+                let mut upload = storage.stage("a", Algorithm::Sha256).expect("stage");
+                upload.append(&[n]).expect("append");
+                let right = Digest::sha256(&[n]);
+                if n % 2 == 0 {
+                    upload.finish(&right).expect("finish");
+                } else {
+                    assert!(storage.delete_blob("a", &right).is_err());
+                    assert!(upload.finish(&Digest::sha256(b"wrong")).is_err());
+                }
+            });
+        }
+    });
+    for n in 0..40_u8 {
+        assert_eq!(storage.blob_size("a", &Digest::sha256(&[n])).is_ok(), n % 2 == 0, "{n}");
+    }
+    assert_eq!(fs::read_dir(&storage.uploads).expect("uploads").count(), 0);
+}

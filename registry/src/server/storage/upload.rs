@@ -5,11 +5,7 @@
 //! memory between requests together with the length it stands for; where the two disagree, or nothing is kept, the
 //! closing digest is computed from the file. A blob is therefore always named by the bytes that lie on disk.
 
-use super::{
-    Storage, StorageError,
-    error::io_error,
-    writer::Durability,
-};
+use super::{Storage, StorageError, error::io_error, writer::Durability};
 use crate::limits;
 use rusqlite::OptionalExtension;
 use slipway_oci::{Algorithm, Digest, Hasher};
@@ -35,7 +31,14 @@ impl UploadId {
         bytes[8] = bytes[8] & 0x3f | 0x80;
         let number = u128::from_be_bytes(bytes);
         let hex = format!("{number:032x}");
-        Ok(UploadId(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])))
+        Ok(UploadId(format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )))
     }
 }
 
@@ -117,7 +120,9 @@ impl Storage {
         let started = super::now_seconds();
         self.writer.write(Durability::Lazy, move |database, _| {
             database
-                .prepare_cached("INSERT INTO uploads (id, repository, algorithm, started) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO uploads (id, repository, algorithm, started) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute((id, name, algorithm.name(), started))?;
             Ok(())
         })?;
@@ -252,7 +257,9 @@ impl Upload {
         self.place(expected, move |database| {
             let repository = super::repository::ensure(database, &repository)?;
             database
-                .prepare_cached("INSERT OR REPLACE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)",
+                )?
                 .execute((repository, digest.to_string(), size))?;
             database.prepare_cached("DELETE FROM uploads WHERE id = ?1")?.execute([id])?;
             Ok(())

@@ -137,8 +137,13 @@ fn commit(
 }
 
 /// Removes the files of blobs that no repository refers to any more, under the write lock and after the pointers went.
-fn remove_released(database: &Connection, blobs: &Blobs, released: &BTreeSet<Digest>) -> Result<(), StorageError> {
-    let transaction = rusqlite::Transaction::new_unchecked(database, rusqlite::TransactionBehavior::Immediate)?;
+fn remove_released(
+    database: &Connection,
+    blobs: &Blobs,
+    released: &BTreeSet<Digest>,
+) -> Result<(), StorageError> {
+    let transaction =
+        rusqlite::Transaction::new_unchecked(database, rusqlite::TransactionBehavior::Immediate)?;
     for digest in released {
         let mut statement = transaction.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1) OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)",

@@ -1,0 +1,128 @@
+//! Reading, mounting and deleting blobs.
+
+use super::*;
+
+#[test]
+fn the_base_says_that_this_is_a_registry() {
+    let registry = Registry::start();
+    assert_eq!(registry.get("/v2/").status, 200);
+    assert_eq!(registry.get("/v2").status, 200);
+    let refused = registry.call("POST", "/v2/", &[], b"");
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(registry.get("/").status, 404);
+}
+
+#[test]
+fn ranges_of_a_blob() {
+    let registry = Registry::start();
+    // more than one piece, so that the streamed path is taken
+    let bytes: Vec<u8> = (0..1_500_000_u32).flat_map(|n| (n as u16).to_le_bytes()).collect();
+    let digest = registry.push_blob("a/b", &bytes);
+    let path = format!("/v2/a/b/blobs/{digest}");
+    let whole = registry.get(&path);
+    assert_eq!((whole.status, &whole.body), (200, &bytes));
+    assert_eq!(whole.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    let head = registry.call("HEAD", &path, &[("range", "bytes=1-2")], b"");
+    assert_eq!((head.status, head.header("content-length")), (200, Some("3000000")));
+    let last = bytes.len() - 1;
+    for (range, status, from, to) in [
+        ("bytes=0-0", 206, 0, 0),
+        ("bytes=10-", 206, 10, last),
+        ("bytes=-5", 206, last - 4, last),
+        ("bytes=1000000-2000000", 206, 1_000_000, 2_000_000),
+        ("bytes=0-1,5-6", 200, 0, last),
+    ] {
+        let part = registry.call("GET", &path, &[("range", range)], b"");
+        assert_eq!((part.status, &part.body[..]), (status, &bytes[from..=to]), "{range}");
+        if status == 206 {
+            assert_eq!(part.header("content-range"), Some(format!("bytes {from}-{to}/3000000").as_str()));
+        }
+    }
+    for range in ["bytes=3000000-", "bytes=500-0", "bytes=-0"] {
+        let part = registry.call("GET", &path, &[("range", range)], b"");
+        assert_eq!((part.status, part.header("content-range")), (416, Some("bytes */3000000")), "{range}");
+    }
+    let other = registry.call("GET", &path, &[("range", "bytes=1-2"), ("if-range", "\"x\"")], b"");
+    assert_eq!(other.status, 200);
+    let etag = format!("\"sha256:x\", W/\"{digest}\"");
+    let unchanged = registry.call("GET", &path, &[("if-none-match", &etag)], b"");
+    assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+}
+
+#[test]
+fn blobs_belong_to_their_repository() {
+    let registry = Registry::start();
+    let digest = registry.push_blob("one", b"content");
+    let path = |name: &str| format!("/v2/{name}/blobs/{digest}");
+    assert_eq!(registry.get(&path("one")).status, 200);
+    assert_eq!(registry.get(&path("two")).refusal(), (404, "BLOB_UNKNOWN".into()));
+    // a mount from a repository without it starts a session
+    let mount = |query: &str| {
+        registry.call("POST", &format!("/v2/two/blobs/uploads/?mount={digest}{query}"), &[], b"")
+    };
+    for query in ["&from=three", "&from=NO", "&from=../one"] {
+        let reply = mount(query);
+        assert_eq!(reply.status, 202, "{query}");
+        assert!(reply.header("docker-upload-uuid").is_some());
+    }
+    let mounted = mount("&from=one");
+    assert_eq!((mounted.status, mounted.header("location")), (201, Some(path("two").as_str())));
+    assert_eq!(registry.call("POST", &format!("/v2/x/blobs/uploads/?mount={digest}"), &[], b"").status, 201);
+    assert_eq!(registry.call("POST", "/v2/x/blobs/uploads/?mount=sha256:1", &[], b"").refusal().0, 400);
+    // deleting in one leaves the others theirs, and the file goes with the last
+    let file = registry.folder.path().join("registry/blobs/sha256").join(digest.hex());
+    for name in ["one", "two", "x"] {
+        assert!(file.exists());
+        assert_eq!(registry.get(&path(name)).body, b"content");
+        assert_eq!(registry.call("DELETE", &path(name), &[], b"").status, 202);
+        assert_eq!(registry.call("DELETE", &path(name), &[], b"").refusal(), (404, "BLOB_UNKNOWN".into()));
+        assert_eq!(registry.get(&path(name)).status, 404);
+    }
+    assert!(!file.exists());
+    // and it can be pushed again (distribution#4569)
+    registry.push_blob("one", b"content");
+    assert_eq!(registry.get(&path("one")).status, 200);
+}
+
+#[test]
+fn sha512_is_kept_as_sha512() {
+    let registry = Registry::start();
+    let digest = sha512(b"long");
+    let reply = registry.call("POST", &format!("/v2/a/blobs/uploads/?digest={digest}"), &[], b"long");
+    assert_eq!(
+        (reply.status, reply.header("docker-content-digest")),
+        (201, Some(digest.to_string().as_str()))
+    );
+    // the hint is a hint: without it, with it, and with the other one
+    for query in ["", "?digest-algorithm=sha512", "?digest-algorithm=sha256"] {
+        let session = registry.call("POST", &format!("/v2/b/blobs/uploads/{query}"), &[], b"");
+        let location = session.header("location").expect("location").to_owned();
+        assert_eq!(registry.call("PATCH", &location, &[], b"lo").status, 202);
+        assert_eq!(
+            registry.call("PUT", &format!("{location}?digest={digest}"), &[], b"ng").status,
+            201,
+            "{query}"
+        );
+        assert_eq!(registry.get(&format!("/v2/b/blobs/{digest}")).body, b"long");
+    }
+    assert_eq!(registry.call("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5", &[], b"").status, 400);
+    let bytes = {
+        registry.push_blob("a", b"{}");
+        registry.push_blob("a", b"long");
+        image(b"long", "")
+    };
+    let name = sha512(&bytes).to_string();
+    let put = registry.put_manifest("a", &name, media_type::OCI_MANIFEST, &bytes);
+    assert_eq!((put.status, put.header("docker-content-digest")), (201, Some(name.as_str())));
+    assert_eq!(registry.get(&format!("/v2/a/manifests/{name}")).body, bytes);
+}
+
+#[test]
+fn an_empty_blob() {
+    let registry = Registry::start();
+    let digest = registry.push_blob("a", b"");
+    let path = format!("/v2/a/blobs/{digest}");
+    let reply = registry.get(&path);
+    assert_eq!((reply.status, reply.header("content-length"), reply.body.len()), (200, Some("0"), 0));
+    assert_eq!(registry.call("GET", &path, &[("range", "bytes=0-")], b"").status, 416);
+}

@@ -1,0 +1,74 @@
+//! Requests that are wrong in ways of their own.
+
+use super::*;
+
+#[test]
+fn names_and_paths_are_checked() {
+    let registry = Registry::start();
+    let long = "a".repeat(256);
+    for (path, status) in [
+        ("/v2/A/tags/list", 400),
+        ("/v2/a..b/tags/list", 400),
+        ("/v2/a/../b/tags/list", 400),
+        ("/v2/%2e%2e/tags/list", 400),
+        ("/v2//tags/list", 400),
+        ("/v2/a%00/tags/list", 400),
+        (&format!("/v2/{long}/tags/list"), 400),
+        ("/v2/a/blobs/sha256:../../../etc/passwd", 404),
+        ("/v2/a/blobs/sha256:..%2f..%2fetc%2fpasswd", 404),
+        ("/v2/a/blobs/sha256:ABCDEF", 400),
+        ("/v2/a", 404),
+        ("/etc/passwd", 404),
+    ] {
+        assert_eq!(registry.get(path).status, status, "{path}");
+    }
+    let query = format!("/v2/a/tags/list?x={}", "y".repeat(20_000));
+    assert_eq!(registry.get(&query).status, 414);
+}
+
+#[test]
+fn a_failing_store_says_nothing_of_itself() {
+    let registry = Registry::start();
+    let digest = registry.push_blob("a", b"content");
+    let file = registry.folder.path().join("registry/blobs/sha256").join(digest.hex());
+    // shorter than its row says: an error, never a short answer
+    std::fs::write(&file, b"con").expect("damage");
+    let reply = registry.get(&format!("/v2/a/blobs/{digest}"));
+    assert_eq!(reply.refusal(), (500, "UNKNOWN".into()));
+    assert!(!reply.text().contains("blobs"), "{}", reply.text());
+    // a manifest is verified before it goes out
+    let (digest, bytes) = registry.push_image("b", "x", b"layer");
+    let file = registry.folder.path().join("registry/blobs/sha256").join(digest.hex());
+    let mut wrong = bytes.clone();
+    wrong[0] ^= 1;
+    std::fs::write(&file, &wrong).expect("damage");
+    assert_eq!(registry.get("/v2/b/manifests/x").status, 500);
+    // and pushing it again mends it
+    assert_eq!(registry.put_manifest("b", "x", media_type::OCI_MANIFEST, &bytes).status, 201);
+    assert_eq!(registry.get("/v2/b/manifests/x").body, bytes);
+}
+
+#[test]
+fn a_newer_folder_is_refused_in_words() {
+    let folder = tempfile::tempdir().expect("folder");
+    let storage = folder.path().join("registry");
+    std::fs::create_dir(&storage).expect("folder");
+    let database = rusqlite::Connection::open(storage.join("registry.db")).expect("database");
+    database.pragma_update(None, "user_version", 99).expect("version");
+    drop(database);
+    let mut config = ServerConfig::new(storage);
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let error = Server::bind(config).err().expect("a refusal");
+    let source = std::error::Error::source(&error).expect("a source").to_string();
+    assert!(source.contains("schema 99") && source.contains("newer slipway"), "{source}");
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().expect("folder");
+    let mut config = ServerConfig::new(folder.path().to_owned());
+    config.listen = registry.address();
+    let error = Server::bind(config).err().expect("a refusal").to_string();
+    assert!(error.contains(&registry.address().to_string()), "{error}");
+}

@@ -1,0 +1,285 @@
+//! Manifests, tags, referrers and the catalog.
+
+use super::*;
+
+#[test]
+fn bytes_come_back_as_they_went() {
+    let registry = Registry::start();
+    let (digest, bytes) = registry.push_image("a/b", "v1", b"layer");
+    for reference in ["v1".to_owned(), digest.to_string()] {
+        let path = format!("/v2/a/b/manifests/{reference}");
+        let reply = registry.get(&path);
+        assert_eq!((reply.status, &reply.body), (200, &bytes));
+        let head = registry.call("HEAD", &path, &[], b"");
+        for reply in [&reply, &head] {
+            assert_eq!(reply.header("docker-content-digest"), Some(digest.to_string().as_str()));
+            assert_eq!(reply.header("content-type"), Some(media_type::OCI_MANIFEST));
+            assert_eq!(reply.header("content-length"), Some(bytes.len().to_string().as_str()));
+        }
+        let etag = head.header("etag").expect("etag").to_owned();
+        assert_eq!(registry.call("GET", &path, &[("if-none-match", &etag)], b"").status, 304);
+    }
+    let unknown = registry.get("/v2/a/b/manifests/none");
+    assert_eq!(unknown.refusal(), (404, "MANIFEST_UNKNOWN".into()));
+    assert_eq!(registry.get("/v2/none/manifests/none").refusal(), (404, "NAME_UNKNOWN".into()));
+    assert_eq!(registry.get("/v2/a/b/manifests/sha256:12").refusal(), (400, "DIGEST_INVALID".into()));
+    assert_eq!(registry.get("/v2/a/b/manifests/-x").refusal(), (400, "MANIFEST_INVALID".into()));
+    // a parameter is no part of the type
+    let put =
+        registry.put_manifest("a/b", "v2", &format!("{}; charset=utf-8", media_type::OCI_MANIFEST), &bytes);
+    assert_eq!(put.status, 201);
+    assert_eq!(registry.get("/v2/a/b/manifests/v2").header("content-type"), Some(media_type::OCI_MANIFEST));
+}
+
+#[test]
+fn wrong_manifests_are_refused() {
+    let registry = Registry::start();
+    let (digest, good) = registry.push_image("a", "good", b"layer");
+    let (oci, index) = (media_type::OCI_MANIFEST, media_type::OCI_INDEX);
+    let text = String::from_utf8(good.clone()).expect("text");
+    let lie = text.replace("\"size\":5", "\"size\":6");
+    let negative = text.replace("\"size\":5", "\"size\":-5");
+    let huge = text.replace("\"size\":5", "\"size\":18446744073709551615");
+    let missing = text.replace(Digest::sha256(b"layer").hex(), Digest::sha256(b"none").hex());
+    let confused = text.replace("\"unknown\"", "\"manifests\":[],\"unknown\"");
+    let deep = format!("{{\"schemaVersion\":2,\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let other = Digest::sha256(b"other").to_string();
+    for (reference, kind, body, status, code) in [
+        ("x", oci, lie.as_str(), 400, "SIZE_INVALID"),
+        ("x", oci, &negative, 400, "MANIFEST_INVALID"),
+        ("x", oci, &huge, 400, "MANIFEST_INVALID"),
+        ("x", oci, &missing, 400, "MANIFEST_BLOB_UNKNOWN"),
+        ("x", oci, &confused, 400, "MANIFEST_INVALID"),
+        ("x", index, &text, 400, "MANIFEST_INVALID"),
+        ("x", media_type::DOCKER_MANIFEST, &text, 400, "MANIFEST_INVALID"),
+        (
+            "x",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "{\"schemaVersion\":1}",
+            400,
+            "MANIFEST_INVALID",
+        ),
+        ("x", oci, "{\"schemaVersion\":1}", 400, "MANIFEST_INVALID"),
+        ("x", "application/json", &text, 400, "MANIFEST_INVALID"),
+        ("x", oci, "", 400, "MANIFEST_INVALID"),
+        ("x", oci, "[]", 400, "MANIFEST_INVALID"),
+        ("x", oci, &deep, 400, "MANIFEST_INVALID"),
+        (&other, oci, &text, 400, "DIGEST_INVALID"),
+        ("sha256:zz", oci, &text, 400, "DIGEST_INVALID"),
+        ("good?tag=y", oci, &text, 400, "UNSUPPORTED"),
+    ] {
+        let reply = registry.put_manifest("a", reference, kind, body.as_bytes());
+        assert_eq!(reply.refusal(), (status, code.to_owned()), "{reference} {kind} {:.60}", body);
+    }
+    let untyped = registry.call("PUT", "/v2/a/manifests/x", &[], &good);
+    assert_eq!(untyped.refusal(), (400, "MANIFEST_INVALID".into()));
+    assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!(["good"]));
+    assert_eq!(registry.get(&format!("/v2/a/manifests/{digest}")).status, 200);
+}
+
+#[test]
+fn manifests_have_a_cap() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    registry.push_blob("a", b"layer");
+    let of_size = |size: usize| {
+        let empty = image(b"layer", ",\"annotations\":{\"a\":\"\"}").len();
+        image(b"layer", &format!(",\"annotations\":{{\"a\":\"{}\"}}", "x".repeat(size - empty)))
+    };
+    let most = slipway_oci::limits::MANIFEST_BYTES as usize;
+    assert_eq!(registry.put_manifest("a", "x", media_type::OCI_MANIFEST, &of_size(most)).status, 201);
+    let large = of_size(most + 1);
+    assert_eq!(registry.put_manifest("a", "y", media_type::OCI_MANIFEST, &large).status, 413);
+    // without an announced length
+    let mut chunked = format!("{:x}\r\n", large.len()).into_bytes();
+    chunked.extend_from_slice(&large);
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let headers = [("content-type", media_type::OCI_MANIFEST), ("transfer-encoding", "chunked")];
+    assert_eq!(registry.call("PUT", "/v2/a/manifests/y", &headers, &chunked).status, 413);
+}
+
+#[test]
+fn indexes_name_manifests_or_blobs_that_are_there() {
+    let registry = Registry::start();
+    let (digest, bytes) = registry.push_image("a", "child", b"layer");
+    let index = |entries: &str| format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#);
+    let entry = |digest: &Digest, size: usize| {
+        format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{size}}}"#, media_type::OCI_MANIFEST)
+    };
+    let put = |body: &str| registry.put_manifest("a", "i", media_type::OCI_INDEX, body.as_bytes());
+    assert_eq!(put(&index("")).status, 201);
+    assert_eq!(put(&index(&entry(&digest, bytes.len()))).status, 201);
+    // BuildKit's cache lists layers as children (moby/buildkit#2251)
+    assert_eq!(put(&index(&entry(&Digest::sha256(b"layer"), 5))).status, 201);
+    assert_eq!(put(&index(&entry(&digest, bytes.len() + 1))).refusal().1, "SIZE_INVALID");
+    assert_eq!(put(&index(&entry(&Digest::sha256(b"no"), 2))).refusal().1, "MANIFEST_BLOB_UNKNOWN");
+    let foreign = registry.put_manifest(
+        "b",
+        "i",
+        media_type::OCI_INDEX,
+        index(&entry(&digest, bytes.len())).as_bytes(),
+    );
+    assert_eq!(foreign.refusal().1, "MANIFEST_BLOB_UNKNOWN");
+}
+
+#[test]
+fn deleting_a_tag_and_a_digest_differ() {
+    let registry = Registry::start();
+    let (digest, bytes) = registry.push_image("a", "one", b"layer");
+    for tag in ["two", "three"] {
+        assert_eq!(registry.put_manifest("a", tag, media_type::OCI_MANIFEST, &bytes).status, 201);
+    }
+    let delete = |reference: &str| registry.call("DELETE", &format!("/v2/a/manifests/{reference}"), &[], b"");
+    assert_eq!(delete("one").status, 202);
+    assert_eq!(delete("one").refusal(), (404, "MANIFEST_UNKNOWN".into()));
+    assert_eq!(registry.get("/v2/a/manifests/two").status, 200);
+    assert_eq!(registry.get(&format!("/v2/a/manifests/{digest}")).status, 200);
+    assert_eq!(delete(&digest.to_string()).status, 202);
+    assert_eq!(delete(&digest.to_string()).status, 404);
+    assert_eq!(registry.get("/v2/a/manifests/three").status, 404);
+    assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!([]));
+    assert!(!registry.folder.path().join("registry/blobs/sha256").join(digest.hex()).exists());
+    // the layer is a blob of its own
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{}", Digest::sha256(b"layer"))).status, 200);
+}
+
+#[test]
+fn one_push_by_digest_moves_many_tags() {
+    let registry = Registry::start();
+    let (digest, bytes) = registry.push_image("a", "x", b"layer");
+    let reply =
+        registry.put_manifest("a", &format!("{digest}?tag=b&tag=c"), media_type::OCI_MANIFEST, &bytes);
+    assert_eq!((reply.status, reply.header("oci-tag")), (201, Some("b, c")));
+    assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!(["b", "c", "x"]));
+    let many: Vec<String> = (0..101).map(|n| format!("tag=t{n}")).collect();
+    let reference = format!("{digest}?{}", many.join("&"));
+    assert_eq!(registry.put_manifest("a", &reference, media_type::OCI_MANIFEST, &bytes).status, 414);
+    assert_eq!(
+        registry.put_manifest("a", &format!("{digest}?tag=-"), media_type::OCI_MANIFEST, &bytes).status,
+        400
+    );
+}
+
+#[test]
+fn pages_of_tags() {
+    let registry = Registry::start();
+    let (_, bytes) = registry.push_image("a/tags/list", "b", b"layer");
+    for tag in ["a", "C", "_x", "d"] {
+        assert_eq!(registry.put_manifest("a/tags/list", tag, media_type::OCI_MANIFEST, &bytes).status, 201);
+    }
+    let list = |query: &str| registry.get(&format!("/v2/a/tags/list/tags/list{query}"));
+    for (query, tags, link) in [
+        ("", &["C", "_x", "a", "b", "d"][..], None),
+        ("?n=2", &["C", "_x"], Some("</v2/a/tags/list/tags/list?n=2&last=_x>; rel=\"next\"")),
+        ("?n=2&last=_x", &["a", "b"], Some("</v2/a/tags/list/tags/list?n=2&last=b>; rel=\"next\"")),
+        ("?n=2&last=b", &["d"], None),
+        ("?n=5", &["C", "_x", "a", "b", "d"], None),
+        ("?last=aa", &["b", "d"], None),
+        ("?last=zz", &[], None),
+        ("?n=0", &[], None),
+        ("?n=99999999999999999999999", &["C", "_x", "a", "b", "d"], None),
+    ] {
+        let reply = list(query);
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            (reply.json()["tags"].clone(), reply.header("link")),
+            (serde_json::json!(tags), link),
+            "{query}"
+        );
+        assert_eq!(reply.json()["name"], "a/tags/list");
+    }
+    for query in ["?n=-1", "?n=x", "?n=1.5", "?n="] {
+        assert_eq!(list(query).status, 400, "{query}");
+    }
+    assert_eq!(registry.get("/v2/none/tags/list").refusal(), (404, "NAME_UNKNOWN".into()));
+}
+
+#[test]
+fn the_catalog_has_pages_too() {
+    let registry = Registry::start();
+    for name in ["b/c", "a", "z"] {
+        registry.push_image(name, "x", b"layer");
+    }
+    registry.push_blob("only-blobs", b"x");
+    let first = registry.get("/v2/_catalog?n=2");
+    assert_eq!(first.json()["repositories"], serde_json::json!(["a", "b/c"]));
+    let link = first.header("link").expect("link");
+    let path = link.trim_start_matches('<').split('>').next().expect("path");
+    let second = registry.get(path);
+    assert_eq!(
+        (second.json()["repositories"].clone(), second.header("link")),
+        (serde_json::json!(["z"]), None)
+    );
+}
+
+#[test]
+fn referrers_of_what_is_not_there_yet() {
+    let registry = Registry::start();
+    let subject = Digest::sha256(b"later");
+    let path = format!("/v2/a/referrers/{subject}");
+    let empty = registry.get(&path);
+    assert_eq!((empty.status, empty.header("content-type")), (200, Some(media_type::OCI_INDEX)));
+    assert_eq!(empty.json()["manifests"], serde_json::json!([]));
+    assert_eq!(registry.get("/v2/a/referrers/x").refusal(), (400, "DIGEST_INVALID".into()));
+    registry.push_blob("a", b"{}");
+    registry.push_blob("a", b"sbom");
+    let descriptor =
+        format!(r#"{{"mediaType":"{}","digest":"{subject}","size":5}}"#, media_type::OCI_MANIFEST);
+    let own = format!(r#","subject":{descriptor},"artifactType":"x/sbom","annotations":{{"k":"v"}}"#);
+    let plain = format!(r#","subject":{descriptor}"#);
+    for (tag, more) in [("one", &own), ("two", &plain)] {
+        let reply = registry.put_manifest("a", tag, media_type::OCI_MANIFEST, &image(b"sbom", more));
+        assert_eq!((reply.status, reply.header("oci-subject")), (201, Some(subject.to_string().as_str())));
+    }
+    let all = registry.get(&path).json();
+    assert_eq!(all["manifests"].as_array().map(Vec::len), Some(2));
+    for (filter, kind, annotations) in [
+        ("x%2Fsbom", "x/sbom", serde_json::json!({"k": "v"})),
+        ("application%2Fvnd.oci.image.config.v1%2Bjson", media_type::OCI_CONFIG, serde_json::Value::Null),
+    ] {
+        let reply = registry.get(&format!("{path}?artifactType={filter}"));
+        assert_eq!(reply.header("oci-filters-applied"), Some("artifactType"));
+        let json = reply.json();
+        assert_eq!(json["manifests"].as_array().map(Vec::len), Some(1), "{filter}");
+        let entry = &json["manifests"][0];
+        assert_eq!((entry["artifactType"].as_str(), entry["annotations"].clone()), (Some(kind), annotations));
+    }
+    // deleting one takes it off the list
+    let digest = all["manifests"][0]["digest"].as_str().expect("digest");
+    assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{digest}"), &[], b"").status, 202);
+    assert_eq!(registry.get(&path).json()["manifests"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn referrers_come_in_pages_that_clients_can_take() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    registry.push_blob("a", b"x");
+    let subject = Digest::sha256(b"subject");
+    for n in 0..3 {
+        let more = format!(
+            r#","subject":{{"mediaType":"{}","digest":"{subject}","size":7}},"annotations":{{"n":"{n}{}"}}"#,
+            media_type::OCI_MANIFEST,
+            "y".repeat(2 << 20)
+        );
+        assert_eq!(
+            registry
+                .put_manifest("a", &format!("t{n}"), media_type::OCI_MANIFEST, &image(b"x", &more))
+                .status,
+            201
+        );
+    }
+    let (mut path, mut pages, mut seen) =
+        (format!("/v2/a/referrers/{subject}"), 0, std::collections::BTreeSet::new());
+    loop {
+        let reply = registry.get(&path);
+        assert!(reply.body.len() < slipway_oci::limits::MANIFEST_BYTES as usize);
+        pages += 1;
+        for entry in reply.json()["manifests"].as_array().expect("entries") {
+            assert!(seen.insert(entry["digest"].as_str().expect("digest").to_owned()));
+        }
+        let Some(link) = reply.header("link") else { break };
+        path = link.trim_start_matches('<').split('>').next().expect("path").to_owned();
+    }
+    assert_eq!((pages, seen.len()), (3, 3));
+}
