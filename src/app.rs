@@ -15,7 +15,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "DOCKER_CONFIG", value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
     /// Speak plain HTTP to this registry too (loopback is allowed without)
-    #[arg(long, global = true, env = "SLIPWAY_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_INSECURE_REGISTRY",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
     pub(crate) insecure_registry: Vec<String>,
 }
 
@@ -40,7 +46,8 @@ impl App {
             false => OverlayXattrs::Trusted,
         };
         let store = Store::open(&root, xattrs).map_err(|error| {
-            Failure::of(&error).with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
+            Failure::of(&error)
+                .with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
         })?;
         Ok(App { store, tier: entered.tier })
     }
@@ -61,7 +68,9 @@ pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
     }
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let data = data.or_else(|| home().map(|home| home.join(".local/share")));
-    let data = data.ok_or_else(|| Failure::new("neither HOME nor XDG_DATA_HOME is set").with_hint("give the store's folder with --root"))?;
+    let data = data.ok_or_else(|| {
+        Failure::new("neither HOME nor XDG_DATA_HOME is set").with_hint("give the store's folder with --root")
+    })?;
     Ok(data.join("slipway"))
 }
 

@@ -69,7 +69,8 @@ impl Failure {
             eprintln!("{}", detail.trim_end());
         }
         if !self.message.is_empty() {
-            let (bold, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            let (bold, plain) =
+                if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
             eprintln!("{bold}error{plain}: {}", self.message);
         }
         if let Some(hint) = &self.hint {
@@ -97,7 +98,9 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             return match io.kind() {
-                std::io::ErrorKind::StorageFull => Some("the disk is full: `slipway rmi` images that are not needed".into()),
+                std::io::ErrorKind::StorageFull => {
+                    Some("the disk is full: `slipway rmi` images that are not needed".into())
+                }
                 std::io::ErrorKind::ReadOnlyFilesystem => Some("choose another folder with --root".into()),
                 _ => None,
             };
@@ -174,7 +177,8 @@ pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
 pub(crate) fn of_diagnostics(diagnostics: &[Diagnostic], recipe: &str, name: &str) -> Failure {
     let color = std::io::stderr().is_terminal();
     let errors: Vec<&Diagnostic> = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect();
-    let shown: Vec<String> = errors.iter().take(5).map(|diagnostic| diagnostic.render(recipe, name, color)).collect();
+    let shown: Vec<String> =
+        errors.iter().take(5).map(|diagnostic| diagnostic.render(recipe, name, color)).collect();
     let count = match errors.len() {
         1 => "1 mistake".to_owned(),
         many => format!("{many} mistakes"),

@@ -32,7 +32,9 @@ pub(crate) fn commit_time(folder: &Path, cache: &Path) -> Option<i64> {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().parse().ok(),
         Ok(_) => None,
         Err(_) => {
-            eprintln!("warning: the context is in a git repository but `git` is not installed: its commit time is not used");
+            eprintln!(
+                "warning: the context is in a git repository but `git` is not installed: its commit time is not used"
+            );
             None
         }
     };
@@ -45,7 +47,8 @@ pub(crate) fn commit_time(folder: &Path, cache: &Path) -> Option<i64> {
 
 /// The commit that HEAD names, read from the repository's files; `None` where git itself must be asked.
 fn head_commit(git: &Path) -> Option<String> {
-    let is_commit = |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_commit =
+        |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
     let head = head.trim();
     let Some(name) = head.strip_prefix("ref: ") else { return is_commit(head).then(|| head.to_owned()) };
@@ -74,8 +77,10 @@ pub(crate) struct GitUrl {
 impl GitUrl {
     /// Takes `text` apart.
     pub(crate) fn parse(text: &str) -> Result<GitUrl, Failure> {
-        let (rest, fragment) = text.split_once('#').map_or((text, None), |(rest, fragment)| (rest, Some(fragment)));
-        let (remote, query) = rest.split_once('?').map_or((rest, None), |(remote, query)| (remote, Some(query)));
+        let (rest, fragment) =
+            text.split_once('#').map_or((text, None), |(rest, fragment)| (rest, Some(fragment)));
+        let (remote, query) =
+            rest.split_once('?').map_or((rest, None), |(remote, query)| (remote, Some(query)));
         let mut url = GitUrl { remote: remote.to_owned(), submodules: true, ..GitUrl::default() };
         if let Some(fragment) = fragment {
             let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
@@ -112,7 +117,14 @@ pub(crate) fn checkout(text: &str, keep_git_dir: bool, into: &Path) -> Result<St
         let output = Command::new("git")
             .arg("-C")
             .arg(&work)
-            .args(["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"])
+            .args([
+                "-c",
+                "protocol.ext.allow=never",
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "advice.detachedHead=false",
+            ])
             .args(arguments)
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdin(Stdio::null())
@@ -133,7 +145,9 @@ pub(crate) fn checkout(text: &str, keep_git_dir: bool, into: &Path) -> Result<St
         let found = [wanted.to_owned(), format!("origin/{wanted}")]
             .into_iter()
             .find_map(|name| git(&["rev-parse", "--verify", "-q", &format!("{name}^{{commit}}")]).ok());
-        let commit = found.ok_or_else(|| Failure::new(format!("`{}` has no branch, tag or commit `{wanted}`", url.remote)))?;
+        let commit = found.ok_or_else(|| {
+            Failure::new(format!("`{}` has no branch, tag or commit `{wanted}`", url.remote))
+        })?;
         git(&["checkout", "-q", &commit])?;
     } else {
         git(&["checkout", "-q", "FETCH_HEAD"])?;
@@ -152,8 +166,12 @@ pub(crate) fn checkout(text: &str, keep_git_dir: bool, into: &Path) -> Result<St
         None => work.clone(),
         Some(folder) => {
             let root = slipway_oci::Root::open(&work)?;
-            root.open_folder(Path::new(folder)).map_err(|error| Failure::new(format!("`{text}` has no folder `{folder}`: {error}")))?;
-            let path: PathBuf = Path::new(folder).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
+            root.open_folder(Path::new(folder))
+                .map_err(|error| Failure::new(format!("`{text}` has no folder `{folder}`: {error}")))?;
+            let path: PathBuf = Path::new(folder)
+                .components()
+                .filter(|c| matches!(c, std::path::Component::Normal(_)))
+                .collect();
             work.join(path)
         }
     };
@@ -172,8 +190,12 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let url = GitUrl::parse("https://h/r.git#v1:sub/folder").expect("url");
-        assert_eq!((url.remote.as_str(), url.reference.as_deref(), url.subfolder.as_deref()), ("https://h/r.git", Some("v1"), Some("sub/folder")));
-        let url = GitUrl::parse("git@h:r.git?ref=main&subdir=x&keep-git-dir=1&submodules=false&commit=ab").expect("url");
+        assert_eq!(
+            (url.remote.as_str(), url.reference.as_deref(), url.subfolder.as_deref()),
+            ("https://h/r.git", Some("v1"), Some("sub/folder"))
+        );
+        let url = GitUrl::parse("git@h:r.git?ref=main&subdir=x&keep-git-dir=1&submodules=false&commit=ab")
+            .expect("url");
         assert_eq!(url.keep_git_dir, Some(true));
         assert!(!url.submodules);
         assert!(GitUrl::parse("https://h/r.git?colour=red").is_err());

@@ -7,12 +7,16 @@ use crate::{
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
-    Descriptor, Digest, Platform, Reference, layout,
+    Descriptor, Digest, Platform, Reference,
     layer::Tree,
+    layout,
     spec::Parsed,
     store::{ImageRecord, Store},
 };
-use fake::{Client, ClientConfig, DockerConfig};
+use slipway_registry::client::{
+    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Push, UrlContent,
+    UrlOptions,
+};
 use std::{
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -32,19 +36,25 @@ pub(crate) struct Images<'a> {
 impl<'a> Images<'a> {
     pub(crate) fn new(store: &'a Store, global: &Global) -> Result<Images<'a>, Failure> {
         let config_folder = global.config.clone().or_else(|| home().map(|home| home.join(".docker")));
-        Ok(Images { store, config_folder, insecure: global.insecure_registry.clone(), client: OnceLock::new() })
+        Ok(Images {
+            store,
+            config_folder,
+            insecure: global.insecure_registry.clone(),
+            client: OnceLock::new(),
+        })
     }
 
     fn client(&self) -> Result<&Client, Failure> {
         let made = self.client.get_or_init(|| {
             let credentials = match &self.config_folder {
-                Some(folder) => DockerConfig::load(&folder.join("config.json")).map_err(|error| crate::error::chain(&error))?,
+                Some(folder) => DockerConfig::load(&folder.join("config.json"))
+                    .map_err(|error| crate::error::chain(&error))?,
                 None => DockerConfig::default(),
             };
             let config = ClientConfig {
-                insecure_hosts: self.insecure.clone(),
-                credentials: credentials.into_credentials(),
-                user_agent: format!("slipway/{}", env!("CARGO_PKG_VERSION")),
+                insecure: self.insecure.clone(),
+                credentials: Some(credentials.into_credentials()),
+                user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
                 ..ClientConfig::default()
             };
             Client::new(config).map_err(|error| crate::error::chain(&error))
@@ -54,23 +64,33 @@ impl<'a> Images<'a> {
 
     /// Puts manifest and configuration of an image into the store, without names and layers; notes where its layers
     /// can be had.
-    fn fetch_metadata(&self, reference: &Reference, platform: &Platform) -> Result<(Digest, ImageRecord), Failure> {
+    fn fetch_metadata(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Digest, ImageRecord), Failure> {
         let client = self.client()?;
         let mut here = reference.clone();
         for _ in 0..=INDEX_DEPTH {
             let (descriptor, bytes) = client.manifest(&here).map_err(|error| Failure::of(&error))?;
-            let parsed = Parsed::from_bytes(&bytes, Some(&descriptor.media_type)).map_err(|error| Failure::of(&error))?;
+            let parsed = Parsed::from_bytes(&bytes, Some(&descriptor.media_type))
+                .map_err(|error| Failure::of(&error))?;
             match parsed {
                 Parsed::Index(index) => {
                     let chosen = index.select(platform).ok_or_else(|| {
-                        let all: Vec<String> = index.manifests.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
+                        let all: Vec<String> = index
+                            .manifests
+                            .iter()
+                            .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
+                            .collect();
                         Failure::new(format!("`{}` has no image for {platform}", reference.familiar()))
                             .with_hint(format!("it has: {}", all.join(", ")))
                     })?;
                     here = reference.with_digest(chosen.digest.clone());
                 }
                 Parsed::Manifest(manifest) => {
-                    client.fetch_blobs(&here, std::slice::from_ref(&manifest.config), self.store.blobs(), &())
+                    client
+                        .fetch_blobs(&here, std::slice::from_ref(&manifest.config), self.store.blobs(), &())
                         .map_err(|error| Failure::of(&error))?;
                     self.store.blobs().copy_from(&bytes[..], &descriptor)?;
                     for layer in &manifest.layers {
@@ -85,9 +105,14 @@ impl<'a> Images<'a> {
     }
 
     /// Fetches an image whole and gives it its name.
-    pub(crate) fn pull(&self, reference: &Reference, platform: &Platform, quiet: bool) -> Result<Digest, Failure> {
+    pub(crate) fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        quiet: bool,
+    ) -> Result<Digest, Failure> {
         let (digest, record) = self.fetch_metadata(reference, platform)?;
-        let progress = Transfers::new(quiet, "pulled");
+        let progress = Transfers::new(quiet, "pulling");
         self.client()?
             .fetch_blobs(reference, &record.manifest.layers, self.store.blobs(), &progress)
             .map_err(|error| Failure::of(&error))?;
@@ -124,16 +149,25 @@ impl<'a> Images<'a> {
     }
 
     /// Sends an image to the registry under `reference`.
+    ///
+    /// A layer whose bytes are not here is fetched first, unless the same registry is known to have it: then it is
+    /// mounted, or there already, and no byte of it moves through this machine.
     pub(crate) fn push(&self, reference: &Reference, digest: &Digest, quiet: bool) -> Result<(), Failure> {
-        let record = self.complete(digest)?;
+        let record = self.store.read_image(digest)?;
+        let source = StoreBlobs { store: self.store };
+        for layer in &record.manifest.layers {
+            let mountable = source.known_in(reference.registry(), &layer.digest).is_some();
+            if !mountable && !self.store.blobs().contains(&layer.digest)? {
+                self.fetch(layer, &self.store.sources(&layer.digest)?)?;
+            }
+        }
         let bytes = self.store.blobs().read_manifest(digest)?;
         let mut blobs = vec![record.manifest.config.clone()];
         blobs.extend(record.manifest.layers.iter().cloned());
-        let progress = Transfers::new(quiet, "pushed");
-        let source = StoreBlobs { store: self.store, registry: reference.registry().to_owned() };
-        self.client()?
-            .push(reference, &record.descriptor, &bytes, &blobs, &source, &progress)
-            .map_err(|error| Failure::of(&error))?;
+        let manifest = ManifestBytes { descriptor: &record.descriptor, bytes: &bytes };
+        let push = Push { blobs: &blobs, children: &[], manifest };
+        let progress = Transfers::new(quiet, "pushing");
+        self.client()?.push(reference, &push, &source, &progress).map_err(|error| Failure::of(&error))?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }
@@ -144,7 +178,52 @@ impl<'a> Images<'a> {
 /// The store as what a push takes its bytes from.
 struct StoreBlobs<'a> {
     store: &'a Store,
-    registry: String,
+}
+
+impl BlobSource for StoreBlobs<'_> {
+    fn open(&self, digest: &Digest) -> std::io::Result<Box<dyn BlobReader>> {
+        Ok(Box::new(self.store.blobs().open_blob(digest).map_err(std::io::Error::other)?))
+    }
+
+    fn known_in(&self, registry: &str, digest: &Digest) -> Option<String> {
+        let sources = self.store.sources(digest).ok()?;
+        sources.iter().find_map(|source| Some(source.strip_prefix(registry)?.strip_prefix('/')?.to_owned()))
+    }
+}
+
+/// Shows transfers: a line a blob, when it is there.
+struct Transfers {
+    quiet: bool,
+    doing: &'static str,
+}
+
+impl Transfers {
+    fn new(quiet: bool, doing: &'static str) -> Transfers {
+        Transfers { quiet, doing }
+    }
+}
+
+impl client::Progress for Transfers {
+    fn event(&self, event: &client::Event<'_>) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            client::Event::Started { digest, size_bytes } => {
+                eprintln!("{} {} ({})", self.doing, digest.short(), crate::command::human(*size_bytes));
+            }
+            client::Event::Present { digest } => eprintln!("{} is there already", digest.short()),
+            client::Event::Mounted { digest, from } => eprintln!("{} taken from `{from}`", digest.short()),
+            client::Event::Finished { digest } => eprintln!("{} done", digest.short()),
+            client::Event::Retrying { what, attempt, reason, pause } => {
+                eprintln!(
+                    "{what} failed (attempt {attempt}): {reason}; again in {:.1}s",
+                    pause.as_secs_f64()
+                );
+            }
+            client::Event::Advanced { .. } => {}
+        }
+    }
 }
 
 fn source_error(failure: Failure) -> SourceError {
@@ -158,7 +237,8 @@ impl ImageSource for Images<'_> {
     }
 
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {
-        let mut last = SourceError { message: format!("no registry is known to have `{}`", blob.digest), source: None };
+        let mut last =
+            SourceError { message: format!("no registry is known to have `{}`", blob.digest), source: None };
         for repository in repositories {
             let Ok(reference) = repository.parse::<Reference>() else { continue };
             let client = self.client().map_err(source_error)?;
@@ -172,14 +252,22 @@ impl ImageSource for Images<'_> {
 
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError> {
         let client = self.client().map_err(source_error)?;
-        let fetched = client
-            .fetch_url(url, checksum, self.store.blobs(), &())
-            .map_err(|error| source_error(Failure::of(&error)))?;
+        let options = UrlOptions { checksum: checksum.cloned(), ..UrlOptions::default() };
+        let fetched = client.fetch_url(url, self.store.blobs(), &options, &());
+        let client::Fetched::Content(content) = fetched.map_err(|error| source_error(Failure::of(&error)))?
+        else {
+            return Err(SourceError {
+                message: format!("`{url}` answered that nothing changed"),
+                source: None,
+            });
+        };
+        let UrlContent { digest, size_bytes, last_modified, filename, .. } = content;
+        let since_1970 = last_modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Ok(Fetched {
-            digest: fetched.digest,
-            size_bytes: fetched.size_bytes,
-            modified: fetched.modified,
-            file_name: fetched.file_name,
+            digest,
+            size_bytes,
+            modified: since_1970.map(|time| time.as_secs() as i64),
+            file_name: filename,
         })
     }
 
@@ -187,7 +275,12 @@ impl ImageSource for Images<'_> {
         git::checkout(url, keep_git_dir, into).map_err(source_error)
     }
 
-    fn layout(&self, folder: &Path, reference: Option<&str>, platform: &Platform) -> Result<Digest, SourceError> {
+    fn layout(
+        &self,
+        folder: &Path,
+        reference: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Digest, SourceError> {
         let loaded = layout::load_folder(self.store, folder, reference, platform);
         let loaded = loaded.map_err(|error| source_error(Failure::of(&error)))?;
         loaded.into_iter().next().map(|image| image.digest).ok_or_else(|| SourceError {
@@ -196,23 +289,3 @@ impl ImageSource for Images<'_> {
         })
     }
 }
-
-mod fake {
-    use super::*;
-    pub struct Client;
-    #[derive(Default)]
-    pub struct ClientConfig { pub insecure_hosts: Vec<String>, pub credentials: (), pub user_agent: String, pub x: u8 }
-    #[derive(Default)]
-    pub struct DockerConfig;
-    impl DockerConfig { pub fn load(_: &Path) -> Result<DockerConfig, std::io::Error> { Ok(DockerConfig) } pub fn into_credentials(self) {} }
-    pub struct F { pub digest: Digest, pub size_bytes: u64, pub modified: Option<i64>, pub file_name: Option<String> }
-    impl Client {
-        pub fn new(_: ClientConfig) -> Result<Client, std::io::Error> { Err(std::io::Error::other("no registry client yet")) }
-        pub fn manifest(&self, _: &Reference) -> Result<(Descriptor, Vec<u8>), std::io::Error> { Err(std::io::Error::other("x")) }
-        pub fn fetch_blobs(&self, _: &Reference, _: &[Descriptor], _: &slipway_oci::blobs::Blobs, _: &dyn std::any::Any) -> Result<(), std::io::Error> { Err(std::io::Error::other("x")) }
-        pub fn fetch_url(&self, _: &str, _: Option<&Digest>, _: &slipway_oci::blobs::Blobs, _: &()) -> Result<F, std::io::Error> { Err(std::io::Error::other("x")) }
-        pub fn push(&self, _: &Reference, _: &Descriptor, _: &[u8], _: &[Descriptor], _: &StoreBlobs<'_>, _: &dyn std::any::Any) -> Result<(), std::io::Error> { Err(std::io::Error::other("x")) }
-    }
-}
-struct Transfers;
-impl Transfers { fn new(_: bool, _: &str) -> Transfers { Transfers } }

@@ -202,7 +202,9 @@ fn emit(nodes: &[Node], dot: &Value, scope: &mut Scope, output: &mut String) -> 
             Node::Range(names, words, body, otherwise) => {
                 let value = pipeline(words, dot, scope)?;
                 let items: Vec<(Value, Value)> = match value {
-                    Value::Array(items) => items.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect(),
+                    Value::Array(items) => {
+                        items.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect()
+                    }
                     Value::Object(items) => items.into_iter().map(|(key, item)| (key.into(), item)).collect(),
                     _ => Vec::new(),
                 };
@@ -292,11 +294,17 @@ fn term(word: &str, dot: &Value, scope: &Scope) -> Result<Value, Failure> {
             let (name, path) = rest.split_once('.').unwrap_or((rest, ""));
             let value = match name {
                 "" => scope.root.clone(),
-                name => scope.variables.get(&format!("${name}")).cloned().ok_or_else(|| bad(format!("`${name}` is not set")))?,
+                name => scope
+                    .variables
+                    .get(&format!("${name}"))
+                    .cloned()
+                    .ok_or_else(|| bad(format!("`${name}` is not set")))?,
             };
             (value, path)
         }
-        None => (dot.clone(), word.strip_prefix('.').ok_or_else(|| bad(format!("`{word}` is not understood")))?),
+        None => {
+            (dot.clone(), word.strip_prefix('.').ok_or_else(|| bad(format!("`{word}` is not understood")))?)
+        }
     };
     for field in path.split('.').filter(|field| !field.is_empty()) {
         value = match value {
@@ -321,8 +329,8 @@ fn term(word: &str, dot: &Value, scope: &Scope) -> Result<Value, Failure> {
 
 fn is_function(name: &str) -> bool {
     const FUNCTIONS: [&str; 16] = [
-        "json", "len", "index", "join", "upper", "lower", "title", "println", "print", "printf", "eq", "ne", "not", "and", "or",
-        "split",
+        "json", "len", "index", "join", "upper", "lower", "title", "println", "print", "printf", "eq", "ne",
+        "not", "and", "or", "split",
     ];
     FUNCTIONS.contains(&name)
 }
@@ -347,7 +355,9 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
                         let at = at.as_u64().and_then(|at| usize::try_from(at).ok()).ok_or_else(wrong)?;
                         items.get(at).cloned().ok_or_else(|| bad(format!("there is no item {at}")))?
                     }
-                    (Value::Object(fields), Value::String(key)) => fields.get(key).cloned().unwrap_or(Value::Null),
+                    (Value::Object(fields), Value::String(key)) => {
+                        fields.get(key).cloned().unwrap_or(Value::Null)
+                    }
                     (Value::Null, _) => Value::Null,
                     _ => return Err(wrong()),
                 };
@@ -356,7 +366,9 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
             value
         }
         "join" => match arguments {
-            [Value::Array(items), separator] => items.iter().map(shown).collect::<Vec<_>>().join(&shown(separator)).into(),
+            [Value::Array(items), separator] => {
+                items.iter().map(shown).collect::<Vec<_>>().join(&shown(separator)).into()
+            }
             [Value::Null, _] => "".into(),
             _ => return Err(wrong()),
         },
@@ -366,7 +378,10 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
         "title" => {
             let text = text(0)?;
             let mut chars = text.chars();
-            chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect::<String>()).into()
+            chars
+                .next()
+                .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect::<String>())
+                .into()
         }
         "println" => format!("{}\n", arguments.iter().map(shown).collect::<Vec<_>>().join(" ")).into(),
         "print" => arguments.iter().map(shown).collect::<String>().into(),
@@ -379,8 +394,12 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
                 match c {
                     '%' => match chars.next() {
                         Some('%') => output.push('%'),
-                        Some('s' | 'v' | 'd') => output.push_str(&values.next().map(shown).ok_or_else(wrong)?),
-                        Some('q') => output.push_str(&format!("{:?}", values.next().map(shown).ok_or_else(wrong)?)),
+                        Some('s' | 'v' | 'd') => {
+                            output.push_str(&values.next().map(shown).ok_or_else(wrong)?)
+                        }
+                        Some('q') => {
+                            output.push_str(&format!("{:?}", values.next().map(shown).ok_or_else(wrong)?))
+                        }
                         _ => return Err(wrong()),
                     },
                     c => output.push(c),
@@ -391,8 +410,12 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
         "eq" => (arguments.len() > 1 && arguments[1..].contains(&arguments[0])).into(),
         "ne" => (arguments.len() == 2 && arguments[0] != arguments[1]).into(),
         "not" => (!truth(arguments.first().ok_or_else(wrong)?)).into(),
-        "and" => arguments.iter().find(|value| !truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?,
-        "or" => arguments.iter().find(|value| truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?,
+        "and" => {
+            arguments.iter().find(|value| !truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?
+        }
+        "or" => {
+            arguments.iter().find(|value| truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?
+        }
         _ => return Err(wrong()),
     })
 }
@@ -415,7 +438,8 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
-            let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
             format!("map[{}]", fields.join(" "))
         }
         other => other.to_string(),
@@ -452,7 +476,9 @@ mod tests {
         ] {
             assert_eq!(render(template, &value).expect(template), expected, "{template}");
         }
-        for template in ["{{.Nope}}", "{{", "{{end}}", "{{if .Id}}", "{{}}", "{{frob .Id}}", "{{index .Names 7}}"] {
+        for template in
+            ["{{.Nope}}", "{{", "{{end}}", "{{if .Id}}", "{{}}", "{{frob .Id}}", "{{index .Names 7}}"]
+        {
             assert!(render(template, &value).is_err(), "{template}");
         }
     }

@@ -106,7 +106,10 @@ pub(crate) fn tree(environment: &Environment<'_>, layers: &[LayerForm]) -> Resul
 }
 
 /// The unpacked folders of a row of layers, the base first.
-pub(crate) fn folders(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<PathBuf>, StepError> {
+pub(crate) fn folders(
+    environment: &Environment<'_>,
+    layers: &[LayerForm],
+) -> Result<Vec<PathBuf>, StepError> {
     let mut folders = Vec::with_capacity(layers.len());
     let mut below = Tree::default();
     for form in layers {

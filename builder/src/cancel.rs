@@ -17,7 +17,10 @@ pub struct Cancel {
 impl Cancel {
     /// A switch that was not thrown.
     pub fn new() -> io::Result<Cancel> {
-        Ok(Cancel { thrown: AtomicBool::new(false), event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+        Ok(Cancel {
+            thrown: AtomicBool::new(false),
+            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
     }
 
     /// Throws the switch.

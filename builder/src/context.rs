@@ -29,7 +29,10 @@ pub const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
 
 /// Finds the ignore file of a build: `<recipe>.dockerignore` beside the recipe, else one of [`IGNORE_FILES`] in the
 /// context. Answers its path and text.
-pub fn read_ignore_file(recipe: Option<&Path>, context: &Path) -> Result<Option<(PathBuf, String)>, StepError> {
+pub fn read_ignore_file(
+    recipe: Option<&Path>,
+    context: &Path,
+) -> Result<Option<(PathBuf, String)>, StepError> {
     let beside = recipe.map(|recipe| {
         let mut name = recipe.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -96,7 +99,13 @@ impl ContextTree {
         }
     }
 
-    fn describe(&self, folder: &impl std::os::fd::AsFd, name: &OsStr, path: Vec<u8>, stat: &Stat) -> Result<Option<Node>, StepError> {
+    fn describe(
+        &self,
+        folder: &impl std::os::fd::AsFd,
+        name: &OsStr,
+        path: Vec<u8>,
+        stat: &Stat,
+    ) -> Result<Option<Node>, StepError> {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
@@ -119,7 +128,8 @@ impl ContextTree {
             Kind::File => {
                 let fingerprint = Fingerprint::of(stat);
                 node.entry.size_bytes = fingerprint.size_bytes;
-                node.entry.content = self.cache.as_ref().and_then(|cache| cache.get(&node.entry.path, &fingerprint));
+                node.entry.content =
+                    self.cache.as_ref().and_then(|cache| cache.get(&node.entry.path, &fingerprint));
                 node.fingerprint = Some(fingerprint);
                 node.inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
             }
@@ -151,7 +161,8 @@ impl SourceTree for ContextTree {
     fn node(&self, path: &[u8]) -> Result<Option<Node>, StepError> {
         let shown = Path::new(OsStr::from_bytes(path));
         if path.is_empty() {
-            let root = rustix::fs::fstat(&self.root).map_err(|error| StepError::io("read", shown)(error.into()))?;
+            let root =
+                rustix::fs::fstat(&self.root).map_err(|error| StepError::io("read", shown)(error.into()))?;
             return self.describe(&self.root, OsStr::new("."), Vec::new(), &root);
         }
         let (parent, name) = match self.root.parent(shown) {

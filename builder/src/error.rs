@@ -157,7 +157,10 @@ pub enum StepError {
 }
 
 impl StepError {
-    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StepError {
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> StepError {
         let path = path.into();
         move |source| StepError::Io { operation, path, source }
     }

@@ -56,7 +56,11 @@ pub(crate) fn export(
 
 /// The layer in the compression that was asked for, where it is one that this house made; the layers of a base image
 /// stay as they came, so that their blobs are shared with it.
-fn in_form(environment: &Environment<'_>, form: &LayerForm, wanted: Compression) -> Result<Descriptor, StepError> {
+fn in_form(
+    environment: &Environment<'_>,
+    form: &LayerForm,
+    wanted: Compression,
+) -> Result<Descriptor, StepError> {
     let store = environment.store;
     let is_wanted = |form: &LayerForm| form.descriptor.media_type == wanted.layer_media_type();
     let foreign = !store.sources(&form.descriptor.digest)?.is_empty();
@@ -70,7 +74,8 @@ fn in_form(environment: &Environment<'_>, form: &LayerForm, wanted: Compression)
     let mut reader = store.read_layer(&form.diff_id)?;
     let writer = store.blobs().writer(slipway_oci::Algorithm::Sha256).map_err(LayerError::from)?;
     let mut compressor = slipway_oci::compression::Compressor::new(writer, wanted);
-    let written = std::io::copy(&mut reader, &mut compressor).and_then(|count| compressor.flush().map(|()| count));
+    let written =
+        std::io::copy(&mut reader, &mut compressor).and_then(|count| compressor.flush().map(|()| count));
     let archive_bytes = written.map_err(StepError::io("recompress", form.diff_id.to_string()))?;
     let writer = compressor.finish().map_err(StepError::io("recompress", form.diff_id.to_string()))?;
     let (digest, size_bytes) = writer.commit(None).map_err(LayerError::from)?;

@@ -103,7 +103,10 @@ impl BuildGraph {
         let base = expand(&stage.base)?;
         if base.is_empty() {
             let hint = "give the ARG before FROM a default, or pass it with --build-arg".to_owned();
-            return Err(fail(format!("the base name `{}` is empty once it is expanded", stage.base), Some(hint)));
+            return Err(fail(
+                format!("the base name `{}` is empty once it is expanded", stage.base),
+                Some(hint),
+            ));
         }
         let platform = match &stage.platform {
             None => None,
@@ -133,7 +136,9 @@ impl BuildGraph {
             if number < index {
                 return Ok(Base::Stage(number));
             }
-            return Err(format!("stage {number} is not before this one: only earlier stages can be copied from"));
+            return Err(format!(
+                "stage {number} is not before this one: only earlier stages can be copied from"
+            ));
         }
         self.resolve_name(text, index, None)
     }
@@ -145,7 +150,8 @@ impl BuildGraph {
         if text == "scratch" {
             return Ok(Base::Scratch);
         }
-        let earlier = self.names.get(&text.to_lowercase()).and_then(|all| all.iter().rev().find(|at| **at < index));
+        let earlier =
+            self.names.get(&text.to_lowercase()).and_then(|all| all.iter().rev().find(|at| **at < index));
         if let Some(stage) = earlier {
             return Ok(Base::Stage(*stage));
         }
@@ -156,7 +162,11 @@ impl BuildGraph {
     }
 
     fn suggest(&self, text: &str, index: usize) -> Option<String> {
-        let earlier = self.names.iter().filter(|(_, all)| all.iter().any(|at| *at < index)).map(|(name, _)| name.as_str());
+        let earlier = self
+            .names
+            .iter()
+            .filter(|(_, all)| all.iter().any(|at| *at < index))
+            .map(|(name, _)| name.as_str());
         nearest(text, earlier).map(|name| format!("did you mean the stage `{name}`?"))
     }
 
@@ -168,7 +178,8 @@ impl BuildGraph {
 
 /// A context's name may be written as the image that it replaces, with or without its defaults.
 fn same_context(name: &str, text: &str) -> bool {
-    let normal = |text: &str| text.parse::<Reference>().map(|reference| reference.or_latest().to_string()).ok();
+    let normal =
+        |text: &str| text.parse::<Reference>().map(|reference| reference.or_latest().to_string()).ok();
     name == text || (normal(name).is_some() && normal(name) == normal(text))
 }
 
@@ -195,7 +206,9 @@ fn find_target(recipe: &Recipe, target: Option<&str>) -> Result<usize, GraphErro
         let names: Vec<&str> = recipe.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
         let hint = match nearest(&wanted, names.iter().copied()) {
             Some(name) => format!("did you mean `{name}`?"),
-            None if names.is_empty() => "no stage of the recipe has a name: add `AS name` to a FROM".to_owned(),
+            None if names.is_empty() => {
+                "no stage of the recipe has a name: add `AS name` to a FROM".to_owned()
+            }
             None => format!("the stages are: {}", names.join(", ")),
         };
         GraphError { message: format!("no stage is called `{target}`"), hint: Some(hint), origin: None }
@@ -203,7 +216,11 @@ fn find_target(recipe: &Recipe, target: Option<&str>) -> Result<usize, GraphErro
 }
 
 /// Global arguments: the predefined ones, then those before the first FROM, each seeing the ones before it.
-fn globals(recipe: &Recipe, request: &BuildRequest, target: usize) -> Result<BTreeMap<String, String>, GraphError> {
+fn globals(
+    recipe: &Recipe,
+    request: &BuildRequest,
+    target: usize,
+) -> Result<BTreeMap<String, String>, GraphError> {
     let mut values = predefined(request, recipe.stages[target].name.as_deref());
     let expander = Expander::new(recipe.directives.escape);
     for located in &recipe.global_args {

@@ -31,7 +31,11 @@ impl KeyBuilder {
     }
 
     /// Adds a named list.
-    pub(crate) fn list<S: AsRef<[u8]>>(&mut self, name: &str, values: impl IntoIterator<Item = S>) -> &mut KeyBuilder {
+    pub(crate) fn list<S: AsRef<[u8]>>(
+        &mut self,
+        name: &str,
+        values: impl IntoIterator<Item = S>,
+    ) -> &mut KeyBuilder {
         let values: Vec<S> = values.into_iter().collect();
         self.field(name, (values.len() as u64).to_le_bytes());
         for value in values {

@@ -4,19 +4,15 @@
 //! host and nothing is left behind. Mount points that the image lacks come from an extra lowest layer of empty files
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
-use crate::{
-    Event, NetworkMode, StepError, StepId, Stream, limits,
-    solve::Solver,
-    stage::Attached,
-};
+use crate::{Event, NetworkMode, StepError, StepId, Stream, limits, solve::Solver, stage::Attached};
 use slipway_oci::{
     file,
     layer::{Clamp, Entry, LayerWriter, OverlayXattrs, Tree, diff},
     store::LayerForm,
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio, identity::Identity,
-    image, spawn,
+    BindSource, CapabilitySet, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio,
+    identity::Identity, image, spawn,
 };
 use std::{
     collections::VecDeque,
@@ -73,14 +69,16 @@ pub(crate) fn execute(
     for folder in [&upper, &work] {
         fs::create_dir(folder).map_err(StepError::io("create", folder))?;
     }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)).map_err(StepError::io("open", &upper))?;
+    fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
+        .map_err(StepError::io("open", &upper))?;
     chown(&upper, Some(root.uid), Some(root.gid)).map_err(StepError::io("open", &upper))?;
     let mut mounts = standard_files(solver, &scratch.0)?;
     mounts.append(&mut attached.mounts);
     if let Some((path, content)) = command.script {
         let file = scratch.0.join("script");
         fs::write(&file, content).map_err(StepError::io("write", &file))?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(StepError::io("write", &file))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+            .map_err(StepError::io("write", &file))?;
         mounts.push(bind(file, path, true));
     }
     lower.push(stub_layer(solver, tree, &mounts)?);
@@ -153,7 +151,10 @@ fn run_sandbox(
     }
     spec.mounts = mounts;
     spec.single_id = solver.environment.single_id;
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| StepError::io("create", "a pipe")(e.into()));
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|e| StepError::io("create", "a pipe")(e.into()))
+    };
     let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
     spec.stdio = Stdio::Streams {
         stdin: slipway_runtime::Stream::Null,
@@ -255,5 +256,7 @@ fn standard_files(solver: &Solver<'_>, folder: &Path) -> Result<Vec<Mount>, Step
 fn stub_layer(solver: &Solver<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
     let points = image::mount_points(tree, mounts).map_err(StepError::io("read", "a mount's source"))?;
     let names = points.iter().map(|point| format!("{}:{}", point.path.display(), point.is_folder)).collect();
-    solver.stubs(names, |folder| image::make_mount_points(folder, &points).map_err(StepError::io("write", folder)))
+    solver.stubs(names, |folder| {
+        image::make_mount_points(folder, &points).map_err(StepError::io("write", folder))
+    })
 }

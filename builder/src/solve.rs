@@ -5,7 +5,8 @@
 //! Equal steps (one key) run once: the second waits for the first and takes its result.
 
 use crate::{
-    Base, BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, Outcome, StepError, StepId,
+    Base, BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, Outcome, StepError,
+    StepId,
     base::{self, BaseImage},
     context::ContextTree,
     copy::LayeredTree,
@@ -21,7 +22,7 @@ use slipway_oci::{
 };
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -125,7 +126,9 @@ impl<'a> Solver<'a> {
         self.environment.progress.event(Event::Exporting);
         let (config, layers) = (target.config.clone(), &target.layers);
         let image = export::export(self.environment, self.request, config.clone(), layers, &target.epoch)
-            .map_err(|error| self.failure(Arc::new(ErrorAt { origin: None, stage: "export".into(), error })))?;
+            .map_err(|error| {
+                self.failure(Arc::new(ErrorAt { origin: None, stage: "export".into(), error }))
+            })?;
         let counts = locked(&self.counts);
         let unused = self.request.build_args.keys().filter(|name| !counts.used_arguments.contains(*name));
         Ok(BuildOutput {
@@ -145,7 +148,9 @@ impl<'a> Solver<'a> {
         }
         if matches!(cause.error, StepError::Cancelled) {
             let first = self.stages.iter().filter_map(|cell| cell.get()).find_map(|outcome| match outcome {
-                Err(at) if !matches!(at.error, StepError::Cancelled | StepError::Dependency(_)) => Some(at.clone()),
+                Err(at) if !matches!(at.error, StepError::Cancelled | StepError::Dependency(_)) => {
+                    Some(at.clone())
+                }
                 _ => None,
             });
             return first.map_or(BuildError::Cancelled, BuildError::Step);
@@ -248,7 +253,7 @@ impl<'a> Solver<'a> {
         if use_cache && let Some(found) = store.cached(key)? {
             let result = match found {
                 CachedLayer::Nothing => None,
-                CachedLayer::Layer(form) => Some(form),
+                CachedLayer::Layer(form) => Some(*form),
             };
             *slot = Some(result.clone());
             self.count(Outcome::Cached);
@@ -280,7 +285,12 @@ impl<'a> Solver<'a> {
             None => None,
             Some(folder) => {
                 let place = "the build context".to_owned();
-                Some(Arc::new(ContextTree::open(folder, self.request.ignore.as_deref(), Some(&caches), place)?))
+                Some(Arc::new(ContextTree::open(
+                    folder,
+                    self.request.ignore.as_deref(),
+                    Some(&caches),
+                    place,
+                )?))
             }
         };
         // another thread may have opened it meanwhile; either serves
@@ -289,7 +299,7 @@ impl<'a> Solver<'a> {
     }
 
     /// A folder given by `--build-context`.
-    pub(crate) fn named_folder(&self, name: &str, folder: &PathBuf) -> Result<Arc<ContextTree>, StepError> {
+    pub(crate) fn named_folder(&self, name: &str, folder: &Path) -> Result<Arc<ContextTree>, StepError> {
         let mut named = locked(&self.named);
         if let Some(tree) = named.get(name) {
             return Ok(tree.clone());

@@ -31,7 +31,12 @@ pub struct Fetched {
 pub trait ImageSource: Sync {
     /// Puts manifest and configuration of the image that `reference` means on `platform` into the store and answers the
     /// manifest's digest. Layers are not fetched. `refresh` asks the registry even where the store has the name.
-    fn resolve(&self, reference: &Reference, platform: &Platform, refresh: bool) -> Result<Digest, SourceError>;
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        refresh: bool,
+    ) -> Result<Digest, SourceError>;
 
     /// Puts a blob that is missing into the store; `repositories` were seen to have it.
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError>;
@@ -43,5 +48,10 @@ pub trait ImageSource: Sync {
     fn checkout(&self, url: &str, keep_git_dir: bool, into: &Path) -> Result<String, SourceError>;
 
     /// Reads an image of an OCI layout folder into the store and answers the manifest's digest.
-    fn layout(&self, folder: &Path, reference: Option<&str>, platform: &Platform) -> Result<Digest, SourceError>;
+    fn layout(
+        &self,
+        folder: &Path,
+        reference: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Digest, SourceError>;
 }

@@ -35,13 +35,14 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Fingerprint {
-        let nanoseconds = |seconds: i64, rest: u64| (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(rest);
+        let nanoseconds =
+            |seconds: i64, rest: u64| (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(rest);
         Fingerprint {
             device: stat.st_dev,
             inode: stat.st_ino,
             size_bytes: stat.st_size as u64,
-            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as u64),
-            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as u64),
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -62,7 +63,8 @@ impl StatCache {
     /// The cache of the context `folder`, kept in `caches`.
     pub(crate) fn open(caches: &Path, folder: &Path) -> StatCache {
         let path = caches.join(Digest::sha256(folder.as_os_str().as_bytes()).hex());
-        let known = file::read_capped(&path, MOST_BYTES).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let known =
+            file::read_capped(&path, MOST_BYTES).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
         StatCache { path, known, fresh: Mutex::default() }
     }
 
@@ -75,7 +77,9 @@ impl StatCache {
 
     /// Notes the digest of a file; `fingerprint` is from before it was read.
     pub(crate) fn put(&self, path: &[u8], fingerprint: Fingerprint, digest: Digest) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.as_nanos() as i128);
         if fingerprint.is_settled(now) {
             let mut fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             fresh.insert(path.to_vec(), (fingerprint, digest));
@@ -91,7 +95,10 @@ impl StatCache {
         let mut all = self.known;
         all.extend(fresh);
         let temporary = self.path.with_file_name(file::temporary_name("stat"));
-        if std::fs::write(&temporary, encode(&all)).and_then(|()| std::fs::rename(&temporary, &self.path)).is_err() {
+        if std::fs::write(&temporary, encode(&all))
+            .and_then(|()| std::fs::rename(&temporary, &self.path))
+            .is_err()
+        {
             let _ = std::fs::remove_file(&temporary);
         }
     }
@@ -148,7 +155,10 @@ mod tests {
     fn remembers_settled_files_only() {
         let folder = tempfile::tempdir().expect("folder");
         let cache = StatCache::open(folder.path(), Path::new("/context"));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos() as u64;
         cache.put(b"old", fingerprint(5), Digest::sha256(b"old"));
         cache.put(b"young", fingerprint(now), Digest::sha256(b"young"));
         cache.save();

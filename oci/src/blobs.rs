@@ -185,7 +185,9 @@ impl Blobs {
             for entry in fs::read_dir(&folder).map_err(io_error("list", &folder))? {
                 let entry = entry.map_err(io_error("list", &folder))?;
                 let name = entry.file_name();
-                if let Some(Ok(digest)) = name.to_str().map(|hex| format!("{}:{hex}", algorithm.name()).parse()) {
+                if let Some(Ok(digest)) =
+                    name.to_str().map(|hex| format!("{}:{hex}", algorithm.name()).parse())
+                {
                     digests.push(digest);
                 }
             }
@@ -217,7 +219,11 @@ impl BlobWriter {
         if let Some((digest, size_bytes)) = expected {
             if self.size_bytes != size_bytes {
                 let digest = digest.clone();
-                return Err(BlobError::SizeMismatch { digest, expected: size_bytes, actual: self.size_bytes });
+                return Err(BlobError::SizeMismatch {
+                    digest,
+                    expected: size_bytes,
+                    actual: self.size_bytes,
+                });
             }
             if actual != *digest {
                 return Err(BlobError::DigestMismatch { expected: digest.clone(), actual });

@@ -77,11 +77,13 @@ enum State<W> {
     Parallel(Pipeline<W>),
 }
 
+/// A piece, and where its compressed form goes.
+type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
 type Answer = Receiver<io::Result<Vec<u8>>>;
 
 /// Workers that compress, and one thread that joins their answers in order.
 struct Pipeline<W> {
-    jobs: Vec<SyncSender<(Vec<u8>, SyncSender<io::Result<Vec<u8>>>)>>,
+    jobs: Vec<SyncSender<Job>>,
     workers: Vec<JoinHandle<()>>,
     answers: SyncSender<Answer>,
     joiner: JoinHandle<io::Result<W>>,
@@ -98,7 +100,9 @@ impl<W: Write + Send + 'static> Compressor<W> {
         let piece = std::mem::take(&mut self.piece);
         self.pieces += 1;
         if !last && self.pieces == 1 && self.compression != Compression::None {
-            let Some(State::Inline(output)) = self.state.take() else { unreachable!("first piece starts inline") };
+            let Some(State::Inline(output)) = self.state.take() else {
+                unreachable!("first piece starts inline")
+            };
             self.state = Some(State::Parallel(Pipeline::start(output, self.compression)));
         }
         match self.state.as_mut().expect("state is there until finish") {
@@ -145,7 +149,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         let mut jobs = Vec::new();
         let mut workers = Vec::new();
         for _ in 0..cores {
-            let (send, receive) = sync_channel::<(Vec<u8>, SyncSender<io::Result<Vec<u8>>>)>(1);
+            let (send, receive) = sync_channel::<Job>(1);
             jobs.push(send);
             workers.push(std::thread::spawn(move || {
                 while let Ok((piece, answer)) = receive.recv() {
@@ -157,7 +161,8 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         let (answers, order) = sync_channel::<Answer>(cores * 2);
         let joiner = std::thread::spawn(move || {
             for answer in order {
-                let piece = answer.recv().map_err(|_| io::Error::other("a compression thread ended early"))??;
+                let piece =
+                    answer.recv().map_err(|_| io::Error::other("a compression thread ended early"))??;
                 output.write_all(&piece)?;
             }
             Ok(output)
@@ -258,7 +263,10 @@ impl BackgroundReader {
 impl Read for BackgroundReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() && !self.ended {
-            let piece = self.pieces.recv().map_err(|_| io::Error::other("the decompression thread ended early"))??;
+            let piece = self
+                .pieces
+                .recv()
+                .map_err(|_| io::Error::other("the decompression thread ended early"))??;
             self.ended = piece.is_empty();
             self.current = piece.into();
         }

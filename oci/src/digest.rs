@@ -98,7 +98,8 @@ impl Digest {
 impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let (name, hex) = text.split_once(':').ok_or_else(|| DigestError::Shape(text.chars().take(80).collect()))?;
+        let (name, hex) =
+            text.split_once(':').ok_or_else(|| DigestError::Shape(text.chars().take(80).collect()))?;
         let algorithm =
             Algorithm::parse(name).ok_or_else(|| DigestError::Algorithm(name.chars().take(40).collect()))?;
         let valid = hex.len() == algorithm.hex_length()

@@ -38,12 +38,13 @@ impl Platform {
 
     /// Whether an image for `self` is what someone who asks for `wanted` gets.
     pub fn satisfies(&self, wanted: &Platform) -> bool {
-        let variant = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
-            // containerd's normalisation: v8 is what arm64 means
-            ("arm64", None) => Some("v8".to_owned()),
-            ("arm", None) => Some("v7".to_owned()),
-            (_, variant) => variant.map(str::to_owned),
-        };
+        let variant =
+            |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
+                // containerd's normalisation: v8 is what arm64 means
+                ("arm64", None) => Some("v8".to_owned()),
+                ("arm", None) => Some("v7".to_owned()),
+                (_, variant) => variant.map(str::to_owned),
+            };
         self.os == wanted.os && self.architecture == wanted.architecture && variant(self) == variant(wanted)
     }
 }
@@ -53,7 +54,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Platform, PlatformError> {
         let error = || PlatformError(text.to_owned());
         let valid = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         let parts: Vec<String> = text.split('/').map(str::to_lowercase).collect();
         if !parts.iter().all(|part| valid(part)) {
@@ -92,9 +94,11 @@ mod tests {
 
     #[test]
     fn parse_and_print() {
-        for (text, printed) in
-            [("linux/x86_64", "linux/amd64"), ("linux/arm64/v8", "linux/arm64"), ("linux/arm/v7", "linux/arm/v7")]
-        {
+        for (text, printed) in [
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm/v7", "linux/arm/v7"),
+        ] {
             assert_eq!(text.parse::<Platform>().map(|p| p.to_string()), Ok(printed.to_owned()));
         }
         assert!("linux//".parse::<Platform>().is_err());

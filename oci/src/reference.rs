@@ -23,7 +23,9 @@ pub enum ReferenceError {
     )]
     Name(String),
     /// The tag breaks the grammar.
-    #[error("`{0}` is not a tag: use up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`")]
+    #[error(
+        "`{0}` is not a tag: use up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`"
+    )]
     Tag(String),
     /// The digest breaks the grammar.
     #[error(transparent)]
@@ -219,7 +221,8 @@ fn is_host(host: &str) -> bool {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
         _ => (host, None),
     };
-    let port_valid = port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_valid =
+        port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
     let name_valid = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => name.split('.').all(|label| {
@@ -256,8 +259,20 @@ mod tests {
     #[test]
     fn wrong_references_are_refused() {
         for text in [
-            "", "Debian", "a b", "-a", "a-", "a..b", "a//b", "/a", "a:", "a:-x", "a@sha256:12", "h.x:99999/a",
-            "a/../b", "a___b",
+            "",
+            "Debian",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "a//b",
+            "/a",
+            "a:",
+            "a:-x",
+            "a@sha256:12",
+            "h.x:99999/a",
+            "a/../b",
+            "a___b",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

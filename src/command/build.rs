@@ -206,7 +206,9 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
     let epoch = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| arguments.source_date_epoch.clone());
     let epoch = epoch.filter(|text| !text.is_empty()).map(|text| {
         let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
-        seconds.ok_or_else(|| Failure::usage(format!("SOURCE_DATE_EPOCH must be a number of seconds, not `{text}`")))
+        seconds.ok_or_else(|| {
+            Failure::usage(format!("SOURCE_DATE_EPOCH must be a number of seconds, not `{text}`"))
+        })
     });
     let mut labels = BTreeMap::new();
     for text in &arguments.labels {
@@ -215,7 +217,9 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
     }
     let mut contexts = BTreeMap::new();
     for text in &arguments.build_contexts {
-        let (name, source) = text.split_once('=').filter(|(name, source)| !name.is_empty() && !source.is_empty())
+        let (name, source) = text
+            .split_once('=')
+            .filter(|(name, source)| !name.is_empty() && !source.is_empty())
             .ok_or_else(|| Failure::usage(format!("--build-context: `{text}` is not NAME=SOURCE")))?;
         contexts.insert(name.to_owned(), context::named(source)?);
     }
@@ -225,19 +229,27 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
             Some((id, socket)) => (id.to_owned(), Some(PathBuf::from(socket))),
             None => (text.clone(), std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
         };
-        let socket = socket.ok_or_else(|| Failure::new("--ssh: SSH_AUTH_SOCK is not set").with_hint("start an agent, or give ID=SOCKET"))?;
+        let socket = socket.ok_or_else(|| {
+            Failure::new("--ssh: SSH_AUTH_SOCK is not set").with_hint("start an agent, or give ID=SOCKET")
+        })?;
         ssh.insert(id, socket);
     }
     let network = match arguments.network.as_deref() {
         None | Some("default" | "host") => NetworkMode::Host,
         Some("none") => NetworkMode::None,
-        Some(other) => return Err(Failure::usage(format!("--network: `{other}` is not one of default, host, none"))),
+        Some(other) => {
+            return Err(Failure::usage(format!("--network: `{other}` is not one of default, host, none")));
+        }
     };
     let compression = match arguments.compression.as_str() {
         "zstd" => Compression::Zstd,
         "gzip" => Compression::Gzip,
         "uncompressed" | "none" => Compression::None,
-        other => return Err(Failure::usage(format!("--compression: `{other}` is not one of zstd, gzip, uncompressed"))),
+        other => {
+            return Err(Failure::usage(format!(
+                "--compression: `{other}` is not one of zstd, gzip, uncompressed"
+            )));
+        }
     };
     let keep_times = match arguments.timestamps.as_str() {
         "clamp" => false,
@@ -246,7 +258,9 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
     };
     for permission in &arguments.allow {
         if !matches!(permission.as_str(), "network.host" | "security.insecure") {
-            return Err(Failure::usage(format!("--allow: `{permission}` is not one of network.host, security.insecure")));
+            return Err(Failure::usage(format!(
+                "--allow: `{permission}` is not one of network.host, security.insecure"
+            )));
         }
     }
     Ok(Parsed {
@@ -270,7 +284,9 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
         for pair in spec.split(',') {
             match pair.split_once('=') {
                 Some(("id", value)) => id = Some(value.to_owned()),
-                Some(("src" | "source", value)) => source = Some(SecretSource::File(std::path::absolute(value)?)),
+                Some(("src" | "source", value)) => {
+                    source = Some(SecretSource::File(std::path::absolute(value)?))
+                }
                 Some(("env", name)) => source = Some(from_environment(name)?),
                 Some(("type", "file" | "env")) => {}
                 _ => return Err(Failure::usage(format!("--secret: `{pair}` is not id=, src= or env="))),
@@ -280,7 +296,8 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
         let source = match source {
             Some(source) => source,
             // as docker: a variable of that name, else a file
-            None => from_environment(&id).or_else(|_| Ok::<_, Failure>(SecretSource::File(std::path::absolute(&id)?)))?,
+            None => from_environment(&id)
+                .or_else(|_| Ok::<_, Failure>(SecretSource::File(std::path::absolute(&id)?)))?,
         };
         secrets.insert(id, source);
     }
@@ -289,7 +306,8 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
 
 fn from_environment(name: &str) -> Result<SecretSource, Failure> {
     use std::os::unix::ffi::OsStringExt;
-    let value = std::env::var_os(name).ok_or_else(|| Failure::new(format!("--secret: the variable `{name}` is not set")))?;
+    let value = std::env::var_os(name)
+        .ok_or_else(|| Failure::new(format!("--secret: the variable `{name}` is not set")))?;
     Ok(SecretSource::Value(value.into_vec()))
 }
 
@@ -307,9 +325,21 @@ pub(super) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> 
     Ok(hosts)
 }
 
-fn request(app: &App, arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<BuildRequest, Failure> {
-    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
-    let commit = || context.folder.as_deref().and_then(|folder| git::commit_time(folder, &app.store.root().join("context")));
+fn request(
+    app: &App,
+    arguments: &Arguments,
+    parsed: Parsed,
+    context: &Context,
+) -> Result<BuildRequest, Failure> {
+    let now = || {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64)
+    };
+    let commit = || {
+        context
+            .folder
+            .as_deref()
+            .and_then(|folder| git::commit_time(folder, &app.store.root().join("context")))
+    };
     let epoch = match (parsed.keep_times, parsed.epoch) {
         (true, epoch) => Epoch::Keep(epoch.unwrap_or_else(now)),
         (false, Some(epoch)) => Epoch::Given(epoch),

@@ -48,7 +48,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         Some(format) => {
             for (image, size, created) in &rows {
                 let value = row(image, *size, *created, arguments.no_trunc);
-                let line = if format == "json" { value.to_string() } else { template::render(format, &value)? };
+                let line =
+                    if format == "json" { value.to_string() } else { template::render(format, &value)? };
                 super::say(line)?;
             }
         }
@@ -102,10 +103,12 @@ fn print_table(arguments: &Arguments, rows: &[Row]) -> Result<(), Failure> {
         }
         table.push(line);
     }
-    let widths: Vec<usize> =
-        (0..table[0].len()).map(|column| table.iter().map(|line| line[column].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..table[0].len())
+        .map(|column| table.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
     for line in table {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         super::say(cells.join("   ").trim_end())?;
     }
     Ok(())
@@ -114,11 +117,17 @@ fn print_table(arguments: &Arguments, rows: &[Row]) -> Result<(), Failure> {
 /// How long ago, in docker's words.
 fn since(created: Option<i64>) -> String {
     let Some(created) = created else { return "N/A".to_owned() };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
     let seconds = (now - created).max(0);
-    for (unit, length) in
-        [("year", 31_536_000), ("month", 2_592_000), ("week", 604_800), ("day", 86_400), ("hour", 3600), ("minute", 60)]
-    {
+    for (unit, length) in [
+        ("year", 31_536_000),
+        ("month", 2_592_000),
+        ("week", 604_800),
+        ("day", 86_400),
+        ("hour", 3600),
+        ("minute", 60),
+    ] {
         if seconds >= length {
             let count = seconds / length;
             return format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
@@ -128,11 +137,16 @@ fn since(created: Option<i64>) -> String {
 }
 
 /// A size in decimal units, as docker prints it.
-pub(super) fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.3}").chars().take(4).collect::<String>().trim_end_matches('.').to_owned() + unit };
+            return if unit == "B" {
+                format!("{bytes}B")
+            } else {
+                format!("{value:.3}").chars().take(4).collect::<String>().trim_end_matches('.').to_owned()
+                    + unit
+            };
         }
         value /= 1000.0;
     }

@@ -10,11 +10,7 @@ use slipway_oci::{
     layer::{import_archive, import_folder},
     spec::{History, ImageConfig, Manifest, media_type, rfc3339, to_json},
 };
-use std::{
-    fs::File,
-    io::BufReader,
-    path::PathBuf,
-};
+use std::{fs::File, io::BufReader, path::PathBuf};
 
 /// Make a base image from a root file system's tar or folder.
 #[derive(clap::Args)]
@@ -45,9 +41,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     } else if arguments.source.is_dir() {
         import_folder(blobs, &arguments.source, compression)?
     } else {
-        let file = File::open(&arguments.source).map_err(|error| Failure::new(format!("cannot open `{shown}`: {error}")))?;
+        let file = File::open(&arguments.source)
+            .map_err(|error| Failure::new(format!("cannot open `{shown}`: {error}")))?;
         let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, file), compression);
-        imported.map_err(|error| Failure::new(format!("cannot import `{shown}`: {}", crate::error::chain(&error))))?
+        imported.map_err(|error| {
+            Failure::new(format!("cannot import `{shown}`: {}", crate::error::chain(&error)))
+        })?
     };
     // the newest file decides the time: the same file system is the same image whenever it is imported
     let newest = layer.toc.entries().iter().map(|entry| entry.mtime).max().unwrap_or(0).max(0);
@@ -61,7 +60,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         comment: Some(arguments.message.clone()).filter(|message| !message.is_empty()),
         ..History::default()
     });
-    slipway_builder::apply_changes(&mut config, &changes).map_err(|error| Failure::usage(format!("--change: {error}")))?;
+    slipway_builder::apply_changes(&mut config, &changes)
+        .map_err(|error| Failure::usage(format!("--change: {error}")))?;
     app.store.adopt_layer(&layer, None)?;
     let config = to_json(&config);
     blobs.put(&config)?;
@@ -85,7 +85,8 @@ fn changes(texts: &[String]) -> Result<Vec<slipway_dockerfile::Instruction>, Fai
     let mut instructions = Vec::new();
     for text in texts {
         let located = slipway_dockerfile::parse_onbuild(text, '\\').map_err(|diagnostics| {
-            let message = diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
+            let message =
+                diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
             Failure::usage(format!("--change: `{text}`: {message}"))
         })?;
         instructions.push(located.instruction);

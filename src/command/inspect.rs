@@ -55,7 +55,8 @@ fn describe(store: &Store, digest: &Digest) -> Result<serde_json::Value, Failure
     let record = store.read_image(digest)?;
     let names = store.names_of(digest)?;
     let tags: Vec<String> = names.iter().map(|name| name.familiar()).collect();
-    let mut digests: Vec<String> = names.iter().map(|name| format!("{}@{digest}", name.familiar_name())).collect();
+    let mut digests: Vec<String> =
+        names.iter().map(|name| format!("{}@{digest}", name.familiar_name())).collect();
     digests.dedup();
     let size: u64 = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
     // what the configuration has, with docker's empty values for what it has not

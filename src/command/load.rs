@@ -25,7 +25,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         None => layout::load_archive(&app.store, std::io::stdin())?,
         Some(path) if path.is_dir() => layout::load_folder(&app.store, path, None, &Platform::host())?,
         Some(path) => {
-            let file = File::open(path).map_err(|error| Failure::new(format!("cannot open `{}`: {error}", path.display())))?;
+            let file = File::open(path)
+                .map_err(|error| Failure::new(format!("cannot open `{}`: {error}", path.display())))?;
             layout::load_archive(&app.store, file)?
         }
     };

@@ -14,6 +14,8 @@ mod save;
 mod serve;
 mod tag;
 
+pub(crate) use image_list::human;
+
 use crate::{app::Global, error::Failure};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.

@@ -23,8 +23,8 @@ use slipway_oci::{
     store::{ImageRecord, StoreError},
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security, Stdio, Stream,
-    identity, image,
+    BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security,
+    Stdio, Stream, identity, image,
 };
 use std::{
     collections::BTreeMap,
@@ -125,7 +125,8 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
 
 fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     if arguments.tty && arguments.interactive && !std::io::stdin().is_terminal() {
-        return Err(Failure::new("the input device is not a terminal").with_hint("leave -t out, or run from a terminal"));
+        return Err(Failure::new("the input device is not a terminal")
+            .with_hint("leave -t out, or run from a terminal"));
     }
     let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let hosts = super::build::hosts(&arguments.hosts)?;
@@ -146,7 +147,8 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let mut mounts = image::standard_files(&scratch.0, &hosts, Some(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
     let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
-    let mut spec = SandboxSpec::new(root(&app, &scratch.0, &tree, folders, &mounts)?, command(config, arguments)?);
+    let mut spec =
+        SandboxSpec::new(root(&app, &scratch.0, &tree, folders, &mounts)?, command(config, arguments)?);
     spec.root_readonly = arguments.read_only;
     spec.process.env = environment(config, arguments, &resolved, &hostname)?;
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
@@ -187,7 +189,9 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
             None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform, false)?,
         },
         "never" => local()?.ok_or_else(|| StoreError::NoImage(arguments.image.clone()))?,
-        other => return Err(Failure::usage(format!("--pull: `{other}` is not one of missing, always, never"))),
+        other => {
+            return Err(Failure::usage(format!("--pull: `{other}` is not one of missing, always, never")));
+        }
     };
     let record = app.store.read_image(&digest)?;
     if !record.config.platform.satisfies(&platform) {
@@ -197,7 +201,13 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
     Ok(record)
 }
 
-fn root(app: &App, scratch: &Path, tree: &Tree, mut folders: Vec<PathBuf>, mounts: &[Mount]) -> Result<RootFs, Failure> {
+fn root(
+    app: &App,
+    scratch: &Path,
+    tree: &Tree,
+    mut folders: Vec<PathBuf>,
+    mounts: &[Mount],
+) -> Result<RootFs, Failure> {
     let (upper, work, points) = (scratch.join("upper"), scratch.join("work"), scratch.join("points"));
     for folder in [&upper, &work, &points] {
         std::fs::create_dir(folder)?;
@@ -239,7 +249,8 @@ fn command(config: &ContainerConfig, arguments: &Arguments) -> Result<Vec<String
 }
 
 fn working_dir(config: &ContainerConfig, arguments: &Arguments) -> String {
-    let from_image = config.working_dir.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+    let from_image =
+        config.working_dir.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
     match &arguments.workdir {
         Some(path) if path.starts_with('/') => path.clone(),
         Some(path) => format!("{}/{path}", from_image.trim_end_matches('/')),
@@ -248,7 +259,13 @@ fn working_dir(config: &ContainerConfig, arguments: &Arguments) -> String {
 }
 
 /// Docker makes a working directory that is missing; it is made in the container's own upper folder.
-fn ensure_cwd(tree: &Tree, scratch: &Path, cwd: &Path, mounts: &[Mount], user: &identity::Identity) -> Result<(), Failure> {
+fn ensure_cwd(
+    tree: &Tree,
+    scratch: &Path,
+    cwd: &Path,
+    mounts: &[Mount],
+    user: &identity::Identity,
+) -> Result<(), Failure> {
     use std::os::unix::{ffi::OsStrExt, fs::chown};
     let mounted = mounts.iter().any(|mount| match mount {
         Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => cwd.starts_with(target),
@@ -270,7 +287,8 @@ fn ensure_cwd(tree: &Tree, scratch: &Path, cwd: &Path, mounts: &[Mount], user: &
         }
         std::fs::create_dir(&path)?;
         let beneath = tree.get(&here).map(|found| found.entry);
-        let (uid, gid, mode) = beneath.map_or((user.uid, user.gid, 0o755), |entry| (entry.uid, entry.gid, entry.mode));
+        let (uid, gid, mode) =
+            beneath.map_or((user.uid, user.gid, 0o755), |entry| (entry.uid, entry.gid, entry.mode));
         chown(&path, Some(uid), Some(gid))?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     }
@@ -295,7 +313,8 @@ fn environment(
     hostname: &str,
 ) -> Result<Vec<std::ffi::OsString>, Failure> {
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
-    variables.insert("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    variables
+        .insert("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     variables.insert("HOSTNAME".to_owned(), hostname.to_owned());
     if arguments.tty {
         variables.insert("TERM".to_owned(), "xterm".to_owned());
@@ -306,9 +325,15 @@ fn environment(
     }
     let mut given = Vec::new();
     for path in &arguments.env_file {
-        let text = file::read_capped(path, 1 << 20).map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
+        let text = file::read_capped(path, 1 << 20)
+            .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        given.extend(text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+        given.extend(
+            text.lines()
+                .map(str::trim_start)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned),
+        );
     }
     given.extend(arguments.env.iter().cloned());
     for entry in given {
@@ -335,7 +360,8 @@ fn capabilities(arguments: &Arguments) -> Result<CapabilitySet, Failure> {
         set = CapabilitySet::ALL;
     }
     let parse = |text: &String| {
-        text.parse::<slipway_runtime::Capability>().map_err(|_| Failure::usage(format!("`{text}` is not a capability, such as NET_ADMIN")))
+        text.parse::<slipway_runtime::Capability>()
+            .map_err(|_| Failure::usage(format!("`{text}` is not a capability, such as NET_ADMIN")))
     };
     for text in arguments.cap_add.iter().filter(|text| !all(text)) {
         set.insert(parse(text)?);
@@ -353,10 +379,13 @@ fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<(), F
     }
     for option in &arguments.security_opt {
         match option.as_str() {
-            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => spec.process.no_new_privileges = true,
+            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
+                spec.process.no_new_privileges = true
+            }
             "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp = Seccomp::Unconfined,
             other => {
-                let words = format!("--security-opt: `{other}` is not one of no-new-privileges, seccomp=unconfined");
+                let words =
+                    format!("--security-opt: `{other}` is not one of no-new-privileges, seccomp=unconfined");
                 return Err(Failure::usage(words));
             }
         }
@@ -370,7 +399,10 @@ fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
     }
     const PERIOD_MICROSECONDS: u64 = 100_000;
     let cpus = arguments.cpus.map(|cpus| match cpus.is_finite() && cpus > 0.0 {
-        true => Ok(slipway_runtime::CpuQuota { quota_us: (cpus * PERIOD_MICROSECONDS as f64) as u64, period_us: PERIOD_MICROSECONDS }),
+        true => Ok(slipway_runtime::CpuQuota {
+            quota_us: (cpus * PERIOD_MICROSECONDS as f64) as u64,
+            period_us: PERIOD_MICROSECONDS,
+        }),
         false => Err(Failure::usage("--cpus must be more than 0")),
     });
     Ok(Some(CgroupSpec {

@@ -24,7 +24,8 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         Some(folder) => folder.clone(),
         None => crate::app::store_folder(global)?.join("registry"),
     };
-    std::fs::create_dir_all(&storage).map_err(|error| Failure::new(format!("cannot use `{}`: {error}", storage.display())))?;
+    std::fs::create_dir_all(&storage)
+        .map_err(|error| Failure::new(format!("cannot use `{}`: {error}", storage.display())))?;
     let mut config = ServerConfig::new(storage.clone());
     config.listen = arguments.listen;
     let access_log = arguments.access_log;
@@ -32,7 +33,9 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         Event::Request { method, path, status, elapsed } if access_log => {
             eprintln!("{method} {path} {status} {:.1}ms", elapsed.as_secs_f64() * 1000.0);
         }
-        Event::Failure { operation, error } => eprintln!("error: {operation}: {}", crate::error::chain(*error)),
+        Event::Failure { operation, error } => {
+            eprintln!("error: {operation}: {}", crate::error::chain(*error))
+        }
         _ => {}
     }));
     let shutdown = Shutdown::new();
@@ -43,7 +46,9 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         |address| {
             eprintln!("serving `{}` on http://{address}", storage.display());
             if !address.ip().is_loopback() {
-                eprintln!("warning: anyone who reaches {address} may read and write: there is no authentication yet");
+                eprintln!(
+                    "warning: anyone who reaches {address} may read and write: there is no authentication yet"
+                );
             }
         },
         &shutdown,

@@ -21,7 +21,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         return Err(Failure::usage("the new name must not have a digest"));
     }
     let app = App::open(global)?;
-    let digest = app.store.find_image(&arguments.source)?.ok_or_else(|| StoreError::NoImage(arguments.source.clone()))?;
+    let digest = app
+        .store
+        .find_image(&arguments.source)?
+        .ok_or_else(|| StoreError::NoImage(arguments.source.clone()))?;
     app.store.put_image(&digest, std::slice::from_ref(&arguments.target))?;
     Ok(0)
 }

@@ -9,7 +9,9 @@ impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
             Event::Planned { steps } => serde_json::json!({"event": "planned", "steps": steps}),
-            Event::Resolving { reference } => serde_json::json!({"event": "resolving", "reference": reference}),
+            Event::Resolving { reference } => {
+                serde_json::json!({"event": "resolving", "reference": reference})
+            }
             Event::Started { step, stage, number, total, text } => serde_json::json!({
                 "event": "started", "step": step, "stage": stage, "number": number, "total": total, "text": text,
             }),

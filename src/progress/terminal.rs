@@ -35,7 +35,8 @@ struct Running {
 
 impl State {
     fn print(&mut self, line: Option<&str>) {
-        let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
+        let width = rustix::termios::tcgetwinsize(std::io::stderr())
+            .map_or(80, |size| usize::from(size.ws_col).max(20));
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A\x1b[J", self.drawn));
@@ -51,7 +52,10 @@ impl State {
             text.push('\n');
             self.drawn += 1;
             if !running.output.is_empty() {
-                text.push_str(&format!("\x1b[2m{}\x1b[0m\n", cut(&format!(" => => {}", running.output), width)));
+                text.push_str(&format!(
+                    "\x1b[2m{}\x1b[0m\n",
+                    cut(&format!(" => => {}", running.output), width)
+                ));
                 self.drawn += 1;
             }
         }

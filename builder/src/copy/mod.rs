@@ -16,7 +16,8 @@ pub(crate) use layered::LayeredTree;
 pub(crate) use place::{Destination, Ownership};
 pub(crate) use select::{Pick, Selector, descend};
 pub(crate) use write::{
-    Gathered, Placement, Placements, Source, content_key, digest_unknown, fill, mostly_unknown, selection, write_layer,
+    Gathered, Placement, Placements, Source, content_key, digest_unknown, fill, mostly_unknown, selection,
+    write_layer,
 };
 
 use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};
@@ -84,7 +85,8 @@ pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// The folder part of a path; the root's is nothing.
 pub(crate) fn parent_of(path: &[u8]) -> Option<&[u8]> {
-    (!path.is_empty()).then(|| path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]))
+    (!path.is_empty())
+        .then(|| path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]))
 }
 
 /// The last component of a path.
@@ -118,9 +120,14 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_within_the_root() {
-        for (path, cleaned) in
-            [("/", ""), (".", ""), ("a//b/./c", "a/b/c"), ("../../etc", "etc"), ("a/../../b/..", ""), ("/a/", "a")]
-        {
+        for (path, cleaned) in [
+            ("/", ""),
+            (".", ""),
+            ("a//b/./c", "a/b/c"),
+            ("../../etc", "etc"),
+            ("a/../../b/..", ""),
+            ("/a/", "a"),
+        ] {
             assert_eq!(shown(&clean(path.as_bytes())), cleaned, "{path}");
         }
     }

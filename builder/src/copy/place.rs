@@ -143,7 +143,9 @@ impl<'a> Destination<'a> {
             return;
         }
         let mut entry = match &self.existing {
-            Some(existing) => Entry { opaque: false, implicit: false, path: self.path.clone(), ..existing.clone() },
+            Some(existing) => {
+                Entry { opaque: false, implicit: false, path: self.path.clone(), ..existing.clone() }
+            }
             None => self.ownership.new_folder(&self.path, self.now()),
         };
         entry.mtime = mtime.unwrap_or(entry.mtime);
@@ -159,7 +161,9 @@ impl<'a> Destination<'a> {
             }
             let beneath = self.beneath.and_then(|tree| tree.get(folder)).map(|found| found.entry);
             let entry = match beneath {
-                Some(entry) => Entry { opaque: false, implicit: false, path: folder.to_vec(), ..entry.clone() },
+                Some(entry) => {
+                    Entry { opaque: false, implicit: false, path: folder.to_vec(), ..entry.clone() }
+                }
                 None => self.ownership.new_folder(folder, self.now()),
             };
             self.placed.insert(folder.to_vec(), Placement { entry, source: Source::None });

@@ -35,14 +35,17 @@ impl Selector {
             _ => Vec::new(),
         };
         if !has_wildcard(&pattern) {
-            let path = self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
+            let path =
+                self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
             let Some(path) = path else { return Err(self.missing(tree, text, &pattern)?) };
             return Ok(self.pick(tree, &pattern, path, &pivot)?.into_iter().collect());
         }
         let mut picks = Vec::new();
         for written in self.expand(tree, &pattern)? {
             let path = match tree.node(&written)? {
-                Some(node) if node.entry.kind == Kind::Symlink && !self.parents => self.follow(tree, &written)?,
+                Some(node) if node.entry.kind == Kind::Symlink && !self.parents => {
+                    self.follow(tree, &written)?
+                }
                 Some(_) => Some(written.clone()),
                 None => None,
             };
@@ -53,7 +56,13 @@ impl Selector {
         Ok(picks)
     }
 
-    fn pick(&self, tree: &dyn SourceTree, written: &[u8], path: Vec<u8>, pivot: &[u8]) -> Result<Option<Pick>, StepError> {
+    fn pick(
+        &self,
+        tree: &dyn SourceTree,
+        written: &[u8],
+        path: Vec<u8>,
+        pivot: &[u8],
+    ) -> Result<Option<Pick>, StepError> {
         let Some(mut node) = tree.node(&path)? else { return Ok(None) };
         let name = name_of(written).to_vec();
         if node.entry.is_directory() {
@@ -85,7 +94,8 @@ impl Selector {
 
     /// Follows links of a source argument, its last component included.
     fn follow(&self, tree: &dyn SourceTree, path: &[u8]) -> Result<Option<Vec<u8>>, StepError> {
-        let mut pending: Vec<Vec<u8>> = path.split(|b| *b == b'/').filter(|p| !p.is_empty()).rev().map(<[u8]>::to_vec).collect();
+        let mut pending: Vec<Vec<u8>> =
+            path.split(|b| *b == b'/').filter(|p| !p.is_empty()).rev().map(<[u8]>::to_vec).collect();
         let mut done: Vec<u8> = Vec::new();
         let mut links = 0;
         while let Some(part) = pending.pop() {
@@ -99,7 +109,10 @@ impl Selector {
                 Some(node) if node.entry.kind == Kind::Symlink => {
                     links += 1;
                     if links > slipway_oci::limits::SYMLINKS {
-                        return Err(StepError::Value(format!("`{}` leads through too many links", shown(path))));
+                        return Err(StepError::Value(format!(
+                            "`{}` leads through too many links",
+                            shown(path)
+                        )));
                     }
                     if node.entry.link.starts_with(b"/") {
                         done.clear();
@@ -156,7 +169,9 @@ impl Selector {
             _ => Vec::new(),
         };
         let hint = nearest(&shown(name_of(path)), names.iter().map(String::as_str));
-        let hint = hint.map(|name| format!("did you mean `{}`?", shown(&join(parent_of(path).unwrap_or_default(), name.as_bytes()))));
+        let hint = hint.map(|name| {
+            format!("did you mean `{}`?", shown(&join(parent_of(path).unwrap_or_default(), name.as_bytes())))
+        });
         Ok(StepError::NotFound { path: text.to_owned(), place: tree.place(), hint })
     }
 }

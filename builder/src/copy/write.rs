@@ -45,6 +45,8 @@ pub(crate) enum Source {
     Bytes(Vec<u8>),
 }
 
+/// Digests by tree and source path.
+pub(crate) type Digests = HashMap<(usize, Vec<u8>), Digest>;
 /// A layer to be: path to placement.
 pub(crate) type Placements = BTreeMap<Vec<u8>, Placement>;
 
@@ -72,9 +74,12 @@ pub(crate) fn digest_unknown(
     let mut unknown: Vec<(usize, &mut Node)> = Vec::new();
     for one in gathered {
         let tree = one.tree;
-        unknown.extend(one.pick.nodes.iter_mut().map(|(_, node)| (tree, node)).filter(|(_, node)| needs_digest(node)));
+        unknown.extend(
+            one.pick.nodes.iter_mut().map(|(_, node)| (tree, node)).filter(|(_, node)| needs_digest(node)),
+        );
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(unknown.len().div_ceil(16).max(1));
+    let cores =
+        std::thread::available_parallelism().map_or(1, usize::from).min(unknown.len().div_ceil(16).max(1));
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, Digest)>, StepError> {
         let mut done = Vec::new();
@@ -113,7 +118,7 @@ fn digest_file(tree: &dyn SourceTree, node: &Node) -> Result<Digest, StepError> 
 }
 
 /// Fills digests in that writing the layer has found.
-pub(crate) fn fill(gathered: &mut [Gathered], found: &HashMap<(usize, Vec<u8>), Digest>) {
+pub(crate) fn fill(gathered: &mut [Gathered], found: &Digests) {
     for one in gathered {
         let tree = one.tree;
         for (_, node) in one.pick.nodes.iter_mut().filter(|(_, node)| needs_digest(node)) {
@@ -198,7 +203,7 @@ pub(crate) fn write_layer(
     blobs: &Blobs,
     compression: Compression,
     cancel: &Cancel,
-) -> Result<(Layer, HashMap<(usize, Vec<u8>), Digest>), StepError> {
+) -> Result<(Layer, Digests), StepError> {
     let links = hard_links(placements);
     let mut found = HashMap::new();
     let mut writer = LayerWriter::new(blobs, compression)?;
@@ -208,7 +213,8 @@ pub(crate) fn write_layer(
         }
         let mut entry = placement.entry.clone();
         if let Some(first) = links.get(path.as_slice()) {
-            (entry.kind, entry.link, entry.size_bytes, entry.content) = (Kind::Hardlink, first.to_vec(), 0, None);
+            (entry.kind, entry.link, entry.size_bytes, entry.content) =
+                (Kind::Hardlink, first.to_vec(), 0, None);
             writer.append(entry)?;
             continue;
         }
@@ -233,7 +239,8 @@ pub(crate) fn write_layer(
     }
     // hard links share their first name's bytes and therefore its digest
     for (path, first) in &links {
-        if let (Source::Tree(tree, node), Source::Tree(_, other)) = (&placements[*path].source, &placements[*first].source)
+        if let (Source::Tree(tree, node), Source::Tree(_, other)) =
+            (&placements[*path].source, &placements[*first].source)
             && let Some(digest) = found.get(&(*tree, other.entry.path.clone())).cloned()
         {
             found.insert((*tree, node.entry.path.clone()), digest);

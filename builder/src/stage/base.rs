@@ -13,7 +13,8 @@ pub(super) fn begin<'s, 'a>(solver: &'s Solver<'a>, index: usize) -> Result<Stag
     let node = &solver.graph.stages[index];
     let platform = node.platform.clone().unwrap_or_else(|| solver.request.platform.clone());
     let request = solver.request;
-    let use_cache = !request.no_cache && !request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(&node.label));
+    let use_cache = !request.no_cache
+        && !request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(&node.label));
     let mut state = StageState {
         solver,
         index,
@@ -85,9 +86,15 @@ fn find<'r>(solver: &'r Solver<'_>, name: &str) -> Option<&'r NamedContext> {
     })
 }
 
-fn named_image(solver: &Solver<'_>, name: &str, platform: &Platform) -> Result<Option<base::BaseImage>, StepError> {
+fn named_image(
+    solver: &Solver<'_>,
+    name: &str,
+    platform: &Platform,
+) -> Result<Option<base::BaseImage>, StepError> {
     match find(solver, name) {
-        Some(NamedContext::Image(reference)) => Ok(Some(solver.image(&reference.clone().or_latest(), platform)?)),
+        Some(NamedContext::Image(reference)) => {
+            Ok(Some(solver.image(&reference.clone().or_latest(), platform)?))
+        }
         Some(NamedContext::Layout(folder, reference)) => {
             let digest = solver.environment.images.layout(folder, reference.as_deref(), platform)?;
             Ok(Some(base::from_digest(solver.environment, digest)?))
@@ -104,7 +111,9 @@ pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Res
     let folder = match find(solver, name) {
         Some(NamedContext::Folder(folder)) => folder.clone(),
         Some(NamedContext::Git(url)) => {
-            let into = solver.temporary().join(format!("context-{}", slipway_oci::Digest::sha256(name.as_bytes()).short()));
+            let into = solver
+                .temporary()
+                .join(format!("context-{}", slipway_oci::Digest::sha256(name.as_bytes()).short()));
             if !into.exists() {
                 std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
                 solver.environment.images.checkout(url, false, &into)?;
@@ -112,7 +121,9 @@ pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Res
             into
         }
         Some(NamedContext::Url(url)) => {
-            return Err(StepError::Value(format!("the context `{name}` is a URL (`{url}`): use ADD for single files")));
+            return Err(StepError::Value(format!(
+                "the context `{name}` is a URL (`{url}`): use ADD for single files"
+            )));
         }
         _ => return Err(StepError::Value(format!("there is no context `{name}`"))),
     };
@@ -130,7 +141,8 @@ pub(super) fn triggers(state: &mut StageState<'_, '_>) -> Result<Vec<Located>, S
         .into_iter()
         .map(|text| {
             slipway_dockerfile::parse_onbuild(&text, escape).map_err(|diagnostics| {
-                let reason = diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
+                let reason =
+                    diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
                 StepError::Trigger { text, reason }
             })
         })

@@ -15,9 +15,13 @@ fn is_proxy(name: &str) -> bool {
 impl StageState<'_, '_> {
     /// The value of a variable: ENV before ARG.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let prefix = |entry: &String| entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned);
+        let prefix = |entry: &String| {
+            entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
+        };
         let env = self.config.config.env.iter().rev().find_map(prefix);
-        env.or_else(|| self.arguments.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.clone()))
+        env.or_else(|| {
+            self.arguments.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.clone())
+        })
     }
 
     /// Expands a word of an instruction.
@@ -27,7 +31,9 @@ impl StageState<'_, '_> {
 
     fn expand_word(&self, text: &str) -> Result<Expansion, StepError> {
         let lookup = |name: &str| self.variable(name);
-        self.expander.expand(text, &lookup).map_err(|source| StepError::Expand { text: text.to_owned(), source })
+        self.expander
+            .expand(text, &lookup)
+            .map_err(|source| StepError::Expand { text: text.to_owned(), source })
     }
 
     /// Expands a word that may stand for several.

@@ -88,7 +88,8 @@ impl StageState<'_, '_> {
                     CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
                 };
                 let nanoseconds = |time: &Option<Duration>| {
-                    time.filter(|time| !time.is_zero()).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+                    time.filter(|time| !time.is_zero())
+                        .map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
                 };
                 result.interval = nanoseconds(interval);
                 result.timeout = nanoseconds(timeout);
@@ -123,7 +124,9 @@ impl StageState<'_, '_> {
         let numeric = signal.parse::<u32>().is_ok_and(|number| (1..=64).contains(&number));
         let real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
         if !numeric && !real_time && !SIGNALS.split_whitespace().any(|known| known == name) {
-            return Err(StepError::Value(format!("`{signal}` is not a signal: use a name such as SIGTERM or a number from 1 to 64")));
+            return Err(StepError::Value(format!(
+                "`{signal}` is not a signal: use a name such as SIGTERM or a number from 1 to 64"
+            )));
         }
         self.note(format!("STOPSIGNAL {signal}"), true);
         self.config.config.stop_signal = Some(signal);
@@ -147,7 +150,11 @@ impl StageState<'_, '_> {
             if path.is_empty() {
                 return Err(StepError::Value("VOLUME paths must not be empty".to_owned()));
             }
-            self.config.config.volumes.get_or_insert_with(BTreeMap::new).insert(path.clone(), serde_json::json!({}));
+            self.config
+                .config
+                .volumes
+                .get_or_insert_with(BTreeMap::new)
+                .insert(path.clone(), serde_json::json!({}));
             all.push(path);
         }
         self.note(format!("VOLUME [{}]", all.join(" ")), true);
@@ -162,13 +169,18 @@ impl StageState<'_, '_> {
 pub fn apply_changes(config: &mut spec::ImageConfig, changes: &[Instruction]) -> Result<(), String> {
     let words = |line: &CommandLine| match line {
         CommandLine::Exec(words) => words.clone(),
-        CommandLine::Shell(text) => DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).chain([text.clone()]).collect(),
+        CommandLine::Shell(text) => {
+            DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).chain([text.clone()]).collect()
+        }
     };
     for change in changes {
         let env = config.config.env.clone();
-        let lookup = |name: &str| env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        let lookup = |name: &str| {
+            env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        };
         let expander = Expander::new('\\');
-        let expand = |text: &str| expander.expand(text, &lookup).map(|e| e.value).map_err(|error| error.to_string());
+        let expand =
+            |text: &str| expander.expand(text, &lookup).map(|e| e.value).map_err(|error| error.to_string());
         let target = &mut config.config;
         match change {
             Instruction::Cmd(line) => target.cmd = Some(words(line)),
@@ -198,7 +210,10 @@ pub fn apply_changes(config: &mut spec::ImageConfig, changes: &[Instruction]) ->
             Instruction::Stopsignal(signal) => target.stop_signal = Some(expand(signal)?),
             Instruction::User(user) => target.user = Some(expand(user)?),
             Instruction::Workdir(path) => target.working_dir = Some(expand(path)?),
-            _ => return Err("only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR".to_owned()),
+            _ => {
+                return Err("only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR"
+                    .to_owned());
+            }
         }
     }
     Ok(())
@@ -220,7 +235,9 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 
 /// `8080`, `8000-8010/udp`, also docker's `ip:host:container` forms, of which the container's part counts.
 fn parse_ports(word: &str) -> Result<Vec<String>, StepError> {
-    let bad = || StepError::Value(format!("`{word}` is not a port: expected `port[-last][/tcp|udp|sctp]`, 0 to 65535"));
+    let bad = || {
+        StepError::Value(format!("`{word}` is not a port: expected `port[-last][/tcp|udp|sctp]`, 0 to 65535"))
+    };
     let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = protocol.to_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {

@@ -16,8 +16,7 @@ pub(crate) use mounts::Attached;
 pub use transfer::is_git_url;
 
 use crate::{
-    Base, ErrorAt, Event, Outcome, StepError, StepId,
-    base as images,
+    Base, ErrorAt, Event, Outcome, StepError, StepId, base as images,
     epoch::StageEpoch,
     key::chain_id,
     solve::{Solver, is_visible, visible_steps},
@@ -91,7 +90,12 @@ pub(crate) fn run(solver: &Solver<'_>, index: usize) -> Result<StageResult, Erro
     for located in &stage.instructions {
         state.instruct(located, total).map_err(at(Some(located.origin.clone())))?;
     }
-    Ok(StageResult { config: state.config, layers: state.layers, arguments: state.arguments, epoch: state.epoch })
+    Ok(StageResult {
+        config: state.config,
+        layers: state.layers,
+        arguments: state.arguments,
+        epoch: state.epoch,
+    })
 }
 
 impl<'s, 'a> StageState<'s, 'a> {
@@ -106,7 +110,13 @@ impl<'s, 'a> StageState<'s, 'a> {
         let step = self.solver.first_step(self.index) + self.shown;
         let progress = self.solver.environment.progress;
         let text = one_line(&located.origin.original);
-        progress.event(Event::Started { step, stage: &self.label, number: self.shown + 1, total, text: &text });
+        progress.event(Event::Started {
+            step,
+            stage: &self.label,
+            number: self.shown + 1,
+            total,
+            text: &text,
+        });
         let began = Instant::now();
         let result = self.apply(&located.instruction, &located.origin, Some(step));
         let (outcome, reason) = match &result {
@@ -188,7 +198,12 @@ impl<'s, 'a> StageState<'s, 'a> {
 
     /// Working directory for relative paths.
     fn working_dir(&self) -> String {
-        self.config.config.working_dir.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned())
+        self.config
+            .config
+            .working_dir
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/".to_owned())
     }
 
     /// The content of a file of the image, empty where it is not there or no file.
@@ -200,7 +215,8 @@ impl<'s, 'a> StageState<'s, 'a> {
         let Some(found) = tree.get(&resolved.path) else { return Ok(Vec::new()) };
         let (layer, inner) = (found.layer, found.entry.to_path());
         let folders = images::folders(solver.environment, &layers[..=layer])?;
-        let root = slipway_oci::Root::open(&folders[layer]).map_err(StepError::io("open", &folders[layer]))?;
+        let root =
+            slipway_oci::Root::open(&folders[layer]).map_err(StepError::io("open", &folders[layer]))?;
         root.read(&inner, slipway_oci::limits::ACCOUNT_FILE_BYTES).map_err(StepError::io("read", inner))
     }
 

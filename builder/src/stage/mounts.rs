@@ -9,7 +9,9 @@ use crate::{
     run::bind,
 };
 use rustix::fs::FlockOperation;
-use slipway_dockerfile::mount::{BindMount, CacheMount, RunMount, SecretMount, Sharing, SshMount, TmpfsMount};
+use slipway_dockerfile::mount::{
+    BindMount, CacheMount, RunMount, SecretMount, Sharing, SshMount, TmpfsMount,
+};
 use slipway_oci::{
     Digest, file,
     layer::{self, Tree},
@@ -60,7 +62,8 @@ impl StageState<'_, '_> {
             let parsed = {
                 let state = &*self;
                 let lookup = |name: &str| state.variable(name);
-                let mut expand = |text: &str| state.expander.expand(text, &lookup).map(|expansion| expansion.value);
+                let mut expand =
+                    |text: &str| state.expander.expand(text, &lookup).map(|expansion| expansion.value);
                 RunMount::parse(text, &mut expand).map_err(|error| StepError::Value(error.to_string()))?
             };
             mounts.push(match parsed {
@@ -101,7 +104,9 @@ impl StageState<'_, '_> {
         for mount in mounts {
             match mount {
                 Mount::Bind { mount, layers, source } => {
-                    key.field("bind", &mount.target).field("path", source).field("rw", [u8::from(mount.read_write)]);
+                    key.field("bind", &mount.target)
+                        .field("path", source)
+                        .field("rw", [u8::from(mount.read_write)]);
                     key.field("from", chain_id(layers.iter().map(|form| &form.diff_id)));
                 }
                 Mount::Cache(mount) => {
@@ -113,7 +118,8 @@ impl StageState<'_, '_> {
                     key.field("tmpfs", &mount.target).field("size", format!("{:?}", mount.size_bytes));
                 }
                 Mount::Secret(mount) => {
-                    key.field("secret", &mount.id).field("target", mount.target.as_deref().unwrap_or_default());
+                    key.field("secret", &mount.id)
+                        .field("target", mount.target.as_deref().unwrap_or_default());
                     key.field("env", mount.env.as_deref().unwrap_or_default());
                 }
                 Mount::Ssh(mount) => {
@@ -130,7 +136,9 @@ impl StageState<'_, '_> {
         let mut agents = 0;
         for mount in mounts {
             match mount {
-                Mount::Bind { mount, layers, source } => self.attach_bind(mount, layers, source, &mut attached)?,
+                Mount::Bind { mount, layers, source } => {
+                    self.attach_bind(mount, layers, source, &mut attached)?
+                }
                 Mount::Cache(mount) => self.attach_cache(mount, &mut attached)?,
                 Mount::Tmpfs(mount) => attached.mounts.push(SandboxMount::Tmpfs {
                     target: self.target(&mount.target),
@@ -181,7 +189,11 @@ impl StageState<'_, '_> {
             let path = copy::shown(source);
             return Err(StepError::NotFound { path, place: tree.place(), hint: None });
         }
-        let below = |path: &[u8]| path == resolved.path || path.starts_with(&copy::join(&resolved.path, b"/")) || resolved.path.is_empty();
+        let below = |path: &[u8]| {
+            path == resolved.path
+                || path.starts_with(&copy::join(&resolved.path, b"/"))
+                || resolved.path.is_empty()
+        };
         let holders: Vec<usize> = (0..tables.layers().len())
             .filter(|layer| tables.layers()[*layer].entries().iter().any(|entry| below(&entry.path)))
             .collect();
@@ -205,7 +217,8 @@ impl StageState<'_, '_> {
         let store = self.solver.environment.store;
         let folder = store.root().join("caches");
         fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
-        let namespace = self.solver.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
+        let namespace =
+            self.solver.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
         // hashed: an id such as `../..` names nothing but itself
         let name = Digest::sha256(format!("{namespace}/{}", mount.id).as_bytes());
         let path = folder.join(name.hex());
@@ -250,7 +263,8 @@ impl StageState<'_, '_> {
             fs::remove_dir(&scratch).map_err(StepError::io("remove", &scratch))?;
             fs::rename(&seeded, &scratch).map_err(StepError::io("rename", &seeded))?;
         }
-        fs::set_permissions(&scratch, fs::Permissions::from_mode(mount.mode)).map_err(StepError::io("open", &scratch))?;
+        fs::set_permissions(&scratch, fs::Permissions::from_mode(mount.mode))
+            .map_err(StepError::io("open", &scratch))?;
         chown(&scratch, Some(mount.uid), Some(mount.gid)).map_err(StepError::io("open", &scratch))?;
         match fs::rename(&scratch, path) {
             Ok(()) => Ok(()),
@@ -260,13 +274,19 @@ impl StageState<'_, '_> {
         }
     }
 
-    fn attach_secret(&mut self, mount: &SecretMount, env: &mut Vec<String>, attached: &mut Attached) -> Result<(), StepError> {
+    fn attach_secret(
+        &mut self,
+        mount: &SecretMount,
+        env: &mut Vec<String>,
+        attached: &mut Attached,
+    ) -> Result<(), StepError> {
         let value = match self.solver.request.secrets.get(&mount.id) {
             Some(SecretSource::Value(value)) => value.clone(),
-            Some(SecretSource::File(path)) => {
-                file::read_capped(path, limits::SECRET_BYTES).map_err(StepError::io("read the secret", path))?
+            Some(SecretSource::File(path)) => file::read_capped(path, limits::SECRET_BYTES)
+                .map_err(StepError::io("read the secret", path))?,
+            None if mount.required => {
+                return Err(StepError::Missing { what: "secret", id: mount.id.clone() });
             }
-            None if mount.required => return Err(StepError::Missing { what: "secret", id: mount.id.clone() }),
             None => return Ok(()),
         };
         if let Some(name) = &mount.env {
@@ -287,7 +307,8 @@ impl StageState<'_, '_> {
             .map_err(StepError::io("create", &path))?;
         attached.scratch.push(path.clone());
         std::io::Write::write_all(&mut secret, &value).map_err(StepError::io("write", &path))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mount.mode)).map_err(StepError::io("write", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mount.mode))
+            .map_err(StepError::io("write", &path))?;
         chown(&path, Some(mount.uid), Some(mount.gid)).map_err(StepError::io("write", &path))?;
         let target = mount.target.clone().unwrap_or_else(|| format!("/run/secrets/{}", mount.id));
         attached.mounts.push(bind(path, self.target(&target), true));

@@ -36,7 +36,11 @@ impl StageState<'_, '_> {
         };
         let mut created_by = String::from("RUN ");
         if !prepared.influences.is_empty() {
-            created_by.push_str(&format!("|{} {} ", prepared.influences.len(), prepared.influences.join(" ")));
+            created_by.push_str(&format!(
+                "|{} {} ",
+                prepared.influences.len(),
+                prepared.influences.join(" ")
+            ));
         }
         created_by.push_str(&prepared.argv.join(" "));
         let mut key = KeyBuilder::new("RUN", &self.chain());
@@ -57,9 +61,8 @@ impl StageState<'_, '_> {
         }
         self.mount_keys(&mounts, &mut key)?;
         let (solver, use_cache) = (self.solver, self.use_cache);
-        let (layer, outcome) = solver.step(&key.finish(), &created_by, use_cache, || {
-            self.execute(&prepared, &mounts, &shown, step)
-        })?;
+        let (layer, outcome) = solver
+            .step(&key.finish(), &created_by, use_cache, || self.execute(&prepared, &mounts, &shown, step))?;
         self.push(layer, created_by)?;
         Ok(outcome)
     }
@@ -69,12 +72,19 @@ impl StageState<'_, '_> {
         let network = match run.network.as_deref() {
             None | Some("default") => request.network,
             Some("none") => NetworkMode::None,
-            Some("host") if request.network == NetworkMode::Host || request.allow_host_network => NetworkMode::Host,
+            Some("host") if request.network == NetworkMode::Host || request.allow_host_network => {
+                NetworkMode::Host
+            }
             Some("host") => {
-                return Err(StepError::Entitlement { what: "RUN --network=host", flag: "--allow network.host" });
+                return Err(StepError::Entitlement {
+                    what: "RUN --network=host",
+                    flag: "--allow network.host",
+                });
             }
             Some(other) => {
-                return Err(StepError::Value(format!("`{other}` is not a network mode: use default, none or host")));
+                return Err(StepError::Value(format!(
+                    "`{other}` is not a network mode: use default, none or host"
+                )));
             }
         };
         let insecure = match run.security.as_deref() {
@@ -85,7 +95,9 @@ impl StageState<'_, '_> {
                 return Err(StepError::Entitlement { what: "RUN --security=insecure", flag });
             }
             Some(other) => {
-                return Err(StepError::Value(format!("`{other}` is not a security mode: use sandbox or insecure")));
+                return Err(StepError::Value(format!(
+                    "`{other}` is not a security mode: use sandbox or insecure"
+                )));
             }
         };
         if let Some(device) = run.devices.first() {
@@ -126,7 +138,9 @@ impl StageState<'_, '_> {
         let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
         let mut env = prepared.env.clone();
         env.extend(prepared.proxies.iter().cloned());
-        let has = |env: &[String], name: &str| env.iter().any(|entry| entry.split_once('=').is_some_and(|e| e.0 == name));
+        let has = |env: &[String], name: &str| {
+            env.iter().any(|entry| entry.split_once('=').is_some_and(|e| e.0 == name))
+        };
         if !has(&env, "HOME") {
             env.push(format!("HOME={}", resolved.home.display()));
         }

@@ -39,7 +39,11 @@ struct Expanded {
 }
 
 impl StageState<'_, '_> {
-    pub(super) fn transfer(&mut self, transfer: &Transfer, keyword: &'static str) -> Result<Outcome, StepError> {
+    pub(super) fn transfer(
+        &mut self,
+        transfer: &Transfer,
+        keyword: &'static str,
+    ) -> Result<Outcome, StepError> {
         let expanded = self.expand_transfer(transfer, keyword)?;
         let is_remote = |path: &String| keyword == "ADD" && is_remote(path);
         let origin = match &transfer.from {
@@ -54,7 +58,9 @@ impl StageState<'_, '_> {
             return Err(StepError::Value(format!("COPY does not fetch `{url}`: use ADD")));
         }
         let (layer, outcome) = match origin {
-            Some(Origin::Layers(layers, place)) => self.copy_from_layers(transfer, &expanded, layers, place)?,
+            Some(Origin::Layers(layers, place)) => {
+                self.copy_from_layers(transfer, &expanded, layers, place)?
+            }
             Some(Origin::Folder(folder)) => self.copy_from_folder(transfer, &expanded, Some(folder))?,
             None => self.copy_from_folder(transfer, &expanded, None)?,
         };
@@ -235,7 +241,10 @@ impl StageState<'_, '_> {
         }
         let failed = |error| StepError::io("read", node.entry.to_path())(error);
         let store = self.solver.environment.store;
-        let mut writer = store.blobs().writer(slipway_oci::Algorithm::Sha256).map_err(slipway_oci::layer::LayerError::from)?;
+        let mut writer = store
+            .blobs()
+            .writer(slipway_oci::Algorithm::Sha256)
+            .map_err(slipway_oci::layer::LayerError::from)?;
         std::io::copy(&mut folder.open(node)?, &mut writer).map_err(failed)?;
         let (digest, size_bytes) = writer.commit(None).map_err(slipway_oci::layer::LayerError::from)?;
         self.archive_form(&digest, size_bytes).map(Some)
@@ -263,7 +272,8 @@ impl StageState<'_, '_> {
         Self: 't,
     {
         let tree = self.solver.layered(&[form], "the archive".to_owned())?;
-        let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: copy::descend(&tree, b"", None)? };
+        let pick =
+            Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: copy::descend(&tree, b"", None)? };
         trees.push(Box::new(tree));
         Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: true })
     }
@@ -276,14 +286,19 @@ impl StageState<'_, '_> {
     ) -> Result<Gathered, StepError> {
         let solver = self.solver;
         let name = Digest::sha256(format!("{url} {:?}", transfer.keep_git_dir).as_bytes());
-        let into = solver.temporary().join(format!("git-{}-{}", name.short(), slipway_oci::file::temporary_name("")));
+        let into = solver.temporary().join(format!(
+            "git-{}-{}",
+            name.short(),
+            slipway_oci::file::temporary_name("")
+        ));
         std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
         let commit = solver.environment.images.checkout(url, transfer.keep_git_dir == Some(true), &into)?;
         if let Some(wanted) = transfer.checksum.as_deref().filter(|wanted| !commit.starts_with(*wanted)) {
             return Err(StepError::Value(format!("`{url}` is at commit `{commit}`, not at `{wanted}`")));
         }
         let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
-        let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: copy::descend(&tree, b"", None)? };
+        let pick =
+            Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: copy::descend(&tree, b"", None)? };
         trees.push(Box::new(Arc::new(tree)));
         Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: false })
     }
@@ -303,13 +318,21 @@ impl StageState<'_, '_> {
         let checksum = checksum.map_err(|error| StepError::Value(error.to_string()))?;
         let fetched = self.solver.environment.images.fetch_url(url, checksum.as_ref())?;
         if transfer.unpack == Some(true) {
-            let file = store.blobs().open_blob(&fetched.digest).map_err(slipway_oci::layer::LayerError::from)?;
+            let file =
+                store.blobs().open_blob(&fetched.digest).map_err(slipway_oci::layer::LayerError::from)?;
             if is_archive(file) {
                 let form = self.archive_form(&fetched.digest, fetched.size_bytes)?;
                 return self.gather_archive(form, trees);
             }
         }
-        let from_url = url.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
+        let from_url = url
+            .split(['?', '#'])
+            .next()
+            .unwrap_or_default()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let name = Some(from_url).filter(|name| !name.is_empty()).or(fetched.file_name).unwrap_or_default();
         let folder_wanted = self.expand(&transfer.destination)?.ends_with('/');
         if name.is_empty() && folder_wanted {
@@ -335,7 +358,8 @@ impl StageState<'_, '_> {
         let chown = match &expanded.chown {
             None => None,
             Some(_) if transfer.link && expanded.chown.as_deref().is_some_and(has_names) => {
-                let words = "--chown with --link takes numbers only: there is no file system to look names up in";
+                let words =
+                    "--chown with --link takes numbers only: there is no file system to look names up in";
                 return Err(StepError::Value(words.to_owned()));
             }
             Some(text) => Some(self.chown(text)?),
@@ -378,7 +402,7 @@ impl StageState<'_, '_> {
         if let Some(key) = copy::content_key(placements).filter(|_| self.use_cache)
             && let Some(CachedLayer::Layer(form)) = environment.store.cached(&key)?
         {
-            return Ok(Some(form));
+            return Ok(Some(*form));
         }
         let (blobs, compression) = (environment.store.blobs(), self.solver.request.compression);
         let (layer, _) = copy::write_layer(placements, trees, blobs, compression, environment.cancel)?;
@@ -465,8 +489,11 @@ fn is_archive(file: std::fs::File) -> bool {
     if decoder.read_exact(&mut block).is_err() {
         return false;
     }
-    let sum: u32 =
-        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .sum();
     let field = std::str::from_utf8(&block[148..156]).unwrap_or_default();
     let stated = u32::from_str_radix(field.trim_matches(['\0', ' ']), 8);
     let empty = block.iter().all(|byte| *byte == 0);

@@ -13,7 +13,8 @@ impl StageState<'_, '_> {
         if expanded.is_empty() {
             return Err(StepError::Value("WORKDIR must not be empty".to_owned()));
         }
-        let joined = if expanded.starts_with('/') { expanded } else { format!("{}/{expanded}", self.working_dir()) };
+        let joined =
+            if expanded.starts_with('/') { expanded } else { format!("{}/{expanded}", self.working_dir()) };
         let path = format!("/{}", copy::shown(&copy::clean(joined.as_bytes())));
         self.config.config.working_dir = Some(path.clone());
         let created_by = format!("WORKDIR {path}");
@@ -46,7 +47,9 @@ impl StageState<'_, '_> {
         for part in resolved.path.split(|byte| *byte == b'/') {
             here = copy::join(&here, part);
             let entry = match self.tree()?.get(&here) {
-                Some(found) => Entry { opaque: false, implicit: false, path: here.clone(), ..found.entry.clone() },
+                Some(found) => {
+                    Entry { opaque: false, implicit: false, path: here.clone(), ..found.entry.clone() }
+                }
                 None => {
                     let mut entry = Entry::new(here.clone(), Kind::Directory, 0o755);
                     (entry.uid, entry.gid) = owner;

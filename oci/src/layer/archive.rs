@@ -56,7 +56,11 @@ impl<R: Read> Archive<R> {
             self.skip_rest()?;
             let Some(header) = self.read_header()? else {
                 let dangling = extensions.path.is_some() || !extensions.pax.is_empty();
-                return if dangling { Err(invalid("an extended header with no entry after it")) } else { Ok(None) };
+                return if dangling {
+                    Err(invalid("an extended header with no entry after it"))
+                } else {
+                    Ok(None)
+                };
             };
             // the size in the header itself: an extension says nothing about other extensions
             self.begin_data(header.entry_size()?);
@@ -76,9 +80,11 @@ impl<R: Read> Archive<R> {
 
     fn finish_item(&mut self, header: tar::Header, extensions: Extensions) -> io::Result<Item> {
         let mut size_bytes = header.entry_size()?;
-        let record = |key: &[u8]| extensions.pax.iter().rev().find(|(name, _)| name == key).map(|(_, v)| v.clone());
+        let record =
+            |key: &[u8]| extensions.pax.iter().rev().find(|(name, _)| name == key).map(|(_, v)| v.clone());
         if let Some(size) = record(b"size") {
-            let text = std::str::from_utf8(&size).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let text =
+                std::str::from_utf8(&size).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             size_bytes = text
                 .and_then(|text| text.parse().ok())
                 .filter(|size| *size <= i64::MAX as u64)
@@ -89,11 +95,10 @@ impl<R: Read> Archive<R> {
             return Err(invalid("a sparse file, which layers do not have"));
         }
         // links and folders carry no data whatever their size field says (POSIX ustar, "size")
-        if !matches!(header.entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous) {
-            if header.entry_size()? == 0 || header.entry_type() == tar::EntryType::Link {
-                size_bytes = 0;
-                self.begin_data(0);
-            }
+        let is_file = matches!(header.entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous);
+        if !is_file && (header.entry_size()? == 0 || header.entry_type() == tar::EntryType::Link) {
+            size_bytes = 0;
+            self.begin_data(0);
         }
         let path = record(b"path").or(extensions.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let own_link = || header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
@@ -121,7 +126,11 @@ impl<R: Read> Archive<R> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        let sum: u32 = block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum();
+        let sum: u32 = block
+            .iter()
+            .enumerate()
+            .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
+            .sum();
         if header.cksum()? != sum {
             return Err(invalid("a header with a wrong checksum"));
         }

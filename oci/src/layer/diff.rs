@@ -76,7 +76,10 @@ pub fn append_upper(
         let path = join(&folder.path, name.as_bytes());
         if let Some(below) = append_one(writer, folder, &name, path, xattrs, clamp, &mut links)? {
             if stack.len() >= limits::TREE_DEPTH {
-                return Err(LayerError::Limit { what: "folders within folders", most: limits::TREE_DEPTH as u64 });
+                return Err(LayerError::Limit {
+                    what: "folders within folders",
+                    most: limits::TREE_DEPTH as u64,
+                });
             }
             stack.push(below);
         }

@@ -32,7 +32,9 @@ pub enum Kind {
 impl Kind {
     pub(crate) fn from_u8(value: u8) -> Option<Kind> {
         use Kind::*;
-        [File, Directory, Symlink, Hardlink, CharDevice, BlockDevice, Fifo, Whiteout].get(usize::from(value)).copied()
+        [File, Directory, Symlink, Hardlink, CharDevice, BlockDevice, Fifo, Whiteout]
+            .get(usize::from(value))
+            .copied()
     }
 }
 

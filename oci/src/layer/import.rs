@@ -5,7 +5,6 @@ use crate::{
     Algorithm, Descriptor, Hasher,
     blobs::Blobs,
     compression::{self, Compression, Compressor},
-
 };
 use std::{
     io::{self, BufRead, Read, Write},

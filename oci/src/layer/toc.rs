@@ -61,7 +61,10 @@ impl Toc {
 
     /// The entry of exactly `path`.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
-        self.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok().map(|index| &self.entries[index])
+        self.entries
+            .binary_search_by(|entry| entry.path.as_slice().cmp(path))
+            .ok()
+            .map(|index| &self.entries[index])
     }
 
     /// The entries directly in `folder`.
@@ -176,7 +179,8 @@ impl Toc {
             entries.push(entry);
         }
         let sorted = entries.windows(2).all(|pair| pair[0].path < pair[1].path);
-        (sorted && input.0.is_empty() && entries.len() as u64 <= limits::LAYER_ENTRIES).then_some(Toc { entries })
+        (sorted && input.0.is_empty() && entries.len() as u64 <= limits::LAYER_ENTRIES)
+            .then_some(Toc { entries })
     }
 }
 

@@ -245,7 +245,9 @@ mod tests {
     #[test]
     fn links_are_followed_inside() {
         let tree = tree();
-        let resolve = |path: &str| tree.resolve(path.as_bytes(), true).map(|r| String::from_utf8_lossy(&r.path).into_owned());
+        let resolve = |path: &str| {
+            tree.resolve(path.as_bytes(), true).map(|r| String::from_utf8_lossy(&r.path).into_owned())
+        };
         assert_eq!(resolve("/lib/x"), Ok("etc/kept".to_owned()));
         assert_eq!(resolve("../../lib/new/y"), Ok("usr/lib/new/y".to_owned()));
         assert_eq!(resolve("/"), Ok(String::new()));

@@ -84,7 +84,6 @@ fn read_archive(source: impl Read, disk: Option<Disk>, below: Option<&Tree>) -> 
         }
         unpacker.take(&item, &mut archive)?;
     }
-    drop(archive);
     // the diff id is that of all bytes, those after the end mark included
     io::copy(&mut hashing, &mut io::sink()).map_err(LayerError::Archive)?;
     let (_, diff_id, archive_bytes) = hashing.finish();
@@ -192,7 +191,8 @@ impl Unpacker<'_> {
             }
             let next = super::entry::join(&here, component);
             let own = self.entries.get(&next).cloned();
-            let entry = own.or_else(|| self.below.and_then(|below| below.get(&next)).map(|found| found.entry.clone()));
+            let entry = own
+                .or_else(|| self.below.and_then(|below| below.get(&next)).map(|found| found.entry.clone()));
             here = match entry {
                 Some(entry) if entry.kind == Kind::Symlink => {
                     self.ensure_followed(&link_target(&next, &entry.link), depth + 1)?
@@ -204,7 +204,8 @@ impl Unpacker<'_> {
     }
 
     fn hardlink_target(&self, entry: &Entry) -> Result<Vec<u8>, LayerError> {
-        let target = clean(&entry.link).ok_or_else(|| bad(&entry.path, "a hard link that leads out of the layer"))?;
+        let target =
+            clean(&entry.link).ok_or_else(|| bad(&entry.path, "a hard link that leads out of the layer"))?;
         let first = match self.entries.get(&target) {
             Some(found) if found.kind == Kind::Hardlink => found.link.clone(),
             Some(found) if !found.is_directory() => target,
@@ -328,7 +329,8 @@ fn describe(item: &Item) -> Result<Entry, LayerError> {
         let value = value.map_err(LayerError::Archive)?;
         u32::try_from(value).map_err(|_| bad(raw, "an owner that does not fit 32 bits"))
     };
-    let record = |key: &[u8]| item.pax.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_slice());
+    let record =
+        |key: &[u8]| item.pax.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_slice());
     let mut entry = Entry::new(path, kind, header.mode().map_err(LayerError::Archive)? & 0o7777);
     entry.uid = record(b"uid").map_or_else(|| id(header.uid()), |value| parse_number(raw, value))?;
     entry.gid = record(b"gid").map_or_else(|| id(header.gid()), |value| parse_number(raw, value))?;
@@ -337,7 +339,9 @@ fn describe(item: &Item) -> Result<Entry, LayerError> {
         None => header.mtime().map_err(LayerError::Archive)? as i64,
     };
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
-        let device = |value: io::Result<Option<u32>>| value.map(Option::unwrap_or_default).map_err(LayerError::Archive);
+        let device = |value: io::Result<Option<u32>>| {
+            value.map(Option::unwrap_or_default).map_err(LayerError::Archive)
+        };
         entry.device = (device(header.device_major())?, device(header.device_minor())?);
     }
     if kind == Kind::File {
@@ -349,8 +353,10 @@ fn describe(item: &Item) -> Result<Entry, LayerError> {
             return Err(bad(raw, "a link with no target or too long a one"));
         }
     }
-    let attributes = item.pax.iter().filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?, value)));
-    let kept = attributes.filter(|(name, value)| xattr::is_portable(name) && value.len() <= limits::XATTR_BYTES);
+    let attributes =
+        item.pax.iter().filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?, value)));
+    let kept =
+        attributes.filter(|(name, value)| xattr::is_portable(name) && value.len() <= limits::XATTR_BYTES);
     entry.xattrs = kept.map(|(name, value)| (name.to_vec(), value.clone())).collect();
     entry.xattrs.sort();
     Ok(entry)
@@ -361,7 +367,11 @@ fn parse_number<N: std::str::FromStr>(path: &[u8], value: &[u8]) -> Result<N, La
     parsed.ok_or_else(|| bad(path, "an extended header that holds no number where one belongs"))
 }
 
-fn copy_digested(source: &mut impl Read, target: &mut impl Write, entry: &Entry) -> Result<Digest, LayerError> {
+fn copy_digested(
+    source: &mut impl Read,
+    target: &mut impl Write,
+    entry: &Entry,
+) -> Result<Digest, LayerError> {
     let mut reader = HashingReader::new(source, Algorithm::Sha256);
     let count = io::copy(&mut reader, target).map_err(LayerError::Archive)?;
     if count != entry.size_bytes {
@@ -405,10 +415,10 @@ impl Disk {
         let xattrs = self.xattrs;
         let target = self.target.clone();
         let parent = self.parent(&entry.path)?;
-        let _ = match fs::unlinkat(parent, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }?;
+        match fs::unlinkat(parent, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+            Err(error) => return Err(failed(error)),
+        }
         let mut content = None;
         match entry.kind {
             Kind::Directory => match fs::mkdirat(parent, &name, mode) {
@@ -425,10 +435,13 @@ impl Disk {
             Kind::Symlink => fs::symlinkat(OsStr::from_bytes(&entry.link), parent, &name).map_err(failed)?,
             Kind::Hardlink => {
                 let (folder, first) = link_target.expect("opened above");
-                return fs::linkat(&folder, &first, parent, &name, AtFlags::empty()).map_err(failed).map(|()| None);
+                return fs::linkat(&folder, &first, parent, &name, AtFlags::empty())
+                    .map_err(failed)
+                    .map(|()| None);
             }
             Kind::File => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(fs::openat(parent, &name, flags, mode).map_err(failed)?);
                 content = Some(copy_digested(source, &mut file, entry)?);
             }
@@ -507,7 +520,8 @@ fn make_node(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Errno>
 fn set_attributes(parent: impl AsFd, name: &OsStr, entry: &Entry, target: &Path) -> Result<(), LayerError> {
     let failed = |operation| move |error: Errno| io_at(operation, entry.as_path())(error.into());
     let (uid, gid) = (fs::Uid::from_raw(entry.uid), fs::Gid::from_raw(entry.gid));
-    fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("change owner of"))?;
+    fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(failed("change owner of"))?;
     if entry.kind != Kind::Symlink {
         let mode = Mode::from_raw_mode(entry.mode);
         fs::chmodat(&parent, name, mode, AtFlags::empty()).map_err(failed("change mode of"))?;

@@ -68,7 +68,12 @@ fn escapes_are_refused_or_stay_inside() {
 
 #[test]
 fn later_entries_win_and_absolute_names_are_relative() {
-    let archive = Archive::new().file("/f", "one").file("f", "two").folder("d").file("d/x", "x").file("d", "now a file");
+    let archive = Archive::new()
+        .file("/f", "one")
+        .file("f", "two")
+        .folder("d")
+        .file("d/x", "x")
+        .file("d", "now a file");
     let (folder, result) = archive.unpack(None);
     let toc = result.expect("unpacked").toc;
     let layer = folder.path().join("layer");
@@ -95,7 +100,8 @@ fn privileged_whiteouts_become_devices() {
         eprintln!("skipped: needs root to make a whiteout");
         return;
     }
-    let archive = Archive::new().folder("d").file("d/.wh.gone", "").file("d/.wh..wh..opq", "").file(".wh.f", "");
+    let archive =
+        Archive::new().folder("d").file("d/.wh.gone", "").file("d/.wh..wh..opq", "").file(".wh.f", "");
     let (folder, result) = archive.unpack(None);
     let toc = result.expect("unpacked").toc;
     let node = folder.path().join("layer/d/gone").symlink_metadata().expect("node");

@@ -72,7 +72,11 @@ impl LayerWriter {
 
     /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, whose digest is
     /// noted and answered.
-    pub fn append_file(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<Option<Digest>, LayerError> {
+    pub fn append_file(
+        &mut self,
+        mut entry: Entry,
+        content: &mut dyn Read,
+    ) -> Result<Option<Digest>, LayerError> {
         self.write_header(&entry).map_err(io_at("write", entry.as_path()))?;
         if entry.kind == Kind::File {
             entry.content = Some(self.write_content(&entry, content)?);
@@ -291,7 +295,8 @@ mod tests {
             .map(|entry| String::from_utf8(entry.expect("entry").path_bytes().into_owned()).expect("utf-8"))
             .collect();
         assert_eq!(names, ["plain", "naïve", &long, &middle, "link", "d/.wh.gone"]);
-        let read = crate::layer::index(blobs.open_blob(&layer.descriptor.digest).expect("blob")).expect("index");
+        let read =
+            crate::layer::index(blobs.open_blob(&layer.descriptor.digest).expect("blob")).expect("index");
         assert_eq!(read.diff_id, layer.diff_id);
         let mut expected: Vec<Entry> = entries;
         expected.iter_mut().for_each(|entry| entry.content = Some(crate::Digest::sha256(b"data")));

@@ -2,8 +2,7 @@
 
 use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
 use crate::{
-    Algorithm, Descriptor, Digest, Platform, Reference,
-    compression,
+    Algorithm, Descriptor, Digest, Platform, Reference, compression,
     layer::ArchiveReader,
     limits,
     spec::{ImageConfig, Index, Manifest, Parsed, media_type, to_json},
@@ -121,12 +120,20 @@ impl Files {
         bytes.map(Some).map_err(|error| LayoutError::Io("read", error))
     }
 
-    fn load(&self, store: &Store, platform: &Platform, wanted: Option<&str>) -> Result<Vec<Loaded>, LayoutError> {
+    fn load(
+        &self,
+        store: &Store,
+        platform: &Platform,
+        wanted: Option<&str>,
+    ) -> Result<Vec<Loaded>, LayoutError> {
         if let Some(bytes) = self.read("index.json", limits::MANIFEST_BYTES)? {
-            let index: Index = serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("index.json", e))?;
+            let index: Index =
+                serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("index.json", e))?;
             return self.load_index(store, &index, platform, wanted);
         }
-        let Some(bytes) = self.read("manifest.json", limits::MANIFEST_BYTES)? else { return Err(LayoutError::Unknown) };
+        let Some(bytes) = self.read("manifest.json", limits::MANIFEST_BYTES)? else {
+            return Err(LayoutError::Unknown);
+        };
         let entries: Vec<DockerEntry> =
             serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("manifest.json", e))?;
         entries.iter().map(|entry| self.load_docker(store, entry)).collect()
@@ -152,7 +159,8 @@ impl Files {
                 continue;
             }
             let Some(digest) = self.load_manifest(store, entry, platform, 0)? else { continue };
-            let written = entry.annotations.get(ANNOTATION_IMAGE_NAME).or(tag.filter(|tag| tag.contains([':', '/'])));
+            let written =
+                entry.annotations.get(ANNOTATION_IMAGE_NAME).or(tag.filter(|tag| tag.contains([':', '/'])));
             let names: Vec<Reference> = written.and_then(|name| name.parse().ok()).into_iter().collect();
             match loaded.iter_mut().find(|loaded| loaded.digest == digest) {
                 Some(same) => same.names.extend(names),
@@ -160,7 +168,8 @@ impl Files {
             }
         }
         if loaded.is_empty() {
-            let what = wanted.map_or_else(|| format!("for {platform}"), |wanted| format!("called `{wanted}`"));
+            let what =
+                wanted.map_or_else(|| format!("for {platform}"), |wanted| format!("called `{wanted}`"));
             return Err(LayoutError::NoImage(what));
         }
         for image in &loaded {
@@ -206,7 +215,8 @@ impl Files {
 
     fn load_docker(&self, store: &Store, entry: &DockerEntry) -> Result<Loaded, LayoutError> {
         let config_name = normal(&entry.config);
-        let config = self.read(&config_name, limits::CONFIG_BYTES)?.ok_or(LayoutError::Missing(config_name))?;
+        let config =
+            self.read(&config_name, limits::CONFIG_BYTES)?.ok_or(LayoutError::Missing(config_name))?;
         let parsed = ImageConfig::from_bytes(&config)?;
         if entry.layers.len() > limits::LAYERS || entry.layers.len() != parsed.rootfs.diff_ids.len() {
             return Err(LayoutError::Limit("layers"));
@@ -228,7 +238,8 @@ impl Files {
             annotations: Default::default(),
         });
         let digest = store.blobs().put(&manifest)?;
-        let names: Vec<Reference> = entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        let names: Vec<Reference> =
+            entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
         store.put_image(&digest, &names)?;
         Ok(Loaded { digest, names })
     }
@@ -239,7 +250,8 @@ fn copy_layer(store: &Store, file: File, diff_id: &Digest, number: usize) -> Res
     let failed = |error| LayoutError::Io("read", error);
     let mut writer = store.blobs().writer(Algorithm::Sha256)?;
     let tee = io::BufReader::with_capacity(1 << 18, Tee { source: file, writer: &mut writer });
-    let mut reader = crate::digest::HashingReader::new(compression::decoder(tee).map_err(failed)?, diff_id.algorithm());
+    let mut reader =
+        crate::digest::HashingReader::new(compression::decoder(tee).map_err(failed)?, diff_id.algorithm());
     io::copy(&mut reader, &mut io::sink()).map_err(failed)?;
     let (rest, actual, _) = reader.finish();
     drop(rest);

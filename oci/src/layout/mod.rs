@@ -26,7 +26,9 @@ pub enum LayoutError {
     #[error("cannot {0} the archive")]
     Io(&'static str, #[source] io::Error),
     /// Neither an OCI layout nor a docker archive.
-    #[error("this is neither an OCI layout nor a docker archive: it has no `index.json` and no `manifest.json`")]
+    #[error(
+        "this is neither an OCI layout nor a docker archive: it has no `index.json` and no `manifest.json`"
+    )]
     Unknown,
     /// A file that another one names is not there.
     #[error("the archive is not whole: `{0}` is missing")]

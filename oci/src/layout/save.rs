@@ -46,7 +46,10 @@ fn index(records: &[(ImageRecord, Vec<Reference>)]) -> Index {
     }
 }
 
-fn read_records(store: &Store, images: &[(Digest, Vec<Reference>)]) -> Result<Vec<(ImageRecord, Vec<Reference>)>, LayoutError> {
+fn read_records(
+    store: &Store,
+    images: &[(Digest, Vec<Reference>)],
+) -> Result<Vec<(ImageRecord, Vec<Reference>)>, LayoutError> {
     images.iter().map(|(digest, names)| Ok((store.read_image(digest)?, names.clone()))).collect()
 }
 
@@ -62,13 +65,18 @@ fn blobs(records: &[(ImageRecord, Vec<Reference>)]) -> Vec<Digest> {
 }
 
 /// Writes an OCI layout into `folder`, which is made; one that is there already gets the images added.
-pub fn write_oci_folder(store: &Store, images: &[(Digest, Vec<Reference>)], folder: &Path) -> Result<(), LayoutError> {
+pub fn write_oci_folder(
+    store: &Store,
+    images: &[(Digest, Vec<Reference>)],
+    folder: &Path,
+) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
     fs::create_dir_all(folder).map_err(failed("write"))?;
     let target = crate::blobs::Blobs::open(&folder.join("blobs"), &folder.join(".slipway-tmp"))?;
     for digest in blobs(&records) {
         if !target.contains(&digest)? {
-            let size_bytes = store.blobs().size(&digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
+            let size_bytes =
+                store.blobs().size(&digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
             target.copy_from(store.blobs().open_blob(&digest)?, &Descriptor::new("", digest, size_bytes))?;
         }
     }
@@ -76,7 +84,8 @@ pub fn write_oci_folder(store: &Store, images: &[(Digest, Vec<Reference>)], fold
     let mut index = index(&records);
     let path = folder.join("index.json");
     if let Ok(bytes) = crate::file::read_capped(&path, crate::limits::MANIFEST_BYTES) {
-        let old: Index = serde_json::from_slice(&bytes).map_err(|error| LayoutError::Json("index.json", error))?;
+        let old: Index =
+            serde_json::from_slice(&bytes).map_err(|error| LayoutError::Json("index.json", error))?;
         let name = |descriptor: &Descriptor| descriptor.annotations.get(ANNOTATION_REF_NAME).cloned();
         let replaced = |old: &Descriptor| {
             index.manifests.iter().any(|new| match name(new) {
@@ -93,7 +102,11 @@ pub fn write_oci_folder(store: &Store, images: &[(Digest, Vec<Reference>)], fold
 }
 
 /// Writes an OCI layout as a tar, with docker's `manifest.json` beside it.
-pub fn write_oci_archive(store: &Store, images: &[(Digest, Vec<Reference>)], output: &mut dyn Write) -> Result<(), LayoutError> {
+pub fn write_oci_archive(
+    store: &Store,
+    images: &[(Digest, Vec<Reference>)],
+    output: &mut dyn Write,
+) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
     let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
     let mut tar = Tar(output);
@@ -102,19 +115,29 @@ pub fn write_oci_archive(store: &Store, images: &[(Digest, Vec<Reference>)], out
     let docker: Vec<_> = records
         .iter()
         .map(|(record, names)| {
-            docker_entry(names, path(&record.manifest.config.digest), |at| path(&record.manifest.layers[at].digest), record)
+            docker_entry(
+                names,
+                path(&record.manifest.config.digest),
+                |at| path(&record.manifest.layers[at].digest),
+                record,
+            )
         })
         .collect();
     tar.bytes("manifest.json", &to_json(&docker))?;
     for digest in blobs(&records) {
-        let size_bytes = store.blobs().size(&digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
+        let size_bytes =
+            store.blobs().size(&digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
         tar.entry(&path(&digest), size_bytes, &mut store.blobs().open_blob(&digest)?)?;
     }
     tar.finish()
 }
 
 /// Writes docker's older archive: uncompressed layers, `manifest.json`, `repositories`.
-pub fn write_docker_archive(store: &Store, images: &[(Digest, Vec<Reference>)], output: &mut dyn Write) -> Result<(), LayoutError> {
+pub fn write_docker_archive(
+    store: &Store,
+    images: &[(Digest, Vec<Reference>)],
+    output: &mut dyn Write,
+) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
     let mut tar = Tar(output);
     let mut written: BTreeSet<String> = BTreeSet::new();
@@ -122,13 +145,17 @@ pub fn write_docker_archive(store: &Store, images: &[(Digest, Vec<Reference>)], 
     for (record, names) in &records {
         let config = format!("{}.json", record.manifest.config.digest.hex());
         if written.insert(config.clone()) {
-            tar.bytes(&config, &store.blobs().read(&record.manifest.config.digest, crate::limits::CONFIG_BYTES)?)?;
+            tar.bytes(
+                &config,
+                &store.blobs().read(&record.manifest.config.digest, crate::limits::CONFIG_BYTES)?,
+            )?;
         }
         for diff_id in &record.config.rootfs.diff_ids {
             let name = format!("{}/layer.tar", diff_id.hex());
             if written.insert(name.clone()) {
                 // the size comes first in a tar, so the layer is decompressed twice rather than kept whole
-                let size_bytes = io::copy(&mut store.read_layer(diff_id)?, &mut io::sink()).map_err(failed("read"))?;
+                let size_bytes =
+                    io::copy(&mut store.read_layer(diff_id)?, &mut io::sink()).map_err(failed("read"))?;
                 tar.entry(&name, size_bytes, &mut store.read_layer(diff_id)?)?;
             }
         }
@@ -180,4 +207,3 @@ impl Tar<'_> {
         self.0.write_all(&[0; 1024]).and_then(|()| self.0.flush()).map_err(failed("write"))
     }
 }
-

@@ -48,7 +48,10 @@ fn every_form_comes_back() {
     write_oci_archive(&source, &images, &mut again).expect("oci");
     assert!(oci == again, "the same bytes twice");
     let target = store(&folder, "oci");
-    assert_eq!(load_archive(&target, &oci[..]).expect("load"), [Loaded { digest: digest.clone(), names: names.clone() }]);
+    assert_eq!(
+        load_archive(&target, &oci[..]).expect("load"),
+        [Loaded { digest: digest.clone(), names: names.clone() }]
+    );
     let packed = zstd::bulk::compress(&oci, 1).expect("zstd");
     let target = store(&folder, "packed");
     assert_eq!(load_archive(&target, &packed[..]).expect("load").len(), 1);

@@ -120,7 +120,9 @@ pub enum ManifestError {
     #[error("the manifest is an image and an index at once")]
     Ambiguous,
     /// Docker's schema 1.
-    #[error("the manifest has schema version {0}; only version 2 is supported: push the image again with a current tool")]
+    #[error(
+        "the manifest has schema version {0}; only version 2 is supported: push the image again with a current tool"
+    )]
     Schema(u64),
     /// More layers or entries than the cap.
     #[error("the manifest has {0} entries, more than the {1} that are taken")]
@@ -195,8 +197,10 @@ impl Index {
             entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
                 || entry.artifact_type.is_some()
         };
-        let matching =
-            self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|p| p.satisfies(platform)));
+        let matching = self
+            .manifests
+            .iter()
+            .find(|entry| entry.platform.as_ref().is_some_and(|p| p.satisfies(platform)));
         matching.or_else(|| {
             let mut images = self.manifests.iter().filter(|entry| !attestation(entry));
             images.next().filter(|only| only.platform.is_none() && images.next().is_none())
@@ -216,7 +220,8 @@ mod tests {
     fn type_confusion_is_refused() {
         let both = br#"{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}"#;
         assert!(matches!(Parsed::from_bytes(both, None), Err(ManifestError::Ambiguous)));
-        let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        let index =
+            br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
         let error = Parsed::from_bytes(index, Some(media_type::OCI_MANIFEST));
         assert!(matches!(error, Err(ManifestError::TypeMismatch { .. })));
         assert!(matches!(Parsed::from_bytes(index, None), Ok(Parsed::Index(_))));

@@ -10,7 +10,7 @@ pub enum CachedLayer {
     /// The step changed nothing.
     Nothing,
     /// The step made this layer.
-    Layer(LayerForm),
+    Layer(Box<LayerForm>),
 }
 
 /// A key and its result, to be stored.
@@ -38,14 +38,17 @@ impl Store {
             Some(Some(text)) => {
                 let Ok(diff_id) = text.parse::<Digest>() else { return Ok(None) };
                 let form = self.layer_form(&diff_id)?;
-                Ok(form.map(CachedLayer::Layer))
+                Ok(form.map(|form| CachedLayer::Layer(Box::new(form))))
             }
         }
     }
 
     /// Stores a result. The layer's blob must be there already: content first, pointer last.
     pub fn put_cached(&self, entry: &CacheEntry<'_>) -> Result<(), StoreError> {
-        self.database().prepare_cached("INSERT OR REPLACE INTO cache (key, diff_id, step, used) VALUES (?1, ?2, ?3, ?4)")?
+        self.database()
+            .prepare_cached(
+                "INSERT OR REPLACE INTO cache (key, diff_id, step, used) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute((entry.key.to_string(), entry.diff_id.map(Digest::to_string), entry.step, now()))?;
         Ok(())
     }

@@ -63,7 +63,8 @@ impl Store {
 
     fn cached_layers(&self) -> Result<Vec<Digest>, StoreError> {
         let database = self.database();
-        let mut statement = database.prepare("SELECT DISTINCT diff_id FROM cache WHERE diff_id IS NOT NULL")?;
+        let mut statement =
+            database.prepare("SELECT DISTINCT diff_id FROM cache WHERE diff_id IS NOT NULL")?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut digests = Vec::new();
         for row in rows {

@@ -54,7 +54,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     // names follow content: blobs are synced before; a lost last transaction is a lost name, not a wrong one
     database.pragma_update(None, "synchronous", "NORMAL")?;
     database.pragma_update(None, "cache_size", -8192)?;
-    let version = |database: &Connection| database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    let version =
+        |database: &Connection| database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
     match version(&database)? {
         SCHEMA_VERSION => {}
         0 => {

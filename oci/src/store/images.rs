@@ -99,7 +99,8 @@ impl Store {
 
     fn find_id(&self, text: &str) -> Result<Option<Digest>, StoreError> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        let valid = (4..=64).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let valid = (4..=64).contains(&hex.len())
+            && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if !valid {
             return Ok(None);
         }
@@ -165,7 +166,8 @@ impl Store {
     pub fn remove_image(&self, text: &str, force: bool) -> Result<(Vec<Reference>, Vec<Digest>), StoreError> {
         let digest = self.find_image(text)?.ok_or_else(|| StoreError::NoImage(text.to_owned()))?;
         let names = self.names_of(&digest)?;
-        let by_name = text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| names.contains(name));
+        let by_name =
+            text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| names.contains(name));
         let removed = match by_name {
             Some(name) => vec![name],
             None if names.len() > 1 && !force => {

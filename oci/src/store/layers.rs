@@ -50,7 +50,9 @@ impl Store {
             .prepare_cached("INSERT OR IGNORE INTO layers (diff_id, archive) VALUES (?1, ?2)")?
             .execute((&diff_id, archive_bytes as i64))?;
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO forms (diff_id, digest, media_type, size) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO forms (diff_id, digest, media_type, size) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute((
                 &diff_id,
                 form.descriptor.digest.to_string(),
@@ -91,7 +93,11 @@ impl Store {
 
     /// Keeps a layer that was just made: its blob, its table and, where `upper` is given, that folder as the unpacked
     /// layer.
-    pub fn adopt_layer(&self, layer: &Layer, upper: Option<&std::path::Path>) -> Result<LayerForm, StoreError> {
+    pub fn adopt_layer(
+        &self,
+        layer: &Layer,
+        upper: Option<&std::path::Path>,
+    ) -> Result<LayerForm, StoreError> {
         let form = LayerForm { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() };
         let toc_path = self.toc_path(&layer.diff_id);
         layer.toc.save(&toc_path).map_err(io_at("write", &toc_path))?;
@@ -148,7 +154,8 @@ impl Store {
         let toc = self.toc(diff_id)?;
         if toc.has_implicit() && !below.layers().is_empty() {
             // the archive leaves out parents: links and attributes of the layers beneath decide where its files go
-            self.database().execute("UPDATE layers SET unpacked_in = NULL WHERE diff_id = ?1", [diff_id.to_string()])?;
+            self.database()
+                .execute("UPDATE layers SET unpacked_in = NULL WHERE diff_id = ?1", [diff_id.to_string()])?;
             self.unpack(diff_id, Some(below))?;
         }
         Ok(target)
@@ -177,7 +184,9 @@ impl Store {
                 let file = self.blobs().open_blob(&form.descriptor.digest)?;
                 let reader = BufReader::with_capacity(1 << 18, file);
                 let path = self.blobs().path(&form.descriptor.digest);
-                return Ok(BackgroundReader::new(compression::decoder(reader).map_err(io_at("read", &path))?));
+                return Ok(BackgroundReader::new(
+                    compression::decoder(reader).map_err(io_at("read", &path))?,
+                ));
             }
         }
         Err(StoreError::LayerMissing(diff_id.clone()))

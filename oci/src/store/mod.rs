@@ -61,7 +61,9 @@ pub enum StoreError {
     #[error("the store's database failed")]
     Database(#[from] rusqlite::Error),
     /// Made by a later Slipway.
-    #[error("the store has format {found}, this slipway knows up to {known}: use a newer slipway or another --root")]
+    #[error(
+        "the store has format {found}, this slipway knows up to {known}: use a newer slipway or another --root"
+    )]
     Newer {
         /// The version found.
         found: i64,
@@ -130,10 +132,12 @@ impl Store {
             .write(true)
             .open(&lock_path)
             .map_err(io_at("open", &lock_path))?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(|e| io_at("lock", &lock_path)(e.into()))?;
+        rustix::fs::flock(&lock, FlockOperation::LockShared)
+            .map_err(|e| io_at("lock", &lock_path)(e.into()))?;
         let database = Mutex::new(database::open(&root.join("store.db"))?);
         let blobs = Blobs::open(&root.join("blobs"), &root.join("tmp"))?;
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot_id =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let store = Store { root, blobs, database, lock, xattrs, boot_id };
         store.sweep()?;
         Ok(store)
@@ -172,7 +176,10 @@ impl Store {
         for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
             let entry = entry.map_err(io_at("list", &folder))?;
             let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.rsplit('-').nth(2)).and_then(|pid| pid.parse::<u32>().ok());
+            let owner = name
+                .to_str()
+                .and_then(|name| name.rsplit('-').nth(2))
+                .and_then(|pid| pid.parse::<u32>().ok());
             if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
                 // another process may sweep at the same time: what is gone is gone
                 let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -206,7 +213,9 @@ impl Store {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 #[cfg(test)]

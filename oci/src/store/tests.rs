@@ -74,7 +74,9 @@ fn the_collector_leaves_cached_layers_and_waits_for_others() {
     assert_eq!(store.collect().expect("collect"), None, "another process is there");
     drop(other);
     assert_eq!(store.collect().expect("collect"), Some(Collected::default()));
-    assert!(matches!(store.cached(&key).expect("cached"), Some(CachedLayer::Layer(form)) if form.diff_id == made.diff_id));
+    assert!(
+        matches!(store.cached(&key).expect("cached"), Some(CachedLayer::Layer(form)) if form.diff_id == made.diff_id)
+    );
     store.blobs().remove(&made.descriptor.digest).expect("remove");
     assert_eq!(store.cached(&key).expect("cached"), None, "a result without bytes is none");
 }

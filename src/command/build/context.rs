@@ -32,17 +32,30 @@ impl Drop for Context {
 
 impl Context {
     /// Finds folder and recipe.
-    pub(super) fn prepare(store: &Store, images: &Images<'_>, context: &str, recipe: Option<&Path>) -> Result<Context, Failure> {
+    pub(super) fn prepare(
+        store: &Store,
+        images: &Images<'_>,
+        context: &str,
+        recipe: Option<&Path>,
+    ) -> Result<Context, Failure> {
         let stdin_recipe = recipe.is_some_and(|path| path.as_os_str() == "-");
         if context == "-" && stdin_recipe {
             return Err(Failure::usage("context and recipe cannot both be standard input"));
         }
-        let mut found = Context { folder: None, recipe: String::new(), recipe_name: String::new(), ignore: None, temporary: None };
+        let mut found = Context {
+            folder: None,
+            recipe: String::new(),
+            recipe_name: String::new(),
+            ignore: None,
+            temporary: None,
+        };
         let mut inner = None;
         match context {
-            "-" => inner = found.from_stdin(store)?,
+            "-" => inner = found.take_stdin(store)?,
             url if slipway_builder::is_git_url(url) || url.starts_with("github.com/") => {
-                let url = url.strip_prefix("github.com/").map_or_else(|| url.to_owned(), |rest| format!("https://github.com/{rest}.git"));
+                let url = url
+                    .strip_prefix("github.com/")
+                    .map_or_else(|| url.to_owned(), |rest| format!("https://github.com/{rest}.git"));
                 let folder = found.scratch(store)?;
                 let work = folder.join("context");
                 std::fs::create_dir(&work)?;
@@ -52,13 +65,14 @@ impl Context {
             url if url.starts_with("http://") || url.starts_with("https://") => {
                 let fetched = images.fetch_url(url, None)?;
                 let blob = store.blobs().open_blob(&fetched.digest)?;
-                inner = found.from_stream(store, blob)?;
+                inner = found.take_stream(store, blob)?;
             }
             path => {
                 let folder = PathBuf::from(path);
                 if !folder.is_dir() {
                     let why = if folder.exists() { "is not a folder" } else { "does not exist" };
-                    return Err(Failure::new(format!("the context `{path}` {why}")).with_hint("the last argument is the folder that COPY takes files from"));
+                    return Err(Failure::new(format!("the context `{path}` {why}"))
+                        .with_hint("the last argument is the folder that COPY takes files from"));
                 }
                 found.folder = Some(folder);
             }
@@ -68,7 +82,9 @@ impl Context {
                 found.recipe_name = "Dockerfile (standard input)".to_owned();
                 found.recipe = text;
             }
-            (Some(_), Some(_)) => return Err(Failure::usage("the context is a recipe already: -f has no place")),
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage("the context is a recipe already: -f has no place"));
+            }
             (None, recipe) => found.read_recipe(recipe, stdin_recipe, context)?,
         }
         Ok(found)
@@ -80,12 +96,12 @@ impl Context {
         Ok(folder)
     }
 
-    fn from_stdin(&mut self, store: &Store) -> Result<Option<String>, Failure> {
-        self.from_stream(store, std::io::stdin())
+    fn take_stdin(&mut self, store: &Store) -> Result<Option<String>, Failure> {
+        self.take_stream(store, std::io::stdin())
     }
 
     /// A stream is an archive, which becomes the folder, or a recipe, whose text is answered.
-    fn from_stream(&mut self, store: &Store, stream: impl Read + Send) -> Result<Option<String>, Failure> {
+    fn take_stream(&mut self, store: &Store, stream: impl Read + Send) -> Result<Option<String>, Failure> {
         let mut reader = BufReader::with_capacity(1 << 16, stream);
         let start = reader.fill_buf()?;
         let packed = compression::sniff(start) != compression::Format::Plain;
@@ -93,8 +109,9 @@ impl Context {
         if packed || tar {
             let folder = self.scratch(store)?.join("context");
             std::fs::create_dir(&folder)?;
-            layer::unpack(compression::decoder(reader)?, &folder, store.xattrs(), None)
-                .map_err(|error| Failure::of(&error).with_hint("a context on standard input is a tar archive or a recipe"))?;
+            layer::unpack(compression::decoder(reader)?, &folder, store.xattrs(), None).map_err(|error| {
+                Failure::of(&error).with_hint("a context on standard input is a tar archive or a recipe")
+            })?;
             self.folder = Some(folder);
             return Ok(None);
         }
@@ -137,16 +154,25 @@ impl Context {
 /// A recipe inside a context that is not ours: links must not lead out of it.
 fn inside(folder: &Path, path: &Path) -> Result<PathBuf, Failure> {
     let root = slipway_oci::Root::open(folder)?;
-    root.open_file(path).map_err(|error| Failure::new(format!("cannot read the recipe `{}` of the context: {error}", path.display())))?;
+    root.open_file(path).map_err(|error| {
+        Failure::new(format!("cannot read the recipe `{}` of the context: {error}", path.display()))
+    })?;
     Ok(folder.join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 fn recipe_text(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
     if bytes.len() as u64 > limits::RECIPE_BYTES {
-        return Err(Failure::new(format!("the recipe `{name}` is larger than {} bytes", limits::RECIPE_BYTES)));
+        return Err(Failure::new(format!(
+            "the recipe `{name}` is larger than {} bytes",
+            limits::RECIPE_BYTES
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         Failure::new(format!("{name}:{line}: the recipe is not UTF-8 text"))
     })
 }

@@ -29,7 +29,9 @@ impl Volume {
             return Err(bad("the target must be an absolute path"));
         }
         if !source.contains('/') && source != "." && source != ".." {
-            return Err(bad("named volumes are not supported yet: give the source as a path, such as ./data"));
+            return Err(bad(
+                "named volumes are not supported yet: give the source as a path, such as ./data",
+            ));
         }
         let mut readonly = false;
         for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -42,7 +44,8 @@ impl Volume {
         let source = std::path::absolute(source)?;
         if !source.exists() {
             let words = format!("-v: `{}` does not exist", source.display());
-            return Err(Failure::new(words).with_hint("make the folder first: slipway does not make folders of the host on its own"));
+            return Err(Failure::new(words)
+                .with_hint("make the folder first: slipway does not make folders of the host on its own"));
         }
         Ok(Volume { source, target: PathBuf::from(target), readonly })
     }
@@ -61,11 +64,16 @@ pub(super) fn mounts(volumes: &[Volume], tmpfs: &[String]) -> Result<Vec<Mount>,
             match option.split_once('=') {
                 Some(("size", value)) => size_bytes = Some(bytes(value)?),
                 Some(("mode", value)) => {
-                    mode = u32::from_str_radix(value, 8).map_err(|_| Failure::usage(format!("--tmpfs: `{value}` is not an octal mode")))?;
+                    mode = u32::from_str_radix(value, 8)
+                        .map_err(|_| Failure::usage(format!("--tmpfs: `{value}` is not an octal mode")))?;
                 }
                 None if option == "exec" => exec = true,
                 None if matches!(option, "rw" | "noexec" | "nosuid" | "nodev") => {}
-                _ => return Err(Failure::usage(format!("--tmpfs: `{option}` is not one of size=, mode=, exec"))),
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "--tmpfs: `{option}` is not one of size=, mode=, exec"
+                    )));
+                }
             }
         }
         mounts.push(Mount::Tmpfs { target: PathBuf::from(target), size_bytes, mode, exec });
@@ -88,7 +96,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, Failure> {
     };
     let number: f64 = digits.parse().map_err(|_| bad())?;
     let bytes = number * factor as f64;
-    if number.is_finite() && bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(bad()) }
+    if number.is_finite() && (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
 }
 
 #[cfg(test)]

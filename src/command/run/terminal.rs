@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Rows and columns of the caller's terminal.
 pub(super) fn size() -> Option<(u16, u16)> {
-    let size = termios::tcgetwinsize(std::io::stdin()).or_else(|_| termios::tcgetwinsize(std::io::stdout())).ok()?;
+    let size =
+        termios::tcgetwinsize(std::io::stdin()).or_else(|_| termios::tcgetwinsize(std::io::stdout())).ok()?;
     Some((size.ws_row, size.ws_col))
 }
 
