@@ -1,0 +1,126 @@
+//! Wrong use: one clear message, exit status 1 or 2, and nothing half-written.
+
+use crate::support::Slipway;
+
+#[test]
+fn flags_that_are_wrong_are_usage_errors() {
+    let slipway = Slipway::empty();
+    for arguments in [
+        &["nosuch"][..],
+        &["build"],
+        &["build", "--nosuch", "."],
+        &["build", "--progress", "loud", "."],
+        &["build", "--push", "."],
+        &["build", "-t", "Bad Name", "."],
+        &["run"],
+        &["run", "-v", "relative", "base"],
+        &["run", "--network", "moon", "base"],
+        &["pull"],
+        &["pull", "UPPER/case"],
+        &["tag", "one"],
+        &["save"],
+        &["save", "--format", "zip", "x"],
+        &["serve", "--listen", "nowhere"],
+        &["images", "extra", "--nosuch"],
+    ] {
+        let ended = slipway.run(arguments);
+        assert_eq!(ended.code(), Some(2), "{arguments:?}: {}", ended.stderr);
+        assert!(!ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked"), "{arguments:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+    assert!(!slipway.root.exists(), "a usage error makes no store");
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let slipway = Slipway::empty();
+    let help = slipway.ok(["--help"]);
+    for command in
+        ["build", "pull", "push", "images", "inspect", "tag", "rmi", "import", "save", "load", "run", "serve"]
+    {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} in\n{help}");
+        assert!(slipway.ok([command, "--help"]).contains("Usage"), "{command}");
+    }
+    assert!(slipway.ok(["--version"]).starts_with("slipway "));
+}
+
+#[test]
+fn recipes_that_are_wrong_name_file_and_line() {
+    let slipway = Slipway::new();
+    for (recipe, line, part) in [
+        ("", 0, "Dockerfile"),
+        ("# nothing\n", 0, "Dockerfile"),
+        ("FROM base\nRNU true\n", 2, "RUN"),
+        ("RUN true\n", 1, "FROM"),
+        ("FROM base\nCOPY onlyone\n", 2, "COPY"),
+        ("FROM base\nENV nothing\n", 2, "ENV"),
+        ("FROM base\nCOPY --form=x a b\n", 2, "from"),
+        ("FROM base\nRUN cat <<EOT\nnever ended\n", 2, "EOT"),
+        ("FROM base\nEXPOSE 99999\n", 2, "99999"),
+        ("FROM base AS 9lives\n", 1, "9lives"),
+        ("FROM $NOTHING\n", 1, "NOTHING"),
+        ("FROM base\nSHELL sh\n", 2, "SHELL"),
+        ("FROM base\nENV A=${B:?must be set}\n", 2, "must be set"),
+        ("FROM base\nUSER nosuchuser\nRUN true\n", 3, "nosuchuser"),
+        ("FROM base\nRUN [\"/no/such/program\"]\n", 2, "/no/such/program"),
+        ("FROM base\nCOPY --from=later /a /b\nFROM base AS later\n", 2, "later"),
+        ("FROM base\nSTOPSIGNAL SIGNOTHING\n", 2, "SIGNOTHING"),
+    ] {
+        let message = slipway.build("wrong", recipe, &[("a", "a")]).fails(1);
+        let place = if line == 0 { "Dockerfile".to_owned() } else { format!("Dockerfile:{line}") };
+        assert!(message.contains(&place), "`{place}` for\n{recipe}\nin\n{message}");
+        assert!(message.contains(part), "`{part}` for\n{recipe}\nin\n{message}");
+    }
+    assert_eq!(slipway.ok(["images"]).lines().count(), 2);
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn contexts_that_are_wrong_are_named() {
+    let slipway = Slipway::new();
+    let missing = slipway.path("missing");
+    let message = slipway.fails(1, ["build".as_ref(), "-t".as_ref(), "x".as_ref(), missing.as_os_str()]);
+    assert!(message.contains("missing"), "{message}");
+    let empty = slipway.context("empty", &[]);
+    let message = slipway.fails(1, ["build".as_ref(), empty.as_os_str()]);
+    assert!(message.contains("Dockerfile"), "{message}");
+    let binary = slipway.context("binary", &[]);
+    std::fs::write(binary.join("Dockerfile"), b"FROM base\nRUN \xff\xfe\n").unwrap();
+    let message = slipway.fails(1, ["build".as_ref(), binary.as_os_str()]);
+    assert!(message.contains("Dockerfile:2"), "{message}");
+    let file = slipway.context("file", &[("x", "")]).join("x");
+    slipway.fails(1, ["build".as_ref(), file.as_os_str()]);
+}
+
+#[test]
+fn images_that_are_not_there_are_named() {
+    let slipway = Slipway::new();
+    for arguments in
+        [&["inspect", "nosuch"][..], &["rmi", "nosuch"], &["tag", "nosuch", "x"], &["save", "nosuch"]]
+    {
+        let message = slipway.fails(1, arguments);
+        assert!(message.contains("nosuch"), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let slipway = Slipway::new();
+    let mut command = slipway.command(["images"]);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn an_unwritable_store_says_so() {
+    let slipway = Slipway::empty();
+    let message = slipway.fails(1, ["--root", "/proc/nowhere", "images"]);
+    assert!(message.contains("/proc/nowhere"), "{message}");
+    let file = slipway.context("x", &[("file", "")]).join("file");
+    let message = slipway.fails(1, ["--root".as_ref(), file.as_os_str(), "images".as_ref()]);
+    assert!(message.contains("file"), "{message}");
+}

@@ -1,0 +1,21 @@
+//! The real binary, end to end. One program for all subjects, because linking each costs more than running it.
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+// a library of its own, not all of which every subject uses
+mod support;
+
+mod build;
+mod cache;
+mod cli;
+mod copy;
+mod crash;
+mod examples;
+mod hostile;
+mod interop;
+mod processes;
+mod registry;
+mod reproducible;
+mod rootless;
+mod run;
+mod store;

@@ -1,0 +1,145 @@
+//! The same inputs give the same digest, wherever and by whomever.
+
+use crate::need_root;
+use crate::support::base::MTIME;
+use crate::support::image::{Image, text};
+use crate::support::user::User;
+use crate::support::{Slipway, run, skip};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
+
+const RECIPE: &str = "FROM base
+WORKDIR /app
+COPY . .
+RUN mkdir -p /made/deep && echo made > /made/deep/file && ln /made/deep/file /made/hard && ln -s deep /made/soft
+RUN rm /etc/motd && echo $SOURCE_DATE_EPOCH > /epoch && touch /now && chmod 1777 /made
+FROM base
+COPY --from=0 /made /made
+COPY --from=0 /app /app
+ENV A=b
+CMD [\"/bin/sh\"]
+";
+
+const FILES: [(&str, &str); 4] =
+    [("z", "last"), ("a", "first"), ("d/file", "in a folder"), ("d/e/f/g", "deep")];
+
+/// Writes the files in the given order, with times of their own.
+fn checkout(folder: &Path, reverse: bool, time: u64) {
+    let mut files = FILES.to_vec();
+    if reverse {
+        files.reverse();
+    }
+    for (path, content) in files {
+        let place = folder.join(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(&place, content).unwrap();
+        let file = fs::File::options().write(true).open(&place).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(time)).unwrap();
+        fs::set_permissions(&place, PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    fs::write(folder.join("Dockerfile"), RECIPE).unwrap();
+}
+
+#[test]
+fn two_stores_and_two_checkouts_give_one_digest() {
+    let one = Slipway::new();
+    let two = one.another("two");
+    two.import_base();
+    let (first, second) = (one.path("first"), one.path("a/deeper/second"));
+    checkout(&first, false, 1_600_000_000);
+    checkout(&second, true, 1_700_000_000);
+    one.build_folder("same", &first, &[]).ok();
+    two.build_folder("same", &second, &[]).ok();
+    assert_eq!(one.digest("base"), two.digest("base"));
+    assert_eq!(one.digest("same"), two.digest("same"));
+    // and once more without what the first build left
+    two.build_folder("again", &first, &["--no-cache"]).ok();
+    assert_eq!(one.digest("same"), two.digest("again"));
+}
+
+#[test]
+fn no_time_is_later_than_the_epoch() {
+    let mut slipway = Slipway::new();
+    let context = slipway.path("times");
+    checkout(&context, false, 1_900_000_000);
+    let epoch = 1_550_000_000;
+    slipway.environment.push(("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string()));
+    slipway.build_folder("times", &context, &[]).ok();
+    let image = Image::read(&slipway, "times");
+    assert_eq!(text(&image.config["created"]), "2019-02-12T19:33:20Z");
+    for entry in image.layers.iter().flatten() {
+        assert!(entry.mtime <= epoch, "{} is of {}", entry.path, entry.mtime);
+    }
+    slipway.build_with("seen", "FROM base\nRUN echo $SOURCE_DATE_EPOCH > /epoch\n", &[], &[]).ok();
+    assert_eq!(slipway.shell("seen", "cat /epoch"), format!("{epoch}\n"));
+    slipway.environment[0].1 = "not a number".to_owned();
+    let message = slipway.build_folder("times", &context, &[]).fails(2);
+    assert!(message.contains("SOURCE_DATE_EPOCH"), "{message}");
+}
+
+#[test]
+fn an_image_is_created_when_its_commit_was() {
+    crate::need!("git");
+    let slipway = Slipway::new();
+    let context = slipway.path("repository");
+    checkout(&context, false, 1_600_000_000);
+    let commit = |date: &str| {
+        for words in [&["add", "-A"][..], &["commit", "-q", "--allow-empty", "-m", "x"][..]] {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(&context).args([
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@t",
+                "-c",
+                "commit.gpgsign=false",
+            ]);
+            run(git.args(words).env("GIT_AUTHOR_DATE", date).env("GIT_COMMITTER_DATE", date)).ok();
+        }
+    };
+    run(Command::new("git").args(["init", "-q"]).arg(&context)).ok();
+    fs::write(context.join(".dockerignore"), ".git\n").unwrap();
+    commit("2020-01-02T03:04:05Z");
+    slipway.build_folder("committed", &context, &[]).ok();
+    let image = Image::read(&slipway, "committed");
+    assert_eq!(text(&image.config["created"]), "2020-01-02T03:04:05Z");
+    for history in image.config["history"].as_array().unwrap() {
+        if let Some(created) = history["created"].as_str() {
+            assert!(created <= "2020-01-02T03:04:05Z", "{history}");
+        }
+    }
+    commit("2021-01-02T03:04:05Z");
+    slipway.build_folder("committed", &context, &[]).ok();
+    let later = Image::read(&slipway, "committed");
+    assert_eq!(text(&later.config["created"]), "2021-01-02T03:04:05Z");
+    assert_eq!(later.manifest["layers"], image.manifest["layers"], "another commit, the same content");
+}
+
+#[test]
+fn without_anything_else_the_base_gives_the_time() {
+    let slipway = Slipway::new();
+    slipway.build("based", "FROM base\nRUN touch /x\n", &[]).ok();
+    let (base, image) = (Image::read(&slipway, "base"), Image::read(&slipway, "based"));
+    assert_eq!(image.config["created"], base.config["created"]);
+    assert!(base.layers.iter().flatten().all(|entry| entry.mtime == MTIME));
+}
+
+#[test]
+fn a_plain_user_and_root_make_the_same_image() {
+    need_root!();
+    let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
+    let slipway = Slipway::new();
+    let context = user.context(&[("Dockerfile", RECIPE)]);
+    checkout(&context, true, 1_650_000_000);
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&context)).ok();
+    slipway.build_folder("same", &context, &[]).ok();
+    let base = user.path("base.tar");
+    user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+    user.ok(["build".as_ref(), "-t".as_ref(), "same".as_ref(), context.as_os_str()]);
+    let digest = |name| user.ok(["inspect", "--format", "{{.Digest}}", name]).trim().to_owned();
+    assert_eq!(digest("base"), slipway.digest("base"));
+    assert_eq!(digest("same"), slipway.digest("same"));
+}

@@ -1,0 +1,220 @@
+//! `slipway run`.
+
+use crate::need_root;
+use crate::support::{Slipway, run, run_with_input, start, wait_until};
+use rustix::process::Signal;
+use std::fs;
+use std::io::{Read, Write};
+
+#[test]
+fn exit_statuses_are_the_commands() {
+    let slipway = Slipway::new();
+    let status = |words: &[&str]| slipway.run([&["run", "--rm", "base"], words].concat()).code();
+    assert_eq!(status(&["true"]), Some(0));
+    assert_eq!(status(&["sh", "-c", "exit 42"]), Some(42));
+    assert_eq!(status(&["sh", "-c", "kill -9 $$"]), Some(137));
+    assert_eq!(status(&["/no/such/program"]), Some(127));
+    assert_eq!(status(&["/etc/motd"]), Some(126));
+    let message = slipway.run(["run", "--rm", "base", "/no/such/program"]).fails(127);
+    assert!(message.contains("/no/such/program"), "{message}");
+}
+
+#[test]
+fn output_goes_where_it_should() {
+    let slipway = Slipway::new();
+    let ended = slipway.run(["run", "--rm", "base", "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn the_image_says_what_runs_and_the_caller_may_differ() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base\nENV A=image\nWORKDIR /tmp\nUSER app\nENTRYPOINT [\"/bin/echo\", \"entry\"]\nCMD [\"command\"]\n";
+    slipway.build("says", recipe, &[]).ok();
+    assert_eq!(slipway.ok(["run", "--rm", "says"]), "entry command\n");
+    assert_eq!(slipway.ok(["run", "--rm", "says", "other", "words"]), "entry other words\n");
+    slipway.build("plain", "FROM base\nENV A=image\nWORKDIR /tmp\nUSER app\nCMD [\"pwd\"]\n", &[]).ok();
+    assert_eq!(slipway.ok(["run", "--rm", "plain"]), "/tmp\n");
+    let script = "echo $A $B $(pwd) $(id -u):$(id -g) $HOME";
+    assert_eq!(slipway.ok(["run", "--rm", "plain", "sh", "-c", script]), "image /tmp 1000:1000 /home/app\n");
+    let arguments = [
+        "run", "--rm", "-e", "A=mine", "--env", "B=too", "-w", "/etc", "-u", "0:50", "plain", "sh", "-c",
+        script,
+    ];
+    assert_eq!(slipway.ok(arguments), "mine too /etc 0:50 /root\n");
+    let mut command =
+        slipway.command(["run", "--rm", "-e", "FROM_HOST", "base", "sh", "-c", "echo $FROM_HOST"]);
+    assert_eq!(run(command.env("FROM_HOST", "passed on")).ok(), "passed on\n");
+}
+
+#[test]
+fn volumes_are_shared_and_may_be_read_only() {
+    let slipway = Slipway::new();
+    let folder = slipway.context("volume", &[("file", "host\n")]);
+    let volume = format!("{}:/v", folder.display());
+    assert_eq!(
+        slipway.ok(["run", "--rm", "-v", &volume, "base", "sh", "-c", "cat /v/file; echo made > /v/new"]),
+        "host\n"
+    );
+    assert_eq!(fs::read_to_string(folder.join("new")).unwrap(), "made\n");
+    let locked = format!("{volume}:ro");
+    let ended = slipway.run(["run", "--rm", "-v", &locked, "base", "sh", "-c", "echo x > /v/more"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    assert!(!folder.join("more").exists());
+    let one = format!("{}:/etc/motd", folder.join("file").display());
+    assert_eq!(slipway.ok(["run", "--rm", "-v", &one, "base", "cat", "/etc/motd"]), "host\n");
+}
+
+#[test]
+fn standard_input_is_passed_only_when_asked() {
+    let slipway = Slipway::new();
+    let with = run_with_input(&mut slipway.command(["run", "--rm", "-i", "base", "wc", "-c"]), b"12345");
+    assert_eq!(with.ok().trim(), "5");
+    let without = run_with_input(&mut slipway.command(["run", "--rm", "base", "wc", "-c"]), b"12345");
+    assert_eq!(without.ok().trim(), "0");
+}
+
+#[test]
+fn a_large_output_comes_whole() {
+    let slipway = Slipway::new();
+    let ended = slipway.run(["run", "--rm", "base", "sh", "-c", "yes 0123456789 | head -c 5000000"]);
+    assert_eq!(ended.ok().len(), 5_000_000);
+}
+
+#[test]
+fn no_network_is_no_network() {
+    let slipway = Slipway::new();
+    let list =
+        |network: &str| slipway.ok(["run", "--rm", "--network", network, "base", "ls", "/sys/class/net"]);
+    assert_eq!(list("none"), "lo\n");
+    let hosts: usize = fs::read_dir("/sys/class/net").unwrap().count();
+    if crate::support::is_root() {
+        assert_eq!(list("host").lines().count(), hosts);
+    }
+    let message = slipway.fails(2, ["run", "--network", "elsewhere", "base", "true"]);
+    assert!(message.contains("elsewhere"), "{message}");
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let slipway = Slipway::new();
+    let ready = slipway.context("ready", &[]);
+    let volume = format!("{}:/ready", ready.display());
+    let script = "trap 'echo caught; exit 3' TERM; touch /ready/1; while :; do sleep 0.05; done";
+    let started = start(&mut slipway.command(["run", "--rm", "-v", &volume, "base", "sh", "-c", script]));
+    wait_until("the container runs", || ready.join("1").exists());
+    started.signal(Signal::TERM);
+    let ended = started.wait();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(3), "caught\n"), "{}", ended.stderr);
+
+    // a command without a handler: pid 1 of a namespace must not make it immune
+    let started = start(&mut slipway.command([
+        "run",
+        "--rm",
+        "-v",
+        &volume,
+        "base",
+        "sh",
+        "-c",
+        "touch /ready/2; exec sleep 60",
+    ]));
+    wait_until("the container runs", || ready.join("2").exists());
+    started.signal(Signal::TERM);
+    assert_eq!(started.wait().code(), Some(143));
+}
+
+#[test]
+fn a_killed_runner_takes_its_container_along() {
+    let slipway = Slipway::new();
+    let ready = slipway.context("ready", &[]);
+    let volume = format!("{}:/ready", ready.display());
+    let seconds = format!("{}", 70_000 + std::process::id());
+    let script = format!("sleep {seconds} & touch /ready/1; sleep {seconds}");
+    let started = start(&mut slipway.command(["run", "--rm", "-v", &volume, "base", "sh", "-c", &script]));
+    wait_until("the container runs", || ready.join("1").exists());
+    wait_until("its sleeper runs", || crate::support::processes_with(&seconds) > 0);
+    started.signal(Signal::KILL);
+    wait_until("the container ends", || crate::support::processes_with(&seconds) == 0);
+    assert!(started.wait().code().is_none());
+    slipway.ok(["run", "--rm", "base", "true"]);
+}
+
+#[test]
+fn what_a_container_writes_stays_out_of_its_image() {
+    let slipway = Slipway::new();
+    slipway.ok(["run", "--rm", "base", "sh", "-c", "echo x > /etc/motd; rm /etc/passwd; touch /new"]);
+    assert_eq!(
+        slipway.shell("base", "cat /etc/motd; ls /etc/passwd; ls /new 2>&1 | grep -c 'No such'"),
+        "base\n/etc/passwd\n1\n"
+    );
+}
+
+#[test]
+fn a_container_sees_a_machine_of_its_own() {
+    let slipway = Slipway::new();
+    let seen = slipway.shell("base", "echo $$; ls /proc | grep -c '^[0-9]'; test -w /proc/sys/kernel/hostname || echo locked; \
+        cat /proc/1/cmdline | tr '\\0' ' '; touch /sys/x 2>/dev/null || echo sys; grep -c overlay /proc/self/mounts");
+    let lines: Vec<&str> = seen.lines().collect();
+    assert!(lines[0].parse::<u32>().unwrap() < 10, "{seen}");
+    assert!(lines[1].parse::<u32>().unwrap() < 10, "{seen}");
+    assert!(seen.contains("locked") && seen.contains("sys"), "{seen}");
+}
+
+#[test]
+fn a_terminal_is_one() {
+    let slipway = Slipway::new();
+    let (mut ours, theirs) = crate::support::terminal();
+    let mut command = slipway.command([
+        "run",
+        "--rm",
+        "-it",
+        "base",
+        "sh",
+        "-c",
+        "tty; stty size; read line; echo got $line",
+    ]);
+    let mut child = command
+        .stdin(theirs.try_clone().unwrap())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    drop(command);
+    ours.write_all(b"typed\r").unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 1024];
+    // the last read of a terminal whose other side is gone fails with EIO
+    while let Ok(count @ 1..) = ours.read(&mut piece) {
+        seen.extend_from_slice(&piece[..count]);
+    }
+    assert!(child.wait().unwrap().success());
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    for part in ["/dev/pts/0\r\n", "33 99\r\n", "got typed\r\n"] {
+        assert!(seen.contains(part), "`{part:?}` in {seen:?}");
+    }
+}
+
+#[test]
+fn a_terminal_needs_one() {
+    let slipway = Slipway::new();
+    let ended = run_with_input(&mut slipway.command(["run", "--rm", "-it", "base", "true"]), b"");
+    assert_ne!(ended.code(), Some(0));
+    assert!(
+        ended.stderr.to_lowercase().contains("terminal") || ended.stderr.contains("TTY"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn devices_and_capabilities_are_few() {
+    need_root!();
+    let slipway = Slipway::new();
+    let script = "mknod /disk b 8 0 2>/dev/null && cat /disk; mount -t tmpfs x /mnt 2>/dev/null && echo mounted; \
+                  grep CapEff /proc/self/status; ls /dev | sort | tr '\\n' ' '";
+    let seen = slipway.ok(["run", "--rm", "base", "sh", "-c", script]);
+    assert!(!seen.contains("mounted"), "{seen}");
+    // docker's default set
+    assert!(seen.contains("CapEff:\t00000000a80425fb"), "{seen}");
+    assert!(!seen.contains(" sda") && !seen.contains(" vda"), "{seen}");
+}

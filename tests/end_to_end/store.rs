@@ -1,0 +1,155 @@
+//! The local store: images, names, import, save and load.
+
+use crate::support::image::{Image, text};
+use crate::support::{Slipway, run, run_with_input};
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn images_are_listed_named_and_removed() {
+    let slipway = Slipway::new();
+    slipway.build("made:1", "FROM base\nRUN touch /x\n", &[]).ok();
+    slipway.ok(["tag", "made:1", "other:2"]);
+    let listed = slipway.ok(["images"]);
+    assert!(listed.lines().count() == 4, "{listed}");
+    for name in ["made", "other", "base"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let digest = slipway.digest("made:1");
+    assert!(slipway.ok(["images", "--digests"]).contains(&digest));
+    assert_eq!(slipway.digest("other:2"), digest);
+    slipway.ok(["rmi", "made:1"]);
+    assert_eq!(slipway.digest("other:2"), digest);
+    assert_eq!(slipway.shell("other:2", "ls /x"), "/x\n");
+    slipway.ok(["rmi", "other:2"]);
+    let message = slipway.fails(1, ["inspect", "other:2"]);
+    assert!(message.contains("other:2"), "{message}");
+    // the base's layer is still somebody's
+    assert_eq!(slipway.shell("base", "cat /etc/motd"), "base\n");
+}
+
+#[test]
+fn inspect_speaks_json_and_templates() {
+    let slipway = Slipway::new();
+    slipway.build("seen", "FROM base\nENV A=b\nLABEL l=m\nCMD [\"x\", \"y\"]\n", &[]).ok();
+    let all: Value = serde_json::from_str(&slipway.ok(["inspect", "seen", "base"])).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    assert_eq!(all[0]["Config"]["Cmd"], serde_json::json!(["x", "y"]));
+    let image = Image::read(&slipway, "seen");
+    assert_eq!(all[0]["Digest"], image.digest.as_str());
+    assert_eq!(all[0]["Id"], image.manifest["config"]["digest"]);
+    let format = |template: &str| slipway.ok(["inspect", "--format", template, "seen"]).trim().to_owned();
+    assert_eq!(format("{{.Digest}}"), image.digest);
+    assert_eq!(format("{{.Id}}"), text(&image.manifest["config"]["digest"]));
+    assert_eq!(format("{{json .Config.Cmd}}"), "[\"x\",\"y\"]");
+    assert_eq!(format("{{.Os}}/{{.Architecture}}"), format!("linux/{}", text(&image.config["architecture"])));
+    assert_eq!(format("{{index .Config.Labels \"l\"}}"), "m");
+    assert_eq!(format("{{range .Config.Cmd}}<{{.}}>{{end}}"), "<x><y>");
+    let message = slipway.run(["inspect", "--format", "{{.Digest", "seen"]);
+    assert!(matches!(message.code(), Some(1 | 2)) && !message.stderr.is_empty());
+}
+
+#[test]
+fn a_short_id_is_enough() {
+    let slipway = Slipway::new();
+    let id = slipway.ok(["inspect", "--format", "{{.Id}}", "base"]).trim().replace("sha256:", "");
+    for name in [&id[..12], &id, &format!("sha256:{id}")] {
+        assert_eq!(slipway.digest(name), slipway.digest("base"));
+    }
+}
+
+#[test]
+fn a_folder_and_its_archive_become_images() {
+    let slipway = Slipway::empty();
+    let folder = slipway.context("rootfs", &[("bin/", ""), ("etc/file", "content")]);
+    fs::copy(crate::support::find("busybox").unwrap(), folder.join("bin/sh")).unwrap();
+    slipway.ok(["import".as_ref(), folder.as_os_str(), "folder".as_ref()]);
+    for (flag, name) in [("-cf", "plain.tar"), ("-czf", "zipped.tar.gz")] {
+        let archive = slipway.path(name);
+        run(Command::new("tar").arg(flag).arg(&archive).arg("-C").arg(&folder).arg(".")).ok();
+        slipway.ok(["import".as_ref(), archive.as_os_str(), "archive".as_ref()]);
+        let script = "read line < /etc/file; echo $line";
+        assert_eq!(slipway.ok(["run", "--rm", "archive", "/bin/sh", "-c", script]), "content\n");
+        assert_eq!(slipway.ok(["run", "--rm", "folder", "/bin/sh", "-c", script]), "content\n");
+        let mut command = slipway.command(["import", "-", "streamed"]);
+        run_with_input(&mut command, &fs::read(&archive).unwrap()).ok();
+        assert_eq!(slipway.digest("streamed"), slipway.digest("archive"));
+    }
+}
+
+#[test]
+fn saved_images_load_elsewhere() {
+    let slipway = Slipway::new();
+    slipway.build("saved:1", "FROM base\nRUN echo saved > /file && rm /etc/motd\nENV A=b\n", &[]).ok();
+    let digest = slipway.digest("saved:1");
+    for (number, format) in ["oci-archive", "oci-dir", "docker-archive"].into_iter().enumerate() {
+        let place = slipway.path(format);
+        slipway.ok(["save", "--format", format, "-o", place.to_str().unwrap(), "saved:1", "base"]);
+        let other = slipway.another(&format!("other-{number}"));
+        let loaded = other.ok(["load", "-i", place.to_str().unwrap()]);
+        assert!(loaded.contains("saved:1") && loaded.contains("base"), "{loaded}");
+        assert_eq!(other.shell("saved:1", "cat /file; ls /etc/motd 2>/dev/null; echo $A"), "saved\nb\n");
+        if format != "docker-archive" {
+            assert_eq!(other.digest("saved:1"), digest, "{format}");
+        }
+        let id = |of: &Slipway| of.ok(["inspect", "--format", "{{.Id}}", "saved:1"]);
+        assert_eq!(id(&other), id(&slipway), "{format}");
+    }
+    let saved =
+        run(&mut slipway.command(["save", "-o", slipway.path("again").to_str().unwrap(), "saved:1", "base"]));
+    saved.ok();
+    let (first, second) =
+        (fs::read(slipway.path("oci-archive")).unwrap(), fs::read(slipway.path("again")).unwrap());
+    assert!(first == second, "the same images, the same archive");
+}
+
+#[test]
+fn an_archive_passes_through_pipes() {
+    let slipway = Slipway::new();
+    let other = slipway.another("other");
+    let mut save = slipway.command(["save", "base"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut load = other.command(["load"]);
+    run_from(&mut load, save.stdout.take().unwrap());
+    assert!(save.wait().unwrap().success());
+    assert_eq!(other.digest("base"), slipway.digest("base"));
+}
+
+fn run_from(command: &mut Command, from: std::process::ChildStdout) {
+    crate::support::start(command.stdin(from)).wait().ok();
+}
+
+#[test]
+fn names_are_checked_and_completed() {
+    let slipway = Slipway::new();
+    slipway.ok(["tag", "base", "docker.io/library/base:latest"]);
+    assert_eq!(slipway.ok(["images"]).lines().count(), 2, "the same name in full");
+    for bad in ["UPPER", "a//b", "a:b:c:d", "-x", "a@sha256:12"] {
+        let message = slipway.run(["tag", "base", "--", bad]);
+        assert!(matches!(message.code(), Some(1 | 2)), "{bad}: {}", message.stderr);
+        assert!(message.stderr.contains(bad), "{bad}: {}", message.stderr);
+    }
+}
+
+#[test]
+fn a_store_of_the_future_is_refused() {
+    let slipway = Slipway::new();
+    let database = slipway.root.join("store.db");
+    let mut python = Command::new("python3");
+    python.args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version=999'); c.commit()"]);
+    if crate::support::find("python3").is_none() {
+        return crate::support::skip("`python3` is not installed");
+    }
+    run(python.arg(&database)).ok();
+    let message = slipway.fails(1, ["images"]);
+    assert!(message.contains("999"), "{message}");
+}
+
+#[test]
+fn removing_everything_leaves_no_content() {
+    let slipway = Slipway::new();
+    slipway.build("one", "FROM base\nRUN echo 1 > /one\n", &[]).ok();
+    slipway.ok(["rmi", "one", "base"]);
+    assert_eq!(slipway.ok(["images"]).lines().count(), 1);
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}

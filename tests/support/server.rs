@@ -1,0 +1,73 @@
+//! Servers on loopback: our own registry, and others'.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::{Slipway, wait_until};
+
+/// A loopback address that nobody listens on.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A running server; killed when this goes.
+pub struct Server {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts `command`, which listens on `address`.
+    #[track_caller]
+    pub fn start(command: &mut Command, address: &str) -> Server {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut server = Server { child, address: address.to_owned() };
+        wait_until("the server answers", || {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server ended at once: {status}");
+            }
+            TcpStream::connect(&server.address).is_ok()
+        });
+        server
+    }
+
+    /// `slipway serve` with its storage in the test's folder.
+    #[track_caller]
+    pub fn slipway(slipway: &Slipway, storage: &Path) -> Server {
+        Server::slipway_at(slipway, storage, &free_address())
+    }
+
+    #[track_caller]
+    pub fn slipway_at(slipway: &Slipway, storage: &Path, address: &str) -> Server {
+        let mut command = slipway.command(["serve", "--listen", address, "--storage"]);
+        let log = std::fs::File::options().create(true).append(true).open(slipway.path("serve.log")).unwrap();
+        Server::start(command.arg(storage).stderr(log), address)
+    }
+
+    /// A name in this registry.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        wait_until("the server stops", || self.child.try_wait().unwrap().is_some());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
