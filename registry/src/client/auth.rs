@@ -159,7 +159,7 @@ impl Transport {
         let request = self.token_request(endpoint, scope, url, service, credential)?;
         let host = endpoint.host();
         let response =
-            request.send().await.map_err(|source| ClientError::Connect { host: host.clone(), source })?;
+            request.send().await.map_err(|source| ClientError::unanswered(host.clone(), source))?;
         // a redirect is not followed: it would carry the decision above to a host that was not checked
         if !response.status().is_success() {
             return Err(token_refused(endpoint, scope, credential.is_some(), response).await);

@@ -15,6 +15,22 @@ pub enum ClientError {
         /// Why not.
         source: reqwest::Error,
     },
+    /// Somebody else answers, or the certificate is out of order.
+    #[error("the certificate of `{host}` is not trusted")]
+    Untrusted {
+        /// Host and port.
+        host: String,
+        /// Why not.
+        source: reqwest::Error,
+    },
+    /// A request that cannot be made.
+    #[error("cannot ask `{host}` that")]
+    Request {
+        /// Host and port.
+        host: String,
+        /// Why not.
+        source: reqwest::Error,
+    },
     /// The answer broke off.
     #[error("the connection to `{host}` broke off")]
     Interrupted {
@@ -175,6 +191,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Sorts a failure to get any answer.
+    pub(super) fn unanswered(host: String, source: reqwest::Error) -> ClientError {
+        match () {
+            () if source.is_builder() => ClientError::Request { host, source },
+            () if concerns_certificate(&source) => ClientError::Untrusted { host, source },
+            () if source.is_connect() => ClientError::Connect { host, source },
+            () => ClientError::Interrupted { host, source: Some(source) },
+        }
+    }
+
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -203,4 +229,19 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// Whether rustls refused the peer's certificate; trying again would not help.
+fn concerns_certificate(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        // an I/O error hides what it wraps from `source`
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        let tls = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }

@@ -204,7 +204,7 @@ impl Transport {
         let mut url = endpoint.base.clone();
         url.set_path("/v2/");
         let sent = self.http(endpoint.kind)?.get(url).send().await;
-        let response = sent.map_err(|source| ClientError::Connect { host: endpoint.host(), source })?;
+        let response = sent.map_err(|source| ClientError::unanswered(endpoint.host(), source))?;
         if response.status() == StatusCode::BAD_REQUEST {
             return Err(body::status_error("GET", response).await);
         }
@@ -268,7 +268,7 @@ impl Transport {
             }
         };
         let host = body::host_of(&ask.url);
-        let response = request.send().await.map_err(|source| ClientError::Connect { host, source })?;
+        let response = request.send().await.map_err(|source| ClientError::unanswered(host, source))?;
         Ok((response, replayable))
     }
 }

@@ -140,7 +140,7 @@ impl Inner {
                 request = request.header(header::IF_NONE_MATCH, tag);
             }
             let host = body::host_of(&url);
-            let response = request.send().await.map_err(|source| ClientError::Connect { host, source })?;
+            let response = request.send().await.map_err(|source| ClientError::unanswered(host, source))?;
             match redirect_target(&response)? {
                 Some(target) => url = target,
                 None => return Ok(response),

@@ -167,7 +167,7 @@ fn two_writers_never_mix() {
     slow.write_all(&vec![b'a'; 550_000]).expect("most of it");
     // the first piece is on disk, so the first writer holds the lease
     wait_for(|| (registry.get(&session).header("range") != Some("0-0")).then_some(()));
-    let digest = Digest::sha256(&vec![b'b'; 10]);
+    let digest = Digest::sha256(&[b'b'; 10]);
     for (method, path) in [
         ("PATCH", session.clone()),
         ("PUT", format!("{session}?digest={digest}")),
