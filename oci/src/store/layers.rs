@@ -163,10 +163,24 @@ impl Store {
 
     fn unpack(&self, diff_id: &Digest, below: Option<&Tree>) -> Result<(), StoreError> {
         let folder = self.temporary_folder("layer")?;
-        let unpacked = layer::unpack(self.read_layer(diff_id)?, &folder, self.xattrs(), below)?;
+        let result = self.unpack_into(&folder, diff_id, below);
+        if result.is_err() {
+            // what cannot be removed now is swept once this process is gone
+            let _ = file::remove_tree(&folder);
+        }
+        result
+    }
+
+    fn unpack_into(
+        &self,
+        folder: &std::path::Path,
+        diff_id: &Digest,
+        below: Option<&Tree>,
+    ) -> Result<(), StoreError> {
+        let unpacked = layer::unpack(self.read_layer(diff_id)?, folder, self.xattrs(), below)?;
         self.check_diff_id(diff_id, &unpacked.diff_id)?;
         self.save_toc(diff_id, unpacked.toc)?;
-        self.place_folder(diff_id, &folder)
+        self.place_folder(diff_id, folder)
     }
 
     fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {

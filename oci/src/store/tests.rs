@@ -42,6 +42,18 @@ fn image(store: &Store, layers: &[Layer], names: &[&str]) -> Digest {
 }
 
 #[test]
+fn a_layer_that_is_not_what_it_says_leaves_nothing() {
+    let (_folder, store) = store();
+    let made = layer(&store, "f");
+    let false_id = Digest::sha256(b"something else");
+    let form = LayerForm { diff_id: false_id.clone(), descriptor: made.descriptor };
+    store.put_form(&form, 0).expect("form");
+    assert!(store.unpacked(&false_id, &Tree::default()).is_err());
+    assert_eq!(std::fs::read_dir(store.root().join("tmp")).expect("tmp").count(), 0);
+    assert!(!store.layer_folder(&false_id).exists());
+}
+
+#[test]
 fn names_ids_and_removal() {
     let (_folder, store) = store();
     let made = layer(&store, "f");
