@@ -120,8 +120,13 @@ impl BuildGraph {
             .map_err(|message| fail(message, self.suggest(&base, stage.index)))?;
         let mut needs: Vec<usize> = Vec::new();
         needs.extend(if let Base::Stage(index) = base { Some(index) } else { None });
-        for from in stage.instructions.iter().flat_map(sources_of) {
-            let found = self.provider(&from, stage.index).map_err(|message| fail(message, None))?;
+        let sources = stage
+            .instructions
+            .iter()
+            .flat_map(|located| sources_of(located).into_iter().map(|from| (from, located.origin.clone())));
+        for (from, origin) in sources {
+            let at_its_line = |message| GraphError { message, hint: None, origin: Some(origin.clone()) };
+            let found = self.provider(&from, stage.index).map_err(at_its_line)?;
             needs.extend(if let Base::Stage(index) = found { Some(index) } else { None });
         }
         needs.sort_unstable();
