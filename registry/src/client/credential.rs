@@ -279,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn a_helper_that_is_not_there_is_named() {
+        let config =
+            config(r#"{"credHelpers":{"h":"slipway-test-none"},"credsStore":"slipway-test-none-either"}"#);
+        for host in ["h", "any"] {
+            let error = config.credential(host).expect_err("failure").to_string();
+            assert!(error.contains("docker-credential-slipway-test-none"), "{error}");
+        }
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let shown =
             format!("{:?} {:?}", basic("user", "hunter2"), config(r#"{"auths":{"a":{"auth":"dTpw"}}}"#));

@@ -78,11 +78,10 @@ impl Inner {
                 (chunked, session) = (true, None);
                 continue;
             }
-            // 416: the two sides disagree about the offset, and `0-0` does not tell no byte from one
             let lost = error.status() == Some(416);
             attempts.after(error).await?;
-            session = match session.filter(|_| !lost) {
-                Some(session) => self.status(&job, session).await?,
+            session = match session {
+                Some(session) => self.resume(&job, session, lost).await?,
                 None => None,
             };
             if session.as_ref().map_or(0, |session| session.offset) >= before + limits::RESUME_PROGRESS_BYTES
@@ -162,6 +161,19 @@ impl Inner {
             }
             _ => Err(body::status_error("POST", response).await),
         }
+    }
+
+    /// Finds where a session goes on. `lost` says that the registry refused its offset: where it still names the same
+    /// one (`0-0` does not tell no byte from one), only a new session helps.
+    async fn resume(
+        &self,
+        job: &Job<'_>,
+        session: Session,
+        lost: bool,
+    ) -> Result<Option<Session>, ClientError> {
+        let refused = session.offset;
+        let found = self.status(job, session).await?;
+        Ok(found.filter(|session| !lost || session.offset != refused))
     }
 
     /// Asks how far a session is; `None` where it is gone.

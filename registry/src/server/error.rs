@@ -143,7 +143,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::DigestMismatch { .. } => (S::BAD_REQUEST, DigestInvalid),
         StorageError::ReferenceUnknown(_) => (S::BAD_REQUEST, ManifestBlobUnknown),
         StorageError::ReferenceSize { .. } => (S::BAD_REQUEST, SizeInvalid),
-        StorageError::Stopped => (S::SERVICE_UNAVAILABLE, Unknown),
+        StorageError::Stopped | StorageError::Skipped => (S::SERVICE_UNAVAILABLE, Unknown),
         StorageError::Newer { .. }
         | StorageError::Database(_)
         | StorageError::Commit(_)

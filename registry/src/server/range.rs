@@ -104,6 +104,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_window_lies_within_the_content(header in "(bytes=)?[-0-9, ax]{0,24}", size in 0..1000_u64) {
+            if let Window::Part { first, last } = window(Some(&header), size) {
+                assert!(first <= last && last < size);
+            }
+            let _ = chunk(&header);
+        }
+    }
+
     #[test]
     fn chunks() {
         for (header, first, length) in [

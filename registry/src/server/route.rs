@@ -86,6 +86,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn names_are_always_valid(path in "/v2/([a-z./%2A-F_-]|blobs|uploads|manifests|tags|list|referrers){0,12}") {
+            let name = match parse(&path) {
+                Ok(Route::Blob { name, .. } | Route::Uploads { name } | Route::Upload { name, .. }) => name,
+                Ok(Route::Manifest { name, .. } | Route::Tags { name } | Route::Referrers { name, .. }) => name,
+                Ok(Route::Base | Route::Catalog) | Err(_) => return Ok(()),
+            };
+            assert!(is_repository_name(&name), "{name}");
+        }
+    }
+
     #[test]
     fn wrong_paths_are_refused() {
         for path in [

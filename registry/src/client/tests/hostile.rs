@@ -173,6 +173,26 @@ fn endless_tags_end() {
 }
 
 #[test]
+fn a_server_that_wants_tls_is_tried_with_tls() {
+    // what Go's servers say to plain http on a TLS port; what follows is no TLS either
+    let fake = Fake::start(|_, _| reply(400, &[], b"Client sent an HTTP request to an HTTPS server."));
+    let error = client().resolve(&fake.reference("a:t")).expect_err("failure");
+    assert!(matches!(error, ClientError::Status { status: 400, .. }), "{error:?}");
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_named() {
+    let there = Local::new();
+    let client = client_with(|config| config.authorities = Some("/nonexistent/ca.pem".into()));
+    let options = UrlOptions::default();
+    let error = client.fetch_url("https://127.0.0.1:1/x", &there.blobs, &options, &()).expect_err("failure");
+    assert!(matches!(error, ClientError::Authorities { .. }), "{error:?}");
+    // and are not asked for where no https is spoken
+    let fake = Fake::start(|_, _| reply(200, &[], b"x"));
+    client.fetch_url(&format!("http://{}/x", fake.address), &there.blobs, &options, &()).expect("fetch");
+}
+
+#[test]
 fn nobody_there() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");

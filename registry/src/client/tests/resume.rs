@@ -82,7 +82,9 @@ fn an_upload_goes_on_where_it_broke_off() {
     let client = client_with(|config| config.retries = 8);
     let notes = Notes::default();
     client.push(&at(address, "a:t"), &push, &here.blobs, &notes).expect("push");
+    // one session a blob: what broke off went on
     assert!(notes.count("retry") >= 1);
+    assert_eq!(notes.count("started"), 2);
     let there = Local::new();
     client.fetch_blob(&registry.reference("a"), &blobs[1], &there.blobs, &()).expect("fetch");
     assert_eq!(there.blobs.read(&blobs[1].digest, 1 << 30).expect("blob"), bytes(6_000_000));

@@ -59,6 +59,18 @@ fn an_image_goes_and_comes_back() {
 }
 
 #[test]
+fn localhost_is_found_without_asking_anybody() {
+    let (registry, here) = (Registry::start(), Local::new());
+    let (descriptor, bytes, blobs) = here.image(&[b"x"]);
+    let manifest = ManifestBytes { descriptor: &descriptor, bytes: &bytes };
+    let target: Reference =
+        format!("localhost:{}/a:t", registry.server.address().port()).parse().expect("reference");
+    let (client, push) = (client(), Push { blobs: &blobs, children: &[], manifest });
+    client.push(&target, &push, &here.blobs, &()).expect("push");
+    assert_eq!(client.resolve(&target).expect("resolve"), descriptor);
+}
+
+#[test]
 fn an_index_goes_after_its_children() {
     let (registry, here) = (Registry::start(), Local::new());
     let (one, one_bytes, mut blobs) = here.image(&[b"one"]);

@@ -56,6 +56,9 @@ pub enum StorageError {
     /// The transaction that several writes shared could not be committed.
     #[error("the registry's database could not commit")]
     Commit(#[source] Arc<StorageError>),
+    /// The transaction failed before this write's turn came.
+    #[error("the registry's database failed before it came to this write")]
+    Skipped,
     /// The blob folder failed.
     #[error(transparent)]
     Blob(#[from] BlobError),

@@ -79,7 +79,7 @@ impl Writer {
         });
         let queue = self.queue.as_ref().ok_or(StorageError::Stopped)?;
         queue.send(Job { durability, work }).map_err(|_| StorageError::Stopped)?;
-        answered.recv().map_err(|_| StorageError::Stopped)?
+        answered.recv().map_err(|_| StorageError::Skipped)?
     }
 }
 
