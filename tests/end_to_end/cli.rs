@@ -63,7 +63,7 @@ fn recipes_that_are_wrong_name_file_and_line() {
         ("FROM base\nENV A=${B:?must be set}\n", 2, "must be set"),
         ("FROM base\nUSER nosuchuser\nRUN true\n", 3, "nosuchuser"),
         ("FROM base\nRUN [\"/no/such/program\"]\n", 2, "/no/such/program"),
-        ("FROM base\nCOPY --from=later /a /b\nFROM base AS later\n", 2, "later"),
+        ("FROM base AS one\nCOPY --from=1 /a /b\nFROM base\nFROM one\n", 2, "1"),
         ("FROM base\nSTOPSIGNAL SIGNOTHING\n", 2, "SIGNOTHING"),
     ] {
         let message = slipway.build("wrong", recipe, &[("a", "a")]).fails(1);

@@ -91,7 +91,7 @@ fn with_digest(location: &str, digest: &str) -> String {
 
 #[test]
 fn the_protocol_pushes_monolithic_and_in_chunks() {
-    let Pair { server, .. } = pair();
+    let Pair { slipway: _slipway, server } = pair();
     let address = server.address.as_str();
     assert_eq!(request(address, "GET", "/v2/", &[], b"").status, 200);
     let content = b"some bytes of a blob";
@@ -130,7 +130,7 @@ fn the_protocol_pushes_monolithic_and_in_chunks() {
 
 #[test]
 fn wrong_content_is_refused_and_leaves_nothing() {
-    let Pair { server, .. } = pair();
+    let Pair { slipway: _slipway, server } = pair();
     let address = server.address.as_str();
     let digest = Digest::sha256(b"what was promised").to_string();
     let reply = request(address, "PUT", &with_digest(&location(address, "a"), &digest), &[], b"what came");

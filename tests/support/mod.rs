@@ -345,18 +345,23 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Ended {
     ended
 }
 
-/// How many processes have `text` in their command line, other than this one and those of the binary under test.
+/// How many processes have `text` as a word of their command line, other than those of the binary under test.
 pub fn processes_with(text: &str) -> usize {
+    pids_with(text).len()
+}
+
+/// Those processes.
+pub fn pids_with(text: &str) -> Vec<rustix::process::Pid> {
     let own = binary();
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines
-        .filter(|line| {
-            let mut words = line.split(|byte| *byte == 0);
-            let program = words.next().unwrap_or_default();
-            program != own.as_os_str().as_encoded_bytes() && words.any(|word| word == text.as_bytes())
-        })
-        .count()
+    let matches = |entry: &fs::DirEntry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let program = words.next().unwrap_or_default();
+        program != own.as_os_str().as_encoded_bytes() && words.any(|word| word == text.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten().filter(matches);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 /// Both sides of a new terminal of 33 rows and 99 columns.
