@@ -30,12 +30,17 @@ pub struct MountPoint {
 ///
 /// # Errors
 /// When a file cannot be written. A host without `/etc/resolv.conf` gives containers an empty one.
-pub fn standard_files(folder: &Path, hosts: &[(String, String)], hostname: Option<&str>) -> io::Result<Vec<Mount>> {
+pub fn standard_files(
+    folder: &Path,
+    hosts: &[(String, String)],
+    hostname: Option<&str>,
+) -> io::Result<Vec<Mount>> {
     let mut table = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in hosts {
         table.push_str(&format!("{address}\t{name}\n"));
     }
-    let resolver = slipway_oci::file::read_capped(Path::new("/etc/resolv.conf"), RESOLVER_BYTES).unwrap_or_default();
+    let resolver =
+        slipway_oci::file::read_capped(Path::new("/etc/resolv.conf"), RESOLVER_BYTES).unwrap_or_default();
     let mut files = vec![("hosts", table.into_bytes()), ("resolv.conf", resolver)];
     files.extend(hostname.map(|name| ("hostname", format!("{name}\n").into_bytes())));
     let mut mounts = Vec::new();
@@ -109,7 +114,10 @@ mod tests {
     fn links_are_resolved_and_points_made_once() {
         let mut link = Entry::new("etc/resolv.conf", Kind::Symlink, 0o777);
         link.link = b"../run/resolve/stub.conf".to_vec();
-        let tree = Tree::new(vec![std::sync::Arc::new(Toc::new(vec![Entry::new("etc", Kind::Directory, 0o755), link]))]);
+        let tree = Tree::new(vec![std::sync::Arc::new(Toc::new(vec![
+            Entry::new("etc", Kind::Directory, 0o755),
+            link,
+        ]))]);
         let folder = tempfile::tempdir().expect("folder");
         let mounts = standard_files(folder.path(), &[("db".into(), "10.0.0.2".into())], None).expect("files");
         assert!(fs::read_to_string(folder.path().join("hosts")).expect("hosts").contains("10.0.0.2\tdb"));
