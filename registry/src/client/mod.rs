@@ -8,7 +8,7 @@
 //!
 //! What is promised:
 //! - Every byte is verified: blobs for size and digest while they stream, manifests before they are looked at.
-//! - Credentials go to the registry's own origin only; to a token service only as [`realm`] allows; never along a
+//! - Credentials go to the registry's own origin only; to a token service only as `realm` allows; never along a
 //!   redirect.
 //! - https, except to this machine and to hosts that the user called insecure.
 //! - Every reply has a cap; every loop has a bound; whatever may pass is tried again with growing pauses.

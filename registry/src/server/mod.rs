@@ -1,8 +1,8 @@
 //! The registry server: the distribution specification 1.1 over a [`storage`] folder.
 //!
-//! A request goes: accept loop ([`listen`]: connection cap, header timeout) -> [`route`] (pure, from the path's end) ->
-//! one [`endpoint`] -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
-//! becomes a status code in [`error`] alone.
+//! A request goes: accept loop (`listen`: connection cap, header timeout) -> `route` (pure, from the path's end) ->
+//! one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
+//! becomes a status code in `error` alone.
 //!
 //! There is no authentication yet, hence the default of listening on loopback only.
 
