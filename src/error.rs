@@ -90,7 +90,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    // one message, one line: what a cause quotes from a file may be anything
+    text.split(|c: char| c.is_control()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {

@@ -13,6 +13,9 @@ pub const CONFIG_BYTES: u64 = 8 << 20;
 /// Most layers in one image. The kernel's overlay stacks 500 lower folders; docker refuses 128.
 pub const LAYERS: usize = 480;
 
+/// Most layers in a manifest that is stored or passed on; artifacts have more than images.
+pub const MANIFEST_LAYERS: usize = 4096;
+
 /// Most manifests in one index.
 pub const INDEX_ENTRIES: usize = 4096;
 

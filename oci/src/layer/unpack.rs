@@ -326,7 +326,7 @@ fn describe(item: &Item) -> Result<Entry, LayerError> {
         return Err(bad(raw, "the root of the layer is no folder"));
     }
     let id = |value: io::Result<u64>| {
-        let value = value.map_err(LayerError::Archive)?;
+        let value = value.map_err(|_| bad(raw, "an owner that is no number"))?;
         u32::try_from(value).map_err(|_| bad(raw, "an owner that does not fit 32 bits"))
     };
     let record =

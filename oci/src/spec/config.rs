@@ -1,5 +1,6 @@
 //! The image configuration (image-spec `config.md`, with docker's extra keys).
 
+use super::null_is_default;
 use crate::{Digest, Platform, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -162,15 +163,6 @@ impl ImageConfig {
     pub fn created_seconds(&self) -> Option<i64> {
         self.created.as_deref().and_then(rfc3339::parse)
     }
-}
-
-/// Foreign tools write `null` for an empty list.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// RFC 3339 times of whole seconds in UTC, the only form that is written.

@@ -1,6 +1,6 @@
 //! Descriptors, manifests and indexes (image-spec `descriptor.md`, `manifest.md`, `image-index.md`).
 
-use super::media_type;
+use super::{media_type, null_is_default};
 use crate::{Digest, Platform, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ pub struct Descriptor {
     #[serde(rename = "size")]
     pub size_bytes: u64,
     /// Where non-distributable content lives.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(skip_serializing_if = "Vec::is_empty", default, deserialize_with = "null_is_default")]
     pub urls: Vec<String>,
     /// Free-form annotations.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default, deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
     /// Platform, in an index.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -70,7 +70,7 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub subject: Option<Descriptor>,
     /// Free-form annotations.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default, deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -92,7 +92,7 @@ pub struct Index {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub subject: Option<Descriptor>,
     /// Free-form annotations.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default, deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -174,7 +174,7 @@ impl Parsed {
             Ok(Parsed::Index(Box::new(index)))
         } else if media_type::is_manifest(kind) {
             let manifest: Manifest = serde_json::from_slice(bytes)?;
-            check_count(manifest.layers.len(), limits::LAYERS)?;
+            check_count(manifest.layers.len(), limits::MANIFEST_LAYERS)?;
             Ok(Parsed::Manifest(Box::new(manifest)))
         } else {
             Err(ManifestError::MediaType(kind.to_owned()))
@@ -227,6 +227,17 @@ mod tests {
         assert!(matches!(Parsed::from_bytes(index, None), Ok(Parsed::Index(_))));
         assert!(matches!(Parsed::from_bytes(br#"{"schemaVersion":1}"#, None), Err(ManifestError::Schema(1))));
         assert!(Parsed::from_bytes(b"[", None).is_err());
+    }
+
+    #[test]
+    fn null_means_nothing() {
+        let digest = Digest::sha256(b"");
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","annotations":null,"layers":[],
+                "config":{{"mediaType":"x","digest":"{digest}","size":0,"urls":null,"annotations":null,"platform":null}}}}"#,
+            media_type::OCI_MANIFEST
+        );
+        assert!(matches!(Parsed::from_bytes(text.as_bytes(), None), Ok(Parsed::Manifest(_))));
     }
 
     #[test]

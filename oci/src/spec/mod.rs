@@ -16,3 +16,13 @@ pub use manifest::{Descriptor, Index, Manifest, ManifestError, Parsed};
 pub fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("specification objects have string keys and no failing serialisers")
 }
+
+/// Foreign tools write `null` for an empty list.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    use serde::Deserialize;
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

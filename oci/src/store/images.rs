@@ -70,6 +70,9 @@ impl Store {
         let Parsed::Manifest(manifest) = parsed else {
             return Err(ManifestError::MediaType(media).into());
         };
+        if manifest.layers.len() > crate::limits::LAYERS {
+            return Err(ManifestError::Entries(manifest.layers.len(), crate::limits::LAYERS).into());
+        }
         let config = self.blobs().read(&manifest.config.digest, crate::limits::CONFIG_BYTES)?;
         let config = ImageConfig::from_bytes(&config)?;
         let descriptor = Descriptor::new(media, digest.clone(), bytes.len() as u64);
