@@ -211,7 +211,8 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, color: bool) -> Failure {
                 detail.push('\n');
             }
             detail.push_str(&diagnostic.render(recipe, name, color));
-            format!("step failed in stage `{}` at {name}:{}", at.stage, origin.start_line)
+            let (step, total) = step_number(recipe, origin.start_line).unwrap_or_default();
+            format!("step {step}/{total} of stage `{}` failed at {name}:{}", at.stage, origin.start_line)
         }
         None => format!("{message} (in stage `{}`)", at.stage),
     };
@@ -220,6 +221,17 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, color: bool) -> Failure {
         Some(hint) => failure.with_hint(hint),
         None => failure,
     }
+}
+
+/// Which instruction of its stage the one at `line` is, and how many there are, FROM counted.
+fn step_number(recipe: &str, line: u32) -> Option<(usize, usize)> {
+    let recipe = slipway_dockerfile::parse_recipe(recipe).ok()?;
+    recipe.stages.iter().find_map(|stage| {
+        let total = stage.instructions.len() + 1;
+        let within = stage.instructions.iter().position(|located| located.origin.start_line == line);
+        let own = (stage.origin.start_line == line).then_some(1);
+        own.or(within.map(|at| at + 2)).map(|step| (step, total))
+    })
 }
 
 /// The span of an instruction's first line: what follows is in the recipe for all to see.

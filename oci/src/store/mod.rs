@@ -194,6 +194,7 @@ impl Store {
 
     /// Makes unpacked layers of earlier commands trusted beyond this boot. Cheap once the kernel has written them.
     pub fn maintain(&self) -> Result<(), StoreError> {
+        self.sweep_logs()?;
         let settled = now() - 120;
         let pending: i64 = self.database().query_row(
             "SELECT count(*) FROM layers WHERE unpacked_in = ?1 AND unpacked_at < ?2",
@@ -206,6 +207,30 @@ impl Store {
                 "UPDATE layers SET unpacked_in = 'synced' WHERE unpacked_in = ?1 AND unpacked_at < ?2",
                 (&self.boot_id, settled),
             )?;
+        }
+        Ok(())
+    }
+}
+
+/// How long the output of a failed step is kept, in seconds.
+const LOG_SECONDS: u64 = 7 * 86_400;
+
+impl Store {
+    /// Removes the output of steps that failed long ago.
+    fn sweep_logs(&self) -> Result<(), StoreError> {
+        let folder = self.root.join("run/logs");
+        let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry.map_err(io_at("list", &folder))?;
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age.as_secs() > LOG_SECONDS) {
+                // another process may sweep at the same time: what is gone is gone
+                let _ = fs::remove_file(entry.path());
+            }
         }
         Ok(())
     }

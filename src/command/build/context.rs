@@ -87,7 +87,28 @@ impl Context {
             }
             (None, recipe) => found.read_recipe(recipe, stdin_recipe, context)?,
         }
+        found.lower()?;
         Ok(found)
+    }
+
+    /// Turns a recipe with extensions into a standard one; others stay as they are.
+    fn lower(&mut self) -> Result<(), Failure> {
+        let folder = self.folder.clone();
+        let mut include = |path: &str| -> std::io::Result<String> {
+            let folder =
+                folder.as_deref().ok_or_else(|| std::io::Error::other("there is no build context"))?;
+            let bytes = slipway_oci::Root::open(folder)?.read(Path::new(path), limits::RECIPE_BYTES)?;
+            String::from_utf8(bytes).map_err(std::io::Error::other)
+        };
+        let lowered =
+            slipway_dockerfile::extension::lower(&self.recipe, &mut include).map_err(|diagnostics| {
+                crate::error::of_diagnostics(&diagnostics, &self.recipe, &self.recipe_name)
+            })?;
+        if lowered.text != self.recipe {
+            self.recipe = lowered.text;
+            self.recipe_name.push_str(" (lowered)");
+        }
+        Ok(())
     }
 
     fn scratch(&mut self, store: &Store) -> Result<PathBuf, Failure> {
