@@ -5,12 +5,12 @@ use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
     file,
-    layer::{self, Layer, LayerError, Toc, Tree},
+    layer::{self, Layer, LayerError, Toc, Tree, Unpacked},
 };
 use rusqlite::OptionalExtension;
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     io::BufReader,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
@@ -112,6 +112,8 @@ impl Store {
     /// Moves a finished folder to its place. Where another process was first, its folder serves.
     fn place_folder(&self, diff_id: &Digest, folder: &std::path::Path) -> Result<(), StoreError> {
         let target = self.layer_folder(diff_id);
+        // between the look and the row nobody else may place or take away: a folder that is in use stays
+        let _guard = self.lock_layers()?;
         if target.exists() && !self.is_unpacked(diff_id)? {
             // of an earlier boot: it may have lost bytes
             let trash = self.root.join("tmp").join(file::temporary_name("stale"));
@@ -134,6 +136,19 @@ impl Store {
         Ok(())
     }
 
+    fn lock_layers(&self) -> Result<File, StoreError> {
+        let path = self.root.join("layers.lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_at("open", &path))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| io_at("lock", &path)(e.into()))?;
+        Ok(lock)
+    }
+
     fn is_unpacked(&self, diff_id: &Digest) -> Result<bool, StoreError> {
         let boot: Option<Option<String>> = self
             .database()
@@ -150,37 +165,23 @@ impl Store {
         if self.is_unpacked(diff_id)? {
             return Ok(target);
         }
-        self.unpack(diff_id, None)?;
-        let toc = self.toc(diff_id)?;
-        if toc.has_implicit() && !below.layers().is_empty() {
+        let (folder, mut unpacked) = self.unpack(diff_id, None)?;
+        let mut placed = folder;
+        if unpacked.toc.has_implicit() && !below.layers().is_empty() {
             // the archive leaves out parents: links and attributes of the layers beneath decide where its files go
-            self.database()
-                .execute("UPDATE layers SET unpacked_in = NULL WHERE diff_id = ?1", [diff_id.to_string()])?;
-            self.unpack(diff_id, Some(below))?;
+            file::remove_tree(&placed).map_err(io_at("remove", &placed))?;
+            (placed, unpacked) = self.unpack(diff_id, Some(below))?;
         }
+        self.save_toc(diff_id, unpacked.toc)?;
+        self.place_folder(diff_id, &placed)?;
         Ok(target)
     }
 
-    fn unpack(&self, diff_id: &Digest, below: Option<&Tree>) -> Result<(), StoreError> {
+    fn unpack(&self, diff_id: &Digest, below: Option<&Tree>) -> Result<(PathBuf, Unpacked), StoreError> {
         let folder = self.temporary_folder("layer")?;
-        let result = self.unpack_into(&folder, diff_id, below);
-        if result.is_err() {
-            // what cannot be removed now is swept once this process is gone
-            let _ = file::remove_tree(&folder);
-        }
-        result
-    }
-
-    fn unpack_into(
-        &self,
-        folder: &std::path::Path,
-        diff_id: &Digest,
-        below: Option<&Tree>,
-    ) -> Result<(), StoreError> {
-        let unpacked = layer::unpack(self.read_layer(diff_id)?, folder, self.xattrs(), below)?;
+        let unpacked = layer::unpack(self.read_layer(diff_id)?, &folder, self.xattrs(), below)?;
         self.check_diff_id(diff_id, &unpacked.diff_id)?;
-        self.save_toc(diff_id, unpacked.toc)?;
-        self.place_folder(diff_id, folder)
+        Ok((folder, unpacked))
     }
 
     fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 //! layers/<hex>/             an unpacked layer in overlayfs form, named by its diff id
 //! layers/<hex>.toc          its table of contents
 //! store.db                  SQLite in WAL mode: names, images, layers, cache keys
+//! layers.lock               held while an unpacked layer is put in its place
 //! store.lock                held shared by every user, exclusively by the collector
 //! tmp/                      what is being made; swept once its process is gone
 //! run/                      containers
