@@ -1,0 +1,13 @@
+//! Caps on what a recipe may drive in the linter.
+
+/// Warnings kept from one file; past this more lines help nobody.
+pub(super) const MAX_WARNINGS: usize = 500;
+
+/// Deepest nesting of quotes and substitutions that the shell splitter follows.
+pub(super) const MAX_SHELL_DEPTH: usize = 32;
+
+/// Commands split out of one script; the rest is not looked at.
+pub(super) const MAX_COMMANDS: usize = 2_000;
+
+/// Rounds of fixing: one fix may uncover another, and none does so for ever.
+pub(super) const MAX_FIX_ROUNDS: usize = 32;
