@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::BufReader,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -93,11 +93,7 @@ impl Store {
 
     /// Keeps a layer that was just made: its blob, its table and, where `upper` is given, that folder as the unpacked
     /// layer.
-    pub fn adopt_layer(
-        &self,
-        layer: &Layer,
-        upper: Option<&std::path::Path>,
-    ) -> Result<LayerForm, StoreError> {
+    pub fn adopt_layer(&self, layer: &Layer, upper: Option<&Path>) -> Result<LayerForm, StoreError> {
         let form = LayerForm { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() };
         let toc_path = self.toc_path(&layer.diff_id);
         layer.toc.save(&toc_path).map_err(io_at("write", &toc_path))?;
@@ -110,7 +106,7 @@ impl Store {
     }
 
     /// Moves a finished folder to its place. Where another process was first, its folder serves.
-    fn place_folder(&self, diff_id: &Digest, folder: &std::path::Path) -> Result<(), StoreError> {
+    fn place_folder(&self, diff_id: &Digest, folder: &Path) -> Result<(), StoreError> {
         let target = self.layer_folder(diff_id);
         // between the look and the row nobody else may place or take away: a folder that is in use stays
         let _guard = self.lock_layers()?;
@@ -179,9 +175,23 @@ impl Store {
 
     fn unpack(&self, diff_id: &Digest, below: Option<&Tree>) -> Result<(PathBuf, Unpacked), StoreError> {
         let folder = self.temporary_folder("layer")?;
-        let unpacked = layer::unpack(self.read_layer(diff_id)?, &folder, self.xattrs(), below)?;
+        let unpacked = self.unpack_into(&folder, diff_id, below);
+        if unpacked.is_err() {
+            // half a layer is of no use to anybody; the error that matters is the first one
+            let _ = file::remove_tree(&folder);
+        }
+        Ok((folder, unpacked?))
+    }
+
+    fn unpack_into(
+        &self,
+        folder: &Path,
+        diff_id: &Digest,
+        below: Option<&Tree>,
+    ) -> Result<Unpacked, StoreError> {
+        let unpacked = layer::unpack(self.read_layer(diff_id)?, folder, self.xattrs(), below)?;
         self.check_diff_id(diff_id, &unpacked.diff_id)?;
-        Ok((folder, unpacked))
+        Ok(unpacked)
     }
 
     fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {
