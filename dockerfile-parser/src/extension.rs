@@ -59,16 +59,16 @@ pub const CODES: &[(&str, &str)] = &[
     (IN_TRIGGER, "an extension stands inside ONBUILD"),
 ];
 
-const NOT_ENABLED: &str = "E0601";
-const BAD_INCLUDE: &str = "E0602";
-const UNREADABLE: &str = "E0603";
-const TOO_MUCH: &str = "E0604";
-const BAD_FRAGMENT: &str = "E0605";
-const BAD_FROM: &str = "E0606";
-const BAD_OPTIONAL: &str = "E0607";
-const BAD_UNSET: &str = "E0608";
-const NO_STANDARD_FORM: &str = "E0609";
-const IN_TRIGGER: &str = "E0610";
+const NOT_ENABLED: &str = "E0701";
+const BAD_INCLUDE: &str = "E0702";
+const UNREADABLE: &str = "E0703";
+const TOO_MUCH: &str = "E0704";
+const BAD_FRAGMENT: &str = "E0705";
+const BAD_FROM: &str = "E0706";
+const BAD_OPTIONAL: &str = "E0707";
+const BAD_UNSET: &str = "E0708";
+const NO_STANDARD_FORM: &str = "E0709";
+const IN_TRIGGER: &str = "E0710";
 
 /// Gives the text of the file at a path below the context's root. The path has been cleaned: it is relative, and no
 /// component is `..`. Symbolic links are the loader's to confine.
@@ -90,6 +90,11 @@ fn is_marker(text: &str) -> bool {
 /// Whether `word` is an instruction of the extensions, in any case.
 pub fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word))
+}
+
+/// What UNSET can unset, in lower case.
+pub fn unset_kinds() -> impl Iterator<Item = &'static str> {
+    unset::KINDS.iter().map(|kind| kind.0)
 }
 
 /// Lowers a recipe to a standard one. Without the marker, and without anything that needs it, that is the recipe.

@@ -6,13 +6,21 @@ use crate::{Diagnostic, Node, Word};
 
 /// The flag, if the node has it.
 pub(super) fn flag(node: &Node) -> Option<&Word> {
+    flags(node).next()
+}
+
+fn flags(node: &Node) -> impl Iterator<Item = &Word> {
     let is_optional = |flag: &&Word| flag.text == "--optional" || flag.text.starts_with("--optional=");
-    node.flags.iter().filter(|_| node.keyword == "copy").find(is_optional)
+    node.flags.iter().filter(|_| node.keyword == "copy").filter(is_optional)
 }
 
 /// The edits that lower `node`; none when it is an ordinary COPY.
 pub(super) fn lower(node: &Node, text: &str, escape: char) -> Result<Vec<Edit>, Diagnostic> {
     let Some(flag) = flag(node) else { return Ok(Vec::new()) };
+    if let Some(again) = flags(node).nth(1) {
+        return Err(Diagnostic::error(BAD_OPTIONAL, again.span, "flag `--optional` is given twice")
+            .with_note("it is first given here", Some(flag.span)));
+    }
     let wanted = match flag.text.strip_prefix("--optional=").map(str::to_lowercase).as_deref() {
         None | Some("true") => true,
         Some("false") => false,

@@ -30,7 +30,7 @@ fn without_the_marker() {
     assert_eq!(lower(plain, &mut |_| unreachable!()).unwrap().text, plain);
     for source in ["FROM a\nINCLUDE b\n", "FROM a\nUNSET cmd\n", "FROM a\nCOPY --optional a b\n"] {
         let found = lower(source, &mut |_| unreachable!()).unwrap_err();
-        assert_eq!(found[0].code, "E0601");
+        assert_eq!(found[0].code, "E0701");
         assert!(found[0].hint.as_deref().unwrap().contains("# slipway: extensions"));
     }
     // After the first instruction the marker is an ordinary comment.
@@ -56,42 +56,42 @@ fn includes() {
     fails(
         "INCLUDE loop.inc\n",
         files,
-        "E0604",
+        "E0704",
         "`loop2.inc` line 2: `loop.inc` includes itself, through loop.inc and loop2.inc",
     );
-    fails("INCLUDE open.inc\n", files, "E0605", "`open.inc` line 1: heredoc `E` is not closed");
+    fails("INCLUDE open.inc\n", files, "E0705", "`open.inc` line 1: heredoc `E` is not closed");
     fails(
         "INCLUDE half.inc\n",
         files,
-        "E0605",
+        "E0705",
         "`half.inc` line 1: its last instruction is not finished: it ends in a continuation",
     );
     fails(
         "INCLUDE tick.inc\n",
         files,
-        "E0605",
+        "E0705",
         "`tick.inc` line 1: its escape character differs from the recipe's, which is `\\`",
     );
-    fails("INCLUDE bad.inc\n", files, "E0605", "`bad.inc` line 2: unknown instruction `RUM`");
-    fails("INCLUDE gone.inc\n", files, "E0603", "cannot include `gone.inc`: entity not found");
-    fails("INCLUDE ../x\n", files, "E0602", "`../x` leads out of the context");
-    fails("INCLUDE /x\n", files, "E0602", "`/x` is not relative to the context");
-    fails("INCLUDE\n", files, "E0602", "INCLUDE takes exactly one path");
-    fails("INCLUDE $x\n", files, "E0602", "`$x` holds a variable, which INCLUDE does not expand");
-    fails("FROM a\nONBUILD INCLUDE a\n", files, "E0610", "extensions cannot stand inside ONBUILD");
+    fails("INCLUDE bad.inc\n", files, "E0705", "`bad.inc` line 2: unknown instruction `RUM`");
+    fails("INCLUDE gone.inc\n", files, "E0703", "cannot include `gone.inc`: entity not found");
+    fails("INCLUDE ../x\n", files, "E0702", "`../x` leads out of the context");
+    fails("INCLUDE /x\n", files, "E0702", "`/x` is not relative to the context");
+    fails("INCLUDE\n", files, "E0702", "INCLUDE takes exactly one path");
+    fails("INCLUDE $x\n", files, "E0702", "`$x` holds a variable, which INCLUDE does not expand");
+    fails("FROM a\nONBUILD INCLUDE a\n", files, "E0710", "extensions cannot stand inside ONBUILD");
 }
 
 #[test]
 fn includes_are_bounded() {
     let mut deep = |path: &str| Ok(format!("INCLUDE {path}x\n"));
     let found = lower("# slipway: extensions\nINCLUDE a\n", &mut deep).unwrap_err();
-    assert_eq!(found[0].code, "E0604");
+    assert_eq!(found[0].code, "E0704");
     let mut wide = |_: &str| Ok("RUN a\n".to_owned());
     let many = format!("# slipway: extensions\n{}", "INCLUDE a\n".repeat(MAX_INCLUDES + 1));
-    assert_eq!(lower(&many, &mut wide).unwrap_err()[0].code, "E0604");
+    assert_eq!(lower(&many, &mut wide).unwrap_err()[0].code, "E0704");
     let mut long = |_: &str| Ok(format!("# {}\n", "x".repeat(60_000)).repeat(70));
     let many = format!("# slipway: extensions\n{}", "INCLUDE a\n".repeat(6));
-    assert_eq!(lower(&many, &mut long).unwrap_err()[0].code, "E0604");
+    assert_eq!(lower(&many, &mut long).unwrap_err()[0].code, "E0704");
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn variables_in_from() {
         &[],
         "ARG X\nFROM $X AS slipway-from-1\nFROM a\nCOPY --from=slipway-from-1 a b\nFROM c\nCOPY --from=1 a b\nRUN --mount=type=bind,from=1,target=/t x\n",
     );
-    fails("FROM a\nCOPY --from=$X a b\n", &[], "E0606", "`X` in `--from` is no global argument");
+    fails("FROM a\nCOPY --from=$X a b\n", &[], "E0706", "`X` in `--from` is no global argument");
     fails(
         "ARG X\nFROM a\nENV X=y\nCOPY --from=$X a b\n",
         &[],
-        "E0606",
+        "E0706",
         "`X` in `--from` gets another value in this stage",
     );
-    fails("ARG X\nFROM a\nCOPY --from=${X a b\n", &[], "E0606", "`--from=${X`: `${` is not closed by `}`");
+    fails("ARG X\nFROM a\nCOPY --from=${X a b\n", &[], "E0706", "`--from=${X`: `${` is not closed by `}`");
 }
 
 #[test]
@@ -131,7 +131,13 @@ fn optional_sources() {
         becomes(&format!("FROM a\n{source}\n"), &[], &format!("FROM a\n{expected}\n"));
     }
     becomes("FROM a\nCOPY --optional <<E a /b/\nx\nE\n", &[], "FROM a\nCOPY <<E [a] /b/\nx\nE\n");
-    fails("FROM a\nCOPY --optional ${X} /b\n", &[], "E0607", "`${X}` cannot be made optional");
+    fails(
+        "FROM a\nCOPY --optional --optional=false a /b\n",
+        &[],
+        "E0707",
+        "flag `--optional` is given twice",
+    );
+    fails("FROM a\nCOPY --optional ${X} /b\n", &[], "E0707", "`${X}` cannot be made optional");
 }
 
 #[test]
@@ -150,15 +156,15 @@ fn unset() {
         becomes(&format!("FROM a\n{source}\n"), &[], &format!("FROM a\n{expected}\n"));
     }
     for (source, code) in [
-        ("UNSET", "E0608"),
-        ("UNSET envs A", "E0608"),
-        ("UNSET env", "E0608"),
-        ("UNSET env A=b", "E0608"),
-        ("UNSET cmd x", "E0608"),
-        ("UNSET volume /x", "E0609"),
-        ("UNSET expose 80", "E0609"),
-        ("UNSET onbuild", "E0609"),
-        ("ONBUILD COPY --optional a b", "E0610"),
+        ("UNSET", "E0708"),
+        ("UNSET envs A", "E0708"),
+        ("UNSET env", "E0708"),
+        ("UNSET env A=b", "E0708"),
+        ("UNSET cmd x", "E0708"),
+        ("UNSET volume /x", "E0709"),
+        ("UNSET expose 80", "E0709"),
+        ("UNSET onbuild", "E0709"),
+        ("ONBUILD COPY --optional a b", "E0710"),
     ] {
         assert_eq!(lowered(&format!("FROM a\n{source}\n"), &[]).unwrap_err()[0].code, code, "{source}");
     }

@@ -4,7 +4,7 @@ use super::{BAD_UNSET, NO_STANDARD_FORM};
 use crate::{Diagnostic, Node};
 
 /// What can be named after UNSET, and what it becomes.
-enum Form {
+pub(super) enum Form {
     /// Names follow, and each is set to nothing by this instruction.
     Each(&'static str),
     /// This stands in its place.
@@ -13,7 +13,8 @@ enum Form {
     None(&'static str),
 }
 
-const KINDS: &[(&str, Form)] = &[
+/// Every kind with its form.
+pub(super) const KINDS: &[(&str, Form)] = &[
     ("env", Form::Each("ENV")),
     ("label", Form::Each("LABEL")),
     ("entrypoint", Form::Fixed("ENTRYPOINT []")),
