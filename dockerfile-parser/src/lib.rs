@@ -34,6 +34,7 @@ mod keyword;
 mod limits;
 pub mod lint;
 mod lower;
+pub mod lsp;
 pub mod mount;
 mod parse;
 mod recipe;
