@@ -2,14 +2,32 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use slipway_dockerfile::{Expander, extension, format, json, lower, parse, parse_onbuild};
+use serde_json::json;
+use slipway_dockerfile::{Expander, extension, format, lower, lsp, parse, parse_onbuild};
+
+/// Opens the text in an editor and asks about a few places.
+fn edit(text: &str) {
+    let mut server = lsp::Server::new();
+    server.handle(&json!({"id": 0, "method": "initialize"}));
+    let document = json!({"uri": "file:///Dockerfile", "text": text});
+    server.handle(&json!({"method": "textDocument/didOpen", "params": {"textDocument": document}}));
+    for (line, character) in [(0, 3), (1, 0), (1, 9), (2, 5), (3, 20)] {
+        for method in ["hover", "completion", "definition"] {
+            let position = json!({"line": line, "character": character});
+            let params = json!({"textDocument": document, "position": position});
+            let method = format!("textDocument/{method}");
+            let replies = server.handle(&json!({"id": 1, "method": method, "params": params}));
+            assert!(replies.len() == 1 && replies[0]["error"].is_null());
+        }
+    }
+}
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let parsed = parse(text);
     let lowered = lower(&parsed.file);
-    let _ = json::tree(&parsed.file);
-    let _ = json::diagnostics(&parsed.diagnostics, text);
+    let _ = slipway_dockerfile::json::tree(&parsed.file);
+    let _ = slipway_dockerfile::json::diagnostics(&parsed.diagnostics, text);
     for found in parsed.diagnostics.iter().chain(&lowered.diagnostics).take(5) {
         let _ = found.render(text, "Dockerfile", false);
     }
@@ -29,6 +47,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(same || indent_shell, "formatting changed the meaning:\n{tidy}");
         }
     }
+    edit(text);
     let extended = format!("# slipway: extensions\n{text}");
     let mut loader = |path: &str| Ok(format!("RUN {path}\nINCLUDE {path}x\n{text}"));
     let _ = extension::lower(&extended, &mut loader);
