@@ -26,7 +26,7 @@ fn json_has_exactly_its_fields() {
     let error = value["error"].as_object().unwrap();
     let keys: Vec<_> = error.keys().map(String::as_str).collect();
     assert_eq!(keys, ["rule", "line", "column", "end_line", "message", "hint", "url"]);
-    assert_eq!((error["rule"].as_str(), error["line"].as_u64()), (Some("E0708"), Some(2)));
+    assert_eq!((error["rule"].as_str(), error["line"].as_u64()), (Some("E0808"), Some(2)));
     assert_eq!(json(&lint(CLEAN), CLEAN), "{\"warnings\":[],\"error\":null}");
 }
 
@@ -66,7 +66,7 @@ fn sarif_is_what_viewers_read() {
     assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), RULES.len());
     let results = run["results"].as_array().unwrap();
     assert_eq!(results.len(), report.warnings.len() + report.errors.len());
-    assert_eq!((results[0]["ruleId"].as_str(), results[0]["level"].as_str()), (Some("E0708"), Some("error")));
+    assert_eq!((results[0]["ruleId"].as_str(), results[0]["level"].as_str()), (Some("E0808"), Some("error")));
     let yes = results.iter().find(|result| result["ruleId"] == "SW1001").unwrap();
     let region = &yes["locations"][0]["physicalLocation"]["region"];
     assert_eq!(

@@ -1,0 +1,213 @@
+//! `slipway check`.
+
+use crate::{app::Global, error::Failure};
+use slipway_dockerfile::{
+    extension,
+    ignore::IgnoreFile,
+    lint::{self, LintOptions, LintReport},
+};
+use slipway_oci::{Platform, file, limits};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Read},
+    path::{Path, PathBuf},
+};
+
+/// Names of recipes in a context, the first one that is there counts.
+const RECIPE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code hosts
+    Sarif,
+}
+
+/// Check a recipe without building it; nothing is fetched.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The recipe [default: CONTEXT/Dockerfile]; `-` reads it from standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The stage that is to be built: errors of stages that it does not need do not count
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Value of an ARG; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// A context that recipes name; only its name counts here
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    build_contexts: Vec<String>,
+    /// What the image is to run on
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// How the report is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Mend in the file what can be mended mechanically
+    #[arg(long)]
+    fix: bool,
+    /// The folder that COPY would take files from, or `-` for a recipe on standard input
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    context: PathBuf,
+}
+
+/// A recipe as it was found.
+struct Recipe {
+    text: String,
+    name: String,
+    /// Its file, unless it came on standard input.
+    path: Option<PathBuf>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(_global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let stdin = |path: &Path| path.as_os_str() == "-";
+    if stdin(&arguments.context) && arguments.file.as_deref().is_some_and(|path| !stdin(path)) {
+        return Err(Failure::usage("the context is a recipe already: -f has no place"));
+    }
+    let from_stdin = stdin(&arguments.context) || arguments.file.as_deref().is_some_and(stdin);
+    if from_stdin && arguments.fix {
+        return Err(Failure::usage("--fix needs a file: standard input cannot be rewritten"));
+    }
+    let folder = Some(arguments.context.as_path()).filter(|path| !stdin(path));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::usage(format!("the context `{}` is not a folder", folder.display()))
+            .with_hint("a check fetches nothing: give a folder, or a recipe with -f"));
+    }
+    let mut recipe = if from_stdin { read_stdin()? } else { read_file(arguments)? };
+    let options = options(arguments, recipe.path.as_deref(), folder)?;
+    if arguments.fix {
+        fix(&mut recipe, &options)?;
+    }
+    expand_extensions(&mut recipe, folder)?;
+    report(&recipe.text, &recipe.name, &options, arguments.format)
+}
+
+/// Checks the text of a recipe, prints the report and answers the exit status. `build --check` ends here too.
+pub(crate) fn report(text: &str, name: &str, options: &LintOptions, format: Format) -> Result<u8, Failure> {
+    let report: LintReport = lint::check(text, options);
+    let written = match format {
+        Format::Text => lint::text(&report, text, name, std::io::stdout().is_terminal()),
+        Format::Json => lint::json(&report, text),
+        Format::Sarif => lint::sarif(&report, text, name, env!("CARGO_PKG_VERSION")),
+    };
+    super::say(written.trim_end())?;
+    Ok(u8::from(report.fails()))
+}
+
+fn options(
+    arguments: &Arguments,
+    recipe: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<LintOptions, Failure> {
+    let mut build_args = BTreeMap::new();
+    for text in &arguments.build_args {
+        let given = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        build_args.extend(given.or_else(|| Some((text.clone(), std::env::var(text).ok()?))));
+    }
+    let name = |text: &String| text.split('=').next().unwrap_or_default().to_owned();
+    let host = Platform::host();
+    Ok(LintOptions {
+        build_args,
+        target: arguments.target.clone(),
+        target_platform: arguments.platform.as_ref().unwrap_or(&host).to_string(),
+        build_platform: host.to_string(),
+        ignore_file: folder.map(|folder| ignore_file(recipe, folder)).transpose()?.flatten(),
+        named_contexts: arguments.build_contexts.iter().map(name).collect(),
+        ..LintOptions::default()
+    })
+}
+
+/// The text of the ignore file that a build would use.
+fn ignore_file(recipe: Option<&Path>, folder: &Path) -> Result<Option<String>, Failure> {
+    let found = slipway_builder::read_ignore_file(recipe, folder).map_err(|error| Failure::of(&error))?;
+    let Some((path, text)) = found else { return Ok(None) };
+    // a build would fail over it
+    IgnoreFile::parse(&text).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+    Ok(Some(text))
+}
+
+fn read_stdin() -> Result<Recipe, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(limits::RECIPE_BYTES + 1).read_to_end(&mut bytes)?;
+    let name = "Dockerfile (standard input)".to_owned();
+    Ok(Recipe { text: recipe_text(bytes, &name)?, name, path: None })
+}
+
+fn read_file(arguments: &Arguments) -> Result<Recipe, Failure> {
+    let folder = &arguments.context;
+    let path = match &arguments.file {
+        Some(path) => path.clone(),
+        None => {
+            let here = folder.as_os_str() == ".";
+            let joined = |name: &&str| if here { PathBuf::from(name) } else { folder.join(name) };
+            let present = RECIPE_NAMES.iter().map(joined).find(|path| path.is_file());
+            present.ok_or_else(|| {
+                let words = format!("there is no `Dockerfile` in `{}`", folder.display());
+                Failure::new(words).with_hint("name the recipe with -f FILE")
+            })?
+        }
+    };
+    let bytes = file::read_capped(&path, limits::RECIPE_BYTES)
+        .map_err(|error| Failure::new(format!("cannot read the recipe `{}`: {error}", path.display())))?;
+    let name = path.display().to_string();
+    Ok(Recipe { text: recipe_text(bytes, &name)?, name, path: Some(path) })
+}
+
+fn recipe_text(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
+    if bytes.len() as u64 > limits::RECIPE_BYTES {
+        let words = format!("the recipe `{name}` is larger than {} bytes", limits::RECIPE_BYTES);
+        return Err(Failure::new(words));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::new(format!("{name}:{line}: the recipe is not UTF-8 text"))
+    })
+}
+
+/// Rewrites the recipe's file where something can be mended, and says what was.
+fn fix(recipe: &mut Recipe, options: &LintOptions) -> Result<(), Failure> {
+    let Some(path) = &recipe.path else { return Ok(()) };
+    let (text, applied) = lint::fix(&recipe.text, options);
+    if applied.is_empty() {
+        eprintln!("nothing to mend mechanically in `{}`", recipe.name);
+        return Ok(());
+    }
+    // a link stays a link, and the mode stays what it was
+    let path = path.canonicalize()?;
+    let permissions = std::fs::metadata(&path)?.permissions();
+    file::write_atomic(&path, text.as_bytes())?;
+    std::fs::set_permissions(&path, permissions)?;
+    for fixed in &applied {
+        eprintln!("mended {}:{}: {}: {}", recipe.name, fixed.line, fixed.rule, fixed.message);
+    }
+    recipe.text = text;
+    Ok(())
+}
+
+/// Turns a recipe with extensions into a standard one, as a build does; the report is then about that.
+fn expand_extensions(recipe: &mut Recipe, folder: Option<&Path>) -> Result<(), Failure> {
+    let mut include = |path: &str| -> std::io::Result<String> {
+        let folder = folder.ok_or_else(|| std::io::Error::other("there is no build context"))?;
+        let bytes = slipway_oci::Root::open(folder)?.read(Path::new(path), limits::RECIPE_BYTES)?;
+        String::from_utf8(bytes).map_err(std::io::Error::other)
+    };
+    // what is wrong without the marker is the check's to report
+    if !recipe.text.contains(extension::MARKER) {
+        return Ok(());
+    }
+    let lowered = extension::lower(&recipe.text, &mut include)
+        .map_err(|found| crate::error::of_diagnostics(&found, &recipe.text, &recipe.name))?;
+    if lowered.text != recipe.text {
+        recipe.text = lowered.text;
+        recipe.name.push_str(" (lowered)");
+    }
+    Ok(())
+}
