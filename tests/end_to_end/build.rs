@@ -4,6 +4,7 @@ use crate::need_root;
 use crate::support::Slipway;
 use crate::support::image::Image;
 use serde_json::json;
+use std::fs;
 
 #[test]
 fn metadata_instructions_reach_the_configuration() {
@@ -183,7 +184,7 @@ RUN rm -r /d && mkdir /d && touch /d/new
 }
 
 #[test]
-fn links_times_and_modes_are_kept() {
+fn privileged_links_times_and_modes_are_kept() {
     need_root!();
     let slipway = Slipway::new();
     let recipe = "FROM base
@@ -206,21 +207,17 @@ RUN echo y >> /two
 }
 
 #[test]
-fn capabilities_of_files_are_kept() {
+fn privileged_capabilities_of_files_are_kept() {
     need_root!();
     let slipway = Slipway::new();
+    let root = slipway.context("rootfs", &[("tool", "x")]);
     // cap_net_raw+ep as the kernel stores it: version 2, effective, bit 13
-    let capability = "0sAQAAAgAgAAAAAAAAAAAAAAAAAAA=";
-    if crate::support::find("setfattr").is_none() {
-        return crate::support::skip("`setfattr` is not installed");
-    }
-    let root = slipway.context("rootfs", &[("tool", "x"), ("Dockerfile", "FROM scratch\nCOPY tool /\n")]);
-    let mut command = std::process::Command::new("setfattr");
-    command.args(["-n", "security.capability", "-v", capability]).arg(root.join("tool"));
-    crate::support::run(&mut command).ok();
+    let capability = [&[1, 0, 0, 2, 0, 0x20][..], &[0; 14][..]].concat();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(root.join("tool"), "security.capability", &capability, flags).unwrap();
     slipway.ok(["import".as_ref(), root.as_os_str(), "capable".as_ref()]);
     let image = Image::read(&slipway, "capable");
-    assert_eq!(image.entry("tool").xattrs[0].0, "security.capability");
+    assert_eq!(image.entry("tool").xattrs, [("security.capability".to_owned(), capability)]);
     slipway.build("copied", "FROM scratch\nCOPY --from=capable /tool /tool\n", &[]).ok();
     assert_eq!(Image::read(&slipway, "copied").entry("tool").xattrs, image.entry("tool").xattrs);
 }
@@ -269,4 +266,108 @@ fn a_recipe_may_lie_elsewhere_or_come_by_standard_input() {
     let mut command = slipway.command(["build", "-t", "standard", "-f", "-", context.to_str().unwrap()]);
     crate::support::run_with_input(&mut command, b"FROM base\nCOPY file /from-standard-input\n").ok();
     assert_eq!(slipway.shell("standard", "cat /from-standard-input"), "content");
+}
+
+#[test]
+fn mounts_are_there_for_their_step_alone() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base AS other
+RUN mkdir /o && echo other > /o/file
+FROM base
+RUN --mount=type=bind,target=/ctx cat /ctx/file > /from-context && ! touch /ctx/x 2>/dev/null
+RUN --mount=type=bind,from=other,source=/o,target=/mnt/o cat /mnt/o/file > /from-other
+RUN --mount=type=cache,target=/cache echo kept >> /cache/log && cat /cache/log > /first
+RUN --mount=type=cache,target=/cache echo again >> /cache/log && cat /cache/log > /second
+RUN --mount=type=tmpfs,target=/scratch touch /scratch/x
+RUN --mount=type=secret,id=token cat /run/secrets/token | tr a-z A-Z > /secret-in-capitals
+";
+    fs::write(slipway.path("token"), "hush").unwrap();
+    let secret = format!("id=token,src={}", slipway.path("token").display());
+    let built = slipway.build_with("mounted", recipe, &[("file", "context\n")], &["--secret", &secret]);
+    assert!(!built.stderr.contains("hush"), "{}", built.stderr);
+    built.ok();
+    let seen = slipway.shell(
+        "mounted",
+        "cat /from-context /from-other /first /second /secret-in-capitals; echo; ls -d /ctx /mnt /cache /scratch /run 2>/dev/null; true",
+    );
+    assert_eq!(seen, "context\nother\nkept\nkept\nagain\nHUSH\n");
+    let image = Image::read(&slipway, "mounted");
+    for entry in image.layers.iter().flatten() {
+        assert!(
+            !entry.content.windows(4).any(|window| window == b"hush"),
+            "the secret is in `{}`",
+            entry.path
+        );
+    }
+    let message = slipway.build("without", recipe, &[("file", "context\n")]);
+    assert_eq!(message.code(), Some(1), "a secret that is not given is absent: cat fails");
+}
+
+#[test]
+fn triggers_and_health_checks_are_handed_on() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base
+HEALTHCHECK --interval=5s CMD true
+ONBUILD COPY file /triggered
+ONBUILD RUN cat /triggered > /ran
+";
+    slipway.build("parent", recipe, &[]).ok();
+    assert_eq!(slipway.ok(["inspect", "--format", "{{len .Config.OnBuild}}", "parent"]).trim(), "2");
+    slipway.build("child", "FROM parent\n", &[("file", "x")]).ok();
+    assert_eq!(slipway.shell("child", "cat /ran"), "x");
+    let config = Image::read(&slipway, "child");
+    assert!(config.container()["OnBuild"].as_array().is_none_or(Vec::is_empty), "{}", config.config);
+    assert_eq!(config.container()["Healthcheck"]["Interval"], 5_000_000_000_u64);
+    let message = slipway.build("broken", "FROM parent\n", &[]).fails(1);
+    assert!(message.contains("file"), "{message}");
+}
+
+#[test]
+fn a_context_may_come_by_standard_input() {
+    let slipway = Slipway::new();
+    let context = slipway.context("piped", &[("Dockerfile", "FROM base\nCOPY file /\n"), ("file", "piped")]);
+    let mut tar = std::process::Command::new("tar");
+    let archive = tar.args(["-czf", "-", "."]).current_dir(&context).output().unwrap().stdout;
+    crate::support::run_with_input(&mut slipway.command(["build", "-t", "piped", "-"]), &archive).ok();
+    assert_eq!(slipway.shell("piped", "cat /file"), "piped");
+    let mut command = slipway.command(["build", "-t", "alone", "-"]);
+    crate::support::run_with_input(&mut command, b"FROM base\nRUN echo alone > /x\n").ok();
+    assert_eq!(slipway.shell("alone", "cat /x"), "alone\n");
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn progress_draws_on_a_terminal() {
+    use std::io::Read;
+    let slipway = Slipway::new();
+    let recipe = "FROM base\nRUN echo drawn\nRUN echo failing; false\n";
+    let context = slipway.context("drawn", &[("Dockerfile", recipe)]);
+    let (mut ours, theirs) = crate::support::terminal();
+    let mut command = slipway.command(["build", "-t", "drawn"]);
+    let mut child = command.arg(&context).stdout(theirs.try_clone().unwrap()).stderr(theirs).spawn().unwrap();
+    drop(command);
+    let mut seen = Vec::new();
+    let mut piece = [0; 4096];
+    // the last read of a terminal whose other side is gone fails with EIO
+    while let Ok(count @ 1..) = ours.read(&mut piece) {
+        seen.extend_from_slice(&piece[..count]);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(
+        seen.contains("RUN echo drawn") && seen.contains("failing") && seen.contains("Dockerfile:3"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn results_go_to_files() {
+    let slipway = Slipway::new();
+    let (id, metadata) = (slipway.path("id"), slipway.path("metadata.json"));
+    let flags = ["--iidfile", id.to_str().unwrap(), "--metadata-file", metadata.to_str().unwrap()];
+    slipway.build_with("files", "FROM base\nRUN true\n", &[], &flags).ok();
+    let wanted = slipway.ok(["inspect", "--format", "{{.Id}}", "files"]);
+    assert_eq!(fs::read_to_string(id).unwrap(), wanted.trim());
+    let metadata: serde_json::Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
+    assert_eq!(metadata["containerimage.digest"], slipway.digest("files").as_str());
 }

@@ -139,7 +139,7 @@ fn add_unpacks_archives() {
 }
 
 #[test]
-fn copy_from_keeps_owners_and_modes() {
+fn privileged_copy_from_keeps_owners_and_modes() {
     need_root!();
     let slipway = Slipway::new();
     let recipe = "FROM base AS made

@@ -90,31 +90,44 @@ fn skopeo_reads_what_we_save() {
     assert_eq!(other.ok(["run", "--rm", "written:2"]), "hello /made content\n");
 }
 
-/// podman or buildah on a store of the test's own, where control groups are what they are: crun refuses the hybrid
-/// layout, so in a mount namespace of its own the unified hierarchy is hidden from it.
-fn containers(slipway: &Slipway, program: &str, arguments: &[&str]) -> crate::support::Ended {
-    let conf = slipway.path("containers.conf");
-    // the default limits need CAP_SYS_RESOURCE
-    fs::write(&conf, "[containers]\ndefault_ulimits = []\n[engine]\nevents_logger = \"none\"\n").unwrap();
-    let policy = slipway.path("policy.json");
-    fs::write(&policy, "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}").unwrap();
-    let mut command = Command::new("unshare");
-    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
-    command.args(["--mount", "sh", "-c", script, "sh", program]).env("CONTAINERS_CONF", &conf);
-    command
-        .arg("--root")
-        .arg(slipway.path("containers"))
-        .arg("--runroot")
-        .arg(slipway.path("containers-run"));
-    command.args(["--storage-driver", "overlay"]);
-    if program == "podman" {
-        command.args(["--cgroup-manager", "cgroupfs", "--runtime", "crun"]);
+/// podman and buildah on a store of the test's own.
+struct Containers {
+    /// Their sockets' paths are bounded: podman refuses a longer folder than 50 characters.
+    run: tempfile::TempDir,
+    root: std::path::PathBuf,
+    conf: std::path::PathBuf,
+    /// Signatures are not asked for.
+    policy: String,
+}
+
+impl Containers {
+    fn new(slipway: &Slipway) -> Containers {
+        let (conf, policy) = (slipway.path("containers.conf"), slipway.path("policy.json"));
+        // the default limits need CAP_SYS_RESOURCE
+        fs::write(&conf, "[containers]\ndefault_ulimits = []\n[engine]\nevents_logger = \"none\"\n").unwrap();
+        fs::write(&policy, "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}").unwrap();
+        let run = tempfile::Builder::new().prefix("slipway-").tempdir_in("/var/tmp").unwrap();
+        let policy = policy.to_str().unwrap().to_owned();
+        Containers { run, root: slipway.path("containers"), conf, policy }
     }
-    run(command.args(arguments))
+
+    /// crun refuses version 1 control groups with version 2 beside them, so these are hidden from it in a mount
+    /// namespace of its own.
+    fn run(&self, program: &str, arguments: &[&str]) -> crate::support::Ended {
+        let mut command = Command::new("unshare");
+        let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh", program]).env("CONTAINERS_CONF", &self.conf);
+        command.arg("--root").arg(&self.root).arg("--runroot").arg(self.run.path());
+        command.args(["--storage-driver", "overlay"]);
+        if program == "podman" {
+            command.args(["--cgroup-manager", "cgroupfs", "--runtime", "crun"]);
+        }
+        run(command.args(arguments))
+    }
 }
 
 #[test]
-fn podman_runs_what_we_built() {
+fn privileged_podman_runs_what_we_built() {
     need_root!();
     need!("podman", "crun", "unshare");
     let slipway = Slipway::new();
@@ -122,35 +135,28 @@ fn podman_runs_what_we_built() {
     let name = server.name("app:1");
     slipway.build(&name, RECIPE, &[]).ok();
     slipway.ok(["push", &name]);
-    let policy = slipway.path("policy.json");
-    containers(&slipway, "podman", &["version"]).ok();
-    let policy = policy.to_str().unwrap();
-    containers(
-        &slipway,
-        "podman",
-        &["pull", "--quiet", "--tls-verify=false", "--signature-policy", policy, &name],
-    )
-    .ok();
+    let containers = Containers::new(&slipway);
+    let policy = containers.policy.as_str();
+    containers
+        .run("podman", &["pull", "--quiet", "--tls-verify=false", "--signature-policy", policy, &name])
+        .ok();
     let flags = ["run", "--rm", "--cgroups=disabled", "--network=none"];
-    let seen = containers(&slipway, "podman", &[&flags[..], &[&name]].concat()).ok();
+    let seen = containers.run("podman", &[&flags[..], &[&name]].concat()).ok();
     assert_eq!(seen, "hello /made content\n");
     let script = "stat -c '%a %h' /made/file; ls /etc/motd /made/sub 2>/dev/null; cat /etc/group | head -n 1";
-    let seen = containers(&slipway, "podman", &[&flags[..], &[&name, "/bin/sh", "-c", script]].concat()).ok();
+    let seen = containers.run("podman", &[&flags[..], &[&name, "/bin/sh", "-c", script]].concat()).ok();
     assert_eq!(seen, slipway.shell(&name, script));
     // the docker archive too
     let archive = slipway.path("app.tar");
     slipway.ok(["save", "--format", "docker-archive", "-o", archive.to_str().unwrap(), &name]);
-    containers(&slipway, "podman", &["rmi", "--force", &name]).ok();
+    containers.run("podman", &["rmi", "--force", &name]).ok();
     let load = ["load", "--signature-policy", policy, "-i", archive.to_str().unwrap()];
-    containers(&slipway, "podman", &load).ok();
-    assert_eq!(
-        containers(&slipway, "podman", &[&flags[..], &[&name]].concat()).ok(),
-        "hello /made content\n"
-    );
+    containers.run("podman", &load).ok();
+    assert_eq!(containers.run("podman", &[&flags[..], &[&name]].concat()).ok(), "hello /made content\n");
 }
 
 #[test]
-fn buildah_builds_on_what_we_built_and_we_on_its_images() {
+fn privileged_buildah_builds_on_what_we_built_and_we_on_its_images() {
     need_root!();
     need!("buildah", "unshare");
     let slipway = Slipway::new();
@@ -160,9 +166,8 @@ fn buildah_builds_on_what_we_built_and_we_on_its_images() {
     slipway.ok(["push", &name]);
     let recipe = format!("FROM {name}\nRUN echo built on > /upon && rm /made/soft\n");
     let context = slipway.context("buildah", &[("Dockerfile", &recipe)]);
-    containers(&slipway, "buildah", &["version"]).ok();
-    let policy = slipway.path("policy.json");
-    let (policy, context) = (policy.to_str().unwrap(), context.to_str().unwrap());
+    let containers = Containers::new(&slipway);
+    let (policy, context) = (containers.policy.as_str(), context.to_str().unwrap());
     let flags = [
         "bud",
         "--tls-verify=false",
@@ -173,14 +178,11 @@ fn buildah_builds_on_what_we_built_and_we_on_its_images() {
         "upon",
         context,
     ];
-    containers(&slipway, "buildah", &flags).ok();
+    containers.run("buildah", &flags).ok();
     let upon = format!("docker://{}", server.name("upon:1"));
-    containers(
-        &slipway,
-        "buildah",
-        &["push", "--tls-verify=false", "--signature-policy", policy, "upon", &upon],
-    )
-    .ok();
+    containers
+        .run("buildah", &["push", "--tls-verify=false", "--signature-policy", policy, "upon", &upon])
+        .ok();
     let other = slipway.another("other");
     let script = "cat /upon /made/file; ls /made";
     assert_eq!(
@@ -246,7 +248,7 @@ fn tree(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn umoci_unpacks_a_saved_layout_to_the_same_tree() {
+fn privileged_umoci_unpacks_a_saved_layout_to_the_same_tree() {
     need_root!();
     need!("umoci");
     let slipway = Slipway::new();

@@ -131,7 +131,7 @@ fn without_anything_else_the_base_gives_the_time() {
 }
 
 #[test]
-fn a_plain_user_and_root_make_the_same_image() {
+fn privileged_a_plain_user_and_root_make_the_same_image() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
     let slipway = Slipway::new();

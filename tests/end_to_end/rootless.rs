@@ -29,14 +29,14 @@ fn life(user: &User) -> String {
 }
 
 #[test]
-fn a_plain_user_builds_and_runs() {
+fn privileged_a_plain_user_builds_and_runs() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
     assert_eq!(life(&user), "0\ncopied\napp:staff\n0\nlo\n");
 }
 
 #[test]
-fn a_user_without_subordinate_ids_builds_and_runs() {
+fn privileged_a_user_without_subordinate_ids_builds_and_runs() {
     need_root!();
     let user = User::nameless();
     let seen = life(&user);
@@ -44,7 +44,7 @@ fn a_user_without_subordinate_ids_builds_and_runs() {
 }
 
 #[test]
-fn a_plain_user_shares_a_folder() {
+fn privileged_a_plain_user_shares_a_folder() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
     let context = user.context(&[("file", "mine\n")]);
@@ -57,7 +57,7 @@ fn a_plain_user_shares_a_folder() {
 }
 
 #[test]
-fn a_plain_user_is_interrupted_cleanly() {
+fn privileged_a_plain_user_is_interrupted_cleanly() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
     let seconds = format!("{}", 300_000 + std::process::id());
@@ -74,7 +74,7 @@ fn a_plain_user_is_interrupted_cleanly() {
 }
 
 #[test]
-fn a_store_of_another_user_is_refused() {
+fn privileged_a_store_of_another_user_is_refused() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
     let slipway = crate::support::Slipway::new();

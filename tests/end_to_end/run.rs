@@ -205,7 +205,7 @@ fn a_terminal_needs_one() {
 }
 
 #[test]
-fn devices_and_capabilities_are_few() {
+fn privileged_devices_and_capabilities_are_few() {
     need_root!();
     let slipway = Slipway::new();
     let script = "mknod /disk b 8 0 2>/dev/null && cat /disk; mount -t tmpfs x /mnt 2>/dev/null && echo mounted; \
@@ -215,4 +215,19 @@ fn devices_and_capabilities_are_few() {
     // docker's default set
     assert!(seen.contains("CapEff:\t00000000a80425fb"), "{seen}");
     assert!(!seen.contains(" sda") && !seen.contains(" vda"), "{seen}");
+}
+
+#[test]
+fn a_container_without_a_name_to_keep_runs_too() {
+    let slipway = Slipway::new();
+    assert_eq!(slipway.ok(["run", "base", "echo", "x"]), "x\n");
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn arguments_after_the_image_are_the_commands_own() {
+    let slipway = Slipway::new();
+    assert_eq!(slipway.ok(["run", "--rm", "base", "echo", "--rm", "-t", "--", "-e"]), "--rm -t -- -e\n");
+    let message = slipway.fails(125, ["run", "--rm", "nosuch:image@sha256:00"]);
+    assert!(message.contains("sha256:00"), "{message}");
 }

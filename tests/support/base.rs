@@ -1,7 +1,7 @@
 //! Base images: busybox for most tests, real Debian where xtask has made it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// When everything in the busybox base was last changed; its import's epoch as well.
@@ -59,6 +59,7 @@ fn write(file: &mut fs::File) {
 
 /// The Debian base that `cargo xtask test` made.
 pub fn debian() -> Option<PathBuf> {
-    let archive = crate::support::target().join("xtask/debian-base.tar");
-    archive.exists().then_some(archive)
+    // the folder of a target triple may lie between
+    let above = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
+    above.map(|folder| folder.join("xtask/debian-base.tar")).find(|archive| archive.exists())
 }
