@@ -1,9 +1,6 @@
 //! The command line: one file a command, and the table of them all.
 
 mod build;
-mod context;
-mod dockerfile;
-mod fmt;
 mod check;
 mod image_list;
 mod import;
@@ -37,12 +34,6 @@ pub(crate) struct Cli {
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::Arguments>),
-    /// Look into build contexts
-    Context(context::Arguments),
-    /// Look into recipes: syntax trees, expansion, extensions, a language server
-    Dockerfile(dockerfile::Arguments),
-    /// Format recipes
-    Fmt(fmt::Arguments),
     /// Check a recipe without building it
     Check(check::Arguments),
     /// List images
@@ -77,9 +68,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
-        Command::Context(arguments) => context::run(&global, &arguments),
-        Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
-        Command::Fmt(arguments) => fmt::run(&global, &arguments),
         Command::Images(arguments) => image_list::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
         Command::Info(arguments) => info::run(&global, &arguments),
