@@ -14,6 +14,7 @@ use context::Context;
 use slipway_builder::{
     BuildRequest, Cancel, Environment, NamedContext, NetworkMode, SecretSource, epoch::Epoch,
 };
+use slipway_dockerfile::lint::LintOptions;
 use slipway_oci::{Platform, Reference, compression::Compression};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -83,6 +84,9 @@ pub(crate) struct Arguments {
     /// The build's epoch in seconds since 1970 [default: commit time of the context, else the base image's]
     #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
     source_date_epoch: Option<String>,
+    /// Check the recipe and build nothing
+    #[arg(long)]
+    check: bool,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -103,6 +107,9 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let app = App::open(global)?;
     let images = Images::new(&app.store, global)?;
     let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
+    if arguments.check {
+        return check(&arguments, &parsed, &context);
+    }
     let request = request(&app, &arguments, parsed, &context)?;
     let cancel = Arc::new(Cancel::new()?);
     let thrown = cancel.clone();
@@ -136,6 +143,20 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     report(&arguments, &request, &output, began.elapsed(), style)?;
     app.store.maintain()?;
     Ok(0)
+}
+
+fn check(arguments: &Arguments, parsed: &Parsed, context: &Context) -> Result<u8, Failure> {
+    let mut options = LintOptions {
+        build_args: parsed.build_args.clone(),
+        target: arguments.target.clone(),
+        ignore_file: context.ignore.clone(),
+        named_contexts: parsed.contexts.keys().cloned().collect(),
+        ..LintOptions::default()
+    };
+    if let Some(platform) = &arguments.platform {
+        options.target_platform = platform.to_string();
+    }
+    super::check::report(&context.recipe, &context.recipe_name, &options, super::check::Format::Text)
 }
 
 fn report(
