@@ -144,6 +144,8 @@ pub fn check(source: &str, options: &LintOptions) -> LintReport {
     let mut reporter = Reporter::new(&index, options, parsed.file.directives.check.as_ref());
     let view = View::new(&index, &parsed.file, &lowered.recipe);
     style::check(&view, &parsed, &mut reporter);
+    let all = parsed.diagnostics.iter().chain(&lowered.diagnostics);
+    style::parser_warnings(&parsed.file.nodes, all, &mut reporter);
     let found = parsed.diagnostics.into_iter().chain(lowered.diagnostics);
     found.filter(Diagnostic::is_error).for_each(|diagnostic| reporter.error(diagnostic));
     let has_stages = !view.stages.is_empty();

@@ -99,6 +99,11 @@ impl Environment {
         }
     }
 
+    /// How much a copy costs.
+    pub(super) fn size(&self) -> usize {
+        self.vars.len() + self.declared.len() + self.copied.len()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Option<String>> {
         self.vars.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }

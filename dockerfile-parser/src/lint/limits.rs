@@ -11,3 +11,7 @@ pub(super) const MAX_COMMANDS: usize = 2_000;
 
 /// Rounds of fixing: one fix may uncover another, and none does so for ever.
 pub(super) const MAX_FIX_ROUNDS: usize = 32;
+
+/// Variables and paths that stages may inherit from each other, all stages together. Past this a stage begins as one
+/// from an unknown image: a chain of stages that each add one would otherwise cost quadratic memory.
+pub(super) const MAX_INHERITED: usize = 500_000;

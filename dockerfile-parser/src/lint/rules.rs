@@ -110,6 +110,10 @@ rules! {
     CHOWN_DOUBLES_LAYER = "SW3004" "ChownDoublesLayer" On "", "Owner and mode should be set by COPY: changing them later stores the files twice";
     BASE_NOT_PINNED = "SW3005" "BaseNotPinned" On "", "Images should be named with a version or a digest";
     NO_USER = "SW3006" "NoUser" Experimental "", "The image should name a user other than root";
+    LOOKS_LIKE_JSON = "SW3007" "LooksLikeJson" On "", "What looks like a JSON array should be one";
+    EMPTY_FLAG = "SW3008" "EmptyFlag" On "", "A flag with an empty value has no effect";
+    LATE_DIRECTIVE = "SW3009" "LateDirective" On "", "Parser directives count only at the top of the file";
+    EMPTY_COMMAND = "SW3010" "EmptyCommand" On "", "CMD and ENTRYPOINT should name a command";
 }
 
 #[cfg(test)]

@@ -104,8 +104,8 @@ pub(super) fn check(step: &Step<'_, '_>, environment: &mut Environment, reporter
         let job = plan.job(step, environment, mounted.clone());
         job.check(reporter);
     }
-    let configures =
-        |plan: &Plan<'_>| plan.script.text.contains("APT::") || plan.script.text.contains("apt.conf");
+    let settings = ["apt.conf", "Install-Recommends", "Assume-Yes"];
+    let configures = |plan: &Plan<'_>| settings.iter().any(|word| plan.script.text.contains(word));
     environment.apt_configured |= plans.iter().any(configures);
 }
 

@@ -2,10 +2,38 @@
 
 use super::fix::Edit;
 use super::reporter::Reporter;
-use super::rules;
+use super::rules::{self, Rule};
 use super::view::{StageView, View};
 use crate::diagnostic::code;
-use crate::{Keyword, Node, Parsed};
+use crate::{Diagnostic, Keyword, Node, Parsed};
+
+/// Warnings of the parser, and the rules that they are reported as.
+const PARSER_WARNINGS: [(&str, &Rule); 4] = [
+    (code::LOOKS_LIKE_JSON, &rules::LOOKS_LIKE_JSON),
+    (code::EMPTY_FLAG_VALUE, &rules::EMPTY_FLAG),
+    (code::LATE_DIRECTIVE, &rules::LATE_DIRECTIVE),
+    (code::EMPTY_COMMAND, &rules::EMPTY_COMMAND),
+];
+
+/// Reports what parsing and lowering only warn of.
+pub(super) fn parser_warnings<'d>(
+    nodes: &[Node],
+    diagnostics: impl Iterator<Item = &'d Diagnostic>,
+    reporter: &mut Reporter<'_>,
+) {
+    for diagnostic in diagnostics {
+        let Some((_, rule)) = PARSER_WARNINGS.iter().find(|(code, _)| *code == diagnostic.code) else {
+            continue;
+        };
+        // A comment belongs to the instruction after it.
+        let at = diagnostic.span.start;
+        let Some(node) = nodes.iter().find(|node| node.span.end > at).or(nodes.last()) else { continue };
+        let found = reporter.warn(node, rule, diagnostic.span, diagnostic.message.clone());
+        if let Some(hint) = diagnostic.hint.as_ref().or(diagnostic.expected.as_ref()) {
+            found.hint(hint.clone());
+        }
+    }
+}
 
 pub(super) fn check(view: &View<'_>, parsed: &Parsed, reporter: &mut Reporter<'_>) {
     empty_continuations(view, parsed, reporter);

@@ -5,18 +5,24 @@ mod transfer;
 
 use super::environment::{Environment, Mode, Origin, Value, suggestion};
 use super::fix::Edit;
+use super::limits::MAX_INHERITED;
 use super::reporter::Reporter;
 use super::stages::{Base, Graph, expansion_error};
 use super::view::{StageView, Unit, View};
 use super::{LintOptions, codes, rules, run, secrets};
+use crate::ignore::IgnoreFile;
 use crate::mount::RunMount;
 use crate::{ArgDeclaration, Diagnostic, Instruction, KeyValue, Node, Run, Span};
 
 pub(super) fn check(view: &View<'_>, graph: &Graph, options: &LintOptions, reporter: &mut Reporter<'_>) {
     let mut environments: Vec<Environment> = Vec::new();
+    let mut inherited_size = 0;
+    let ignore = options.ignore_file.as_deref().and_then(|text| IgnoreFile::parse(text).ok());
     for stage in &view.stages {
         let environment = match &graph.bases[stage.index] {
+            Base::Stage(_) if inherited_size > MAX_INHERITED => Environment::new(Origin::Unknown),
             Base::Stage(base) => {
+                inherited_size += environments[*base].size();
                 let mut inherited = environments[*base].clone();
                 triggers(&view.stages[*base], &mut inherited);
                 inherited
@@ -27,8 +33,10 @@ pub(super) fn check(view: &View<'_>, graph: &Graph, options: &LintOptions, repor
         };
         let ships = ships(graph, stage.index);
         let counts = graph.counts[stage.index];
+        let last = [None; 3];
+        let ignore = ignore.as_ref();
         let mut walk =
-            Walk { view, graph, options, stage, reporter, environment, counts, ships, last: [None; 3] };
+            Walk { view, graph, options, ignore, stage, reporter, environment, counts, ships, last };
         stage.units.iter().for_each(|unit| walk.unit(*unit));
         walk.finish();
         environments.push(walk.environment);
@@ -69,6 +77,7 @@ struct Walk<'w, 'a, 'r> {
     view: &'w View<'a>,
     graph: &'w Graph,
     options: &'w LintOptions,
+    ignore: Option<&'w IgnoreFile>,
     stage: &'w StageView<'a>,
     reporter: &'w mut Reporter<'r>,
     environment: Environment,

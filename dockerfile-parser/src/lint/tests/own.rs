@@ -391,6 +391,55 @@ fn instructions() {
 }
 
 #[test]
+fn what_the_parser_warns_of() {
+    run(
+        "SW3007",
+        &[
+            ("FROM a:1\nRUN ['a', 'b']\n", &["SW3007:2"]),
+            ("FROM a:1\nCMD [\"a\", 'b']\n", &["SW3007:2"]),
+            ("FROM a:1\nRUN [ -d /x ]\nCMD [\"a\"]\n", &[]),
+            ("FROM a:1\n# check=skip=LooksLikeJson\nRUN ['a', 'b']\n", &[]),
+        ],
+    );
+    run(
+        "SW3008",
+        &[
+            ("FROM a:1\nCOPY --chown= a /\n", &["SW3008:2"]),
+            ("FROM --platform= a:1\n", &["SW3008:1"]),
+            ("FROM a:1\nCOPY --chown=0 a /\n", &[]),
+            ("# check=skip=SW3008\nFROM a:1\nCOPY --chown= a /\n", &[]),
+        ],
+    );
+    run(
+        "SW3009",
+        &[
+            ("# my image\n# escape=`\nFROM a:1\n", &["SW3009:2"]),
+            ("FROM a:1\n# syntax=x\n", &["SW3009:2"]),
+            ("# syntax=x\n# escape=`\nFROM a:1\n", &[]),
+            ("# x\n# syntax=y\n# check=skip=LateDirective\nFROM a:1\n", &[]),
+        ],
+    );
+    run(
+        "SW3010",
+        &[
+            ("FROM a:1\nCMD\n", &["SW3010:2"]),
+            ("FROM a:1\nENTRYPOINT\n", &["SW3010:2"]),
+            ("FROM a:1\nCMD []\n", &[]),
+            ("FROM a:1\n# check=skip=EmptyCommand\nCMD\n", &[]),
+        ],
+    );
+}
+
+#[test]
+fn long_chains_of_stages_stay_cheap() {
+    let mut source = "FROM scratch AS s0\n".to_owned();
+    for number in 1..3_000 {
+        source.push_str(&format!("FROM s{} AS s{number}\nENV v{number}=1\n", number - 1));
+    }
+    assert!(lint(&source).errors.is_empty());
+}
+
+#[test]
 fn fixes() {
     for (source, expected) in [
         ("from scratch AS App\n", "from scratch as app\n"),

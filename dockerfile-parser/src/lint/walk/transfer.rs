@@ -3,7 +3,6 @@
 use super::{Mode, Walk};
 use crate::chmod::Chmod;
 use crate::glob::clean;
-use crate::ignore::IgnoreFile;
 use crate::lint::fix::Edit;
 use crate::lint::{codes, rules, secrets};
 use crate::{Diagnostic, Node, Source, Span, Transfer};
@@ -95,8 +94,7 @@ impl Walk<'_, '_, '_> {
 
     /// Rule CopyIgnoredFile.
     fn ignored(&mut self, node: &Node, path: &str, span: Span, is_add: bool) {
-        let Some(text) = &self.options.ignore_file else { return };
-        let Ok(ignore) = IgnoreFile::parse(text) else { return };
+        let (Some(text), Some(ignore)) = (&self.options.ignore_file, self.ignore) else { return };
         let path = clean(path);
         let is_ignored = if path == "." || path == "/" {
             // The root is ignored only by a pattern for everything, and when nothing is brought back.
