@@ -1,5 +1,6 @@
 //! The variables of a stage while its instructions go by, with what is not known about them.
 
+use super::limits::MAX_VALUE_BYTES;
 use super::reference::ImageName;
 use crate::expand::{ExpandError, Expander};
 use std::cell::RefCell;
@@ -109,6 +110,7 @@ impl Environment {
     }
 
     pub(super) fn set(&mut self, name: &str, value: Option<String>) {
+        let value = value.filter(|value| value.len() <= MAX_VALUE_BYTES);
         match self.vars.iter_mut().find(|(key, _)| key == name) {
             Some(entry) => entry.1 = value,
             None => self.vars.push((name.to_owned(), value)),

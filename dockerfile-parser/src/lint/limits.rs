@@ -15,3 +15,7 @@ pub(super) const MAX_FIX_ROUNDS: usize = 32;
 /// Variables and paths that stages may inherit from each other, all stages together. Past this a stage begins as one
 /// from an unknown image: a chain of stages that each add one would otherwise cost quadratic memory.
 pub(super) const MAX_INHERITED: usize = 500_000;
+
+/// Longest value of a variable that is followed; a longer one counts as set to something unknown, so that a recipe
+/// cannot fill the memory with copies of it.
+pub(super) const MAX_VALUE_BYTES: usize = 16 * 1024;

@@ -437,6 +437,11 @@ fn long_chains_of_stages_stay_cheap() {
         source.push_str(&format!("FROM s{} AS s{number}\nENV v{number}=1\n", number - 1));
     }
     assert!(lint(&source).errors.is_empty());
+    let mut source = "FROM scratch\nENV a=0123456789\n".to_owned();
+    for number in 0..2_000 {
+        source.push_str(&format!("ENV a=$a$a b{number}=$a\n"));
+    }
+    assert!(lint(&source).errors.is_empty());
 }
 
 #[test]
