@@ -2,6 +2,9 @@
 
 mod build;
 mod check;
+mod context;
+mod dockerfile;
+mod fmt;
 mod image_list;
 mod import;
 mod info;
@@ -36,6 +39,12 @@ enum Command {
     Build(Box<build::Arguments>),
     /// Check a recipe without building it
     Check(check::Arguments),
+    /// Look into build contexts
+    Context(context::Arguments),
+    /// Look into recipes: syntax trees, expansion, extensions, a language server
+    Dockerfile(dockerfile::Arguments),
+    /// Format recipes
+    Fmt(fmt::Arguments),
     /// List images
     Images(image_list::Arguments),
     /// Make a base image from a root file system's tar or folder
@@ -68,6 +77,9 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Context(arguments) => context::run(&global, &arguments),
+        Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
+        Command::Fmt(arguments) => fmt::run(&global, &arguments),
         Command::Images(arguments) => image_list::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
         Command::Info(arguments) => info::run(&global, &arguments),

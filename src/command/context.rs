@@ -1,0 +1,47 @@
+//! `slipway context`.
+
+use crate::{app::Global, command::say, error::Failure};
+use slipway_builder::{context_paths, read_ignore_file};
+use std::path::PathBuf;
+
+/// Look into build contexts.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// List the paths that a build could see, sorted, one a line
+    ///
+    /// Paths are relative to the context; folders are listed like files. A folder that the ignore file excludes is
+    /// listed if something in it is not excluded.
+    Ls(LsArguments),
+}
+
+#[derive(clap::Args)]
+struct LsArguments {
+    /// The recipe, beside which an ignore file of its own may stand [default: DIR/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The context's folder
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Carries the command out.
+pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let Command::Ls(arguments) = &arguments.command;
+    let folder = &arguments.folder;
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("the context `{}` is not a folder", folder.display())));
+    }
+    let recipe = arguments.file.clone().unwrap_or_else(|| super::fmt::default_recipe(folder));
+    let ignore = read_ignore_file(Some(&recipe), folder).map_err(|error| Failure::of(&error))?;
+    let text = ignore.map(|(_, text)| text);
+    for path in context_paths(folder, text.as_deref()).map_err(|error| Failure::of(&error))? {
+        say(path)?;
+    }
+    Ok(0)
+}

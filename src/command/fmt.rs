@@ -1,0 +1,107 @@
+//! `slipway fmt`.
+
+mod diff;
+
+use super::{
+    dockerfile::{RecipeText, is_stdin, read},
+    say,
+};
+use crate::{
+    app::Global,
+    error::{self, Failure},
+};
+use slipway_dockerfile::format::{Style, format_with};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Names of recipes in a folder, the first one that is there counts.
+const RECIPE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// Format recipes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing: show what would change, and exit with 1 if anything would
+    #[arg(long)]
+    check: bool,
+    /// Indent the continued lines of shell commands too, which changes their text in history and cache keys
+    #[arg(long)]
+    indent_shell: bool,
+    /// The recipes [default: Dockerfile]; `-` formats standard input to standard output
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Carries the command out. A recipe with mistakes is left alone and does not keep the others from being formatted.
+pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let files = match arguments.files.as_slice() {
+        [] => vec![default_recipe(Path::new(""))],
+        files => files.to_vec(),
+    };
+    let mut status = 0;
+    for file in files {
+        match one(&file, arguments) {
+            Ok(changed) => status = status.max(u8::from(changed && arguments.check)),
+            Err(failure) => {
+                failure.print();
+                status = status.max(failure.status());
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// The recipe in `folder` that is taken unless one is named.
+pub(super) fn default_recipe(folder: &Path) -> PathBuf {
+    let mut present = RECIPE_NAMES.iter().map(|name| folder.join(name)).filter(|path| path.is_file());
+    present.next().unwrap_or_else(|| folder.join(RECIPE_NAMES[0]))
+}
+
+/// Formats or checks one recipe; says whether it was not formatted.
+fn one(path: &Path, arguments: &Arguments) -> Result<bool, Failure> {
+    let recipe = read(path)?;
+    let style = Style { indent_shell: arguments.indent_shell };
+    let tidy = format_with(&recipe.text, style)
+        .map_err(|found| error::of_diagnostics(&found, &recipe.text, &recipe.name))?;
+    let changed = tidy != recipe.text;
+    if arguments.check {
+        if changed {
+            show(&recipe, &tidy)?;
+        }
+    } else if is_stdin(path) {
+        std::io::stdout().lock().write_all(tidy.as_bytes())?;
+    } else if changed {
+        replace(path, &tidy)
+            .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display())))?;
+    }
+    Ok(changed)
+}
+
+fn show(recipe: &RecipeText, tidy: &str) -> Result<(), Failure> {
+    say(format_args!("--- {}\n+++ {} (formatted)", recipe.name, recipe.name))?;
+    say(diff::unified(&recipe.text, tidy).trim_end_matches('\n'))
+}
+
+/// Puts the text in a file's place in one step, so that an interruption leaves either the old or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    // A link keeps pointing at the file that is written.
+    let path = path.canonicalize()?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = write_like(&temporary, &path, text).and_then(|()| std::fs::rename(&temporary, &path));
+    if written.is_err() {
+        // The error that counts is the first one.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a new file with the mode of another.
+fn write_like(new: &Path, old: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create_new(new)?;
+    file.set_permissions(std::fs::metadata(old)?.permissions())?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
