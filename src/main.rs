@@ -10,6 +10,7 @@ mod error;
 mod git;
 mod images;
 mod progress;
+mod recipe;
 mod signals;
 mod template;
 

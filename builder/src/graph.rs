@@ -110,8 +110,14 @@ impl BuildGraph {
         }
         let platform = match &stage.platform {
             None => None,
-            Some(text) => match expand(text)? {
-                text if text.is_empty() => None,
+            Some(written) => match expand(written)? {
+                text if text.is_empty() => {
+                    let hint = "give the ARG before FROM a default, or pass it with --build-arg".to_owned();
+                    return Err(fail(
+                        format!("the platform `{written}` is empty once it is expanded"),
+                        Some(hint),
+                    ));
+                }
                 text => Some(text.parse::<Platform>().map_err(|error| fail(error.to_string(), None))?),
             },
         };
@@ -143,6 +149,12 @@ impl BuildGraph {
             }
             return Err(format!(
                 "stage {number} is not before this one: only earlier stages can be copied from"
+            ));
+        }
+        let later = self.names.get(&text.to_lowercase()).is_some_and(|all| all.iter().all(|at| *at >= index));
+        if later && !self.contexts.iter().any(|name| same_context(name, text)) {
+            return Err(format!(
+                "stage `{text}` is not before this one: only earlier stages can be copied from"
             ));
         }
         self.resolve_name(text, index, None)

@@ -1,20 +1,17 @@
 //! `slipway check`.
 
-use crate::{app::Global, error::Failure};
+use crate::{app::Global, error::Failure, recipe};
 use slipway_dockerfile::{
     extension,
     ignore::IgnoreFile,
     lint::{self, LintOptions, LintReport},
 };
-use slipway_oci::{Platform, file, limits};
+use slipway_oci::{Platform, file};
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, Read},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
-
-/// Names of recipes in a context, the first one that is there counts.
-const RECIPE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -85,7 +82,10 @@ pub(crate) fn run(_global: &Global, arguments: &Arguments) -> Result<u8, Failure
     if arguments.fix {
         fix(&mut recipe, &options)?;
     }
-    expand_extensions(&mut recipe, folder)?;
+    // what is wrong without the marker is the check's to report
+    if recipe.text.contains(extension::MARKER) {
+        recipe::lower(&mut recipe.text, &mut recipe.name, folder)?;
+    }
     report(&recipe.text, &recipe.name, &options, arguments.format)
 }
 
@@ -134,42 +134,13 @@ fn ignore_file(recipe: Option<&Path>, folder: &Path) -> Result<Option<String>, F
 }
 
 fn read_stdin() -> Result<Recipe, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin().take(limits::RECIPE_BYTES + 1).read_to_end(&mut bytes)?;
-    let name = "Dockerfile (standard input)".to_owned();
-    Ok(Recipe { text: recipe_text(bytes, &name)?, name, path: None })
+    let name = recipe::STDIN_NAME.to_owned();
+    Ok(Recipe { text: recipe::read_from(std::io::stdin(), &name)?, name, path: None })
 }
 
 fn read_file(arguments: &Arguments) -> Result<Recipe, Failure> {
-    let folder = &arguments.context;
-    let path = match &arguments.file {
-        Some(path) => path.clone(),
-        None => {
-            let here = folder.as_os_str() == ".";
-            let joined = |name: &&str| if here { PathBuf::from(name) } else { folder.join(name) };
-            let present = RECIPE_NAMES.iter().map(joined).find(|path| path.is_file());
-            present.ok_or_else(|| {
-                let words = format!("there is no `Dockerfile` in `{}`", folder.display());
-                Failure::new(words).with_hint("name the recipe with -f FILE")
-            })?
-        }
-    };
-    let bytes = file::read_capped(&path, limits::RECIPE_BYTES)
-        .map_err(|error| Failure::new(format!("cannot read the recipe `{}`: {error}", path.display())))?;
-    let name = path.display().to_string();
-    Ok(Recipe { text: recipe_text(bytes, &name)?, name, path: Some(path) })
-}
-
-fn recipe_text(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
-    if bytes.len() as u64 > limits::RECIPE_BYTES {
-        let words = format!("the recipe `{name}` is larger than {} bytes", limits::RECIPE_BYTES);
-        return Err(Failure::new(words));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Failure::new(format!("{name}:{line}: the recipe is not UTF-8 text"))
-    })
+    let path = arguments.file.clone().map_or_else(|| recipe::find(&arguments.context), Ok)?;
+    Ok(Recipe { text: recipe::read(&path)?, name: path.display().to_string(), path: Some(path) })
 }
 
 /// Rewrites the recipe's file where something can be mended, and says what was.
@@ -189,25 +160,5 @@ fn fix(recipe: &mut Recipe, options: &LintOptions) -> Result<(), Failure> {
         eprintln!("mended {}:{}: {}: {}", recipe.name, fixed.line, fixed.rule, fixed.message);
     }
     recipe.text = text;
-    Ok(())
-}
-
-/// Turns a recipe with extensions into a standard one, as a build does; the report is then about that.
-fn expand_extensions(recipe: &mut Recipe, folder: Option<&Path>) -> Result<(), Failure> {
-    let mut include = |path: &str| -> std::io::Result<String> {
-        let folder = folder.ok_or_else(|| std::io::Error::other("there is no build context"))?;
-        let bytes = slipway_oci::Root::open(folder)?.read(Path::new(path), limits::RECIPE_BYTES)?;
-        String::from_utf8(bytes).map_err(std::io::Error::other)
-    };
-    // what is wrong without the marker is the check's to report
-    if !recipe.text.contains(extension::MARKER) {
-        return Ok(());
-    }
-    let lowered = extension::lower(&recipe.text, &mut include)
-        .map_err(|found| crate::error::of_diagnostics(&found, &recipe.text, &recipe.name))?;
-    if lowered.text != recipe.text {
-        recipe.text = lowered.text;
-        recipe.name.push_str(" (lowered)");
-    }
     Ok(())
 }

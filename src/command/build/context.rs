@@ -1,15 +1,12 @@
 //! What CONTEXT and `--file` mean: a folder, standard input, git, a URL.
 
-use crate::{error::Failure, git, images::Images};
+use crate::{error::Failure, git, images::Images, recipe};
 use slipway_builder::{ImageSource, NamedContext, read_ignore_file};
-use slipway_oci::{compression, file, layer, limits, store::Store};
+use slipway_oci::{compression, file, layer, store::Store};
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
-
-/// Names of recipes in a context, the first one that is there counts.
-const RECIPE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// A build's folder and recipe.
 pub(super) struct Context {
@@ -79,36 +76,16 @@ impl Context {
         }
         match (inner, recipe) {
             (Some(text), None) => {
-                found.recipe_name = "Dockerfile (standard input)".to_owned();
+                found.recipe_name = recipe::STDIN_NAME.to_owned();
                 found.recipe = text;
             }
             (Some(_), Some(_)) => {
                 return Err(Failure::usage("the context is a recipe already: -f has no place"));
             }
-            (None, recipe) => found.read_recipe(recipe, stdin_recipe, context)?,
+            (None, recipe) => found.read_recipe(recipe, stdin_recipe)?,
         }
-        found.lower()?;
+        recipe::lower(&mut found.recipe, &mut found.recipe_name, found.folder.as_deref())?;
         Ok(found)
-    }
-
-    /// Turns a recipe with extensions into a standard one; others stay as they are.
-    fn lower(&mut self) -> Result<(), Failure> {
-        let folder = self.folder.clone();
-        let mut include = |path: &str| -> std::io::Result<String> {
-            let folder =
-                folder.as_deref().ok_or_else(|| std::io::Error::other("there is no build context"))?;
-            let bytes = slipway_oci::Root::open(folder)?.read(Path::new(path), limits::RECIPE_BYTES)?;
-            String::from_utf8(bytes).map_err(std::io::Error::other)
-        };
-        let lowered =
-            slipway_dockerfile::extension::lower(&self.recipe, &mut include).map_err(|diagnostics| {
-                crate::error::of_diagnostics(&diagnostics, &self.recipe, &self.recipe_name)
-            })?;
-        if lowered.text != self.recipe {
-            self.recipe = lowered.text;
-            self.recipe_name.push_str(" (lowered)");
-        }
-        Ok(())
     }
 
     fn scratch(&mut self, store: &Store) -> Result<PathBuf, Failure> {
@@ -136,37 +113,25 @@ impl Context {
             self.folder = Some(folder);
             return Ok(None);
         }
-        let mut text = Vec::new();
-        reader.take(limits::RECIPE_BYTES + 1).read_to_end(&mut text)?;
-        recipe_text(text, "standard input").map(Some)
+        recipe::read_from(reader, recipe::STDIN_NAME).map(Some)
     }
 
-    fn read_recipe(&mut self, recipe: Option<&Path>, stdin: bool, context: &str) -> Result<(), Failure> {
+    fn read_recipe(&mut self, recipe: Option<&Path>, stdin: bool) -> Result<(), Failure> {
         let folder = self.folder.clone().unwrap_or_default();
         let path = match recipe {
             Some(_) if stdin => {
-                let mut text = Vec::new();
-                std::io::stdin().take(limits::RECIPE_BYTES + 1).read_to_end(&mut text)?;
-                self.recipe = recipe_text(text, "standard input")?;
-                self.recipe_name = "Dockerfile (standard input)".to_owned();
+                self.recipe_name = recipe::STDIN_NAME.to_owned();
+                self.recipe = recipe::read_from(std::io::stdin(), recipe::STDIN_NAME)?;
                 self.ignore = read_ignore(None, &folder)?;
                 return Ok(());
             }
             // a path is the caller's own, except in a context that came from elsewhere
             Some(path) if self.temporary.is_some() => inside(&folder, path)?,
             Some(path) => path.to_owned(),
-            None => {
-                let present = RECIPE_NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-                present.ok_or_else(|| {
-                    let words = format!("there is no `Dockerfile` in `{context}`");
-                    Failure::new(words).with_hint("name the recipe with -f FILE")
-                })?
-            }
+            None => recipe::find(&folder)?,
         };
-        let bytes = file::read_capped(&path, limits::RECIPE_BYTES)
-            .map_err(|error| Failure::new(format!("cannot read the recipe `{}`: {error}", path.display())))?;
+        self.recipe = recipe::read(&path)?;
         self.recipe_name = path.display().to_string();
-        self.recipe = recipe_text(bytes, &self.recipe_name)?;
         self.ignore = read_ignore(Some(&path), &folder)?;
         Ok(())
     }
@@ -179,23 +144,6 @@ fn inside(folder: &Path, path: &Path) -> Result<PathBuf, Failure> {
         Failure::new(format!("cannot read the recipe `{}` of the context: {error}", path.display()))
     })?;
     Ok(folder.join(path.strip_prefix("/").unwrap_or(path)))
-}
-
-fn recipe_text(bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
-    if bytes.len() as u64 > limits::RECIPE_BYTES {
-        return Err(Failure::new(format!(
-            "the recipe `{name}` is larger than {} bytes",
-            limits::RECIPE_BYTES
-        )));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        Failure::new(format!("{name}:{line}: the recipe is not UTF-8 text"))
-    })
 }
 
 fn read_ignore(recipe: Option<&Path>, folder: &Path) -> Result<Option<String>, Failure> {
