@@ -106,23 +106,23 @@ impl<'a> Page<'a> {
         }
         let end = if self.first_line_ends_with_return() { "\r\n" } else { "\n" };
         let items = self.items();
+        let opens = opens_stage(&items);
         let (mut last, mut stages) = (0, 0);
         for (at, item) in items.iter().enumerate() {
             let (first, item_end) = item.lines();
             let blank = first > last + 1;
-            let wanted = if last == 0 {
-                blank && might_be_directive(item, source)
-            } else {
-                blank || (stages > 0 && opens_stage(&items[at..]))
+            // The comments above a FROM have the blank line that is the FROM's.
+            let is_first = |at: usize| blank || !opens[at - 1] || matches!(items[at - 1], Item::Node(_));
+            let wanted = match at {
+                0 => blank && might_be_directive(item, source),
+                _ => blank || (stages > 0 && opens[at] && is_first(at)),
             };
-            // The comments above a FROM have had the blank line already.
-            let already = last > 0 && !blank && matches!(items[at - 1], Item::Comment(_)) && stages > 0;
-            if wanted && !(already && opens_stage(&items[at - 1..])) {
+            if wanted {
                 self.out.push_str(end);
             }
             match item {
                 Item::Comment(comment) => {
-                    self.line(source[comment.span.start..comment.span.end].trim_end(), end)
+                    self.line(source[comment.span.start..comment.span.end].trim_end(), end);
                 }
                 Item::Node(node) => {
                     stages += usize::from(node.keyword == "from");
@@ -170,20 +170,18 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Whether the items begin with a FROM or the comments right above one.
-fn opens_stage(items: &[Item<'_>]) -> bool {
-    let mut line = None;
-    for item in items {
-        let (first, last) = item.lines();
-        if line.is_some_and(|line| line + 1 != first) {
-            return false;
-        }
-        match item {
-            Item::Comment(_) => line = Some(last),
-            Item::Node(node) => return Keyword::from_word(&node.keyword) == Some(Keyword::From),
-        }
+/// For each item whether it is a FROM or among the comments right above one.
+fn opens_stage(items: &[Item<'_>]) -> Vec<bool> {
+    let mut opens = vec![false; items.len()];
+    for (at, item) in items.iter().enumerate().rev() {
+        opens[at] = match item {
+            Item::Node(node) => Keyword::from_word(&node.keyword) == Some(Keyword::From),
+            Item::Comment(_) => {
+                items.get(at + 1).is_some_and(|next| opens[at + 1] && next.lines().0 == item.lines().1 + 1)
+            }
+        };
     }
-    false
+    opens
 }
 
 /// Whether the comment could count as a directive once no blank line stands before it.

@@ -3,7 +3,8 @@
 use super::BAD_FROM;
 use super::rewrite::Edit;
 use crate::expand::Expander;
-use crate::{Diagnostic, Dockerfile, Keyword, Node, Word};
+use crate::{Diagnostic, Dockerfile, Keyword, Node, Span, Word};
+use std::collections::{HashMap, HashSet};
 
 /// A stage that stands for the image of a `--from` with variables.
 pub(super) struct Alias {
@@ -20,11 +21,25 @@ pub(super) struct Alias {
 }
 
 /// The alias stages of a recipe.
+///
+/// Nodes must be passed in order; what it knows is about the stage of the node passed last.
 pub(super) struct Aliases {
     escape: char,
-    taken: Vec<String>,
+    /// Names that stages have.
+    taken: HashSet<String>,
     found: Vec<Alias>,
+    /// The arguments declared before the first FROM.
+    globals: HashSet<String>,
+    /// The FROM of the stage.
+    stage_at: Option<usize>,
+    /// How many stages there are before it.
+    stage: usize,
+    /// What ARG and ENV set in the stage so far, and where.
+    set_here: HashMap<String, Span>,
 }
+
+/// Most alias stages of one recipe.
+const MAX_ALIASES: usize = 100;
 
 /// What FROM can use without a declaration.
 const PLATFORM_ARGS: [&str; 11] = [
@@ -54,7 +69,27 @@ impl Aliases {
         let names =
             file.nodes.iter().filter(|node| node.keyword == "from").filter_map(|node| node.args.get(2));
         let taken = names.map(|name| name.text.to_lowercase()).collect();
-        Self { escape: file.directives.escape, taken, found: Vec::new() }
+        let globals = file.nodes.iter().take_while(|node| node.keyword != "from");
+        let globals = globals.flat_map(|node| &node.args).map(|word| name_of(word).to_owned()).collect();
+        let (escape, found, set_here) = (file.directives.escape, Vec::new(), HashMap::new());
+        Self { escape, taken, found, globals, stage_at: None, stage: 0, set_here }
+    }
+
+    /// Takes note of node `at`.
+    pub(super) fn pass(&mut self, at: usize, node: &Node) {
+        match node.keyword.as_str() {
+            "from" => {
+                self.stage += usize::from(self.stage_at.is_some());
+                self.stage_at = Some(at);
+                self.set_here.clear();
+            }
+            "arg" if self.stage_at.is_some() => {
+                let with_value = node.args.iter().filter(|word| word.text.contains('='));
+                self.set_here.extend(with_value.map(|word| (name_of(word).to_owned(), node.span)));
+            }
+            "env" => self.set_here.extend(node.pairs.iter().map(|pair| (pair.key.clone(), node.span))),
+            _ => {}
+        }
     }
 
     /// The aliases written before line `number`.
@@ -62,70 +97,63 @@ impl Aliases {
         self.found.iter().filter(move |alias| alias.before == number)
     }
 
-    /// The edit of the COPY that is node `at`; none unless its `--from` has variables.
-    pub(super) fn copy(&mut self, file: &Dockerfile, at: usize) -> Result<Option<Edit>, Diagnostic> {
-        let node = &file.nodes[at];
-        let Some((flag, value)) = from_flag(node).filter(|(_, value)| value.contains('$')) else {
-            return Ok(None);
-        };
-        let Some(stage_at) = file.nodes[..at].iter().rposition(|node| node.keyword == "from") else {
-            return Ok(None);
-        };
-        self.judge(file, stage_at, at, flag, value)?;
+    /// The edit of a COPY; none unless its `--from` has variables.
+    pub(super) fn copy(&mut self, file: &Dockerfile, node: &Node) -> Result<Option<Edit>, Diagnostic> {
+        let flag = from_flag(node).filter(|(_, value)| value.contains('$'));
+        let (Some((flag, value)), Some(stage_at)) = (flag, self.stage_at) else { return Ok(None) };
+        self.judge(flag, value)?;
         let alias = self.alias(file, stage_at, value, node.start_line);
+        let alias = alias.ok_or_else(|| {
+            let message = format!("more than {MAX_ALIASES} different images are named with variables");
+            Diagnostic::error(BAD_FROM, flag.span, message)
+        })?;
         Ok(Some((flag.span.start..flag.span.end, format!("--from={alias}"))))
     }
 
     /// Every variable must mean in the alias's FROM what it means in the COPY.
-    fn judge(
-        &self,
-        file: &Dockerfile,
-        stage_at: usize,
-        at: usize,
-        flag: &Word,
-        value: &str,
-    ) -> Result<(), Diagnostic> {
+    fn judge(&self, flag: &Word, value: &str) -> Result<(), Diagnostic> {
         let refuse = |message: String| Diagnostic::error(BAD_FROM, flag.span, message);
         let expansion = Expander::new(self.escape).expand(value, &|_| Some("x".to_owned()));
         let expansion = expansion.map_err(|problem| refuse(format!("`--from={value}`: {problem}")))?;
         if value.contains(char::is_whitespace) {
             return Err(refuse(format!("`--from={value}` holds white space, which FROM cannot")));
         }
-        let first = file.nodes.iter().position(|node| node.keyword == "from").unwrap_or(0);
-        let globals = &file.nodes[..first];
         for name in expansion.used {
-            let is_global = PLATFORM_ARGS.contains(&name.as_str())
-                || globals.iter().flat_map(|node| &node.args).any(|word| name_of(word) == name);
-            if !is_global {
-                return Err(refuse(format!("`{name}` in `--from` is no global argument"))
-                    .with_hint(format!("declare `ARG {name}` before the first FROM; the image is found before the stage begins")));
+            if !PLATFORM_ARGS.contains(&name.as_str()) && !self.globals.contains(&name) {
+                return Err(refuse(format!("`{name}` in `--from` is no global argument")).with_hint(format!(
+                    "declare `ARG {name}` before the first FROM; the image is found before the stage begins"
+                )));
             }
-            if let Some(setter) = file.nodes[stage_at..at].iter().find(|node| sets(node, &name)) {
+            if let Some(setter) = self.set_here.get(&name) {
                 return Err(refuse(format!("`{name}` in `--from` gets another value in this stage"))
                     .with_note(
                         "it is set here, but the image is found before the stage begins",
-                        Some(setter.span),
+                        Some(*setter),
                     ));
             }
         }
         Ok(())
     }
 
-    fn alias(&mut self, file: &Dockerfile, stage_at: usize, value: &str, line: u32) -> String {
+    /// The name of the stage for `value`; nothing when there are too many.
+    fn alias(&mut self, file: &Dockerfile, stage_at: usize, value: &str, line: u32) -> Option<String> {
         if let Some(known) = self.found.iter().find(|alias| alias.value == value) {
-            return known.name.clone();
+            return Some(known.name.clone());
         }
-        let name = (self.found.len() + 1..).map(|number| format!("slipway-from-{number}"));
-        let name = name.into_iter().find(|name| !self.taken.contains(name)).unwrap_or_default();
+        if self.found.len() == MAX_ALIASES {
+            return None;
+        }
+        let mut names = (self.found.len() + 1..).map(|number| format!("slipway-from-{number}"));
+        let name = names.find(|name| !self.taken.contains(name))?;
         // Before the comments above the FROM, which may hold its `check=`; at the very top directives must stay first.
         let before = match stage_at.checked_sub(1) {
             Some(previous) => file.nodes[previous].end_line + 1,
             None => file.nodes[stage_at].start_line,
         };
-        let stage = file.nodes[..stage_at].iter().filter(|node| node.keyword == "from").count();
-        self.taken.push(name.clone());
-        self.found.push(Alias { value: value.to_owned(), name: name.clone(), line, before, stage });
-        name
+        self.taken.insert(name.clone());
+        let alias = Alias { value: value.to_owned(), name: name.clone(), line, before, stage: self.stage };
+        self.found.push(alias);
+        Some(name)
     }
 
     /// Alias stages move the numbers of later stages: the edits that keep `--from=1` and `from=1` pointing where they did.
@@ -159,13 +187,4 @@ impl Aliases {
 /// The value of `from` in a mount, when it is written plainly.
 fn mount_from(mount: &str) -> Option<&str> {
     mount.split(',').find_map(|field| field.trim_matches('"').strip_prefix("from="))
-}
-
-/// Whether an instruction gives a variable a value of its own.
-fn sets(node: &Node, name: &str) -> bool {
-    match node.keyword.as_str() {
-        "arg" => node.args.iter().any(|word| word.text.contains('=') && name_of(word) == name),
-        "env" => node.pairs.iter().any(|pair| pair.key == name),
-        _ => false,
-    }
 }

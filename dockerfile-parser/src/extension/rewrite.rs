@@ -17,10 +17,11 @@ pub(super) fn rewrite(flat: &Lowered, escape: char) -> Result<Lowered, Vec<Diagn
     let mut aliases = from::Aliases::of(&file);
     let mut edits: Vec<Edit> = Vec::new();
     for (at, node) in file.nodes.iter().enumerate() {
+        aliases.pass(at, node);
         let outcome = match node.keyword.as_str() {
             "unset" => unset::lower(node).map(|text| vec![(node.span.start..node.span.end, text)]),
             "copy" => optional::lower(node, &flat.text, escape).and_then(|mut more| {
-                aliases.copy(&file, at).map(|own| {
+                aliases.copy(&file, node).map(|own| {
                     more.extend(own);
                     more
                 })
@@ -33,6 +34,7 @@ pub(super) fn rewrite(flat: &Lowered, escape: char) -> Result<Lowered, Vec<Diagn
         }
     }
     edits.extend(aliases.renumber(&file, &flat.text));
+    edits.sort_by_key(|(range, _)| range.start);
     if found.is_empty() { Ok(apply(flat, &index, &file.nodes, &edits, &aliases)) } else { Err(found) }
 }
 
@@ -61,8 +63,9 @@ fn apply(
         let node = nodes.next_if(|node| node.start_line == number);
         let last = node.map_or(number, |node| node.end_line);
         let (start, end) = (index.line_start(number), index.line_start(last + 1));
-        let own: Vec<_> =
-            edits.iter().filter(|(range, _)| start <= range.start && range.end <= end).collect();
+        let from = edits.partition_point(|(range, _)| range.start < start);
+        let to = edits.partition_point(|(range, _)| range.start < end);
+        let own = &edits[from..to];
         if own.is_empty() {
             for line in number..=last {
                 out.push(&flat.text[index.line_start(line)..index.line_start(line + 1)], origin(line, true));
@@ -77,8 +80,8 @@ fn apply(
     out
 }
 
-fn edited(text: &str, range: Range<usize>, mut edits: Vec<&Edit>) -> String {
-    edits.sort_by_key(|(range, _)| range.start);
+/// The part `range` of the text with its edits, which are in order.
+fn edited(text: &str, range: Range<usize>, edits: &[Edit]) -> String {
     let mut out = String::new();
     let mut at = range.start;
     for (part, with) in edits {

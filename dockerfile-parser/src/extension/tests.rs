@@ -187,3 +187,24 @@ fn lines_and_places_lead_back() {
     let found = lower(source, &mut |_| Ok("RUN a\nRUN b\n".to_owned())).unwrap_err();
     assert_eq!(&source[found[0].span.start..found[0].span.end], "UNSET volume /y");
 }
+
+#[test]
+fn hostile_recipes_take_linear_time() {
+    let many = format!("ARG X\nFROM a\n{}", "COPY --optional --from=$X a b\nUNSET cmd\n".repeat(20_000));
+    assert_eq!(lowered(&many, &[]).unwrap().source_map.len(), 40_004);
+    let many: String = (0..200).map(|number| format!("COPY --from=$X:{number} a b\n")).collect();
+    fails(
+        &format!("ARG X\nFROM a\n{many}"),
+        &[],
+        "E0706",
+        "more than 100 different images are named with variables",
+    );
+}
+
+#[test]
+fn the_page_has_every_code() {
+    let page = include_str!("../../../docs/extensions.md");
+    for (code, meaning) in CODES {
+        assert!(page.contains(&format!("| {code} | {meaning} |")), "{code}");
+    }
+}

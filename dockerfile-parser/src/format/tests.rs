@@ -63,7 +63,7 @@ fn continued_lines() {
         ("RUN \\\n a", "RUN \\\n    a\n"),
         (
             "RUN --mount=type=tmpfs,target=/t \\\n--network=none \\\n a \\\n b",
-            concat!("RUN --mount=type=tmpfs,target=/t \\\n    --network=none \\\n    a \\\n b\n"),
+            "RUN --mount=type=tmpfs,target=/t \\\n    --network=none \\\n    a \\\n b\n",
         ),
         ("CMD [ \\\n\"a\", \\\n \"b\" \\\n]", "CMD [ \\\n    \"a\", \\\n    \"b\" \\\n    ]\n"),
         ("LABEL a=\"x \\\n  y\"", "LABEL a=\"x \\\n  y\"\n"),
@@ -122,4 +122,13 @@ fn broken_files_are_refused() {
     assert!(format("FROM a\nINCLUDE b\n").is_err());
     let extended = "# slipway: extensions\nFROM a\ninclude   b\nunset  env  A   B\n";
     assert_eq!(format(extended).unwrap(), "# slipway: extensions\nFROM a\nINCLUDE b\nUNSET env A B\n");
+}
+
+#[test]
+fn hostile_files_take_linear_time() {
+    for source in
+        ["#\n".repeat(200_000) + "FROM a\n", "FROM a\n# x\n".repeat(30_000), "RUN a \\\n# c\n".repeat(50_000)]
+    {
+        assert!(format(&source).is_ok());
+    }
 }

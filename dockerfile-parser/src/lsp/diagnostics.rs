@@ -25,12 +25,15 @@ pub(super) fn of(text: &str, uri: &str) -> Value {
             let found = parsed.diagnostics.into_iter().chain(judged);
             // The linter says this one too, under the name that can be skipped.
             let found = found.filter(|found| found.code != code::EMPTY_CONTINUATION);
-            let found = found.map(|found| plain.translate(&found, text)).collect();
+            // A recipe without extensions is what it was; translating each of its diagnostics would only take time.
+            let place =
+                |found: Diagnostic| if plain.text == text { found } else { plain.translate(&found, text) };
+            let found = found.take(MAX_MARKS).map(place).collect();
             let report = lint::check(&plain.text, &LintOptions::default());
-            let warnings = report.warnings.into_iter().map(|warning| {
+            let warnings = report.warnings.into_iter().take(MAX_MARKS).map(|warning| {
                 let mut found = Diagnostic::warning(warning.rule.code, warning.span, warning.message);
                 found.hint = warning.hint;
-                plain.translate(&found, text)
+                place(found)
             });
             (found, warnings.collect())
         }
