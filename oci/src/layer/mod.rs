@@ -12,6 +12,7 @@
 
 mod archive;
 pub mod diff;
+mod disk;
 mod entry;
 mod import;
 mod toc;

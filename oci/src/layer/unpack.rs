@@ -9,26 +9,18 @@
 use super::{
     LayerError, OverlayXattrs,
     archive::{Archive, Item},
+    disk::Disk,
     entry::{Entry, Kind, name_of, parent_of},
-    io_at,
     toc::Toc,
     tree::Tree,
     xattr,
 };
-use crate::{Algorithm, Digest, Root, digest::HashingReader, limits};
-use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags},
-    io::Errno,
-};
+use crate::{Algorithm, Digest, digest::HashingReader, limits};
 use std::{
     collections::{BTreeMap, HashSet},
     ffi::OsStr,
-    fs::File,
     io::{self, Read, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -53,9 +45,7 @@ pub fn unpack(
     xattrs: OverlayXattrs,
     below: Option<&Tree>,
 ) -> Result<Unpacked, LayerError> {
-    let root = Root::open(target).map_err(io_at("open", target))?;
-    let disk = Disk { root, xattrs, target: target.to_owned(), parent: None };
-    read_archive(source, Some(disk), below)
+    read_archive(source, Some(Disk::open(target, xattrs)?), below)
 }
 
 /// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk.
@@ -274,16 +264,30 @@ impl Unpacker<'_> {
     }
 }
 
+/// Copies a file's bytes and digests them; fewer than its header says are an error.
+pub(super) fn copy_digested(
+    source: &mut impl Read,
+    target: &mut impl Write,
+    entry: &Entry,
+) -> Result<Digest, LayerError> {
+    let mut reader = HashingReader::new(source, Algorithm::Sha256);
+    let count = io::copy(&mut reader, target).map_err(LayerError::Archive)?;
+    if count != entry.size_bytes {
+        return Err(bad(&entry.path, "fewer bytes than its header says"));
+    }
+    Ok(reader.finish().1)
+}
+
+fn bad(path: &[u8], reason: &'static str) -> LayerError {
+    LayerError::Entry { path: PathBuf::from(OsStr::from_bytes(path)), reason }
+}
+
 /// Where a link at `path` leads, relative to the root.
 fn link_target(path: &[u8], link: &[u8]) -> Vec<u8> {
     if link.starts_with(b"/") {
         return link.to_vec();
     }
     super::entry::join(parent_of(path).unwrap_or_default(), link)
-}
-
-fn bad(path: &[u8], reason: &'static str) -> LayerError {
-    LayerError::Entry { path: PathBuf::from(OsStr::from_bytes(path)), reason }
 }
 
 /// A path without `.`, empty components and a leading slash; `None` where it has `..` or is too long.
@@ -365,175 +369,6 @@ fn describe(item: &Item) -> Result<Entry, LayerError> {
 fn parse_number<N: std::str::FromStr>(path: &[u8], value: &[u8]) -> Result<N, LayerError> {
     let parsed = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| bad(path, "an extended header that holds no number where one belongs"))
-}
-
-fn copy_digested(
-    source: &mut impl Read,
-    target: &mut impl Write,
-    entry: &Entry,
-) -> Result<Digest, LayerError> {
-    let mut reader = HashingReader::new(source, Algorithm::Sha256);
-    let count = io::copy(&mut reader, target).map_err(LayerError::Archive)?;
-    if count != entry.size_bytes {
-        return Err(bad(&entry.path, "fewer bytes than its header says"));
-    }
-    Ok(reader.finish().1)
-}
-
-/// The folder that a layer is unpacked into.
-struct Disk {
-    root: Root,
-    xattrs: OverlayXattrs,
-    target: PathBuf,
-    /// The folder of the last entry: archives come folder by folder.
-    parent: Option<(Vec<u8>, OwnedFd)>,
-}
-
-impl Disk {
-    fn parent(&mut self, path: &[u8]) -> Result<&OwnedFd, LayerError> {
-        let folder = parent_of(path).unwrap_or_default();
-        if self.parent.as_ref().is_none_or(|(held, _)| held != folder) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let path = Path::new(OsStr::from_bytes(folder));
-            let descriptor = self.root.open_at(path, flags, Mode::empty()).map_err(io_at("open", path))?;
-            self.parent = Some((folder.to_vec(), descriptor));
-        }
-        Ok(&self.parent.as_ref().expect("just set").1)
-    }
-
-    fn create(&mut self, entry: &Entry, source: &mut impl Read) -> Result<Option<Digest>, LayerError> {
-        if entry.path.is_empty() {
-            return Ok(None); // the root is there; its attributes come last
-        }
-        let failed = |error: Errno| io_at("create", entry.as_path())(error.into());
-        let name = OsStr::from_bytes(name_of(&entry.path)).to_owned();
-        let mode = Mode::from_raw_mode(0o700);
-        let link_target = match entry.kind {
-            Kind::Hardlink => Some(self.open_link_target(entry)?),
-            _ => None,
-        };
-        let xattrs = self.xattrs;
-        let target = self.target.clone();
-        let parent = self.parent(&entry.path)?;
-        match fs::unlinkat(parent, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let mut content = None;
-        match entry.kind {
-            Kind::Directory => match fs::mkdirat(parent, &name, mode) {
-                Ok(()) | Err(Errno::EXIST) => {
-                    if entry.opaque {
-                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        let folder = fs::openat(parent, &name, flags, Mode::empty()).map_err(failed)?;
-                        xattr::set_opaque(&folder, xattrs).map_err(io_at("mark", entry.as_path()))?;
-                    }
-                    return Ok(None);
-                }
-                Err(error) => return Err(failed(error)),
-            },
-            Kind::Symlink => fs::symlinkat(OsStr::from_bytes(&entry.link), parent, &name).map_err(failed)?,
-            Kind::Hardlink => {
-                let (folder, first) = link_target.expect("opened above");
-                return fs::linkat(&folder, &first, parent, &name, AtFlags::empty())
-                    .map_err(failed)
-                    .map(|()| None);
-            }
-            Kind::File => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut file = File::from(fs::openat(parent, &name, flags, mode).map_err(failed)?);
-                content = Some(copy_digested(source, &mut file, entry)?);
-            }
-            _ => match make_node(parent, &name, entry) {
-                // a user namespace may make no devices: /dev is ours at run time, nothing is lost
-                Err(Errno::PERM) if entry.kind != Kind::Fifo => return Ok(None),
-                other => other.map_err(failed)?,
-            },
-        }
-        set_attributes(parent, &name, entry, &target)?;
-        Ok(content)
-    }
-
-    fn open_link_target(&self, entry: &Entry) -> Result<(OwnedFd, std::ffi::OsString), LayerError> {
-        let link = Path::new(OsStr::from_bytes(&entry.link));
-        self.root.parent(link).map_err(io_at("link", entry.as_path()))
-    }
-
-    fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let shown = PathBuf::from(OsStr::from_bytes(path));
-        let name = OsStr::from_bytes(name_of(path)).to_owned();
-        let parent = self.parent(path)?;
-        match fs::mknodat(parent, &name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(io_at("mark as deleted", &shown)(error.into())),
-        }
-    }
-
-    fn set_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let path = Path::new(OsStr::from_bytes(path));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let folder = self.root.open_at(path, flags, Mode::empty()).map_err(io_at("open", path))?;
-        xattr::set_opaque(&folder, self.xattrs).map_err(io_at("mark", path))
-    }
-
-    fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let shown = PathBuf::from(OsStr::from_bytes(path));
-        self.parent = None;
-        let (parent, name) = self.root.parent(&shown).map_err(io_at("open", &shown))?;
-        match fs::unlinkat(&parent, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => {
-                // our own folder, whose parents were opened without links: the path is what was opened
-                crate::file::remove_tree(&self.target.join(&shown)).map_err(io_at("remove", &shown))
-            }
-            Err(error) => Err(io_at("remove", &shown)(error.into())),
-        }
-    }
-
-    fn finish_folder(&mut self, entry: &Entry) -> Result<(), LayerError> {
-        if entry.path.is_empty() {
-            let here = File::open(&self.target).map_err(io_at("open", entry.as_path()))?;
-            return set_attributes(here.as_fd(), OsStr::new("."), entry, &self.target);
-        }
-        let target = self.target.clone();
-        let name = OsStr::from_bytes(name_of(&entry.path)).to_owned();
-        let parent = self.parent(&entry.path)?;
-        set_attributes(parent.as_fd(), &name, entry, &target)
-    }
-}
-
-fn make_node(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Errno> {
-    let kind = match entry.kind {
-        Kind::CharDevice => FileType::CharacterDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        _ => FileType::Fifo,
-    };
-    let device = fs::makedev(entry.device.0, entry.device.1);
-    if kind == FileType::CharacterDevice && device == 0 {
-        return Err(Errno::INVAL); // would be a deletion to overlayfs
-    }
-    fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
-}
-
-/// Owner first (it clears setuid), then mode, attributes and time.
-fn set_attributes(parent: impl AsFd, name: &OsStr, entry: &Entry, target: &Path) -> Result<(), LayerError> {
-    let failed = |operation| move |error: Errno| io_at(operation, entry.as_path())(error.into());
-    let (uid, gid) = (fs::Uid::from_raw(entry.uid), fs::Gid::from_raw(entry.gid));
-    fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(failed("change owner of"))?;
-    if entry.kind != Kind::Symlink {
-        let mode = Mode::from_raw_mode(entry.mode);
-        fs::chmodat(&parent, name, mode, AtFlags::empty()).map_err(failed("change mode of"))?;
-    }
-    for (key, value) in &entry.xattrs {
-        // our own folder, just made: the path cannot have been swapped by the archive
-        let path = target.join(entry.as_path());
-        xattr::set(&path, key, value).map_err(io_at("set an attribute of", entry.as_path()))?;
-    }
-    let time = fs::Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
-    let times = fs::Timestamps { last_access: time, last_modification: time };
-    fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set the time of"))
 }
 
 #[cfg(test)]
