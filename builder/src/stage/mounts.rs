@@ -20,7 +20,10 @@ use slipway_oci::{
 use slipway_runtime::Mount as SandboxMount;
 use std::{
     fs::{self, File},
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -66,6 +69,18 @@ impl StageState<'_, '_> {
                     |text: &str| state.expander.expand(text, &lookup).map(|expansion| expansion.value);
                 RunMount::parse(text, &mut expand).map_err(|error| StepError::Value(error.to_string()))?
             };
+            let target = match &parsed {
+                RunMount::Bind(mount) => Some(mount.target.as_str()),
+                RunMount::Cache(mount) => Some(mount.target.as_str()),
+                RunMount::Tmpfs(mount) => Some(mount.target.as_str()),
+                RunMount::Secret(mount) => mount.target.as_deref(),
+                RunMount::Ssh(mount) => mount.target.as_deref(),
+            };
+            if target.is_some_and(|target| copy::clean(self.target(target).as_os_str().as_bytes()).is_empty())
+            {
+                let words = format!("the mount `{text}` has the target `/`: give it a folder below");
+                return Err(StepError::Value(words));
+            }
             mounts.push(match parsed {
                 RunMount::Bind(mount) => self.bind_source(mount)?,
                 RunMount::Cache(mount) => Mount::Cache(mount),
@@ -197,7 +212,6 @@ impl StageState<'_, '_> {
         let holders: Vec<usize> = (0..tables.layers().len())
             .filter(|layer| tables.layers()[*layer].entries().iter().any(|entry| below(&entry.path)))
             .collect();
-        use std::os::unix::ffi::OsStrExt;
         let inner = PathBuf::from(std::ffi::OsStr::from_bytes(&resolved.path));
         if let ([only], false) = (holders.as_slice(), writable) {
             let folders = crate::base::folders(solver.environment, &layers[..=*only])?;
