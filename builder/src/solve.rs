@@ -22,7 +22,7 @@ use slipway_oci::{
 };
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -298,16 +298,21 @@ impl<'a> Solver<'a> {
         self.context.get().cloned().flatten().ok_or(StepError::NoContext)
     }
 
-    /// A folder given by `--build-context`.
-    pub(crate) fn named_folder(&self, name: &str, folder: &Path) -> Result<Arc<ContextTree>, StepError> {
+    /// A folder given by `--build-context`; `find` makes it ready and runs once, however many steps need it.
+    pub(crate) fn named_folder(
+        &self,
+        name: &str,
+        find: impl FnOnce() -> Result<PathBuf, StepError>,
+    ) -> Result<Arc<ContextTree>, StepError> {
         let mut named = locked(&self.named);
         if let Some(tree) = named.get(name) {
             return Ok(tree.clone());
         }
+        let folder = find()?;
         let caches = self.environment.store.root().join("context");
-        let ignore = crate::read_ignore_file(None, folder)?.map(|(_, text)| text);
+        let ignore = crate::read_ignore_file(None, &folder)?.map(|(_, text)| text);
         let place = format!("the context `{name}`");
-        let tree = Arc::new(ContextTree::open(folder, ignore.as_deref(), Some(&caches), place)?);
+        let tree = Arc::new(ContextTree::open(&folder, ignore.as_deref(), Some(&caches), place)?);
         named.insert(name.to_owned(), tree.clone());
         Ok(tree)
     }

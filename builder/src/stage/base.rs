@@ -1,9 +1,15 @@
 //! FROM: what a stage begins with, and the triggers that its base brings.
 
-use super::{Provided, StageState};
+use super::{Provided, StageState, transfer::is_archive};
 use crate::{Base, NamedContext, StepError, base, limits, solve::Solver};
 use slipway_dockerfile::{Expander, Located};
-use slipway_oci::{Platform, layer::Tree, spec::ImageConfig, store::LayerForm};
+use slipway_oci::{
+    Platform, compression,
+    layer::{self, LayerError, Tree},
+    spec::ImageConfig,
+    store::LayerForm,
+};
+use std::{io::BufReader, path::Path};
 
 /// `PATH` where a base sets none (BuildKit `system.DefaultPathEnvUnix`).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -108,26 +114,46 @@ pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Res
     if let Some(image) = named_image(solver, name, platform)? {
         return Ok(Provided::Layers(image.layers, format!("the context `{name}`")));
     }
-    let folder = match find(solver, name) {
-        Some(NamedContext::Folder(folder)) => folder.clone(),
-        Some(NamedContext::Git(url)) => {
-            let into = solver
-                .temporary()
-                .join(format!("context-{}", slipway_oci::Digest::sha256(name.as_bytes()).short()));
-            if !into.exists() {
-                std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
+    let folder = solver.named_folder(name, || {
+        let fresh = || {
+            let label = slipway_oci::Digest::sha256(name.as_bytes());
+            let into = solver.temporary().join(format!("context-{}", label.short()));
+            std::fs::create_dir(&into).map_err(StepError::io("create", &into)).map(|()| into)
+        };
+        match find(solver, name) {
+            Some(NamedContext::Folder(folder)) => Ok(folder.clone()),
+            Some(NamedContext::Git(url)) => {
+                let into = fresh()?;
                 solver.environment.images.checkout(url, false, &into)?;
+                Ok(into)
             }
-            into
+            Some(NamedContext::Url(url)) => {
+                let into = fresh()?;
+                fetch_context(solver, url, &into)?;
+                Ok(into)
+            }
+            _ => Err(StepError::Value(format!("there is no context `{name}`"))),
         }
-        Some(NamedContext::Url(url)) => {
-            return Err(StepError::Value(format!(
-                "the context `{name}` is a URL (`{url}`): use ADD for single files"
-            )));
-        }
-        _ => return Err(StepError::Value(format!("there is no context `{name}`"))),
-    };
-    Ok(Provided::Folder(solver.named_folder(name, &folder)?))
+    })?;
+    Ok(Provided::Folder(folder))
+}
+
+/// What a URL holds as a folder: an archive unpacked, as buildah does; anything else as the file `context`, which is
+/// BuildKit's name for it.
+fn fetch_context(solver: &Solver<'_>, url: &str, into: &Path) -> Result<(), StepError> {
+    let store = solver.environment.store;
+    let fetched = solver.environment.images.fetch_url(url, None)?;
+    let open = || store.blobs().open_blob(&fetched.digest).map_err(LayerError::from);
+    if is_archive(open()?) {
+        let reader = compression::decoder(BufReader::with_capacity(1 << 18, open()?));
+        let reader = reader.map_err(StepError::io("read", url))?;
+        layer::unpack(reader, into, store.xattrs(), None)?;
+        return Ok(());
+    }
+    let path = into.join("context");
+    let mut file = std::fs::File::create_new(&path).map_err(StepError::io("create", &path))?;
+    std::io::copy(&mut open()?, &mut file).map_err(StepError::io("write", &path))?;
+    Ok(())
 }
 
 /// The triggers of the base image, parsed; they are taken out of the configuration, so that they fire once.

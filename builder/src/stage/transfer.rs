@@ -480,7 +480,7 @@ pub fn is_git_url(path: &str) -> bool {
 }
 
 /// Whether a stream begins with a tar header, compressed or not: what it is called does not count.
-fn is_archive(file: std::fs::File) -> bool {
+pub(super) fn is_archive(file: std::fs::File) -> bool {
     let mut reader = BufReader::new(file);
     let Ok(start) = std::io::BufRead::fill_buf(&mut reader) else { return false };
     let plain = compression::sniff(start) == Format::Plain;
