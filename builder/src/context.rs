@@ -20,7 +20,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::ffi::OsStrExt,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
@@ -58,6 +58,9 @@ pub fn context_paths(folder: &Path, ignore: Option<&str>) -> Result<Vec<String>,
     paths.sort();
     Ok(paths)
 }
+
+/// Room for `security.capability` in any of its versions (linux `capability.h`: at most 24), in bytes.
+const CAPABILITY_BYTES: usize = 64;
 
 /// A context's folder.
 pub(crate) struct ContextTree {
@@ -132,6 +135,7 @@ impl ContextTree {
                     self.cache.as_ref().and_then(|cache| cache.get(&node.entry.path, &fingerprint));
                 node.fingerprint = Some(fingerprint);
                 node.inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+                node.entry.xattrs = capabilities(folder, name, stat);
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 node.entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
@@ -221,6 +225,22 @@ impl SourceTree for ContextTree {
     fn learn(&self, node: &Node, digest: slipway_oci::Digest) {
         ContextTree::learn(self, node, digest);
     }
+}
+
+/// The capabilities of a program, the one attribute that changes what a file of a context does. Only files that can be
+/// executed are asked, so that a context of sources costs no more system calls.
+fn capabilities(folder: &impl std::os::fd::AsFd, name: &OsStr, stat: &Stat) -> Vec<(Vec<u8>, Vec<u8>)> {
+    const NAME: &str = "security.capability";
+    let mut found = Vec::new();
+    if stat.st_mode & 0o111 != 0 {
+        let path = Path::new("/proc/self/fd").join(folder.as_fd().as_raw_fd().to_string()).join(name);
+        let mut value = Vec::with_capacity(CAPABILITY_BYTES);
+        // best effort, as with every builder: a file system without attributes has none
+        if rustix::fs::lgetxattr(&path, NAME, rustix::buffer::spare_capacity(&mut value)).is_ok() {
+            found.push((NAME.into(), value));
+        }
+    }
+    found
 }
 
 fn is_missing(error: &io::Error) -> bool {
