@@ -131,8 +131,11 @@ impl BuildGraph {
             .iter()
             .flat_map(|located| sources_of(located).into_iter().map(|from| (from, located.origin.clone())));
         for (from, origin) in sources {
-            let at_its_line = |message| GraphError { message, hint: None, origin: Some(origin.clone()) };
-            let found = self.provider(&from, stage.index).map_err(at_its_line)?;
+            let found = self.provider(&from, stage.index).map_err(|message| GraphError {
+                message,
+                hint: self.suggest(&from.to_lowercase(), stage.index),
+                origin: Some(origin.clone()),
+            })?;
             needs.extend(if let Base::Stage(index) = found { Some(index) } else { None });
         }
         needs.sort_unstable();

@@ -231,7 +231,11 @@ impl<'s, 'a> StageState<'s, 'a> {
                 Ok(Provided::Layers(stage.layers.clone(), format!("stage `{label}`")))
             }
             Base::Image(reference) => {
-                let image = solver.image(&reference, &self.solver.request.platform)?;
+                let image = solver.image(&reference, &self.solver.request.platform);
+                let image = image.map_err(|error| match solver.graph.suggest_stage(text) {
+                    Some(hint) => StepError::Value(format!("{}; {hint}", crate::solve::chain_of(&error))),
+                    None => error,
+                })?;
                 Ok(Provided::Layers(image.layers, format!("image `{}`", reference.familiar())))
             }
             Base::Context(name) => base::named(solver, &name, &self.platform),
