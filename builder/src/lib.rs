@@ -21,6 +21,7 @@ mod base;
 mod cancel;
 mod context;
 mod copy;
+mod device;
 pub mod epoch;
 mod error;
 mod export;

@@ -6,5 +6,7 @@ pub(crate) const COPY_FILES: usize = 4_000_000;
 pub(crate) const OUTPUT_LINE_BYTES: usize = 64 << 10;
 /// Most ONBUILD triggers taken from one base image.
 pub(crate) const TRIGGERS: usize = 1024;
+/// Largest CDI specification, in bytes.
+pub(crate) const CDI_BYTES: u64 = 4 << 20;
 /// Largest secret, in bytes (BuildKit's cap).
 pub(crate) const SECRET_BYTES: u64 = 500 << 10;

@@ -77,6 +77,10 @@ pub struct BuildRequest {
     pub allow_host_network: bool,
     /// Whether `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
+    /// Whether `RUN --device` may show devices of the host.
+    pub allow_devices: bool,
+    /// Folders with CDI specifications, later ones winning.
+    pub device_folders: Vec<PathBuf>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Sockets of ssh agents by id.

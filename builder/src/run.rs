@@ -11,7 +11,7 @@ use slipway_oci::{
     store::LayerForm,
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio,
+    BindSource, CapabilitySet, Device, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio,
     identity::Identity, image, spawn,
 };
 use std::{
@@ -39,6 +39,8 @@ pub(crate) struct Command<'a> {
     pub(crate) hostname: &'a str,
     /// Path and content of a script that is shown in the sandbox.
     pub(crate) script: Option<&'a (String, Vec<u8>)>,
+    /// Nodes of the host beside those that every sandbox has.
+    pub(crate) devices: &'a [Device],
     pub(crate) clamp: Clamp,
     pub(crate) step: StepId,
 }
@@ -150,6 +152,7 @@ fn run_sandbox(
         spec.process.capabilities = CapabilitySet::ALL;
     }
     spec.mounts = mounts;
+    spec.devices = command.devices.to_vec();
     spec.single_id = solver.environment.single_id;
     let pipe = || {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)

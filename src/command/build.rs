@@ -72,9 +72,12 @@ pub(crate) struct Arguments {
     /// An entry for /etc/hosts of RUN steps
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
-    /// Allow what recipes may ask for: network.host, security.insecure
+    /// Allow what recipes may ask for: network.host, security.insecure, device
     #[arg(long, value_name = "PERMISSION", value_delimiter = ',')]
     allow: Vec<String>,
+    /// A folder with CDI specifications for RUN --device [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "FOLDER")]
+    cdi_folders: Vec<PathBuf>,
     /// Compression of new layers
     #[arg(long, value_name = "zstd|gzip|uncompressed", default_value = "zstd", env = "SLIPWAY_COMPRESSION")]
     compression: String,
@@ -278,9 +281,9 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
         other => return Err(Failure::usage(format!("--timestamps: `{other}` is not one of clamp, keep"))),
     };
     for permission in &arguments.allow {
-        if !matches!(permission.as_str(), "network.host" | "security.insecure") {
+        if !matches!(permission.as_str(), "network.host" | "security.insecure" | "device") {
             return Err(Failure::usage(format!(
-                "--allow: `{permission}` is not one of network.host, security.insecure"
+                "--allow: `{permission}` is not one of network.host, security.insecure, device"
             )));
         }
     }
@@ -385,6 +388,11 @@ fn request(
         network: parsed.network,
         allow_host_network: arguments.allow.iter().any(|allow| allow == "network.host"),
         allow_insecure: arguments.allow.iter().any(|allow| allow == "security.insecure"),
+        allow_devices: arguments.allow.iter().any(|allow| allow == "device"),
+        device_folders: match arguments.cdi_folders.as_slice() {
+            [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
+            given => given.to_vec(),
+        },
         secrets: parsed.secrets,
         ssh: parsed.ssh,
         hosts: parsed.hosts,

@@ -2,7 +2,7 @@
 
 use super::StageState;
 use crate::{
-    NetworkMode, Outcome, StepError, StepId, base,
+    NetworkMode, Outcome, StepError, StepId, base, device,
     key::KeyBuilder,
     run::{self, Command},
 };
@@ -22,6 +22,7 @@ pub(super) struct Prepared {
     influences: Vec<String>,
     network: NetworkMode,
     insecure: bool,
+    devices: Vec<device::Request>,
     hostname: String,
 }
 
@@ -52,6 +53,7 @@ impl StageState<'_, '_> {
             .field("network", format!("{:?}", prepared.network))
             .field("insecure", [u8::from(prepared.insecure)])
             .field("hostname", &prepared.hostname)
+            .list("devices", &run.devices)
             .field("times", format!("{:?}", self.epoch.clamp));
         if let Some((_, bytes)) = &prepared.script {
             key.field("script", bytes);
@@ -100,8 +102,10 @@ impl StageState<'_, '_> {
                 )));
             }
         };
-        if let Some(device) = run.devices.first() {
-            return Err(StepError::Value(format!("RUN --device={device} is not supported yet")));
+        let devices: Vec<_> =
+            run.devices.iter().map(|text| device::Request::parse(text)).collect::<Result<_, _>>()?;
+        if !devices.is_empty() && !request.allow_devices {
+            return Err(StepError::Entitlement { what: "RUN --device", flag: "--allow device" });
         }
         let (env, influences) = self.run_environment();
         let (argv, script) = match &run.script {
@@ -117,7 +121,8 @@ impl StageState<'_, '_> {
         }
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let hostname = hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned());
-        Ok(Prepared { argv, script, env, proxies: self.proxies(), influences, network, insecure, hostname })
+        let proxies = self.proxies();
+        Ok(Prepared { argv, script, env, proxies, influences, network, insecure, devices, hostname })
     }
 
     fn execute(
@@ -151,7 +156,10 @@ impl StageState<'_, '_> {
             env.push(format!("SOURCE_DATE_EPOCH={}", self.epoch.created));
         }
         let working_dir = self.working_dir();
-        let attached = self.attach(mounts, &mut env)?;
+        let mut attached = self.attach(mounts, &mut env)?;
+        let mut edits = device::edits(&prepared.devices, &solver.request.device_folders)?;
+        env.append(&mut edits.env);
+        attached.mounts.append(&mut edits.mounts);
         let command = Command {
             argv: &prepared.argv,
             shown,
@@ -162,6 +170,7 @@ impl StageState<'_, '_> {
             insecure: prepared.insecure,
             hostname: &prepared.hostname,
             script: prepared.script.as_ref(),
+            devices: &edits.devices,
             clamp: self.epoch.clamp,
             step: step.unwrap_or_else(|| solver.first_step(self.index)),
         };
