@@ -141,7 +141,8 @@ pub(crate) fn checkout(text: &str, keep_git_dir: bool, into: &Path) -> Result<St
     let shallow = git(&["fetch", "-q", "--depth", "1", "--", &url.remote, wanted]);
     if shallow.is_err() {
         // a server may refuse a commit by its number, or the name may be short: fetch everything and look
-        git(&["fetch", "-q", "--tags", "--", &url.remote, "+refs/heads/*:refs/remotes/origin/*"])?;
+        let branches = "+refs/heads/*:refs/remotes/origin/*";
+        git(&["fetch", "-q", "--tags", "--", &url.remote, branches, "+HEAD:refs/remotes/origin/HEAD"])?;
         let found = [wanted.to_owned(), format!("origin/{wanted}")]
             .into_iter()
             .find_map(|name| git(&["rev-parse", "--verify", "-q", &format!("{name}^{{commit}}")]).ok());
