@@ -84,8 +84,8 @@ pub(crate) struct Arguments {
     /// Clamp times in the image to the build's epoch, or keep them
     #[arg(long, value_name = "clamp|keep", default_value = "clamp")]
     timestamps: String,
-    /// The build's epoch in seconds since 1970 [default: commit time of the context, else the base image's]
-    #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
+    /// The build's epoch in seconds since 1970, or `context` for its commit's [default: the context's, else the base's]
+    #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS|context")]
     source_date_epoch: Option<String>,
     /// Check the recipe and build nothing
     #[arg(long)]
@@ -201,6 +201,14 @@ fn report(
     Ok(())
 }
 
+/// What SOURCE_DATE_EPOCH says.
+#[derive(Clone, Copy)]
+enum GivenEpoch {
+    Seconds(i64),
+    /// The commit time of the context, without which the build fails.
+    Context,
+}
+
 /// Flags that need checking before anything is opened.
 struct Parsed {
     build_args: BTreeMap<String, String>,
@@ -212,7 +220,7 @@ struct Parsed {
     hosts: Vec<(String, String)>,
     compression: Compression,
     keep_times: bool,
-    epoch: Option<i64>,
+    epoch: Option<GivenEpoch>,
 }
 
 fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
@@ -228,11 +236,13 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
         }
     }
     let epoch = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| arguments.source_date_epoch.clone());
-    let epoch = epoch.filter(|text| !text.is_empty()).map(|text| {
-        let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
-        seconds.ok_or_else(|| {
-            Failure::usage(format!("SOURCE_DATE_EPOCH must be a number of seconds, not `{text}`"))
-        })
+    let epoch = epoch.filter(|text| !text.is_empty()).map(|text| match text.parse::<i64>() {
+        Ok(seconds) if seconds >= 0 => Ok(GivenEpoch::Seconds(seconds)),
+        _ if text == "context" => Ok(GivenEpoch::Context),
+        _ => {
+            let words = format!("SOURCE_DATE_EPOCH must be a number of seconds or `context`, not `{text}`");
+            Err(Failure::usage(words).with_hint("times of other contexts and of stages are not taken"))
+        }
     });
     let mut labels = BTreeMap::new();
     for text in &arguments.labels {
@@ -364,7 +374,15 @@ fn request(
             .as_deref()
             .and_then(|folder| git::commit_time(folder, &app.store.root().join("context")))
     };
-    let epoch = match (parsed.keep_times, parsed.epoch) {
+    let given = match parsed.epoch {
+        Some(GivenEpoch::Seconds(seconds)) => Some(seconds),
+        Some(GivenEpoch::Context) => Some(commit().ok_or_else(|| {
+            Failure::new("SOURCE_DATE_EPOCH is `context`, but the context is in no git repository")
+                .with_hint("give the seconds since 1970, or leave it out")
+        })?),
+        None => None,
+    };
+    let epoch = match (parsed.keep_times, given) {
         (true, epoch) => Epoch::Keep(epoch.unwrap_or_else(now)),
         (false, Some(epoch)) => Epoch::Given(epoch),
         (false, None) => commit().map_or(Epoch::Base, Epoch::Commit),
