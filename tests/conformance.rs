@@ -1,0 +1,71 @@
+//! Recipes and what becomes of them: listing and configuration of the built image against written-down expectations.
+//!
+//! A file of tests/conformance/ is a group of cases; [`case`] tells its form. Expectations are either recorded from
+//! Debian's buildah (`by: buildah 1.28.2`) or written from BuildKit's known rules (`by: §1.8.4`, a section of the notes
+//! that docs/compatibility.md sums up). Where slipway differs from buildah on purpose, the case says why (`differs:`)
+//! and keeps what buildah made under `--- buildah`.
+//!
+//! `SLIPWAY_RECORD=buildah cargo test --test conformance` records the buildah parts anew; it needs root and buildah.
+//! `SLIPWAY_RECORD=slipway` fills in the expectations of new cases that are not buildah's, for reading and correcting.
+//! `SLIPWAY_CASE=part of a name` runs only those cases.
+
+#[path = "conformance/buildah.rs"]
+mod buildah;
+#[path = "conformance/case.rs"]
+mod case;
+#[path = "conformance/file_server.rs"]
+mod file_server;
+#[path = "conformance/harness.rs"]
+mod harness;
+#[path = "conformance/listing.rs"]
+mod listing;
+#[path = "support/mod.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+// a library of its own, not all of which every program uses
+mod support;
+
+macro_rules! groups {
+    ($($name:ident $file:literal)+) => {
+        $(#[test]
+        fn $name() {
+            need_root!();
+            harness::group($file);
+        })+
+
+        #[test]
+        fn no_group_is_left_out() {
+            let mut there: Vec<String> = std::fs::read_dir(case::folder()).unwrap().flatten()
+                .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".txt").map(str::to_owned)).collect();
+            there.sort();
+            assert_eq!(there, [$($file),+]);
+        }
+
+        #[test]
+        fn there_are_enough_cases() {
+            let all: Vec<case::Case> = [$($file),+].iter().flat_map(|file| case::read(file).1).collect();
+            let recorded = all.iter().filter(|case| case.by().starts_with("buildah")).count();
+            assert!(all.len() >= 120 && recorded >= 40, "{} cases, {recorded} of them recorded", all.len());
+            for case in &all {
+                let (name, has) = (&case.name, |title| case.section(title).is_some());
+                assert!(!case.by().is_empty(), "`{name}` does not say where its expectation is from");
+                assert!(has("expect") != has("fails"), "`{name}` must either expect or fail");
+                assert_eq!(has("buildah"), case.key("differs").is_some(), "`{name}` and its reason to differ");
+            }
+        }
+    };
+}
+
+groups! {
+    privileged_add "add"
+    privileged_arguments "arguments"
+    privileged_configuration "configuration"
+    privileged_contexts "contexts"
+    privileged_copy "copy"
+    privileged_copy_flags "copy_flags"
+    privileged_ignore "ignore"
+    privileged_mounts "mounts"
+    privileged_onbuild "onbuild"
+    privileged_run "run"
+    privileged_stages "stages"
+    privileged_user_and_workdir "user_and_workdir"
+}
