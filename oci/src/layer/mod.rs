@@ -68,6 +68,9 @@ pub enum LayerError {
     /// The blob could not be stored.
     #[error(transparent)]
     Blob(#[from] crate::blobs::BlobError),
+    /// A file whose name means a deletion in layers.
+    #[error("`{0}` cannot be in a layer: names that begin with `.wh.` mean that a file is deleted")]
+    WhiteoutName(PathBuf),
     /// A file changed while it was read.
     #[error("`{0}` changed while it was read: build again when it is at rest")]
     Changed(PathBuf),

@@ -77,6 +77,10 @@ impl LayerWriter {
         mut entry: Entry,
         content: &mut dyn Read,
     ) -> Result<Option<Digest>, LayerError> {
+        // in the archive it would delete the file of the name that follows
+        if entry.kind != Kind::Whiteout && name_of(&entry.path).starts_with(b".wh.") {
+            return Err(LayerError::WhiteoutName(entry.to_path()));
+        }
         self.write_header(&entry).map_err(io_at("write", entry.as_path()))?;
         if entry.kind == Kind::File {
             entry.content = Some(self.write_content(&entry, content)?);
@@ -303,6 +307,18 @@ mod tests {
         for entry in expected {
             assert_eq!(read.toc.get(&entry.path), Some(&entry));
         }
+    }
+
+    #[test]
+    fn a_name_that_means_a_deletion_is_an_error() {
+        let folder = tempfile::tempdir().expect("folder");
+        let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("t")).expect("blobs");
+        let mut writer = LayerWriter::new(&blobs, Compression::None).expect("writer");
+        for path in [".wh.a", "d/.wh.a", "d/.wh..wh..opq"] {
+            let error = writer.append(Entry::new(path, Kind::File, 0o644)).expect_err(path);
+            assert!(matches!(error, LayerError::WhiteoutName(_)), "{path}");
+        }
+        assert!(writer.is_empty());
     }
 
     #[test]
