@@ -65,8 +65,10 @@ impl Buildah {
 
 impl Drop for Buildah {
     fn drop(&mut self) {
-        // overlay mounts of its containers, if a build was cut short
-        let _ = support::run(self.command().args(["umount", "--all"]));
+        // its containers hold mounts, and so does the storage itself; a build that was cut short is no reason to panic
+        let _ = support::run(self.command().args(["rm", "--all"]));
+        let _ =
+            support::run(Command::new("umount").arg("--recursive").arg(self.folder.join("storage/overlay")));
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -22,9 +22,10 @@ pub(crate) struct Made {
 
 /// A group under test.
 struct Group {
+    /// Dropped first: its mounts lie in the folder that goes away with the store.
+    buildah: Option<(Buildah, Made)>,
     slipway: Slipway,
     base: Made,
-    buildah: Option<(Buildah, Made)>,
     record: Option<String>,
 }
 
