@@ -38,6 +38,19 @@ impl App {
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
         let root = store_folder(global)?;
         let entered = userns::enter()?;
+        App::open_store(&root, entered)
+    }
+
+    /// The same for a command that makes containers: this program's own file is put out of their reach first.
+    pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
+        let root = store_folder(global)?;
+        let entered = userns::enter()?;
+        slipway_runtime::own_file::protect(std::env::args_os(), std::env::vars_os())
+            .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
+        App::open_store(&root, entered)
+    }
+
+    fn open_store(root: &std::path::Path, entered: userns::Entered) -> Result<App, Failure> {
         if let Some(note) = &entered.note {
             eprintln!("warning: {note}");
         }
@@ -45,7 +58,7 @@ impl App {
             true => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };
-        let store = Store::open(&root, xattrs).map_err(|error| {
+        let store = Store::open(root, xattrs).map_err(|error| {
             Failure::of(&error)
                 .with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
         })?;

@@ -42,6 +42,7 @@ pub mod identity;
 pub mod image;
 mod launch;
 mod mountinfo;
+pub mod own_file;
 mod plan;
 mod rootfs;
 pub mod seccomp;

@@ -133,21 +133,6 @@ fn privileged_mount_destinations_stay_inside_the_root() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 
-/// 1: an entry point that is the runtime itself, through /proc/self/exe.
-#[test]
-fn privileged_proc_self_exe_is_never_the_runtime() {
-    if !privileged() {
-        return;
-    }
-    let scratch = Scratch::new();
-    fs::write(scratch.path("root/bin/entry"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(scratch.path("root/bin/entry"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
-    let started = output(SandboxSpec::new(scratch.directory(), ["/bin/entry"]));
-    let error = started.unwrap_err();
-    assert!(matches!(error, Error::CommandNotFound { .. } | Error::NotExecutable { .. }), "{error:?}");
-}
-
 /// 18: a fork bomb's children, daemons and all, end with the first process.
 #[test]
 fn privileged_nothing_survives_the_first_process() {

@@ -107,7 +107,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         return Err(Failure::usage("--push needs a name: add -t NAME"));
     }
     let parsed = parse(&arguments)?;
-    let app = App::open(global)?;
+    let app = App::open_for_containers(global)?;
     let images = Images::new(&app.store, global)?;
     let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
     if arguments.check {
@@ -189,6 +189,15 @@ fn report(
         return super::say(id);
     }
     let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
+    if style == Style::Json {
+        let built = serde_json::json!({
+            "event": "built", "id": id, "digest": output.image.manifest.digest, "names": names,
+            "cached": output.cached_steps, "executed": output.executed_steps,
+            "milliseconds": took.as_secs_f64() * 1000.0,
+        });
+        eprintln!("{built}");
+        return Ok(());
+    }
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
     eprintln!(
         "built {}{named} in {:.2}s: {} steps done, {} cached; digest {}",

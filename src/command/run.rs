@@ -135,7 +135,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         "none" => Network::None,
         other => return Err(Failure::usage(format!("--network: `{other}` is not one of host, none"))),
     };
-    let app = App::open(global)?;
+    let app = App::open_for_containers(global)?;
     let images = Images::new(&app.store, global)?;
     let record = find(&app, &images, arguments)?;
     let folders = images.unpacked(&record)?;

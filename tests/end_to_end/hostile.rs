@@ -282,3 +282,20 @@ fn a_recipe_beyond_all_bounds_is_refused() {
     slipway.build("large", &large, &[]).fails(1);
     assert_eq!(slipway.leftovers(), Vec::<String>::new());
 }
+
+/// CVE-2019-5736: a container that gets hold of `/proc/…/exe` of a process that is still slipway's finds a file on a
+/// mount that cannot be written, whatever it may do.
+#[test]
+fn privileged_the_programs_own_file_is_out_of_reach() {
+    use rustix::fs::StatVfsMountFlags;
+    let slipway = Slipway::new();
+    let started = crate::support::start(&mut slipway.command(["run", "--rm", "base", "sleep", "5731"]));
+    crate::support::wait_until("the container runs", || crate::support::processes_with("5731") > 0);
+    let own = fs::File::open(format!("/proc/{}/exe", started.child.id())).unwrap();
+    assert!(rustix::fs::fstatvfs(&own).unwrap().f_flag.contains(StatVfsMountFlags::RDONLY));
+    started.signal(rustix::process::Signal::KILL);
+    drop(started.wait());
+    // an entry point that is slipway's own file runs slipway, inside, with nothing but the container's rights
+    let ended = slipway.run(["run", "--rm", "base", "/proc/self/exe", "no-such-command"]);
+    assert_eq!(ended.code(), Some(2));
+}

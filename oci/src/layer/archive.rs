@@ -153,7 +153,8 @@ impl<R: Read> Archive<R> {
     fn skip_rest(&mut self) -> io::Result<()> {
         let wanted = self.left + self.padding;
         let skipped = io::copy(&mut self.source.by_ref().take(wanted), &mut io::sink())?;
-        if skipped < self.left {
+        // an archive ends in whole blocks: one that ends within the padding was cut
+        if skipped < wanted {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         (self.left, self.padding) = (0, 0);

@@ -33,6 +33,21 @@ pub(crate) fn execve(path: &CStr, args: &StringArray, env: &StringArray) -> Errn
     check(unsafe { raw::call(libc::SYS_execve, arguments) }).err().unwrap_or(Errno::INVAL)
 }
 
+/// execveat(2) of an open file; returns only when it fails.
+pub(crate) fn execute_file(file: BorrowedFd<'_>, args: &StringArray, env: &StringArray) -> Errno {
+    let arguments = [
+        file.as_raw_fd() as usize,
+        c"".as_ptr() as usize,
+        args.pointers.as_ptr() as usize,
+        env.pointers.as_ptr() as usize,
+        libc::AT_EMPTY_PATH as usize,
+        0,
+    ];
+    // SAFETY: the path is an empty C string; both arrays end with a null pointer and point to strings that their
+    // owners hold.
+    check(unsafe { raw::call(libc::SYS_execveat, arguments) }).err().unwrap_or(Errno::INVAL)
+}
+
 /// Closes every descriptor from `first` on in a process whose descriptor table is its own.
 pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
     // SAFETY: only for a child in shared memory, whose table is a copy of its own: the objects that own the
