@@ -297,5 +297,6 @@ fn privileged_the_programs_own_file_is_out_of_reach() {
     drop(started.wait());
     // an entry point that is slipway's own file runs slipway, inside, with nothing but the container's rights
     let ended = slipway.run(["run", "--rm", "base", "/proc/self/exe", "no-such-command"]);
-    assert_eq!(ended.code(), Some(2));
+    // 2: its usage error; 127: a build that is not static finds no loader there
+    assert!(matches!(ended.code(), Some(2 | 127)));
 }
