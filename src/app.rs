@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use slipway_oci::{layer::OverlayXattrs, store::Store};
 use slipway_runtime::userns::{self, Tier};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// Settings that come before the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,7 +45,10 @@ impl App {
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
         let root = store_folder(global)?;
         let entered = userns::enter()?;
-        slipway_runtime::own_file::protect(std::env::args_os(), std::env::vars_os())
+        // in a user namespace the process that begins again is root: the choice that was made outside must stay
+        let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
+        slipway_runtime::own_file::protect(std::env::args_os(), environment)
             .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
         App::open_store(&root, entered)
     }
