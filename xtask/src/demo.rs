@@ -45,7 +45,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     let name = format!("{}/hello:demo", registry.address);
     let recipe = house::root().join("examples/hello");
     let cached = ours.has_run();
-    let what = if cached { "slipway build, from the cache" } else { "slipway build" };
+    let what = if cached { "slipway build, with what the last run left" } else { "slipway build" };
     report.part(what, || ours.run(&["build".as_ref(), "-t".as_ref(), name.as_ref(), recipe.as_ref()]))?;
     report.part("slipway push", || ours.words(&["push", &name]))?;
     report.part("slipway pull, into an empty store", || theirs.words(&["pull", &name]))?;
@@ -61,7 +61,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
         println!("{:>10}  {what}", seconds(*took));
     }
     if !cached {
-        println!("\nOnce more, and the build comes from the cache: cargo xtask demo");
+        println!("\nOnce more, and the build comes with what the last run left: cargo xtask demo");
     }
     Ok(())
 }
