@@ -61,7 +61,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
         println!("{:>10}  {what}", seconds(*took));
     }
     if !cached {
-        println!("\nOnce more, and the build comes with what the last run left: cargo xtask demo");
+        println!("\nOnce more, and the build comes from the cache: cargo xtask demo");
     }
     Ok(())
 }
