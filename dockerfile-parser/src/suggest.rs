@@ -11,7 +11,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         let other: Vec<char> = candidate.to_lowercase().chars().take(MAX_WORD).collect();
         let allowed = (word.len().max(other.len()) / 3).max(1);
         let is_beginning = word.len() >= 3 && other.starts_with(&word);
-        let distance = edit_distance(&word, &other).min(if is_beginning { 1 } else { usize::MAX });
+        let distance = edit_distance(&word, &other, true).min(if is_beginning { 1 } else { usize::MAX });
         if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
@@ -22,8 +22,9 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// Words longer than this are cut before comparing: nobody mistypes a name of that length.
 const MAX_WORD: usize = 64;
 
-/// Optimal string alignment distance.
-fn edit_distance(a: &[char], b: &[char]) -> usize {
+/// Edits from one word to the other; with `swaps` a swap of neighbours counts once (optimal string alignment), without
+/// it twice (Levenshtein).
+pub(crate) fn edit_distance(a: &[char], b: &[char], swaps: bool) -> usize {
     let mut before = vec![0; b.len() + 1];
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -31,7 +32,7 @@ fn edit_distance(a: &[char], b: &[char]) -> usize {
         for (j, y) in b.iter().enumerate() {
             let change = last[j] + usize::from(x != y);
             row[j + 1] = change.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
+            if swaps && i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
                 row[j + 1] = row[j + 1].min(before[j - 1] + 1);
             }
         }

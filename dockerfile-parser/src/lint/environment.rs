@@ -3,6 +3,7 @@
 use super::limits::MAX_VALUE_BYTES;
 use super::reference::ImageName;
 use crate::expand::{ExpandError, Expander};
+use crate::suggest::edit_distance;
 use std::cell::RefCell;
 
 /// What is known of the environment that a stage begins with.
@@ -214,19 +215,7 @@ fn edits(a: &str, b: &str, swaps: bool) -> usize {
     if a.len().abs_diff(b.len()) > 2 || a.len() > 128 {
         return usize::MAX;
     }
-    let mut before = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1; b.len() + 1];
-        for (j, y) in b.iter().enumerate() {
-            row[j + 1] = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
-            if swaps && i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
-                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
-            }
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
+    edit_distance(&a, &b, swaps)
 }
 
 #[cfg(test)]
