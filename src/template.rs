@@ -4,7 +4,10 @@
 //! `{{upper}}`, `{{lower}}`, `{{println}}`, `{{if}}…{{else}}…{{end}}`, `{{range $k, $v := .X}}…{{end}}`, `{{with}}`,
 //! string and number literals, `eq`, `ne`, `not`, `and`, `or`, and `{{-`/`-}}`.
 
+mod function;
+
 use crate::error::Failure;
+use function::{call, is_function};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -325,99 +328,6 @@ fn term(word: &str, dot: &Value, scope: &Scope) -> Result<Value, Failure> {
         };
     }
     Ok(value)
-}
-
-fn is_function(name: &str) -> bool {
-    const FUNCTIONS: [&str; 16] = [
-        "json", "len", "index", "join", "upper", "lower", "title", "println", "print", "printf", "eq", "ne",
-        "not", "and", "or", "split",
-    ];
-    FUNCTIONS.contains(&name)
-}
-
-fn call(name: &str, arguments: &[Value]) -> Result<Value, Failure> {
-    let wrong = || bad(format!("`{name}` has the wrong arguments"));
-    let text = |at: usize| arguments.get(at).map(shown).ok_or_else(wrong);
-    Ok(match name {
-        "json" => serde_json::to_string(arguments.first().ok_or_else(wrong)?).map_err(|_| wrong())?.into(),
-        "len" => match arguments.first().ok_or_else(wrong)? {
-            Value::Array(items) => items.len().into(),
-            Value::Object(fields) => fields.len().into(),
-            Value::String(text) => text.len().into(),
-            Value::Null => 0.into(),
-            _ => return Err(wrong()),
-        },
-        "index" => {
-            let mut value = arguments.first().ok_or_else(wrong)?.clone();
-            for key in &arguments[1..] {
-                let next = match (&value, key) {
-                    (Value::Array(items), Value::Number(at)) => {
-                        let at = at.as_u64().and_then(|at| usize::try_from(at).ok()).ok_or_else(wrong)?;
-                        items.get(at).cloned().ok_or_else(|| bad(format!("there is no item {at}")))?
-                    }
-                    (Value::Object(fields), Value::String(key)) => {
-                        fields.get(key).cloned().unwrap_or(Value::Null)
-                    }
-                    (Value::Null, _) => Value::Null,
-                    _ => return Err(wrong()),
-                };
-                value = next;
-            }
-            value
-        }
-        "join" => match arguments {
-            [Value::Array(items), separator] => {
-                items.iter().map(shown).collect::<Vec<_>>().join(&shown(separator)).into()
-            }
-            [Value::Null, _] => "".into(),
-            _ => return Err(wrong()),
-        },
-        "split" => text(0)?.split(&text(1)?).map(Value::from).collect(),
-        "upper" => text(0)?.to_uppercase().into(),
-        "lower" => text(0)?.to_lowercase().into(),
-        "title" => {
-            let text = text(0)?;
-            let mut chars = text.chars();
-            chars
-                .next()
-                .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect::<String>())
-                .into()
-        }
-        "println" => format!("{}\n", arguments.iter().map(shown).collect::<Vec<_>>().join(" ")).into(),
-        "print" => arguments.iter().map(shown).collect::<String>().into(),
-        "printf" => {
-            let mut output = String::new();
-            let mut values = arguments[1..].iter();
-            let format = text(0)?;
-            let mut chars = format.chars();
-            while let Some(c) = chars.next() {
-                match c {
-                    '%' => match chars.next() {
-                        Some('%') => output.push('%'),
-                        Some('s' | 'v' | 'd') => {
-                            output.push_str(&values.next().map(shown).ok_or_else(wrong)?)
-                        }
-                        Some('q') => {
-                            output.push_str(&format!("{:?}", values.next().map(shown).ok_or_else(wrong)?))
-                        }
-                        _ => return Err(wrong()),
-                    },
-                    c => output.push(c),
-                }
-            }
-            output.into()
-        }
-        "eq" => (arguments.len() > 1 && arguments[1..].contains(&arguments[0])).into(),
-        "ne" => (arguments.len() == 2 && arguments[0] != arguments[1]).into(),
-        "not" => (!truth(arguments.first().ok_or_else(wrong)?)).into(),
-        "and" => {
-            arguments.iter().find(|value| !truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?
-        }
-        "or" => {
-            arguments.iter().find(|value| truth(value)).or(arguments.last()).cloned().ok_or_else(wrong)?
-        }
-        _ => return Err(wrong()),
-    })
 }
 
 fn truth(value: &Value) -> bool {
