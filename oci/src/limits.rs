@@ -51,3 +51,6 @@ pub const XATTR_BYTES: usize = 64 << 10;
 
 /// Longest repository name with its host, in bytes (distribution specification, section "Pulling manifests").
 pub const REPOSITORY_NAME_BYTES: usize = 255;
+
+/// Largest file of a lease that is read, in bytes: a line for each thing that its owner holds.
+pub const LEASE_BYTES: u64 = 256 << 20;
