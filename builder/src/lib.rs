@@ -3,7 +3,7 @@
 //! ```text
 //! recipe text --parse--> Recipe --graph--> BuildGraph      which stages, what each needs      (pure)
 //! BuildGraph  --solve--> stages on threads, each instruction: expand -> key -> cached?         (solve, stage)
-//!                          no: run in a sandbox (run) or turn files into a layer (copy)
+//!                          no: run in a sandbox (execute) or turn files into a layer (copy)
 //! target stage --export--> configuration, manifest, name                                      (export)
 //! ```
 //!
@@ -24,13 +24,13 @@ mod copy;
 mod device;
 pub mod epoch;
 mod error;
+mod execute;
 mod export;
 mod graph;
 mod key;
 mod limits;
 mod progress;
 mod request;
-mod run;
 mod solve;
 mod source;
 mod stage;

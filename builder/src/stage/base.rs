@@ -1,7 +1,10 @@
 //! FROM: what a stage begins with, and the triggers that its base brings.
 
 use super::{Provided, StageState, transfer::is_archive};
-use crate::{Base, NamedContext, StepError, base, limits, solve::Solver};
+use crate::{
+    Base, NamedContext, StepError, base, limits,
+    solve::{AskStage, Workshop},
+};
 use slipway_dockerfile::{Expander, Located};
 use slipway_oci::{
     Platform, compression,
@@ -15,7 +18,11 @@ use std::{io::BufReader, path::Path};
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The state of stage `index` after its FROM.
-pub(super) fn begin<'s, 'a>(solver: &'s Solver<'a>, index: usize) -> Result<StageState<'s, 'a>, StepError> {
+pub(super) fn begin<'s, 'a>(
+    solver: &'s Workshop<'a>,
+    stages: &'s AskStage<'s>,
+    index: usize,
+) -> Result<StageState<'s, 'a>, StepError> {
     let node = &solver.graph.stages[index];
     let platform = node.platform.clone().unwrap_or_else(|| solver.request.platform.clone());
     let request = solver.request;
@@ -23,6 +30,7 @@ pub(super) fn begin<'s, 'a>(solver: &'s Solver<'a>, index: usize) -> Result<Stag
         && !request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(&node.label));
     let mut state = StageState {
         solver,
+        stages,
         index,
         label: node.label.clone(),
         config: ImageConfig::empty(platform.clone()),
@@ -42,7 +50,7 @@ pub(super) fn begin<'s, 'a>(solver: &'s Solver<'a>, index: usize) -> Result<Stag
             state.config.config.working_dir = Some("/".to_owned());
         }
         Base::Stage(base) => {
-            let result = solver.stage(*base).map_err(StepError::Dependency)?;
+            let result = stages(*base).map_err(StepError::Dependency)?;
             state.config = result.config.clone();
             state.layers.clone_from(&result.layers);
             state.arguments.clone_from(&result.arguments);
@@ -83,7 +91,7 @@ fn begin_context(state: &mut StageState<'_, '_>, name: &str) -> Result<(), StepE
     Ok(())
 }
 
-fn find<'r>(solver: &'r Solver<'_>, name: &str) -> Option<&'r NamedContext> {
+fn find<'r>(solver: &'r Workshop<'_>, name: &str) -> Option<&'r NamedContext> {
     let normal = |text: &str| text.parse::<slipway_oci::Reference>().map(|r| r.or_latest().to_string()).ok();
     let contexts = &solver.request.contexts;
     contexts.get(name).or_else(|| {
@@ -93,7 +101,7 @@ fn find<'r>(solver: &'r Solver<'_>, name: &str) -> Option<&'r NamedContext> {
 }
 
 fn named_image(
-    solver: &Solver<'_>,
+    solver: &Workshop<'_>,
     name: &str,
     platform: &Platform,
 ) -> Result<Option<base::BaseImage>, StepError> {
@@ -110,7 +118,7 @@ fn named_image(
 }
 
 /// The files of a context given by name.
-pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Result<Provided, StepError> {
+pub(super) fn named(solver: &Workshop<'_>, name: &str, platform: &Platform) -> Result<Provided, StepError> {
     if let Some(image) = named_image(solver, name, platform)? {
         return Ok(Provided::Layers(image.layers, format!("the context `{name}`")));
     }
@@ -140,7 +148,7 @@ pub(super) fn named(solver: &Solver<'_>, name: &str, platform: &Platform) -> Res
 
 /// What a URL holds as a folder: an archive unpacked, as buildah does; anything else as the file `context`, which is
 /// BuildKit's name for it.
-fn fetch_context(solver: &Solver<'_>, url: &str, into: &Path) -> Result<(), StepError> {
+fn fetch_context(solver: &Workshop<'_>, url: &str, into: &Path) -> Result<(), StepError> {
     let store = solver.environment.store;
     let fetched = solver.environment.images.fetch_url(url, None)?;
     let open = || store.blobs().open_blob(&fetched.digest).map_err(LayerError::from);

@@ -19,7 +19,7 @@ use crate::{
     Base, ErrorAt, Event, Outcome, StepError, StepId, base as images,
     epoch::StageEpoch,
     key::chain_id,
-    solve::{Solver, is_visible, visible_steps},
+    solve::{AskStage, Workshop, is_visible, visible_steps},
 };
 use slipway_dockerfile::{Expander, Instruction, Located, Origin};
 use slipway_oci::{
@@ -48,7 +48,9 @@ pub(crate) struct StageResult {
 
 /// A stage under way.
 pub(crate) struct StageState<'s, 'a> {
-    solver: &'s Solver<'a>,
+    solver: &'s Workshop<'a>,
+    /// Asks for an earlier stage.
+    stages: &'s AskStage<'s>,
     index: usize,
     label: String,
     platform: Platform,
@@ -67,7 +69,11 @@ pub(crate) struct StageState<'s, 'a> {
 }
 
 /// Builds stage `index`.
-pub(crate) fn run(solver: &Solver<'_>, index: usize) -> Result<StageResult, ErrorAt> {
+pub(crate) fn run(
+    solver: &Workshop<'_>,
+    stages: &AskStage<'_>,
+    index: usize,
+) -> Result<StageResult, ErrorAt> {
     let stage = &solver.recipe.stages[index];
     let label = solver.graph.stages[index].label.clone();
     let at = |origin: Option<Origin>| {
@@ -79,7 +85,7 @@ pub(crate) fn run(solver: &Solver<'_>, index: usize) -> Result<StageResult, Erro
     let text = one_line(&stage.origin.original);
     let total = visible_steps(stage);
     progress.event(Event::Started { step, stage: &label, number: 1, total, text: &text });
-    let begun = base::begin(solver, index);
+    let begun = base::begin(solver, stages, index);
     let outcome = if begun.is_ok() { Outcome::Done } else { Outcome::Failed };
     let reason = begun.as_ref().map(|_| "the base is known").unwrap_or("the base could not be had");
     progress.event(Event::Finished { step, outcome, took: began.elapsed(), reason });
@@ -226,7 +232,7 @@ impl<'s, 'a> StageState<'s, 'a> {
         match solver.provider(text, self.index)? {
             Base::Scratch => Ok(Provided::Layers(Vec::new(), "the empty image".to_owned())),
             Base::Stage(index) => {
-                let stage = solver.stage(index).map_err(StepError::Dependency)?;
+                let stage = (self.stages)(index).map_err(StepError::Dependency)?;
                 let label = &solver.graph.stages[index].label;
                 Ok(Provided::Layers(stage.layers.clone(), format!("stage `{label}`")))
             }

@@ -4,9 +4,9 @@ use super::{Provided, StageState};
 use crate::{
     SecretSource, StepError,
     copy::{self, SourceTree},
+    execute::bind,
     key::{KeyBuilder, chain_id},
     limits,
-    run::bind,
 };
 use rustix::fs::FlockOperation;
 use slipway_dockerfile::mount::{

@@ -3,8 +3,8 @@
 use super::StageState;
 use crate::{
     NetworkMode, Outcome, StepError, StepId, base, device,
+    execute::{self, Command},
     key::KeyBuilder,
-    run::{self, Command},
 };
 use slipway_dockerfile::{CommandLine, Run};
 use slipway_oci::store::LayerForm;
@@ -175,6 +175,6 @@ impl StageState<'_, '_> {
             step: step.unwrap_or_else(|| solver.first_step(self.index)),
         };
         let tree = self.tree()?.clone();
-        run::execute(solver, &command, &tree, lower, attached)
+        execute::execute(solver, &command, &tree, lower, attached)
     }
 }

@@ -4,7 +4,7 @@
 //! host and nothing is left behind. Mount points that the image lacks come from an extra lowest layer of empty files
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
-use crate::{Event, NetworkMode, StepError, StepId, Stream, limits, solve::Solver, stage::Attached};
+use crate::{Event, NetworkMode, StepError, StepId, Stream, limits, solve::Workshop, stage::Attached};
 use slipway_oci::{
     file,
     layer::{Clamp, Entry, LayerWriter, OverlayXattrs, Tree, diff},
@@ -57,7 +57,7 @@ impl Drop for Scratch {
 
 /// Runs `command` on the folders `lower`, the topmost first; `tree` is the same file system as tables.
 pub(crate) fn execute(
-    solver: &Solver<'_>,
+    solver: &Workshop<'_>,
     command: &Command<'_>,
     tree: &Tree,
     mut lower: Vec<PathBuf>,
@@ -109,7 +109,7 @@ pub(crate) fn execute(
 }
 
 fn make_layer(
-    solver: &Solver<'_>,
+    solver: &Workshop<'_>,
     command: &Command<'_>,
     upper: &Path,
     root: (u32, u32, u32),
@@ -131,7 +131,7 @@ fn make_layer(
 }
 
 fn run_sandbox(
-    solver: &Solver<'_>,
+    solver: &Workshop<'_>,
     command: &Command<'_>,
     root: RootFs,
     mounts: Vec<Mount>,
@@ -177,7 +177,7 @@ fn run_sandbox(
 }
 
 /// Passes a command's output on, line by line.
-fn forward(solver: &Solver<'_>, step: StepId, stream: Stream, mut source: File, log: &Log) {
+fn forward(solver: &Workshop<'_>, step: StepId, stream: Stream, mut source: File, log: &Log) {
     let mut buffer = vec![0u8; 16 << 10];
     let mut line: Vec<u8> = Vec::new();
     let emit = |bytes: &[u8]| {
@@ -212,7 +212,7 @@ struct Log {
 }
 
 impl Log {
-    fn create(solver: &Solver<'_>, step: StepId) -> Result<Log, StepError> {
+    fn create(solver: &Workshop<'_>, step: StepId) -> Result<Log, StepError> {
         let folder = solver.environment.store.root().join("run/logs");
         fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
         let path = folder.join(format!("{}.log", file::temporary_name(&format!("step{step}"))));
@@ -251,12 +251,12 @@ pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) 
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.
-fn standard_files(solver: &Solver<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
+fn standard_files(solver: &Workshop<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
     image::standard_files(folder, &solver.request.hosts, None).map_err(StepError::io("write", folder))
 }
 
 /// The extra lowest layer: every mount point, so that none has to be made in the layer to be.
-fn stub_layer(solver: &Solver<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
+fn stub_layer(solver: &Workshop<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
     let points = image::mount_points(tree, mounts).map_err(StepError::io("read", "a mount's source"))?;
     let names = points.iter().map(|point| format!("{}:{}", point.path.display(), point.is_folder)).collect();
     solver.stubs(names, |folder| {

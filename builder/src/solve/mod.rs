@@ -1,0 +1,96 @@
+//! Carries a build out.
+//!
+//! [`Workshop`] is what every stage works with: [`Steps`] (each key once), [`Sources`] (images and contexts, each
+//! opened once), mount points, the build's own folder. [`Stages`] makes stages on demand, each once, on threads.
+
+mod sources;
+mod stages;
+mod steps;
+mod workshop;
+
+pub(crate) use sources::Sources;
+pub(crate) use stages::{AskStage, Stages};
+pub(crate) use steps::Steps;
+pub(crate) use workshop::Workshop;
+
+use crate::{BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, export};
+use slipway_dockerfile::{Instruction, Stage};
+use slipway_oci::spec::ImageConfig;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a build came to.
+#[derive(Clone, Debug)]
+pub struct BuildOutput {
+    /// The image.
+    pub image: BuiltImage,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Steps whose result was there.
+    pub cached_steps: usize,
+    /// Steps that were carried out.
+    pub executed_steps: usize,
+    /// Build arguments that no instruction asked for.
+    pub unused_arguments: Vec<String>,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Builds what `request` asks for.
+pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+    let recipe = slipway_dockerfile::parse_recipe(&request.recipe).map_err(BuildError::Recipe)?;
+    let graph = BuildGraph::new(&recipe, request)?;
+    let at = |error| BuildError::Step(Arc::new(ErrorAt { origin: None, stage: "build".into(), error }));
+    let workshop = Workshop::new(environment, request, &recipe, &graph).map_err(at)?;
+    environment.progress.event(Event::Planned { steps: workshop.planned() });
+    let result = solve(&workshop);
+    workshop.finish();
+    result
+}
+
+fn solve(workshop: &Workshop<'_>) -> Result<BuildOutput, BuildError> {
+    let stages = Stages::new(workshop);
+    let (environment, request) = (workshop.environment, workshop.request);
+    let target = stages.stage(workshop.graph.target).map_err(|failure| stages.failure(failure))?;
+    environment.progress.event(Event::Exporting);
+    let (config, layers) = (target.config.clone(), &target.layers);
+    let image = export::export(environment, request, config.clone(), layers, &target.epoch)
+        .map_err(|error| stages.failure(Arc::new(ErrorAt { origin: None, stage: "export".into(), error })))?;
+    let counts = workshop.steps().counts();
+    let unused = request.build_args.keys().filter(|name| !counts.used_arguments.contains(*name));
+    Ok(BuildOutput {
+        image,
+        config,
+        cached_steps: counts.cached,
+        executed_steps: counts.executed,
+        unused_arguments: unused.cloned().collect(),
+    })
+}
+
+/// How many steps of a stage are shown: its FROM and what touches files.
+pub(crate) fn visible_steps(stage: &Stage) -> usize {
+    1 + stage.instructions.iter().filter(|located| is_visible(&located.instruction)).count()
+}
+
+/// Whether an instruction is shown as a step.
+pub(crate) fn is_visible(instruction: &Instruction) -> bool {
+    matches!(
+        instruction,
+        Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
+    )
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! Where the files of a build come from: images, the context, contexts by name. Each is looked up or opened once.
+
+use super::{chain_of, locked};
+use crate::{
+    BuildRequest, Environment, Event, StepError,
+    base::{self, BaseImage},
+    context::ContextTree,
+    copy::LayeredTree,
+};
+use slipway_oci::{Digest, Platform, Reference, store::LayerForm};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+type ImageCell = Arc<OnceLock<Result<BaseImage, Arc<StepError>>>>;
+
+/// The sources of one build.
+pub(crate) struct Sources<'a> {
+    environment: &'a Environment<'a>,
+    request: &'a BuildRequest,
+    images: Mutex<HashMap<(Reference, String), ImageCell>>,
+    context: OnceLock<Option<Arc<ContextTree>>>,
+    named: Mutex<HashMap<String, Arc<ContextTree>>>,
+}
+
+impl<'a> Sources<'a> {
+    pub(crate) fn new(environment: &'a Environment<'a>, request: &'a BuildRequest) -> Sources<'a> {
+        Sources {
+            environment,
+            request,
+            images: Mutex::default(),
+            context: OnceLock::new(),
+            named: Mutex::default(),
+        }
+    }
+
+    /// An image, looked up once.
+    pub(crate) fn image(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, StepError> {
+        let cell = locked(&self.images).entry((reference.clone(), platform.to_string())).or_default().clone();
+        let result = cell.get_or_init(|| {
+            let shown = reference.familiar();
+            self.environment.progress.event(Event::Resolving { reference: &shown });
+            base::resolve(self.environment, reference, platform, self.request.refresh).map_err(Arc::new)
+        });
+        match result {
+            Ok(image) => Ok(image.clone()),
+            Err(error) => Err(StepError::Value(chain_of(error.as_ref()))),
+        }
+    }
+
+    /// The build context.
+    pub(crate) fn context(&self) -> Result<Arc<ContextTree>, StepError> {
+        if let Some(opened) = self.context.get() {
+            return opened.clone().ok_or(StepError::NoContext);
+        }
+        let caches = self.environment.store.root().join("context");
+        let opened = match &self.request.context {
+            None => None,
+            Some(folder) => {
+                let place = "the build context".to_owned();
+                Some(Arc::new(ContextTree::open(
+                    folder,
+                    self.request.ignore.as_deref(),
+                    Some(&caches),
+                    place,
+                )?))
+            }
+        };
+        // another thread may have opened it meanwhile; either serves
+        let _ = self.context.set(opened);
+        self.context.get().cloned().flatten().ok_or(StepError::NoContext)
+    }
+
+    /// A folder given by `--build-context`; `find` makes it ready and runs once, however many steps need it.
+    pub(crate) fn named_folder(
+        &self,
+        name: &str,
+        find: impl FnOnce() -> Result<PathBuf, StepError>,
+    ) -> Result<Arc<ContextTree>, StepError> {
+        let mut named = locked(&self.named);
+        if let Some(tree) = named.get(name) {
+            return Ok(tree.clone());
+        }
+        let folder = find()?;
+        let caches = self.environment.store.root().join("context");
+        let ignore = crate::read_ignore_file(None, &folder)?.map(|(_, text)| text);
+        let place = format!("the context `{name}`");
+        let tree = Arc::new(ContextTree::open(&folder, ignore.as_deref(), Some(&caches), place)?);
+        named.insert(name.to_owned(), tree.clone());
+        Ok(tree)
+    }
+
+    /// The file system of a row of layers as a source of files.
+    pub(crate) fn layered(&self, layers: &[LayerForm], place: String) -> Result<LayeredTree<'a>, StepError> {
+        let tree = base::tree(self.environment, layers)?;
+        let diff_ids: Vec<Digest> = layers.iter().map(|form| form.diff_id.clone()).collect();
+        for form in layers {
+            // a file may be read from any of them; those on disk already are not fetched
+            if !self.environment.store.layer_folder(&form.diff_id).is_dir() {
+                base::fetch_layer(self.environment, form)?;
+            }
+        }
+        Ok(LayeredTree::new(self.environment.store, tree, diff_ids, place))
+    }
+
+    /// Saves what was learnt about the contexts' files.
+    pub(crate) fn finish(mut self) {
+        if let Some(context) = self.context.take().flatten().and_then(Arc::into_inner) {
+            context.finish();
+        }
+        for (_, tree) in locked(&self.named).drain() {
+            if let Some(tree) = Arc::into_inner(tree) {
+                tree.finish();
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The stages of a build: each made once, on demand, on threads.
+//!
+//! A stage is a cell that is filled by whoever needs it first; others wait. The target's needs are started together,
+//! so independent stages run side by side. References go to earlier stages only, so the waiting has no cycle.
+
+use super::Workshop;
+use crate::{
+    BuildError, ErrorAt, StepError,
+    stage::{self, StageResult},
+};
+use std::sync::{Arc, OnceLock};
+
+/// A finished stage, or why it failed.
+pub(crate) type StageOutcome = Result<Arc<StageResult>, Arc<ErrorAt>>;
+
+/// How a stage asks for an earlier one.
+pub(crate) type AskStage<'s> = dyn Fn(usize) -> StageOutcome + Sync + 's;
+
+/// The stages of one build.
+pub(crate) struct Stages<'s, 'a> {
+    workshop: &'s Workshop<'a>,
+    cells: Vec<OnceLock<StageOutcome>>,
+}
+
+impl<'s, 'a> Stages<'s, 'a> {
+    /// No stage is made yet.
+    pub(crate) fn new(workshop: &'s Workshop<'a>) -> Stages<'s, 'a> {
+        Stages { workshop, cells: workshop.recipe.stages.iter().map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The result of a stage; built now if nobody has.
+    pub(crate) fn stage(&self, index: usize) -> StageOutcome {
+        self.cells[index]
+            .get_or_init(|| {
+                let outcome = self.build(index);
+                if outcome.is_err() {
+                    self.workshop.environment.cancel.cancel();
+                }
+                outcome
+            })
+            .clone()
+    }
+
+    fn build(&self, index: usize) -> StageOutcome {
+        let needs = &self.workshop.graph.stages[index].needs;
+        std::thread::scope(|scope| {
+            // this thread builds the first need, or the stage itself, so one need starts no thread
+            for need in needs.iter().skip(1) {
+                std::thread::Builder::new()
+                    .name(format!("stage {need}"))
+                    .spawn_scoped(scope, move || self.stage(*need).map(|_| ()))
+                    .ok();
+            }
+            if needs.len() > 1 {
+                let _ = self.stage(needs[0]);
+            }
+            stage::run(self.workshop, &|index| self.stage(index), index).map(Arc::new).map_err(Arc::new)
+        })
+    }
+
+    /// The failure that people want to see: the first cause, and interruption only where nothing else was wrong.
+    pub(crate) fn failure(&self, failure: Arc<ErrorAt>) -> BuildError {
+        let mut cause = failure;
+        while let StepError::Dependency(deeper) = &cause.error {
+            cause = deeper.clone();
+        }
+        if matches!(cause.error, StepError::Cancelled) {
+            let first = self.cells.iter().filter_map(|cell| cell.get()).find_map(|outcome| match outcome {
+                Err(at) if !matches!(at.error, StepError::Cancelled | StepError::Dependency(_)) => {
+                    Some(at.clone())
+                }
+                _ => None,
+            });
+            return first.map_or(BuildError::Cancelled, BuildError::Step);
+        }
+        BuildError::Step(cause)
+    }
+}

@@ -1,0 +1,97 @@
+//! The steps of a build: each key carried out once, whoever needs it.
+//!
+//! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result.
+
+use crate::{Cancel, Outcome, StepError};
+use slipway_oci::{
+    Digest,
+    store::{CacheEntry, CachedLayer, LayerForm, Store},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use super::locked;
+
+/// Filled once the step's result is known: its layer, or nothing where it changed nothing.
+type StepCell = Arc<Mutex<Option<Option<LayerForm>>>>;
+
+/// What is known of the steps of one build.
+pub(crate) struct Steps<'a> {
+    store: &'a Store,
+    cancel: &'a Cancel,
+    cells: Mutex<HashMap<Digest, StepCell>>,
+    counts: Mutex<Counts>,
+}
+
+/// What the build's report tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// Steps whose result was there.
+    pub(crate) cached: usize,
+    /// Steps that were carried out.
+    pub(crate) executed: usize,
+    /// Build arguments that had a use.
+    pub(crate) used_arguments: BTreeSet<String>,
+}
+
+impl<'a> Steps<'a> {
+    pub(crate) fn new(store: &'a Store, cancel: &'a Cancel) -> Steps<'a> {
+        Steps { store, cancel, cells: Mutex::default(), counts: Mutex::default() }
+    }
+
+    /// The result of the step with this key: from this build, from the store, or made now.
+    ///
+    /// `make` answers the layer, or nothing where the step changed nothing.
+    pub(crate) fn step(
+        &self,
+        key: &Digest,
+        step: &str,
+        use_cache: bool,
+        make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
+    ) -> Result<(Option<LayerForm>, Outcome), StepError> {
+        let cell = locked(&self.cells).entry(key.clone()).or_default().clone();
+        let mut slot = locked(&cell);
+        if let Some(result) = slot.as_ref() {
+            self.count(Outcome::Cached);
+            return Ok((result.clone(), Outcome::Cached));
+        }
+        if self.cancel.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        if use_cache && let Some(found) = self.store.cached(key)? {
+            let result = match found {
+                CachedLayer::Nothing => None,
+                CachedLayer::Layer(form) => Some(*form),
+            };
+            *slot = Some(result.clone());
+            self.count(Outcome::Cached);
+            return Ok((result, Outcome::Cached));
+        }
+        let result = make()?;
+        let diff_id = result.as_ref().map(|form| &form.diff_id);
+        self.store.put_cached(&CacheEntry { key, diff_id, step })?;
+        *slot = Some(result.clone());
+        self.count(Outcome::Done);
+        Ok((result, Outcome::Done))
+    }
+
+    /// Notes that a build argument had a use.
+    pub(crate) fn used_argument(&self, name: &str) {
+        locked(&self.counts).used_arguments.insert(name.to_owned());
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counts(&self) -> Counts {
+        locked(&self.counts).clone()
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let mut counts = locked(&self.counts);
+        match outcome {
+            Outcome::Cached => counts.cached += 1,
+            _ => counts.executed += 1,
+        }
+    }
+}
