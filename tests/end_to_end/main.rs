@@ -13,6 +13,7 @@ mod crash;
 mod examples;
 mod hostile;
 mod interop;
+mod layers;
 mod plumbing;
 mod processes;
 mod registry;
