@@ -216,7 +216,7 @@ impl client::Progress for Transfers {
         }
         match event {
             client::Event::Started { digest, size_bytes } => {
-                eprintln!("{} {} ({})", self.doing, digest.short(), crate::command::human(*size_bytes));
+                eprintln!("{} {} ({})", self.doing, digest.short(), crate::show::human(*size_bytes));
             }
             client::Event::Present { digest } => eprintln!("{} is there already", digest.short()),
             client::Event::Mounted { digest, from } => eprintln!("{} taken from `{from}`", digest.short()),

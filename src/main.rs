@@ -11,8 +11,8 @@ mod git;
 mod images;
 mod progress;
 mod recipe;
+mod show;
 mod signals;
-mod template;
 
 use clap::Parser;
 use std::process::ExitCode;

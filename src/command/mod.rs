@@ -1,26 +1,19 @@
-//! The command line: one file a command, and the table of them all.
+//! The command line: one file a command, in groups, and the table of them all.
 
-mod build;
-mod check;
-mod context;
-mod dockerfile;
-mod fmt;
-mod image_list;
-mod import;
-mod info;
-mod inspect;
-mod load;
-mod pull;
-mod push;
-mod remove_image;
-mod run;
-mod save;
-mod serve;
-mod tag;
-
-pub(crate) use image_list::human;
+pub(crate) mod builder;
+pub(crate) mod container;
+pub(crate) mod dockerfile;
+pub(crate) mod image;
+pub(crate) mod registry;
+pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
+use builder::{build, context};
+use container::run as run_command;
+use dockerfile::{check, fmt};
+use image::{import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag};
+use registry::serve;
+use system::info;
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -62,7 +55,7 @@ enum Command {
     /// Remove images
     Rmi(remove_image::Arguments),
     /// Run a command in a new container
-    Run(Box<run::Arguments>),
+    Run(Box<run_command::Arguments>),
     /// Write images to an archive or OCI layout
     Save(save::Arguments),
     /// Serve a registry
@@ -88,18 +81,9 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
-        Command::Run(arguments) => run::run(&global, *arguments),
+        Command::Run(arguments) => run_command::run(&global, *arguments),
         Command::Save(arguments) => save::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
-    }
-}
-
-/// Prints a line of a command's result; a reader that went away is no failure of ours.
-fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
-    use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
     }
 }

@@ -1,6 +1,6 @@
 //! `slipway dockerfile expand`.
 
-use crate::{command::say, error::Failure};
+use crate::{error::Failure, show::say};
 use slipway_dockerfile::Expander;
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! `slipway dockerfile parse`.
 
-use crate::{command::say, error::Failure};
+use crate::{error::Failure, show::say};
 use slipway_dockerfile::json;
 use std::path::PathBuf;
 

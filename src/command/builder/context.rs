@@ -1,6 +1,6 @@
 //! `slipway context`.
 
-use crate::{app::Global, command::say, error::Failure};
+use crate::{app::Global, error::Failure, show::say};
 use slipway_builder::{context_paths, read_ignore_file};
 use std::path::PathBuf;
 
@@ -37,7 +37,8 @@ pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     if !folder.is_dir() {
         return Err(Failure::new(format!("the context `{}` is not a folder", folder.display())));
     }
-    let recipe = arguments.file.clone().unwrap_or_else(|| super::fmt::default_recipe(folder));
+    let recipe =
+        arguments.file.clone().unwrap_or_else(|| crate::command::dockerfile::fmt::default_recipe(folder));
     let ignore = read_ignore_file(Some(&recipe), folder).map_err(|error| Failure::of(&error))?;
     let text = ignore.map(|(_, text)| text);
     for path in context_paths(folder, text.as_deref()).map_err(|error| Failure::of(&error))? {

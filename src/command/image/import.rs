@@ -3,6 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    show,
 };
 use slipway_oci::{
     Descriptor, Platform, Reference,
@@ -77,7 +78,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let digest = blobs.put(&manifest)?;
     let names: Vec<Reference> = arguments.name.iter().cloned().collect();
     let record = app.store.put_image(&digest, &names)?;
-    super::say(record.manifest.config.digest)?;
+    show::say(record.manifest.config.digest)?;
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    template,
+    show::{self, template},
 };
 use slipway_oci::{
     Digest,
@@ -39,11 +39,11 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         }
     }
     match arguments.format.as_deref() {
-        None => super::say(format!("{:#}", serde_json::Value::Array(all)))?,
-        Some("json") => super::say(serde_json::Value::Array(all))?,
+        None => show::say(format!("{:#}", serde_json::Value::Array(all)))?,
+        Some("json") => show::say(serde_json::Value::Array(all))?,
         Some(format) => {
             for value in &all {
-                super::say(template::render(format, value)?)?;
+                show::say(template::render(format, value)?)?;
             }
         }
     }

@@ -97,7 +97,7 @@ pub(crate) fn report(text: &str, name: &str, options: &LintOptions, format: Form
         Format::Json => lint::json(&report, text),
         Format::Sarif => lint::sarif(&report, text, name, env!("CARGO_PKG_VERSION")),
     };
-    super::say(written.trim_end())?;
+    crate::show::say(written.trim_end())?;
     Ok(u8::from(report.fails()))
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    template,
+    show::{self, template},
 };
 use slipway_oci::{Reference, spec::rfc3339, store::NamedImage};
 
@@ -50,13 +50,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
                 let value = row(image, *size, *created, arguments.no_trunc);
                 let line =
                     if format == "json" { value.to_string() } else { template::render(format, &value)? };
-                super::say(line)?;
+                show::say(line)?;
             }
         }
         None if arguments.quiet => {
             for (image, ..) in &rows {
                 let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
-                super::say(id)?;
+                show::say(id)?;
             }
         }
         None => print_table(arguments, &rows)?,
@@ -80,8 +80,8 @@ fn row(image: &NamedImage, size: u64, created: Option<i64>, whole: bool) -> serd
         "Digest": image.digest,
         "ID": if whole { image.id.to_string() } else { image.id.short().to_owned() },
         "CreatedAt": created.map(rfc3339::format).unwrap_or_default(),
-        "CreatedSince": since(created),
-        "Size": human(size),
+        "CreatedSince": show::since(created),
+        "Size": show::human(size),
     })
 }
 
@@ -97,7 +97,7 @@ fn print_table(arguments: &Arguments, rows: &[Row]) -> Result<(), Failure> {
     for (image, size, created) in rows {
         let (repository, tag) = repository_and_tag(image);
         let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
-        let mut line = vec![repository, tag, id, since(*created), human(*size)];
+        let mut line = vec![repository, tag, id, show::since(*created), show::human(*size)];
         if arguments.digests {
             line.insert(2, image.digest.to_string());
         }
@@ -109,46 +109,7 @@ fn print_table(arguments: &Arguments, rows: &[Row]) -> Result<(), Failure> {
     for line in table {
         let cells: Vec<String> =
             line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        super::say(cells.join("   ").trim_end())?;
+        show::say(cells.join("   ").trim_end())?;
     }
     Ok(())
-}
-
-/// How long ago, in docker's words.
-fn since(created: Option<i64>) -> String {
-    let Some(created) = created else { return "N/A".to_owned() };
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
-    let seconds = (now - created).max(0);
-    for (unit, length) in [
-        ("year", 31_536_000),
-        ("month", 2_592_000),
-        ("week", 604_800),
-        ("day", 86_400),
-        ("hour", 3600),
-        ("minute", 60),
-    ] {
-        if seconds >= length {
-            let count = seconds / length;
-            return format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
-        }
-    }
-    "a moment ago".to_owned()
-}
-
-/// A size in decimal units, as docker prints it.
-pub(crate) fn human(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 1000.0 {
-            return if unit == "B" {
-                format!("{bytes}B")
-            } else {
-                format!("{value:.3}").chars().take(4).collect::<String>().trim_end_matches('.').to_owned()
-                    + unit
-            };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1}TB")
 }

@@ -4,6 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    show,
 };
 use slipway_oci::{Platform, Reference};
 
@@ -29,7 +30,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     for reference in &arguments.images {
         let reference = reference.clone().or_latest();
         let digest = images.pull(&reference, &platform, arguments.quiet)?;
-        super::say(format!("{}@{digest}", reference.familiar_name()))?;
+        show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }
     app.store.maintain()?;
     Ok(0)

@@ -129,7 +129,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
             .with_hint("leave -t out, or run from a terminal"));
     }
     let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let hosts = super::build::hosts(&arguments.hosts)?;
+    let hosts = crate::command::builder::build::hosts(&arguments.hosts)?;
     let network = match arguments.network.as_str() {
         "host" => Network::Host,
         "none" => Network::None,

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    template,
+    show::{self, template},
 };
 
 /// Show what this machine allows and where things are.
@@ -26,9 +26,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         "Host": report,
     });
     match arguments.format.as_deref() {
-        Some("json") => super::say(value)?,
-        Some(format) => super::say(template::render(format, &value)?)?,
-        None => super::say(format!("{value:#}"))?,
+        Some("json") => show::say(value)?,
+        Some(format) => show::say(template::render(format, &value)?)?,
+        None => show::say(format!("{value:#}"))?,
     }
     Ok(0)
 }

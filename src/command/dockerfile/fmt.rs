@@ -2,13 +2,11 @@
 
 mod diff;
 
-use super::{
-    dockerfile::{RecipeText, is_stdin, read},
-    say,
-};
+use super::{RecipeText, is_stdin, read};
 use crate::{
     app::Global,
     error::{self, Failure},
+    show::say,
 };
 use slipway_dockerfile::format::{Style, format_with};
 use std::{
@@ -53,7 +51,7 @@ pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// The recipe in `folder` that is taken unless one is named.
-pub(super) fn default_recipe(folder: &Path) -> PathBuf {
+pub(crate) fn default_recipe(folder: &Path) -> PathBuf {
     let mut present = RECIPE_NAMES.iter().map(|name| folder.join(name)).filter(|path| path.is_file());
     present.next().unwrap_or_else(|| folder.join(RECIPE_NAMES[0]))
 }

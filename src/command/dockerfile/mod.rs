@@ -1,6 +1,8 @@
 //! `slipway dockerfile`: the language's plumbing, for people, editors and other programs.
 
+pub(crate) mod check;
 mod expand;
+pub(crate) mod fmt;
 mod lower;
 mod lsp;
 mod parse;

@@ -4,6 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    show,
 };
 use slipway_oci::{Reference, store::StoreError};
 
@@ -27,6 +28,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let digest = app.store.find_reference(&source)?.ok_or_else(|| StoreError::NoImage(source.familiar()))?;
     let destination = arguments.destination.clone().unwrap_or(source).or_latest();
     images.push(&destination, &digest, arguments.quiet)?;
-    super::say(format!("{}@{digest}", destination.familiar_name()))?;
+    show::say(format!("{}@{digest}", destination.familiar_name()))?;
     Ok(0)
 }

@@ -8,7 +8,7 @@ use crate::{
     git,
     images::Images,
     progress::{self, Style},
-    signals,
+    show, signals,
 };
 use context::Context;
 use slipway_builder::{
@@ -159,7 +159,12 @@ fn check(arguments: &Arguments, parsed: &Parsed, context: &Context) -> Result<u8
     if let Some(platform) = &arguments.platform {
         options.target_platform = platform.to_string();
     }
-    super::check::report(&context.recipe, &context.recipe_name, &options, super::check::Format::Text)
+    crate::command::dockerfile::check::report(
+        &context.recipe,
+        &context.recipe_name,
+        &options,
+        crate::command::dockerfile::check::Format::Text,
+    )
 }
 
 fn report(
@@ -186,7 +191,7 @@ fn report(
         slipway_oci::file::write_atomic(path, format!("{metadata:#}\n").as_bytes())?;
     }
     if style == Style::Quiet {
-        return super::say(id);
+        return show::say(id);
     }
     let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
     if style == Style::Json {
@@ -355,7 +360,7 @@ fn from_environment(name: &str) -> Result<SecretSource, Failure> {
 }
 
 /// `name:address` or `name=address`, as `--add-host` takes them.
-pub(super) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> {
+pub(crate) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut hosts = Vec::new();
     for spec in specs {
         let (name, address) = spec.split_once(['=', ':']).unwrap_or((spec, ""));

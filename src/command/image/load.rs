@@ -3,6 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    show,
 };
 use slipway_oci::{Platform, layout};
 use std::{fs::File, path::PathBuf};
@@ -33,11 +34,11 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     for image in loaded {
         let id = app.store.read_image(&image.digest)?.manifest.config.digest;
         if arguments.quiet || image.names.is_empty() {
-            super::say(if arguments.quiet { id.to_string() } else { format!("Loaded image ID: {id}") })?;
+            show::say(if arguments.quiet { id.to_string() } else { format!("Loaded image ID: {id}") })?;
             continue;
         }
         for name in image.names {
-            super::say(format!("Loaded image: {}", name.familiar()))?;
+            show::say(format!("Loaded image: {}", name.familiar()))?;
         }
     }
     Ok(0)

@@ -3,6 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    show,
 };
 
 /// Remove images.
@@ -24,10 +25,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         match app.store.remove_image(image, arguments.force) {
             Ok((names, gone)) => {
                 for name in names {
-                    super::say(format!("untagged: {}", name.familiar()))?;
+                    show::say(format!("untagged: {}", name.familiar()))?;
                 }
                 for digest in gone {
-                    super::say(format!("deleted: {digest}"))?;
+                    show::say(format!("deleted: {digest}"))?;
                 }
             }
             Err(slipway_oci::store::StoreError::NoImage(_)) if arguments.force => {}

@@ -1,0 +1,4 @@
+//! Commands on builds and their contexts.
+
+pub(crate) mod build;
+pub(crate) mod context;

@@ -1,0 +1,3 @@
+//! Commands on registries.
+
+pub(crate) mod serve;

@@ -1,0 +1,3 @@
+//! Commands on the machine and the whole store.
+
+pub(crate) mod info;
