@@ -1,7 +1,7 @@
 //! Bodies of requests: into memory with a cap, or into an upload piece by piece.
 
 use super::{
-    blocking,
+    call::blocking,
     error::ApiError,
     storage::{StorageError, Upload},
 };

@@ -1,41 +1,22 @@
 //! From a request to its endpoint, and the headers that every reply carries.
 
 use super::{
-    Event, Shared, endpoint,
+    access,
+    call::{Call, Shared},
+    endpoint::{base, blob, catalog, manifest, referrers, tags, upload},
     error::ApiError,
+    event::Event,
     query::Query,
     route::{self, Route},
 };
 use crate::protocol;
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderValue, header},
     response::Response,
 };
 use std::{sync::Arc, time::Instant};
-
-/// One request, taken apart.
-pub(super) struct Call {
-    pub(super) shared: Arc<Shared>,
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
-    pub(super) query: Query,
-    pub(super) body: Body,
-}
-
-impl Call {
-    /// A header's text; one that is no text counts as missing.
-    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// The announced length of the body. hyper has refused a wrong one already.
-    pub(super) fn content_length(&self) -> Option<u64> {
-        self.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok())
-    }
-}
 
 /// The whole server. Names contain slashes, so paths are split by [`route`] rather than by axum's router.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -67,39 +48,39 @@ async fn dispatch(shared: Arc<Shared>, request: Request) -> Result<Response, Api
     let (head, body) = request.into_parts();
     let route = route::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
+    // a method that demands nothing is refused below, by name
+    if let Some(demand) = access::demand(&route, &head.method) {
+        shared.policy.decide(&demand)?;
+    }
     let method = head.method.clone();
     let call = Call { shared, method: head.method, headers: head.headers, query, body };
     let refuse = |allowed| Err(ApiError::Method(method.clone(), allowed));
     match (route, method.as_str()) {
-        (Route::Base, "GET" | "HEAD") => Ok(endpoint::base::get()),
+        (Route::Base, "GET" | "HEAD") => Ok(base::get()),
         (Route::Base, _) => refuse("GET, HEAD"),
-        (Route::Catalog, "GET" | "HEAD") => endpoint::catalog::get(call).await,
+        (Route::Catalog, "GET" | "HEAD") => catalog::get(call).await,
         (Route::Catalog, _) => refuse("GET, HEAD"),
-        (Route::Blob { name, digest }, "GET" | "HEAD") => endpoint::blob_get::get(call, name, &digest).await,
-        (Route::Blob { name, digest }, "DELETE") => endpoint::blob_delete::delete(call, name, &digest).await,
+        (Route::Blob { name, digest }, "GET" | "HEAD") => blob::get::get(call, name, &digest).await,
+        (Route::Blob { name, digest }, "DELETE") => blob::delete::delete(call, name, &digest).await,
         (Route::Blob { .. }, _) => refuse("GET, HEAD, DELETE"),
-        (Route::Uploads { name }, "POST") => endpoint::upload_start::post(call, name).await,
+        (Route::Uploads { name }, "POST") => upload::start::post(call, name).await,
         (Route::Uploads { .. }, _) => refuse("POST"),
-        (Route::Upload { name, id }, "GET" | "HEAD") => endpoint::upload_status::get(call, name, &id).await,
-        (Route::Upload { name, id }, "PATCH") => endpoint::upload_chunk::patch(call, name, &id).await,
-        (Route::Upload { name, id }, "PUT") => endpoint::upload_finish::put(call, name, &id).await,
-        (Route::Upload { name, id }, "DELETE") => endpoint::upload_cancel::delete(call, name, &id).await,
+        (Route::Upload { name, id }, "GET" | "HEAD") => upload::status::get(call, name, &id).await,
+        (Route::Upload { name, id }, "PATCH") => upload::chunk::patch(call, name, &id).await,
+        (Route::Upload { name, id }, "PUT") => upload::finish::put(call, name, &id).await,
+        (Route::Upload { name, id }, "DELETE") => upload::cancel::delete(call, name, &id).await,
         (Route::Upload { .. }, _) => refuse("GET, HEAD, PATCH, PUT, DELETE"),
         (Route::Manifest { name, reference }, "GET" | "HEAD") => {
-            endpoint::manifest_get::get(call, name, &reference).await
+            manifest::get::get(call, name, &reference).await
         }
-        (Route::Manifest { name, reference }, "PUT") => {
-            endpoint::manifest_put::put(call, name, &reference).await
-        }
+        (Route::Manifest { name, reference }, "PUT") => manifest::put::put(call, name, &reference).await,
         (Route::Manifest { name, reference }, "DELETE") => {
-            endpoint::manifest_delete::delete(call, name, &reference).await
+            manifest::delete::delete(call, name, &reference).await
         }
         (Route::Manifest { .. }, _) => refuse("GET, HEAD, PUT, DELETE"),
-        (Route::Tags { name }, "GET" | "HEAD") => endpoint::tags::get(call, name).await,
+        (Route::Tags { name }, "GET" | "HEAD") => tags::get(call, name).await,
         (Route::Tags { .. }, _) => refuse("GET, HEAD"),
-        (Route::Referrers { name, digest }, "GET" | "HEAD") => {
-            endpoint::referrers::get(call, name, &digest).await
-        }
+        (Route::Referrers { name, digest }, "GET" | "HEAD") => referrers::get(call, name, &digest).await,
         (Route::Referrers { .. }, _) => refuse("GET, HEAD"),
     }
 }

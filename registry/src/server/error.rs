@@ -21,6 +21,8 @@ pub(super) enum ApiError {
     QueryLong,
     #[error("this endpoint does not take {0}")]
     Method(Method, &'static str),
+    #[error("this registry is read-only")]
+    ReadOnly,
     #[error("`{0}` is not a repository name")]
     NameInvalid(String),
     #[error(transparent)]
@@ -75,6 +77,8 @@ impl ApiError {
             ApiError::PathUnknown => (S::NOT_FOUND, Unsupported),
             ApiError::QueryLong | ApiError::TagsMany => (S::URI_TOO_LONG, Unsupported),
             ApiError::Method(..) => (S::METHOD_NOT_ALLOWED, Unsupported),
+            // distribution's answer in its read-only mode
+            ApiError::ReadOnly => (S::METHOD_NOT_ALLOWED, Unsupported),
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
             ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),

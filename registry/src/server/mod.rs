@@ -1,15 +1,18 @@
 //! The registry server: the distribution specification 1.1 over a [`storage`] folder.
 //!
 //! A request goes: accept loop (`listen`: connection cap, header timeout) -> `route` (pure, from the path's end) ->
-//! one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
+//! `access` (once, for every request) -> one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
 //! becomes a status code in `error` alone.
 //!
 //! There is no authentication yet, hence the default of listening on loopback only.
 
+mod access;
 mod body;
+mod call;
 mod dispatch;
 mod endpoint;
 mod error;
+mod event;
 mod listen;
 mod query;
 mod range;
@@ -20,15 +23,17 @@ pub mod storage;
 #[cfg(test)]
 mod tests;
 
+pub use event::{Event, Observer};
+
 use crate::limits;
-use error::ApiError;
+use access::Policy;
+use call::{Shared, blocking};
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     thread,
-    time::Duration,
 };
 use storage::{Storage, StorageError};
 use tokio::{runtime::Runtime, sync::watch};
@@ -40,6 +45,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The storage folder, made where it is missing.
     pub storage: PathBuf,
+    /// Refuse everything that would change something.
+    pub read_only: bool,
     /// Told of every request and failure.
     pub observer: Option<Observer>,
 }
@@ -47,39 +54,13 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// Listens on 127.0.0.1:5000 and tells nobody anything.
     pub fn new(storage: PathBuf) -> ServerConfig {
-        ServerConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)), storage, observer: None }
+        ServerConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
+            storage,
+            read_only: false,
+            observer: None,
+        }
     }
-}
-
-/// Receives [`Event`]s, from many threads at once.
-pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
-
-/// Something that the operator may want to know.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A request was answered (its body may still be on the way).
-    Request {
-        /// The request's method.
-        method: &'a str,
-        /// The request's path, as sent.
-        path: &'a str,
-        /// The reply's status code.
-        status: u16,
-        /// Time from head to reply.
-        elapsed: Duration,
-    },
-    /// The registry itself failed at something.
-    Failure {
-        /// At what.
-        operation: &'a str,
-        /// Why, with sources.
-        error: &'a (dyn std::error::Error + 'static),
-    },
-    /// A sweep removed unfinished uploads.
-    Swept {
-        /// How many.
-        uploads: usize,
-    },
 }
 
 /// Why a server does not run.
@@ -142,20 +123,6 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What every request sees.
-struct Shared {
-    storage: Arc<Storage>,
-    observer: Option<Observer>,
-}
-
-impl Shared {
-    fn tell(&self, event: &Event<'_>) {
-        if let Some(observer) = &self.observer {
-            observer(event);
-        }
-    }
-}
-
 impl Server {
     /// Opens the storage, sweeps it, and takes the address.
     pub fn bind(config: ServerConfig) -> Result<Server, ServeError> {
@@ -167,7 +134,11 @@ impl Server {
         let listener =
             runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let shared = Arc::new(Shared { storage, observer: config.observer });
+        let shared = Arc::new(Shared {
+            storage,
+            policy: Policy { read_only: config.read_only },
+            observer: config.observer,
+        });
         Ok(Server { runtime, listener, address, shared })
     }
 
@@ -232,13 +203,6 @@ pub fn serve(
     on_ready(server.address());
     server.run(shutdown);
     Ok(())
-}
-
-/// Runs blocking storage work off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-) -> Result<T, ApiError> {
-    Ok(tokio::task::spawn_blocking(work).await??)
 }
 
 async fn sweep(shared: Arc<Shared>) {

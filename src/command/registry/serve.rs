@@ -13,6 +13,9 @@ pub(crate) struct Arguments {
     /// Folder of the registry's content [default: registry, in the folder of the local store]
     #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
     storage: Option<PathBuf>,
+    /// Refuse pushes and deletes
+    #[arg(long, env = "SLIPWAY_READ_ONLY")]
+    read_only: bool,
     /// Write a line a request to standard error
     #[arg(long)]
     access_log: bool,
@@ -28,6 +31,7 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         .map_err(|error| Failure::new(format!("cannot use `{}`: {error}", storage.display())))?;
     let mut config = ServerConfig::new(storage.clone());
     config.listen = arguments.listen;
+    config.read_only = arguments.read_only;
     let access_log = arguments.access_log;
     config.observer = Some(Arc::new(move |event: &Event<'_>| match event {
         Event::Request { method, path, status, elapsed } if access_log => {

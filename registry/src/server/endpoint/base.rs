@@ -1,8 +1,8 @@
 //! `GET /v2/`: whether this is a registry.
 
-use super::super::reply;
+use crate::server::reply;
 use axum::response::Response;
 
-pub(in super::super) fn get() -> Response {
+pub(in crate::server) fn get() -> Response {
     reply::json("application/json", "{}".to_owned())
 }

@@ -1,9 +1,14 @@
 //! `GET /v2/_catalog`: the repositories. Reserved by the specification, used by mirrors, scanners and web pages.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, query::next_link, reply};
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    query::next_link,
+    reply,
+};
 use axum::{http::header, response::Response};
 
-pub(in super::super) async fn get(call: Call) -> Result<Response, ApiError> {
+pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
     let count = call.query.page()?;
     let last = call.query.get("last").unwrap_or_default().to_owned();
     let storage = call.shared.storage.clone();

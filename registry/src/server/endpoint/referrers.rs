@@ -1,7 +1,13 @@
 //! `GET /v2/N/referrers/D`: what is attached to a digest, as an index; empty for what is not known.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, query::next_link, reply, storage::Referrer};
 use crate::protocol;
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    query::next_link,
+    reply,
+    storage::Referrer,
+};
 use axum::{http::header, response::Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -39,7 +45,7 @@ impl From<Referrer> for Entry {
     }
 }
 
-pub(in super::super) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let subject: Digest = digest.parse()?;
     let filter = call.query.get("artifactType").map(str::to_owned);
     let last = call.query.get("last").unwrap_or_default().to_owned();

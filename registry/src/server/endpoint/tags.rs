@@ -1,9 +1,14 @@
 //! `GET /v2/N/tags/list`: the tags, sorted by byte, in pages.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, query::next_link, reply};
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    query::next_link,
+    reply,
+};
 use axum::{http::header, response::Response};
 
-pub(in super::super) async fn get(call: Call, name: String) -> Result<Response, ApiError> {
+pub(in crate::server) async fn get(call: Call, name: String) -> Result<Response, ApiError> {
     let count = call.query.page()?;
     // need not be a tag that exists
     let last = call.query.get("last").unwrap_or_default().to_owned();

@@ -72,3 +72,28 @@ fn an_address_in_use_is_named() {
     let error = Server::bind(config).err().expect("a refusal").to_string();
     assert!(error.contains(&registry.address().to_string()), "{error}");
 }
+
+#[test]
+fn a_read_only_registry_changes_nothing() {
+    let mut registry = Registry::start();
+    let (digest, bytes) = registry.push_image("a", "v", b"layer");
+    let session = registry.session("a");
+    registry.restart_with(|config| config.read_only = true);
+    for (method, path) in [
+        ("POST", "/v2/a/blobs/uploads/".to_owned()),
+        ("POST", format!("/v2/b/blobs/uploads/?mount={digest}&from=a")),
+        ("PATCH", session.clone()),
+        ("PUT", format!("{session}?digest={digest}")),
+        ("DELETE", session.clone()),
+        ("PUT", "/v2/a/manifests/w".to_owned()),
+        ("DELETE", "/v2/a/manifests/v".to_owned()),
+        ("DELETE", format!("/v2/a/manifests/{digest}")),
+        ("DELETE", format!("/v2/a/blobs/{}", Digest::sha256(b"layer"))),
+    ] {
+        let reply = registry.call(method, &path, &[("content-type", media_type::OCI_MANIFEST)], &bytes);
+        assert_eq!(reply.refusal(), (405, "UNSUPPORTED".into()), "{method} {path}");
+    }
+    assert_eq!(registry.get("/v2/a/manifests/v").body, bytes);
+    assert_eq!(registry.get(&session).status, 204);
+    assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!(["v"]));
+}

@@ -22,14 +22,23 @@ struct Registry {
 
 impl Registry {
     fn start() -> Registry {
+        Registry::start_with(|_| {})
+    }
+
+    /// A server with another configuration than the default.
+    fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Registry {
         let folder = tempfile::tempdir().expect("folder");
-        Registry { server: Some(run(&folder)), folder }
+        Registry { server: Some(run(&folder, change)), folder }
     }
 
     /// Stops the server and opens its folder again.
     fn restart(&mut self) {
+        self.restart_with(|_| {});
+    }
+
+    fn restart_with(&mut self, change: impl FnOnce(&mut ServerConfig)) {
         self.server = None;
-        self.server = Some(run(&self.folder));
+        self.server = Some(run(&self.folder, change));
     }
 
     fn address(&self) -> SocketAddr {
@@ -91,7 +100,7 @@ impl Registry {
     }
 }
 
-fn run(folder: &tempfile::TempDir) -> RunningServer {
+fn run(folder: &tempfile::TempDir, change: impl FnOnce(&mut ServerConfig)) -> RunningServer {
     let mut config = ServerConfig::new(folder.path().join("registry"));
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.observer = Some(std::sync::Arc::new(|event| {
@@ -99,6 +108,7 @@ fn run(folder: &tempfile::TempDir) -> RunningServer {
             eprintln!("{operation}: {error:?}");
         }
     }));
+    change(&mut config);
     Server::bind(config).expect("bind").spawn()
 }
 

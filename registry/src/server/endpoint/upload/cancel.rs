@@ -1,12 +1,14 @@
 //! `DELETE` session: drops it with its bytes.
 
-use super::{
-    super::{blocking, dispatch::Call, error::ApiError, reply},
-    upload_chunk::lease,
+use super::chunk::lease;
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
 };
 use axum::{http::StatusCode, response::Response};
 
-pub(in super::super) async fn delete(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn delete(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let mut upload = lease(call.shared.storage.clone(), &name, id).await?;
     blocking(move || upload.cancel()).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))

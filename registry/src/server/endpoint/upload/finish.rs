@@ -1,20 +1,18 @@
 //! `PUT` session`?digest=D`: closes a session, perhaps with a last chunk.
 
-use super::{
-    super::{
-        blocking, body,
-        dispatch::Call,
-        error::ApiError,
-        reply,
-        storage::{Storage, StorageError},
-    },
-    upload_chunk::{lease, placed},
+use super::chunk::{lease, placed};
+use crate::server::{
+    body,
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
+    storage::{Storage, StorageError},
 };
 use axum::response::Response;
 use slipway_oci::Digest;
 use std::sync::Arc;
 
-pub(in super::super) async fn put(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn put(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let digest: Digest = call.query.get("digest").ok_or(ApiError::DigestMissing)?.parse()?;
     let storage = call.shared.storage.clone();
     let upload = match lease(Arc::clone(&storage), &name, id).await {

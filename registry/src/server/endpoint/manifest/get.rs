@@ -1,14 +1,19 @@
 //! `GET` and `HEAD /v2/N/manifests/R`. HEAD by tag is what every poller sends: one look-up, no file.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, reply, storage::ManifestKey};
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
+    storage::ManifestKey,
+};
 use axum::{
     body::Body,
     http::{Method, StatusCode, header},
     response::Response,
 };
 
-pub(in super::super) async fn get(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
-    let key = super::manifest_key(reference)?;
+pub(in crate::server) async fn get(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
+    let key = super::key(reference)?;
     let head = call.method == Method::HEAD;
     let cache = if matches!(key, ManifestKey::Tag(_)) { reply::REVALIDATE } else { reply::IMMUTABLE };
     let (storage, headers) = (call.shared.storage.clone(), call.headers);

@@ -1,9 +1,14 @@
 //! `GET` session: how far it is, the way back after a lost connection.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, reply, storage::UploadId};
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
+    storage::UploadId,
+};
 use axum::{http::StatusCode, response::Response};
 
-pub(in super::super) async fn get(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn get(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let id: UploadId = id.parse()?;
     let (storage, repository, session) = (call.shared.storage.clone(), name.clone(), id.clone());
     let length = blocking(move || storage.upload_length(&repository, &session)).await?;

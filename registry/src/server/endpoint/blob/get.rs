@@ -1,8 +1,7 @@
 //! `GET` and `HEAD /v2/N/blobs/D`: a blob or a part of it.
 
-use super::super::{
-    blocking,
-    dispatch::Call,
+use crate::server::{
+    call::{Call, blocking},
     error::ApiError,
     range::{self, Window},
     reply,
@@ -33,7 +32,7 @@ struct Content {
     end: u64,
 }
 
-pub(in super::super) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let head = call.method == Method::HEAD;
     let unchanged = reply::not_modified(&call.headers, &digest);

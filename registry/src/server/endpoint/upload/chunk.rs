@@ -1,8 +1,8 @@
 //! `PATCH` session: adds a chunk, with `Content-Range` or (docker's way) without.
 
-use super::super::{
-    blocking, body,
-    dispatch::Call,
+use crate::server::{
+    body,
+    call::{Call, blocking},
     error::ApiError,
     range, reply,
     storage::{Storage, Upload, UploadId},
@@ -13,7 +13,7 @@ use axum::{
 };
 use std::sync::Arc;
 
-pub(in super::super) async fn patch(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn patch(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let upload = lease(call.shared.storage.clone(), &name, id).await?;
     let expected = placed(&call, &name, &upload)?;
     let upload = body::receive(upload, call.body, expected).await?;

@@ -1,8 +1,8 @@
 //! `PUT /v2/N/manifests/R`: checks a manifest and stores its bytes as they came.
 
-use super::super::{
-    blocking, body,
-    dispatch::Call,
+use crate::server::{
+    body,
+    call::{Call, blocking},
     error::ApiError,
     reply,
     storage::{ManifestKey, ManifestRecord, NewManifest, Required},
@@ -15,8 +15,8 @@ use slipway_oci::{
     spec::{Index, Manifest, Parsed, media_type, to_json},
 };
 
-pub(in super::super) async fn put(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
-    let key = super::manifest_key(reference)?;
+pub(in crate::server) async fn put(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
+    let key = super::key(reference)?;
     let tags = tags(&call, &key)?;
     let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
     let length = call.content_length();

@@ -1,10 +1,14 @@
 //! `DELETE /v2/N/blobs/D`: takes a blob out of this repository; others keep theirs.
 
-use super::super::{blocking, dispatch::Call, error::ApiError, reply};
+use crate::server::{
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
+};
 use axum::{http::StatusCode, response::Response};
 use slipway_oci::Digest;
 
-pub(in super::super) async fn delete(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn delete(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let storage = call.shared.storage.clone();
     blocking(move || storage.delete_blob(&name, &digest)).await?;

@@ -1,11 +1,17 @@
 //! `POST /v2/N/blobs/uploads/`: starts a session, takes a whole blob, or mounts one of another repository.
 
-use super::super::{blocking, body, dispatch::Call, error::ApiError, reply, storage::Storage};
+use crate::server::{
+    body,
+    call::{Call, blocking},
+    error::ApiError,
+    reply,
+    storage::Storage,
+};
 use axum::{body::Body, http::StatusCode, response::Response};
 use slipway_oci::{Algorithm, Digest, reference::is_repository_name};
 use std::sync::Arc;
 
-pub(in super::super) async fn post(call: Call, name: String) -> Result<Response, ApiError> {
+pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response, ApiError> {
     let storage = call.shared.storage.clone();
     if let Some(digest) = call.query.get("mount") {
         let digest: Digest = digest.parse()?;

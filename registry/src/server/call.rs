@@ -1,0 +1,57 @@
+//! One request on its way to an endpoint, and what every request sees.
+
+use super::{
+    access::Policy,
+    error::ApiError,
+    event::{Event, Observer},
+    query::Query,
+    storage::{Storage, StorageError},
+};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, Method, header},
+};
+use std::sync::Arc;
+
+/// What every request sees.
+pub(super) struct Shared {
+    pub(super) storage: Arc<Storage>,
+    pub(super) policy: Policy,
+    pub(super) observer: Option<Observer>,
+}
+
+impl Shared {
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+}
+
+/// One request, taken apart.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) query: Query,
+    pub(super) body: Body,
+}
+
+impl Call {
+    /// A header's text; one that is no text counts as missing.
+    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The announced length of the body. hyper has refused a wrong one already.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok())
+    }
+}
+
+/// Runs blocking storage work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
