@@ -1,7 +1,7 @@
 //! Digests: `algorithm:hex`, the name of content (image-spec `descriptor.md`, section "Digests").
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256, Sha512, digest::common::hazmat::SerializableState};
 use std::{fmt, io, str::FromStr};
 
 /// A registered digest algorithm (image-spec `descriptor.md`, "Registered algorithms").
@@ -163,6 +163,22 @@ impl Hasher {
         }
     }
 
+    /// The state as bytes, for [`Hasher::restore`]: what a hash over many requests continues from.
+    pub fn save(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(state) => state.serialize().to_vec(),
+            State::Sha512(state) => state.serialize().to_vec(),
+        }
+    }
+
+    /// The hasher that [`Hasher::save`] was asked of; `None` where the bytes are no state of `algorithm`.
+    pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<Hasher> {
+        Some(Hasher(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::deserialize(saved.try_into().ok()?).ok()?),
+            Algorithm::Sha512 => State::Sha512(Sha512::deserialize(saved.try_into().ok()?).ok()?),
+        }))
+    }
+
     /// The digest of all that was taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -254,6 +270,25 @@ mod tests {
         let mut hasher = Hasher::new(Algorithm::Sha512);
         hasher.update(b"abc");
         assert!(hasher.finish().hex().starts_with("ddaf35a193617aba"));
+    }
+
+    #[test]
+    fn a_hash_goes_on_after_it_was_saved() {
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| n as u8).collect();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut whole = Hasher::new(algorithm);
+            whole.update(&bytes);
+            let whole = whole.finish();
+            for cut in [0, 1, 63, 64, 65, 127, 128, 129, 999, 1000] {
+                let mut first = Hasher::new(algorithm);
+                first.update(&bytes[..cut]);
+                let mut second = Hasher::restore(algorithm, &first.save()).expect("a state");
+                second.update(&bytes[cut..]);
+                assert_eq!(second.finish(), whole, "{cut}");
+            }
+            assert!(Hasher::restore(algorithm, b"").is_none());
+            assert!(Hasher::restore(algorithm, &[0xff; 105]).is_none());
+        }
     }
 
     #[test]
