@@ -50,7 +50,7 @@ pub(crate) fn export(
     };
     let bytes = to_json(&manifest);
     let digest = store.blobs().put(&bytes).map_err(LayerError::from)?;
-    store.put_image(&digest, &request.names)?;
+    store.put_built_image(&digest, &request.names)?;
     Ok(BuiltImage { manifest: Descriptor::of(media_type::OCI_MANIFEST, &bytes), config: config_digest })
 }
 

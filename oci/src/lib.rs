@@ -12,6 +12,7 @@
 
 pub mod blobs;
 pub mod compression;
+pub mod database;
 pub mod digest;
 pub mod file;
 pub mod layer;

@@ -71,7 +71,7 @@ impl<'a> Steps<'a> {
         }
         let result = make()?;
         let diff_id = result.as_ref().map(|form| &form.diff_id);
-        self.store.put_cached(&CacheEntry { key, diff_id, step })?;
+        self.store.put_cached(&CacheEntry { key, diff_id, step, description: None })?;
         *slot = Some(result.clone());
         self.count(Outcome::Done);
         Ok((result, Outcome::Done))

@@ -418,7 +418,12 @@ impl StageState<'_, '_> {
         expanded: &Expanded,
     ) -> Result<(), StepError> {
         if let Some(key) = copy::content_key(placements) {
-            let entry = CacheEntry { key: &key, diff_id: Some(&form.diff_id), step: &expanded.created_by };
+            let entry = CacheEntry {
+                key: &key,
+                diff_id: Some(&form.diff_id),
+                step: &expanded.created_by,
+                description: None,
+            };
             self.solver.environment.store.put_cached(&entry)?;
         }
         Ok(())

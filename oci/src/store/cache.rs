@@ -22,6 +22,8 @@ pub struct CacheEntry<'a> {
     pub diff_id: Option<&'a Digest>,
     /// The step, for people.
     pub step: &'a str,
+    /// What the key is a digest of, as JSON.
+    pub description: Option<&'a str>,
 }
 
 impl Store {
@@ -47,19 +49,41 @@ impl Store {
     pub fn put_cached(&self, entry: &CacheEntry<'_>) -> Result<(), StoreError> {
         self.database()
             .prepare_cached(
-                "INSERT OR REPLACE INTO cache (key, diff_id, step, used) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO cache (key, diff_id, step, description, made, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
             )?
-            .execute((entry.key.to_string(), entry.diff_id.map(Digest::to_string), entry.step, now()))?;
+            .execute((
+                entry.key.to_string(),
+                entry.diff_id.map(Digest::to_string),
+                entry.step,
+                entry.description,
+                now(),
+            ))?;
         Ok(())
     }
 
-    /// Notes that results were used, in one transaction.
+    /// What a key was made from, as the JSON that was stored with its result.
+    pub fn cached_description(&self, key: &Digest) -> Result<Option<String>, StoreError> {
+        let found: Option<Option<String>> = self
+            .database()
+            .prepare_cached("SELECT description FROM cache WHERE key = ?1")?
+            .query_row([key.to_string()], |row| row.get(0))
+            .optional()?;
+        Ok(found.flatten())
+    }
+
+    /// Notes that results and their layers were used, in one transaction.
     pub fn touch_cached<'a>(&self, keys: impl IntoIterator<Item = &'a Digest>) -> Result<(), StoreError> {
         let mut database = self.database();
         let transaction = database.transaction()?;
         for key in keys {
             transaction
                 .prepare_cached("UPDATE cache SET used = ?2 WHERE key = ?1")?
+                .execute((key.to_string(), now()))?;
+            transaction
+                .prepare_cached(
+                    "UPDATE layers SET used = ?2 WHERE diff_id = (SELECT diff_id FROM cache WHERE key = ?1)",
+                )?
                 .execute((key.to_string(), now()))?;
         }
         Ok(transaction.commit()?)

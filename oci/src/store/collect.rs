@@ -38,13 +38,7 @@ impl Store {
     fn collect_alone(&self) -> Result<Collected, StoreError> {
         let mut live: HashSet<Digest> = HashSet::new();
         let mut layers: HashSet<Digest> = HashSet::new();
-        for image in self.list_images()? {
-            let record = self.read_image(&image.digest)?;
-            live.insert(image.digest);
-            live.insert(record.manifest.config.digest.clone());
-            live.extend(record.manifest.layers.iter().map(|layer| layer.digest.clone()));
-            layers.extend(record.config.rootfs.diff_ids);
-        }
+        self.named_by_manifests(&mut live, &mut layers)?;
         for diff_id in self.cached_layers()? {
             live.extend(self.layer_forms(&diff_id)?.into_iter().map(|form| form.descriptor.digest));
             layers.insert(diff_id);
@@ -59,6 +53,28 @@ impl Store {
         }
         self.collect_layers(&layers, &mut collected)?;
         Ok(collected)
+    }
+
+    /// What manifests need, as far as rows say: no blob is read, so one that cannot be read stops nothing.
+    fn named_by_manifests(
+        &self,
+        live: &mut HashSet<Digest>,
+        layers: &mut HashSet<Digest>,
+    ) -> Result<(), StoreError> {
+        let database = self.database();
+        let mut manifests = database.prepare("SELECT digest FROM manifests")?;
+        for digest in manifests.query_map([], |row| row.get::<_, String>(0))? {
+            live.extend(digest?.parse());
+        }
+        let mut edges = database.prepare("SELECT child, diff_id FROM edges")?;
+        let rows =
+            edges.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
+        for row in rows {
+            let (child, diff_id) = row?;
+            live.extend(child.parse());
+            layers.extend(diff_id.and_then(|text| text.parse().ok()));
+        }
+        Ok(())
     }
 
     fn cached_layers(&self) -> Result<Vec<Digest>, StoreError> {
@@ -102,6 +118,7 @@ impl Store {
         for diff_id in rows.iter().filter(|text| !text.parse().is_ok_and(|digest| live.contains(&digest))) {
             database.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id])?;
             database.execute("DELETE FROM forms WHERE diff_id = ?1", [diff_id])?;
+            database.execute("DELETE FROM unpacked WHERE diff_id = ?1", [diff_id])?;
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use super::{LayerForm, Store, StoreError, now};
 use crate::{
     Descriptor, Digest, Platform, Reference,
-    spec::{ImageConfig, Manifest, ManifestError, Parsed, media_type},
+    spec::{ImageConfig, Index, Manifest, ManifestError, Parsed, media_type},
 };
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Transaction};
+use std::collections::HashMap;
 
 /// An image of the store, read.
 #[derive(Clone, Debug)]
@@ -23,10 +24,12 @@ pub struct ImageRecord {
 pub struct NamedImage {
     /// The name; `None` for an image that has none.
     pub name: Option<Reference>,
-    /// The manifest's digest.
+    /// The image manifest's digest. Where the name is an index's: of its image for this machine.
     pub digest: Digest,
     /// The configuration's digest: docker's image id.
     pub id: Digest,
+    /// When it was put together here, in seconds since 1970; `None` where it came from elsewhere.
+    pub built: Option<i64>,
 }
 
 impl Store {
@@ -34,32 +37,91 @@ impl Store {
     ///
     /// The layers' diff ids and blobs are noted too, so that a later build or run finds them.
     pub fn put_image(&self, manifest: &Digest, names: &[Reference]) -> Result<ImageRecord, StoreError> {
-        let record = self.read_image(manifest)?;
+        self.put_image_built(manifest, names, None)
+    }
+
+    /// The same for an image that was put together here, just now.
+    pub fn put_built_image(&self, manifest: &Digest, names: &[Reference]) -> Result<ImageRecord, StoreError> {
+        self.put_image_built(manifest, names, Some(now()))
+    }
+
+    fn put_image_built(
+        &self,
+        digest: &Digest,
+        names: &[Reference],
+        built: Option<i64>,
+    ) -> Result<ImageRecord, StoreError> {
+        let record = self.read_image(digest)?;
         for (diff_id, descriptor) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
             let form = LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() };
             self.put_form(&form, 0)?;
         }
         let mut database = self.database();
         let transaction = database.transaction()?;
-        transaction.execute(
-            "INSERT OR REPLACE INTO images (digest, media_type, size, config, added) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (
-                manifest.to_string(),
-                &record.descriptor.media_type,
-                record.descriptor.size_bytes as i64,
-                record.manifest.config.digest.to_string(),
-                now(),
-            ),
-        )?;
-        for name in names {
-            let name = name.clone().or_latest();
-            transaction.execute(
-                "INSERT OR REPLACE INTO names (reference, digest) VALUES (?1, ?2)",
-                (name.to_string(), manifest.to_string()),
-            )?;
-        }
+        let row = ManifestRow {
+            digest,
+            kind: "image",
+            media_type: &record.descriptor.media_type,
+            size_bytes: record.descriptor.size_bytes,
+            config: Some(record.manifest.config.digest.to_string()),
+            platform: Some(record.config.platform.to_string()),
+            built,
+        };
+        row.write(&transaction)?;
+        write_edges(&transaction, digest, &record.manifest, &record.config)?;
+        write_names(&transaction, digest, names)?;
         transaction.commit()?;
         Ok(record)
+    }
+
+    /// Registers the index whose blob is here, and gives it `names`, in one transaction. Its images need not be here.
+    pub fn put_index(&self, digest: &Digest, names: &[Reference]) -> Result<Index, StoreError> {
+        let bytes = self.blobs().read_manifest(digest)?;
+        let parsed = Parsed::from_bytes(&bytes, None)?;
+        let media = parsed.media_type().to_owned();
+        let Parsed::Index(index) = parsed else { return Err(ManifestError::MediaType(media).into()) };
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        let (kind, size_bytes) = ("index", bytes.len() as u64);
+        let row = ManifestRow {
+            digest,
+            kind,
+            media_type: &media,
+            size_bytes,
+            config: None,
+            platform: None,
+            built: None,
+        };
+        row.write(&transaction)?;
+        transaction.execute("DELETE FROM edges WHERE parent = ?1", [digest.to_string()])?;
+        for (place, child) in index.manifests.iter().enumerate() {
+            write_edge(&transaction, digest, place, "manifest", child, None)?;
+        }
+        write_names(&transaction, digest, names)?;
+        transaction.commit()?;
+        Ok(*index)
+    }
+
+    /// What kind of manifest a digest names; `None` where no row says.
+    pub fn manifest_kind(&self, digest: &Digest) -> Result<Option<ManifestKind>, StoreError> {
+        let kind: Option<String> = self
+            .database()
+            .prepare_cached("SELECT kind FROM manifests WHERE digest = ?1")?
+            .query_row([digest.to_string()], |row| row.get(0))
+            .optional()?;
+        Ok(kind.map(|kind| if kind == "index" { ManifestKind::Index } else { ManifestKind::Image }))
+    }
+
+    /// The image that a manifest stands for on `platform`: itself, or the one of an index that is in the store.
+    pub fn image_of(&self, digest: &Digest, platform: &Platform) -> Result<Option<Digest>, StoreError> {
+        if self.manifest_kind(digest)? != Some(ManifestKind::Index) {
+            return Ok(Some(digest.clone()));
+        }
+        let bytes = self.blobs().read_manifest(digest)?;
+        let Parsed::Index(index) = Parsed::from_bytes(&bytes, None)? else { return Ok(None) };
+        let Some(chosen) = index.select(platform) else { return Ok(None) };
+        let here = self.manifest_kind(&chosen.digest)? == Some(ManifestKind::Image);
+        Ok(here.then(|| chosen.digest.clone()))
     }
 
     /// Reads manifest and configuration of an image.
@@ -92,7 +154,7 @@ impl Store {
     /// The manifest digest behind a full name or a digest.
     pub fn find_reference(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
         let (sql, value) = match reference.digest() {
-            Some(digest) => ("SELECT digest FROM images WHERE digest = ?1", digest.to_string()),
+            Some(digest) => ("SELECT digest FROM manifests WHERE digest = ?1", digest.to_string()),
             None => ("SELECT digest FROM names WHERE reference = ?1", reference.to_string()),
         };
         let found: Option<String> =
@@ -111,7 +173,7 @@ impl Store {
         let past = format!("{from}g");
         let database = self.database();
         let mut statement = database.prepare_cached(
-            "SELECT digest FROM images WHERE (config >= ?1 AND config < ?2) OR (digest >= ?1 AND digest < ?2)
+            "SELECT digest FROM manifests WHERE (config >= ?1 AND config < ?2) OR (digest >= ?1 AND digest < ?2)
              ORDER BY added DESC",
         )?;
         let found: Vec<String> =
@@ -131,21 +193,35 @@ impl Store {
         Ok(record.config.platform.satisfies(platform).then_some(record))
     }
 
-    /// Every name, and every image without one, newest first.
+    /// Every name, and every image without one that is in no index, newest first.
     pub fn list_images(&self) -> Result<Vec<NamedImage>, StoreError> {
         let database = self.database();
-        let mut statement = database.prepare_cached(
-            "SELECT names.reference, images.digest, images.config FROM images
-             LEFT JOIN names ON names.digest = images.digest ORDER BY images.added DESC, names.reference",
-        )?;
+        let mut statement = database.prepare_cached(LIST)?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            let name = row.get::<_, Option<String>>(0)?;
+            let platform = row.get::<_, Option<String>>(4)?;
+            Ok((name, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, platform))
         })?;
-        let mut images = Vec::new();
+        let host = Platform::host();
+        let mut images: Vec<NamedImage> = Vec::new();
+        let mut by_name: HashMap<String, usize> = HashMap::new();
         for row in rows {
-            let (name, digest, id) = row?;
-            if let (Ok(digest), Ok(id)) = (digest.parse(), id.parse()) {
-                images.push(NamedImage { name: name.and_then(|name| name.parse().ok()), digest, id });
+            let (name, digest, id, built, platform) = row?;
+            let (Ok(digest), Ok(id)) = (digest.parse(), id.parse()) else { continue };
+            let image =
+                NamedImage { name: name.as_deref().and_then(|name| name.parse().ok()), digest, id, built };
+            // an index with several images of the store is listed once: by the one for this machine
+            match name.as_ref().and_then(|name| by_name.get(name)) {
+                Some(at) => {
+                    let platform = platform.and_then(|text| text.parse::<Platform>().ok());
+                    if platform.is_some_and(|platform| platform.satisfies(&host)) {
+                        images[*at] = image;
+                    }
+                }
+                None => {
+                    by_name.extend(name.map(|name| (name, images.len())));
+                    images.push(image);
+                }
             }
         }
         Ok(images)
@@ -187,14 +263,173 @@ impl Store {
         }
         let gone = removed.len() == names.len();
         if gone {
-            transaction.execute("DELETE FROM images WHERE digest = ?1", [digest.to_string()])?;
+            delete_manifest(&transaction, &digest)?;
         }
         transaction.commit()?;
         Ok((removed, if gone { vec![digest] } else { Vec::new() }))
+    }
+
+    /// Notes that an image was used, by the names that lead to it.
+    pub fn touch_image(&self, digest: &Digest) -> Result<(), StoreError> {
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        for table in ["manifests", "names"] {
+            transaction
+                .prepare_cached(&format!("UPDATE {table} SET used = ?2 WHERE digest = ?1 AND used < ?2"))?
+                .execute((digest.to_string(), now()))?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// The types that images are registered as.
     pub fn image_media_types() -> [&'static str; 2] {
         [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST]
     }
+}
+
+/// Names with their image, or with the images of their index; then images that nothing names.
+const LIST: &str = "
+SELECT reference, digest, config, built, platform FROM (
+    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added
+    FROM names JOIN manifests ON manifests.digest = names.digest WHERE manifests.kind = 'image'
+    UNION ALL
+    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added
+    FROM names JOIN edges ON edges.parent = names.digest AND edges.kind = 'manifest'
+    JOIN manifests ON manifests.digest = edges.child AND manifests.kind = 'image'
+    UNION ALL
+    SELECT NULL, digest, config, built, platform, added FROM manifests
+    WHERE kind = 'image' AND digest NOT IN (SELECT digest FROM names)
+        AND digest NOT IN (SELECT child FROM edges WHERE kind = 'manifest' AND parent IN (SELECT digest FROM manifests))
+) ORDER BY added DESC, digest, reference";
+
+/// What a manifest describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManifestKind {
+    /// One image.
+    Image,
+    /// Images for several platforms.
+    Index,
+}
+
+/// A row of `manifests`.
+struct ManifestRow<'a> {
+    digest: &'a Digest,
+    kind: &'static str,
+    media_type: &'a str,
+    size_bytes: u64,
+    config: Option<String>,
+    platform: Option<String>,
+    built: Option<i64>,
+}
+
+impl ManifestRow<'_> {
+    /// Writes the row; one that is there keeps when it came, and when it was built unless it was built again.
+    fn write(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        transaction
+            .prepare_cached(
+                "INSERT INTO manifests (digest, kind, media_type, size, config, platform, built, added, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
+                 ON CONFLICT (digest) DO UPDATE SET used = ?8, built = coalesce(?7, built)",
+            )?
+            .execute((
+                self.digest.to_string(),
+                self.kind,
+                self.media_type,
+                self.size_bytes as i64,
+                self.config,
+                self.platform,
+                self.built,
+                now(),
+            ))?;
+        Ok(())
+    }
+}
+
+/// Gives a manifest its names; who had them before loses them.
+fn write_names(
+    transaction: &Transaction<'_>,
+    digest: &Digest,
+    names: &[Reference],
+) -> Result<(), StoreError> {
+    for name in names {
+        let name = name.clone().or_latest();
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO names (reference, digest, updated, used) VALUES (?1, ?2, ?3, ?3)",
+            )?
+            .execute((name.to_string(), digest.to_string(), now()))?;
+    }
+    Ok(())
+}
+
+/// Writes what an image needs: its configuration and its layers.
+pub(super) fn write_edges(
+    transaction: &Transaction<'_>,
+    parent: &Digest,
+    manifest: &Manifest,
+    config: &ImageConfig,
+) -> Result<(), StoreError> {
+    transaction.prepare_cached("DELETE FROM edges WHERE parent = ?1")?.execute([parent.to_string()])?;
+    write_edge(transaction, parent, 0, "config", &manifest.config, None)?;
+    for (at, layer) in manifest.layers.iter().enumerate() {
+        write_edge(transaction, parent, at + 1, "layer", layer, config.rootfs.diff_ids.get(at))?;
+    }
+    Ok(())
+}
+
+fn write_edge(
+    transaction: &Transaction<'_>,
+    parent: &Digest,
+    place: usize,
+    kind: &str,
+    child: &Descriptor,
+    diff_id: Option<&Digest>,
+) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO edges (parent, place, kind, child, media_type, size, diff_id, platform)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            parent.to_string(),
+            place as i64,
+            kind,
+            child.digest.to_string(),
+            &child.media_type,
+            child.size_bytes as i64,
+            diff_id.map(Digest::to_string),
+            child.platform.as_ref().map(Platform::to_string),
+        ))?;
+    Ok(())
+}
+
+/// Deletes a manifest, the images of an index that nothing else names, and the cache rows whose layers only they had:
+/// who removes an image wants its bytes back, and a row without its layer is worth nothing.
+pub(super) fn delete_manifest(transaction: &Transaction<'_>, digest: &Digest) -> Result<(), StoreError> {
+    let digest = digest.to_string();
+    let children: Vec<String> = transaction
+        .prepare_cached(
+            "SELECT child FROM edges JOIN manifests ON manifests.digest = edges.child
+             WHERE edges.parent = ?1 AND edges.kind = 'manifest' AND edges.child != ?1
+                 AND edges.child NOT IN (SELECT digest FROM names)
+                 AND NOT EXISTS (SELECT 1 FROM edges AS others JOIN manifests ON manifests.digest = others.parent
+                     WHERE others.child = edges.child AND others.parent != ?1)",
+        )?
+        .query_map([&digest], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM cache WHERE diff_id IN (SELECT diff_id FROM edges WHERE parent = ?1)
+                 AND diff_id NOT IN (SELECT diff_id FROM edges
+                     WHERE diff_id IS NOT NULL AND parent != ?1 AND parent IN (SELECT digest FROM manifests))",
+        )?
+        .execute([&digest])?;
+    transaction.prepare_cached("DELETE FROM edges WHERE parent = ?1")?.execute([&digest])?;
+    transaction.prepare_cached("DELETE FROM manifests WHERE digest = ?1")?.execute([&digest])?;
+    for child in children {
+        if let Ok(child) = child.parse() {
+            delete_manifest(transaction, &child)?;
+        }
+    }
+    Ok(())
 }

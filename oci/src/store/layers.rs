@@ -47,8 +47,11 @@ impl Store {
         let transaction = database.transaction()?;
         let diff_id = form.diff_id.to_string();
         transaction
-            .prepare_cached("INSERT OR IGNORE INTO layers (diff_id, archive) VALUES (?1, ?2)")?
-            .execute((&diff_id, archive_bytes as i64))?;
+            .prepare_cached(
+                "INSERT INTO layers (diff_id, archive, used) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (diff_id) DO UPDATE SET archive = max(archive, ?2)",
+            )?
+            .execute((&diff_id, archive_bytes as i64, now()))?;
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO forms (diff_id, digest, media_type, size) VALUES (?1, ?2, ?3, ?4)",
@@ -125,8 +128,9 @@ impl Store {
         }
         self.database()
             .prepare_cached(
-                "UPDATE layers SET unpacked_in = ?2, unpacked_at = ?3
-                 WHERE diff_id = ?1 AND unpacked_in IS NOT 'synced'",
+                "INSERT INTO unpacked (diff_id, beneath, made_in, made_at, used) VALUES (?1, '', ?2, ?3, ?3)
+                 ON CONFLICT (diff_id, beneath) DO UPDATE SET made_in = ?2, made_at = ?3, used = ?3
+                     WHERE made_in IS NOT 'synced'",
             )?
             .execute((diff_id.to_string(), &self.boot_id, now()))?;
         Ok(())
@@ -148,7 +152,7 @@ impl Store {
     fn is_unpacked(&self, diff_id: &Digest) -> Result<bool, StoreError> {
         let boot: Option<Option<String>> = self
             .database()
-            .prepare_cached("SELECT unpacked_in FROM layers WHERE diff_id = ?1")?
+            .prepare_cached("SELECT made_in FROM unpacked WHERE diff_id = ?1 AND beneath = ''")?
             .query_row([diff_id.to_string()], |row| row.get(0))
             .optional()?;
         let trusted = boot.flatten().is_some_and(|boot| boot == "synced" || boot == self.boot_id);

@@ -28,7 +28,7 @@ mod layers;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use collect::Collected;
-pub use images::{ImageRecord, NamedImage};
+pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
 
 use crate::{
@@ -135,8 +135,8 @@ impl Store {
             .map_err(io_at("open", &lock_path))?;
         rustix::fs::flock(&lock, FlockOperation::LockShared)
             .map_err(|e| io_at("lock", &lock_path)(e.into()))?;
-        let database = Mutex::new(database::open(&root.join("store.db"))?);
         let blobs = Blobs::open(&root.join("blobs"), &root.join("tmp"))?;
+        let database = Mutex::new(database::open(&root.join("store.db"), &blobs)?);
         let boot_id =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let store = Store { root, blobs, database, lock, xattrs, boot_id };
@@ -198,14 +198,14 @@ impl Store {
         self.sweep_logs()?;
         let settled = now() - 120;
         let pending: i64 = self.database().query_row(
-            "SELECT count(*) FROM layers WHERE unpacked_in = ?1 AND unpacked_at < ?2",
+            "SELECT count(*) FROM unpacked WHERE made_in = ?1 AND made_at < ?2",
             (&self.boot_id, settled),
             |row| row.get(0),
         )?;
         if pending > 0 {
             rustix::fs::syncfs(&self.lock).map_err(|error| io_at("sync", &self.root)(error.into()))?;
             self.database().execute(
-                "UPDATE layers SET unpacked_in = 'synced' WHERE unpacked_in = ?1 AND unpacked_at < ?2",
+                "UPDATE unpacked SET made_in = 'synced' WHERE made_in = ?1 AND made_at < ?2",
                 (&self.boot_id, settled),
             )?;
         }

@@ -81,7 +81,9 @@ fn the_collector_leaves_cached_layers_and_waits_for_others() {
     let made = layer(&store, "f");
     store.adopt_layer(&made, None).expect("adopt");
     let key = Digest::sha256(b"key");
-    store.put_cached(&CacheEntry { key: &key, diff_id: Some(&made.diff_id), step: "RUN x" }).expect("cache");
+    store
+        .put_cached(&CacheEntry { key: &key, diff_id: Some(&made.diff_id), step: "RUN x", description: None })
+        .expect("cache");
     let other = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("second");
     assert_eq!(store.collect().expect("collect"), None, "another process is there");
     drop(other);
@@ -103,7 +105,7 @@ fn layers_unpack_once_and_again_after_a_boot() {
     std::fs::write(path.join("mark"), "").expect("mark");
     store.unpacked(&made.diff_id, &Tree::default()).expect("again");
     assert!(path.join("mark").exists(), "not unpacked twice");
-    store.database().execute("UPDATE layers SET unpacked_in = 'another boot'", []).expect("update");
+    store.database().execute("UPDATE unpacked SET made_in = 'another boot'", []).expect("update");
     store.unpacked(&made.diff_id, &Tree::default()).expect("again");
     assert!(!path.join("mark").exists(), "a folder of another boot is not trusted");
 }
