@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use slipway_oci::{layer::OverlayXattrs, store::Store};
-use slipway_runtime::userns::{self, Tier};
+use slipway_runtime::levels::{self, Tier};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// Settings that come before the command.
@@ -37,14 +37,14 @@ impl App {
     /// Must come before any thread is started.
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
         let root = store_folder(global)?;
-        let entered = userns::enter()?;
+        let entered = levels::enter()?;
         App::open_store(&root, entered)
     }
 
     /// The same for a command that makes containers: this program's own file is put out of their reach first.
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
         let root = store_folder(global)?;
-        let entered = userns::enter()?;
+        let entered = levels::enter()?;
         // in a user namespace the process that begins again is root: the choice that was made outside must stay
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
@@ -53,7 +53,7 @@ impl App {
         App::open_store(&root, entered)
     }
 
-    fn open_store(root: &std::path::Path, entered: userns::Entered) -> Result<App, Failure> {
+    fn open_store(root: &std::path::Path, entered: levels::Entered) -> Result<App, Failure> {
         if let Some(note) = &entered.note {
             eprintln!("warning: {note}");
         }

@@ -143,8 +143,8 @@ impl From<slipway_runtime::Error> for Failure {
     }
 }
 
-impl From<slipway_runtime::userns::UsernsError> for Failure {
-    fn from(error: slipway_runtime::userns::UsernsError) -> Failure {
+impl From<slipway_runtime::levels::UsernsError> for Failure {
+    fn from(error: slipway_runtime::levels::UsernsError) -> Failure {
         let hint = error.hint();
         let failure = Failure::of(&error);
         hint.map_or_else(|| Failure::of(&error), |hint| failure.with_hint(hint))

@@ -12,7 +12,7 @@ use slipway_oci::{
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, Device, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio,
-    identity::Identity, image, spawn,
+    container, identity::Identity, root, spawn,
 };
 use std::{
     collections::VecDeque,
@@ -252,14 +252,14 @@ pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) 
 
 /// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.
 fn standard_files(solver: &Workshop<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
-    image::standard_files(folder, &solver.request.hosts, None).map_err(StepError::io("write", folder))
+    container::standard_files(folder, &solver.request.hosts, None).map_err(StepError::io("write", folder))
 }
 
 /// The extra lowest layer: every mount point, so that none has to be made in the layer to be.
 fn stub_layer(solver: &Workshop<'_>, tree: &Tree, mounts: &[Mount]) -> Result<PathBuf, StepError> {
-    let points = image::mount_points(tree, mounts).map_err(StepError::io("read", "a mount's source"))?;
+    let points = root::mount_points(tree, mounts).map_err(StepError::io("read", "a mount's source"))?;
     let names = points.iter().map(|point| format!("{}:{}", point.path.display(), point.is_folder)).collect();
     solver.stubs(names, |folder| {
-        image::make_mount_points(folder, &points).map_err(StepError::io("write", folder))
+        root::make_mount_points(folder, &points).map_err(StepError::io("write", folder))
     })
 }

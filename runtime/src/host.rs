@@ -8,7 +8,7 @@ use rustix::fs::statfs;
 use serde::Serialize;
 
 use crate::cgroup;
-use crate::sys;
+use crate::sandbox::sys;
 
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
@@ -27,7 +27,7 @@ pub(crate) struct Facts {
     pub(crate) dumpable: bool,
 }
 
-/// The facts, gathered at the first call: after [`userns::enter`](crate::userns::enter), which changes some.
+/// The facts, gathered at the first call: after [`levels::enter`](crate::levels::enter), which changes some.
 pub(crate) fn facts() -> &'static Facts {
     static FACTS: OnceLock<Facts> = OnceLock::new();
     FACTS.get_or_init(|| Facts {
@@ -77,9 +77,9 @@ pub struct Report {
     pub in_user_namespace: bool,
     /// Whether overlays must keep their marks in `user.*` attributes.
     pub userxattr: bool,
-    /// How strong a sandbox the process gets, as [`userns::Tier`](crate::userns::Tier) names it; the namespaces that it
+    /// How strong a sandbox the process gets, as [`levels::Tier`](crate::levels::Tier) names it; the namespaces that it
     /// would enter are not tried.
-    pub tier: crate::userns::Tier,
+    pub tier: crate::levels::Tier,
 }
 
 /// Looks at the machine. Makes nothing and needs no privilege.
@@ -103,7 +103,7 @@ pub fn probe() -> Report {
         cgroup2_controllers,
         in_user_namespace: in_user_namespace(),
         userxattr: in_user_namespace(),
-        tier: crate::userns::expected(),
+        tier: crate::levels::expected(),
         namespaces,
     }
 }

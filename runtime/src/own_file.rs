@@ -19,14 +19,14 @@ use rustix::fs::{
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use crate::sys;
+use crate::sandbox::sys;
 
 const OWN_FILE: &str = "/proc/self/exe";
 
 /// Sees to it that this process runs from a file that nobody can write through it. Answers at once where that is so;
 /// else the process begins again with `arguments` and `environment`, and this does not return.
 ///
-/// Call it before any thread is started, and after [`enter`](crate::userns::enter).
+/// Call it before any thread is started, and after [`enter`](crate::levels::enter).
 ///
 /// # Errors
 /// When the program can neither be cloned nor copied; no container should be made then.

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio as Pipe};
 use std::time::{Duration, Instant};
 
 use slipway_runtime::identity::Identity;
-use slipway_runtime::userns::{self, Tier};
+use slipway_runtime::levels::{self, Tier};
 use slipway_runtime::{Network, RootFs, SandboxSpec, Stdio, Stream, spawn};
 use support::{make_root, privileged};
 
@@ -70,7 +70,7 @@ fn inner(args: &[String]) -> ExitCode {
 
 /// Enters a user namespace and runs everything there that differs in one.
 fn user(root: &Path) -> ExitCode {
-    let entered = userns::enter().unwrap();
+    let entered = levels::enter().unwrap();
     println!("tier {:?} uid {}", entered.tier, rustix::process::geteuid().as_raw());
     println!("note {}", entered.note.as_deref().unwrap_or("none"));
     let single_id = entered.tier == Tier::SingleId;

@@ -11,7 +11,7 @@ use slipway_runtime::{Error, Exit, RootFs, SandboxSpec, Stdio, Stream, spawn};
 
 /// Whether privileged tests can run; in CI they must.
 pub fn privileged() -> bool {
-    let root = rustix::process::geteuid().is_root() && !slipway_runtime::userns::needed();
+    let root = rustix::process::geteuid().is_root() && !slipway_runtime::levels::needed();
     let busybox = Path::new("/bin/busybox").exists();
     let able = root && busybox;
     assert!(able || std::env::var_os("CI").is_none(), "CI needs root ({root}) and /bin/busybox ({busybox})");

@@ -24,7 +24,7 @@ use slipway_oci::{
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security,
-    Stdio, Stream, identity, image,
+    Stdio, Stream, container, identity,
 };
 use std::{
     collections::BTreeMap,
@@ -144,7 +144,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let scratch = Scratch(app.store.temporary_folder("container")?);
     let config = &record.config.config;
     let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
-    let mut mounts = image::standard_files(&scratch.0, &hosts, Some(&hostname))?;
+    let mut mounts = container::standard_files(&scratch.0, &hosts, Some(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
     let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
     let mut spec =
@@ -217,7 +217,7 @@ fn root(
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))?;
         chown(&upper, Some(root.uid), Some(root.gid))?;
     }
-    image::make_mount_points(&points, &image::mount_points(tree, mounts)?)?;
+    slipway_runtime::root::make_mount_points(&points, &slipway_runtime::root::mount_points(tree, mounts)?)?;
     folders.reverse();
     folders.push(points);
     Ok(RootFs::Overlay {

@@ -11,12 +11,12 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::setsid;
 
 use crate::error::Step;
-use crate::plan::Plan;
-use crate::sys;
+use crate::network;
+use crate::sandbox::plan::Plan;
+use crate::sandbox::sys;
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -70,7 +70,7 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
         rustix::system::sethostname(name.as_bytes()).at(Step::Hostname)?;
     }
     if plan.own_network {
-        loopback().at(Step::Loopback)?;
+        network::loopback().at(Step::Loopback)?;
     }
     streams(plan)?;
     // Nothing that the caller or we have open is there for what follows: not for a working folder of
@@ -78,11 +78,6 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     sys::exec::close_from(3).at(Step::Streams)?;
     credentials::assume(&plan.process)?;
     Err(credentials::execute(&plan.process))
-}
-
-fn loopback() -> Result<(), Errno> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    sys::process::loopback_up(socket.as_fd())
 }
 
 /// Places the streams. A session of its own in any case: without one, the caller's terminal would be the container's

@@ -17,9 +17,9 @@ mod table;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::capability::CapabilitySet;
-use crate::spec::Seccomp;
-pub use crate::sys::seccomp::Instruction;
+use crate::sandbox::capability::CapabilitySet;
+use crate::sandbox::spec::Seccomp;
+pub use crate::sandbox::sys::seccomp::Instruction;
 
 /// What the profile depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

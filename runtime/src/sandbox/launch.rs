@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup::Group;
-use crate::child;
 use crate::error::Error;
-use crate::guard::{self, Enrolled};
 use crate::host;
-use crate::plan::Plan;
-use crate::spec::SandboxSpec;
-use crate::sys;
-use crate::sys::clone::{CLONE_CLEAR_SIGHAND, Request};
+use crate::sandbox::child;
+use crate::sandbox::guard::{self, Enrolled};
+use crate::sandbox::plan::Plan;
+use crate::sandbox::spec::SandboxSpec;
+use crate::sandbox::sys;
+use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Request};
 
 /// How a container's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

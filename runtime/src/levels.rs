@@ -17,7 +17,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::Serialize;
 
 use crate::host;
-use crate::sys;
+use crate::sandbox::sys;
 
 /// How strong a sandbox the process gets (DESIGN §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,8 +1,8 @@
 //! Docker's default profile over the table: an answer for every number of every machine (moby profiles/seccomp).
 
 use super::table::{Machine, Row, rows};
-use crate::capability::CapabilitySet;
-use crate::spec::Seccomp;
+use crate::sandbox::capability::CapabilitySet;
+use crate::sandbox::spec::Seccomp;
 
 /// What a filter answers. Conditions look at the low half of one argument: all of these are 32 bits wide to the kernel,
 /// which ignores the rest, and so must the filter.

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, mkdirat, mknodat, statat, symlink
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::error::Error;
-use crate::rootfs;
+use crate::sandbox::detached;
 
 /// Name, major and minor number of the devices that every container has.
 pub(crate) const NODES: [(&str, u32, u32); 6] =
@@ -47,7 +47,7 @@ pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Erro
     };
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
     attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !device_nodes);
-    let folder = rootfs::tmpfs(Some(DEV_BYTES), 0o755, attributes).map_err(failed("/dev"))?;
+    let folder = detached::tmpfs(Some(DEV_BYTES), 0o755, attributes).map_err(failed("/dev"))?;
     for name in ["pts", "shm", "mqueue"] {
         mkdirat(&folder, name, Mode::from_raw_mode(0o755)).map_err(failed("/dev"))?;
     }
@@ -64,7 +64,7 @@ pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Erro
     let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let shm = rootfs::tmpfs(Some(SHM_BYTES), 0o1777, strict).map_err(failed("/dev/shm"))?;
+    let shm = detached::tmpfs(Some(SHM_BYTES), 0o1777, strict).map_err(failed("/dev/shm"))?;
     Ok(Devices { folder, nodes, shm })
 }
 

@@ -6,9 +6,11 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::capability::CapabilitySet;
 use crate::cgroup::CgroupSpec;
-use crate::identity::Identity;
+use crate::container::identity::Identity;
+use crate::network::Network;
+use crate::root::RootFs;
+use crate::sandbox::capability::CapabilitySet;
 
 /// One sandbox: a root, a process, and what it may see and do.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub struct SandboxSpec {
     pub cgroup: Option<CgroupSpec>,
     /// Host devices beside the six that every container has.
     pub devices: Vec<Device>,
-    /// Only one user id and one group id are mapped ([`Tier::SingleId`](crate::userns::Tier::SingleId)): calls that
+    /// Only one user id and one group id are mapped ([`Tier::SingleId`](crate::levels::Tier::SingleId)): calls that
     /// change owners or switch to other ids are answered with success, and the process runs as id 0.
     pub single_id: bool,
 }
@@ -59,27 +61,6 @@ impl SandboxSpec {
             single_id: false,
         }
     }
-}
-
-/// The root file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootFs {
-    /// An overlay (Documentation/filesystems/overlayfs.rst), mounted for this sandbox alone.
-    Overlay {
-        /// The read-only layers, topmost first; at least one.
-        lower: Vec<PathBuf>,
-        /// Where changes go.
-        upper: PathBuf,
-        /// Overlayfs' scratch folder, empty, on the file system of `upper`.
-        work: PathBuf,
-        /// Whether the kernel may leave syncing out: for what is thrown away or digested at once. Such a `work` folder
-        /// cannot be mounted a second time.
-        volatile: bool,
-        /// Whether whiteouts and opaque marks are in `user.overlay.*`, as they must be in a user namespace.
-        userxattr: bool,
-    },
-    /// A folder of the host, with what is mounted below it.
-    Directory(PathBuf),
 }
 
 /// The command that is executed, and its credentials.
@@ -170,15 +151,6 @@ pub enum Stream {
     Null,
     /// This descriptor. A pipe or socket here is given to the process's user, so that `/dev/stdout` can be reopened.
     Fd(OwnedFd),
-}
-
-/// The network that the sandbox sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// The caller's network.
-    Host,
-    /// A namespace with nothing but loopback, up.
-    None,
 }
 
 /// A mount beyond the standard set. Targets are container paths, resolved inside the root, never through `/proc`.

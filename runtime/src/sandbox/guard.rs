@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, chdir, pidfd_open, pidfd_send_signal, setsid};
 
 use crate::error::Error;
-use crate::sys;
+use crate::sandbox::sys;
 
 /// The most containers that one process can run at once.
 const MAX_CONTAINERS: usize = 4096;

@@ -1,13 +1,11 @@
-//! The file systems that a sandbox is built from, as detached mounts: made by the parent, attached by the child.
+//! An image's layers and an upper folder as one detached overlay (Documentation/filesystems/overlayfs.rst).
 //!
-//! Everything goes through the mount calls of Linux 5.2 (fsopen, fsconfig, fsmount, open_tree), which give a descriptor
-//! and no place in any tree, so nothing has to be cleaned up when a later step fails. Only overlays on kernels
-//! before 6.5 still need mount(2): their configuration values are cut at 255 bytes there.
+//! On kernels before 6.5, whose configuration values are cut at 255 bytes, it still goes through mount(2).
 
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,14 +17,8 @@ use rustix::mount::{
 };
 
 use crate::error::Error;
-use crate::spec::RootFs;
-use crate::sys;
-use crate::sys::mount::MountAttr;
-
-/// `MOUNT_ATTR_RDONLY` (linux/mount.h).
-pub(crate) const ATTR_RDONLY: u64 = 0x1;
-/// `MOUNT_ATTR_NODEV` (linux/mount.h).
-pub(crate) const ATTR_NODEV: u64 = 0x4;
+use crate::sandbox::detached::tmpfs;
+use crate::sandbox::sys;
 
 /// The longest value that fsconfig(2) takes as a string, zero byte not counted.
 const MAX_VALUE_BYTES: usize = 255;
@@ -37,24 +29,6 @@ const MAX_OPTIONS_BYTES: usize = 4095;
 /// The most that is read of the kernel's explanation.
 const MAX_LOG_BYTES: usize = 4096;
 
-/// Makes the root as a detached mount. `nodev` keeps device nodes on it from being opened.
-pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
-    match root {
-        RootFs::Directory(path) => folder(path, nodev),
-        RootFs::Overlay { lower, upper, work, volatile, userxattr } => {
-            let lower = &distinct(lower)?;
-            let layers = Layers { lower, upper, work, volatile: *volatile, userxattr: *userxattr };
-            match overlay(&layers, nodev) {
-                // Kernels before 6.5 do not know `lowerdir+`.
-                Err(Error::Root { source, .. }) if layers.may_need_old_call(&source) => {
-                    overlay_by_options(&layers, nodev)
-                }
-                result => result,
-            }
-        }
-    }
-}
-
 /// The folders of `lower`, the topmost first, without those that occur further up already: overlayfs takes no folder
 /// twice (`ovl_setup_trap` answers ELOOP), and images repeat layers.
 ///
@@ -63,7 +37,7 @@ pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
 /// of the upper occurrence, and every name below it is one that the upper occurrence has too, so the same holds for
 /// each of them in turn. What lies between the two can only end the descent earlier. So the upper occurrence alone gives
 /// the same tree, whatever deletes, replaces or hides what is beneath.
-fn distinct(lower: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn distinct(lower: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(lower.len());
     for path in lower {
@@ -80,36 +54,17 @@ fn distinct(lower: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(kept)
 }
 
-/// A clone of a host folder with all that is mounted below it.
-fn folder(path: &Path, nodev: bool) -> Result<OwnedFd, Error> {
-    let failed = |errno: Errno| Error::Open { path: path.to_owned(), source: errno.into() };
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let held = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let tree = open_tree(held.map_err(failed)?, "", flags | OpenTreeFlags::AT_EMPTY_PATH).map_err(failed)?;
-    let set = if nodev { ATTR_NODEV } else { 0 };
-    make_private(&tree, set).map_err(failed)?;
-    Ok(tree)
-}
-
-/// Sets attributes on a detached tree and cuts it from the host's propagation.
-pub(crate) fn make_private(tree: &OwnedFd, set: u64) -> Result<(), Errno> {
-    use std::os::fd::AsFd;
-    let attributes = MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    sys::mount::set_attributes(tree.as_fd(), true, &attributes)
-}
-
 /// An overlay's parts.
-struct Layers<'a> {
-    lower: &'a [PathBuf],
-    upper: &'a Path,
-    work: &'a Path,
-    volatile: bool,
-    userxattr: bool,
+pub(super) struct Layers<'a> {
+    pub(super) lower: &'a [PathBuf],
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    pub(super) volatile: bool,
+    pub(super) userxattr: bool,
 }
 
 impl Layers<'_> {
-    fn may_need_old_call(&self, error: &io::Error) -> bool {
+    pub(super) fn may_need_old_call(&self, error: &io::Error) -> bool {
         error.raw_os_error() == Some(libc::EINVAL) && !appends_layers()
     }
 }
@@ -122,7 +77,7 @@ fn appends_layers() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
 }
 
-fn overlay(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
+pub(super) fn overlay(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| Error::Root { log: String::new(), source: errno.into() })?;
     let failed = |errno: Errno| Error::Root { log: kernel_log(&context), source: errno.into() };
@@ -205,7 +160,7 @@ fn kernel_log(context: &OwnedFd) -> String {
 ///
 /// All options share one page, so the layers go by short names: links in a file system in memory that only the thread
 /// stands in. They have no place in any tree and hold nothing that the options' syntax would need escaped.
-fn overlay_by_options(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
+pub(super) fn overlay_by_options(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
     let failed = |errno: Errno| Error::Root { log: String::new(), source: errno.into() };
     let names = tmpfs(None, 0o700, MountAttrFlags::empty()).map_err(failed)?;
     let options = option_string(layers, &names)?;
@@ -254,30 +209,6 @@ fn option_string(layers: &Layers<'_>, names: &OwnedFd) -> Result<CString, Error>
         return Err(invalid("do not fit the one page that kernels before 6.5 take"));
     }
     CString::new(options).map_err(|_| invalid("have a name with a zero byte"))
-}
-
-/// An empty file system in memory.
-pub(crate) fn tmpfs(
-    size_bytes: Option<u64>,
-    mode: u32,
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Errno> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "tmpfs")?;
-    fsconfig_set_string(&context, "mode", format!("{mode:o}"))?;
-    if let Some(bytes) = size_bytes {
-        fsconfig_set_string(&context, "size", bytes.to_string())?;
-    }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-/// A detached clone of what a descriptor shows.
-pub(crate) fn clone_of(source: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    open_tree(source, "", flags)
 }
 
 #[cfg(test)]

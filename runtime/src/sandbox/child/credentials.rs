@@ -9,8 +9,8 @@ use rustix::thread::Timespec;
 
 use super::{At, Failure};
 use crate::error::Step;
-use crate::plan::PlannedProcess;
-use crate::sys;
+use crate::sandbox::plan::PlannedProcess;
+use crate::sandbox::sys;
 
 /// The longest working folder that is checked (`PATH_MAX`, linux/limits.h).
 const MAX_PATH_BYTES: usize = 4096;

@@ -16,12 +16,12 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::{At, Failure};
-use crate::devices::NODES;
 use crate::error::Step;
-use crate::plan::{Hidden, Plan, STANDARD, STANDARD_PLACE, SystemMounts};
-use crate::rootfs::ATTR_RDONLY;
-use crate::sys;
-use crate::sys::mount::MountAttr;
+use crate::sandbox::detached::ATTR_RDONLY;
+use crate::sandbox::devices::NODES;
+use crate::sandbox::plan::{Hidden, Plan, STANDARD, STANDARD_PLACE, SystemMounts};
+use crate::sandbox::sys;
+use crate::sandbox::sys::mount::MountAttr;
 
 /// Builds the tree and makes it the root.
 pub(super) fn build(plan: &Plan) -> Result<(), Failure> {

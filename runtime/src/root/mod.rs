@@ -1,0 +1,70 @@
+//! From an image to a root that a sandbox can run on.
+//!
+//! The layers are stacked by an overlay of the sandbox's own ([`RootFs`]); what the sandbox mounts on comes from one more
+//! layer beneath them ([`mount_points`]), so that none of it is part of what a command changed.
+
+mod overlay;
+mod points;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::Error;
+use crate::sandbox::detached::{ATTR_NODEV, make_private};
+use overlay::{Layers, distinct, overlay, overlay_by_options};
+pub use points::{MountPoint, make_mount_points, mount_points};
+
+/// The root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootFs {
+    /// An overlay (Documentation/filesystems/overlayfs.rst), mounted for this sandbox alone.
+    Overlay {
+        /// The read-only layers, topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// Overlayfs' scratch folder, empty, on the file system of `upper`.
+        work: PathBuf,
+        /// Whether the kernel may leave syncing out: for what is thrown away or digested at once. Such a `work` folder
+        /// cannot be mounted a second time.
+        volatile: bool,
+        /// Whether whiteouts and opaque marks are in `user.overlay.*`, as they must be in a user namespace.
+        userxattr: bool,
+    },
+    /// A folder of the host, with what is mounted below it.
+    Directory(PathBuf),
+}
+
+/// Makes the root as a detached mount. `nodev` keeps device nodes on it from being opened.
+pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
+    match root {
+        RootFs::Directory(path) => folder(path, nodev),
+        RootFs::Overlay { lower, upper, work, volatile, userxattr } => {
+            let lower = &distinct(lower)?;
+            let layers = Layers { lower, upper, work, volatile: *volatile, userxattr: *userxattr };
+            match overlay(&layers, nodev) {
+                // Kernels before 6.5 do not know `lowerdir+`.
+                Err(Error::Root { source, .. }) if layers.may_need_old_call(&source) => {
+                    overlay_by_options(&layers, nodev)
+                }
+                result => result,
+            }
+        }
+    }
+}
+
+/// A clone of a host folder with all that is mounted below it.
+fn folder(path: &Path, nodev: bool) -> Result<OwnedFd, Error> {
+    let failed = |errno: Errno| Error::Open { path: path.to_owned(), source: errno.into() };
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let tree = open_tree(held.map_err(failed)?, "", flags | OpenTreeFlags::AT_EMPTY_PATH).map_err(failed)?;
+    let set = if nodev { ATTR_NODEV } else { 0 };
+    make_private(&tree, set).map_err(failed)?;
+    Ok(tree)
+}

@@ -1,0 +1,18 @@
+//! One sandbox, from its description to a running process.
+//!
+//! [`spec`] is what a caller asks for, [`plan`] what the kernel takes, [`launch`] makes the process, and `child` is what
+//! that does before the command.
+
+pub mod capability;
+pub(crate) mod child;
+mod console;
+pub(crate) mod detached;
+mod devices;
+mod guard;
+pub(crate) mod launch;
+pub(crate) mod plan;
+pub mod seccomp;
+pub(crate) mod spec;
+#[allow(unsafe_code)] // The one place for it; see its head.
+pub(crate) mod sys;
+mod target;

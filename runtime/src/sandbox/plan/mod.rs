@@ -1,0 +1,163 @@
+//! From a specification to what the kernel takes.
+//!
+//! Everything that can fail for a reason worth words, allocates or looks at the host happens here, in the caller's
+//! thread: strings become C strings, host objects are opened, file systems are made as detached mounts, limits are
+//! written. What is left for the child is a straight line of system calls over this structure.
+
+mod mounts;
+mod process;
+mod report;
+mod streams;
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+
+use crate::cgroup::Group;
+use crate::error::{Error, Step};
+use crate::network::Network;
+use crate::root;
+use crate::sandbox::console::{self, Terminal};
+use crate::sandbox::devices::{self, Devices};
+use crate::sandbox::spec::{SandboxSpec, Stdio};
+pub(crate) use mounts::{Hidden, PlannedMount, SystemMounts};
+pub(crate) use process::PlannedProcess;
+use process::c_string;
+pub(crate) use report::Report;
+use streams::streams;
+
+/// The longest host name (`__NEW_UTS_LEN`, linux/utsname.h).
+const MAX_HOSTNAME_BYTES: usize = 64;
+
+/// A checked sandbox, ready to be cloned into. Holds descriptors and, with limits, a control group; dropping it
+/// leaves nothing behind.
+pub struct Plan {
+    pub(crate) root: OwnedFd,
+    pub(crate) root_readonly: bool,
+    pub(crate) devices: Devices,
+    pub(crate) pts: OwnedFd,
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) own_network: bool,
+    pub(crate) system: SystemMounts,
+    pub(crate) mounts: Vec<PlannedMount>,
+    pub(crate) hidden: Hidden,
+    pub(crate) streams: [Option<OwnedFd>; 3],
+    pub(crate) hostname: Option<CString>,
+    pub(crate) group: Option<Group>,
+    pub(crate) process: PlannedProcess,
+    pub(crate) report: Report,
+    /// Bit n: the child had to make [`STANDARD`] place n.
+    pub(crate) standard_made: AtomicU32,
+}
+
+impl Plan {
+    /// Checks the specification and prepares all of it.
+    pub fn new(spec: &SandboxSpec) -> Result<Plan, Error> {
+        let process = PlannedProcess::new(spec)?;
+        let hostname = spec.hostname.as_deref().map(hostname).transpose()?;
+        let hidden = Hidden::new(&spec.security)?;
+        let nodev = !spec.security.device_nodes;
+        let root = root::detached(&spec.root, nodev)?;
+        let mounts = spec
+            .mounts
+            .iter()
+            .map(|mount| PlannedMount::new(mount, nodev))
+            .chain(spec.devices.iter().map(PlannedMount::device))
+            .collect::<Result<_, _>>()?;
+        let prepare = |what: &str| {
+            let what = what.to_owned();
+            move |errno: Errno| Error::Prepare { what, source: errno.into() }
+        };
+        let pts = console::devpts().map_err(prepare("/dev/pts"))?;
+        let terminal = match &spec.stdio {
+            Stdio::Terminal { size } => Some(console::open(&pts, *size).map_err(prepare("a terminal"))?),
+            Stdio::Streams { .. } => None,
+        };
+        let streams = streams(&spec.stdio, terminal.as_ref(), &process)?;
+        Ok(Plan {
+            devices: devices::prepare(spec.security.device_nodes, terminal.is_some())?,
+            root,
+            root_readonly: spec.root_readonly,
+            pts,
+            terminal,
+            own_network: spec.network == Network::None,
+            system: SystemMounts::new(spec)?,
+            mounts,
+            hidden,
+            streams,
+            hostname,
+            group: spec.cgroup.as_ref().map(Group::create).transpose()?.flatten(),
+            process,
+            report: Report::default(),
+            standard_made: AtomicU32::new(0),
+        })
+    }
+
+    /// What went wrong in the child, in words.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let (step, place, errno) = self.report.get()?;
+        let source: std::io::Error = errno.into();
+        let target = self.place(place);
+        let command = self.process.command.clone();
+        Some(match step {
+            Step::MountPoint => Error::MountPoint { target, source },
+            Step::Mount => Error::Mount { target, source },
+            Step::InsideProc => Error::InsideProc { target },
+            Step::Cwd => Error::Cwd { path: self.process.working_folder.clone(), source },
+            Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
+                Error::CommandNotFound { command, source }
+            }
+            Step::Exec => Error::NotExecutable { command, source },
+            step => Error::Setup { step, source },
+        })
+    }
+}
+
+/// Numbers of places from here on are [`STANDARD`] ones and not the specification's mounts.
+pub(crate) const STANDARD_PLACE: usize = 1 << 16;
+
+/// The folders of the root that every sandbox mounts on.
+pub(crate) const STANDARD: [&CStr; 3] = [c"proc", c"sys", c"dev"];
+
+impl Plan {
+    /// The container path that the child numbered.
+    fn place(&self, place: usize) -> PathBuf {
+        match place.checked_sub(STANDARD_PLACE) {
+            Some(standard) => STANDARD.get(standard).map_or_else(PathBuf::new, |name| absolute(name)),
+            None => self.mounts.get(place).map_or_else(PathBuf::new, |mount| mount.target.path.clone()),
+        }
+    }
+
+    /// What the child made in the root for mounts, outermost first.
+    pub(crate) fn made(&self) -> Vec<PathBuf> {
+        let made = self.standard_made.load(Ordering::Relaxed);
+        let standard = STANDARD.iter().enumerate().filter(|(place, _)| made & 1 << place != 0);
+        let standard = standard.map(|(_, name)| absolute(name));
+        standard.chain(self.mounts.iter().flat_map(|mount| mount.target.made())).collect()
+    }
+}
+
+fn absolute(name: &CStr) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn hostname(name: &str) -> Result<CString, Error> {
+    if name.is_empty() || name.len() > MAX_HOSTNAME_BYTES {
+        return Err(Error::Invalid {
+            what: format!("host name `{name}`"),
+            reason: "must have 1 to 64 bytes",
+        });
+    }
+    c_string(OsStr::new(name), "host name")
+}
+
+impl Plan {
+    /// The checked null device, which also covers masked files.
+    pub(crate) fn hidden_node(&self) -> Option<&OwnedFd> {
+        self.devices.nodes.first()
+    }
+}

@@ -1,0 +1,113 @@
+//! The command and its credentials.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::host;
+use crate::sandbox::seccomp;
+use crate::sandbox::spec::{DEFAULT_PATH, Process, Rlimit, SandboxSpec};
+use crate::sandbox::sys::exec::StringArray;
+use crate::sandbox::sys::seccomp::Instruction;
+
+/// The command and its credentials in the kernel's terms.
+pub(crate) struct PlannedProcess {
+    /// Where the command may be, in the order of `PATH`.
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) args: StringArray,
+    pub(crate) env: StringArray,
+    pub(crate) cwd: CString,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) umask: u32,
+    pub(crate) no_new_privileges: bool,
+    /// What remains in the bounding set.
+    pub(crate) bounding: u64,
+    /// What becomes permitted and effective.
+    pub(crate) permitted: u64,
+    pub(crate) last_capability: u32,
+    /// Resource, soft and hard limit.
+    pub(crate) rlimits: Vec<(u32, u64, u64)>,
+    pub(crate) filter: Option<Arc<[Instruction]>>,
+    pub(super) command: OsString,
+    pub(super) working_folder: PathBuf,
+}
+
+impl PlannedProcess {
+    pub(super) fn new(spec: &SandboxSpec) -> Result<Self, Error> {
+        let process = &spec.process;
+        let Some(command) = process.args.first().filter(|command| !command.is_empty()) else {
+            return Err(Error::Invalid { what: "command".to_owned(), reason: "is empty" });
+        };
+        if !process.cwd.is_absolute() {
+            let what = format!("working directory {:?}", process.cwd);
+            return Err(Error::Invalid { what, reason: "must be absolute" });
+        }
+        // With one mapped id there is no other to switch to; the filter answers those who try later.
+        let (uid, gid, groups) = if spec.single_id {
+            (0, 0, Vec::new())
+        } else {
+            (process.user.uid, process.user.gid, process.user.groups.clone())
+        };
+        let bounding = process.capabilities.bits();
+        // As docker, and as execve would: a user other than 0 keeps the bounding set only.
+        let permitted = if uid == 0 { bounding & host::facts().capabilities } else { 0 };
+        Ok(PlannedProcess {
+            candidates: candidates(command, &process.env)?,
+            args: strings(&process.args, "argument")?,
+            env: strings(&process.env, "environment variable")?,
+            cwd: c_string(process.cwd.as_os_str(), "working directory")?,
+            uid,
+            gid,
+            groups,
+            umask: process.umask & 0o777,
+            no_new_privileges: process.no_new_privileges,
+            bounding,
+            permitted,
+            last_capability: host::facts().last_capability,
+            rlimits: rlimits(process)?,
+            filter: seccomp::filter(spec.seccomp, process.capabilities, spec.single_id),
+            command: command.clone(),
+            working_folder: process.cwd.clone(),
+        })
+    }
+}
+
+fn rlimits(process: &Process) -> Result<Vec<(u32, u64, u64)>, Error> {
+    let limit = |value: Option<u64>| value.unwrap_or(u64::MAX);
+    let triple = |rlimit: &Rlimit| (rlimit.resource, limit(rlimit.soft), limit(rlimit.hard));
+    let limits: Vec<_> = process.rlimits.iter().map(triple).collect();
+    match limits.iter().find(|(_, soft, hard)| soft > hard) {
+        Some((resource, ..)) => Err(Error::Invalid {
+            what: format!("resource limit {resource}"),
+            reason: "has a soft limit above its hard limit",
+        }),
+        None => Ok(limits),
+    }
+}
+
+/// Where the command is looked for: itself if it has a slash, else each folder of `PATH`. Empty entries, which mean the
+/// working folder to a shell, are passed over, as docker does.
+fn candidates(command: &OsStr, env: &[OsString]) -> Result<Vec<CString>, Error> {
+    if command.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(command, "command")?]);
+    }
+    let path = env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let folders = path.unwrap_or(DEFAULT_PATH.as_bytes()).split(|byte| *byte == b':');
+    folders
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| c_string(Path::new(OsStr::from_bytes(folder)).join(command).as_os_str(), "command"))
+        .collect()
+}
+
+fn strings(texts: &[OsString], what: &str) -> Result<StringArray, Error> {
+    Ok(StringArray::new(texts.iter().map(|text| c_string(text, what)).collect::<Result<_, _>>()?))
+}
+
+pub(super) fn c_string(text: &OsStr, what: &str) -> Result<CString, Error> {
+    CString::new(text.as_bytes())
+        .map_err(|_| Error::Invalid { what: format!("{what} {text:?}"), reason: "holds a zero byte" })
+}
