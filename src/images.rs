@@ -278,7 +278,7 @@ impl ImageSource for Images<'_> {
     }
 
     fn checkout(&self, url: &str, keep_git_dir: bool, into: &Path) -> Result<String, SourceError> {
-        git::checkout(url, keep_git_dir, into).map_err(source_error)
+        git::checkout(url, keep_git_dir, into).map(|checkout| checkout.commit).map_err(source_error)
     }
 
     fn layout(

@@ -24,6 +24,34 @@ pub(crate) fn find(folder: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Reads the recipe of a context that came from elsewhere: `named` in it, or the one that a build takes when none is.
+/// What is no regular file inside the context is none. Answers the path and the text.
+pub(crate) fn read_in(root: &Root, named: Option<&Path>) -> Result<(PathBuf, String), Failure> {
+    let path = match named {
+        Some(path) => path.strip_prefix("/").unwrap_or(path).to_owned(),
+        None => {
+            let there = |path: &PathBuf| root.metadata(path).is_ok();
+            NAMES.iter().map(PathBuf::from).find(there).ok_or_else(|| {
+                Failure::new("there is no `Dockerfile` in the context")
+                    .with_hint("name the recipe with -f FILE")
+            })?
+        }
+    };
+    let shown = path.display().to_string();
+    let bytes = root.read(&path, limits::RECIPE_BYTES).map_err(|error| {
+        let failure = Failure::new(format!("cannot read the recipe `{shown}` of the context: {error}"));
+        match root.read_link(&path) {
+            Ok(target) => failure.with_hint(format!(
+                "it is a link to `{}`; links of a context that was fetched lead nowhere but into it",
+                target.display()
+            )),
+            Err(_) => failure,
+        }
+    })?;
+    let text = text(bytes, &shown)?;
+    Ok((path, text))
+}
+
 /// Reads a recipe's file.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let bytes = file::read_capped(path, limits::RECIPE_BYTES)

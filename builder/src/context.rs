@@ -27,22 +27,50 @@ use std::{
 /// Names of ignore files in a context's root, the first one that is there counts. `.containerignore` is podman's.
 pub const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
 
-/// Finds the ignore file of a build: `<recipe>.dockerignore` beside the recipe, else one of [`IGNORE_FILES`] in the
-/// context. Answers its path and text.
+/// Finds the ignore file of a build from the caller's own folder: `<recipe>.dockerignore` beside the recipe, else one of
+/// [`IGNORE_FILES`] in the context. Answers its path and text. Links lead where they lead for the caller; only a
+/// regular file is opened.
 pub fn read_ignore_file(
     recipe: Option<&Path>,
     context: &Path,
 ) -> Result<Option<(PathBuf, String)>, StepError> {
-    let beside = recipe.map(|recipe| {
-        let mut name = recipe.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
-    for path in beside.into_iter().chain(IGNORE_FILES.iter().map(|name| context.join(name))) {
-        match file::read_capped(&path, limits::IGNORE_FILE_BYTES) {
+    let names = IGNORE_FILES.iter().map(|name| context.join(name));
+    first_ignore_file(recipe.map(beside).into_iter().chain(names), |path| {
+        file::read_capped(path, limits::IGNORE_FILE_BYTES)
+    })
+}
+
+/// The same for a context that came from elsewhere: all paths are inside `root`, and so is where links lead.
+pub fn read_ignore_file_in(
+    recipe: Option<&Path>,
+    root: &Root,
+) -> Result<Option<(PathBuf, String)>, StepError> {
+    let names = IGNORE_FILES.iter().map(PathBuf::from);
+    first_ignore_file(recipe.map(beside).into_iter().chain(names), |path| {
+        root.read(path, limits::IGNORE_FILE_BYTES).map_err(|error| match root.metadata(path) {
+            // passing over it would let in what it was to keep out
+            Ok(_) if is_missing(&error) => io::Error::other("it is a link to what is not in the context"),
+            _ => error,
+        })
+    })
+}
+
+fn beside(recipe: &Path) -> PathBuf {
+    let mut name = recipe.as_os_str().to_owned();
+    name.push(".dockerignore");
+    PathBuf::from(name)
+}
+
+fn first_ignore_file(
+    paths: impl Iterator<Item = PathBuf>,
+    read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Option<(PathBuf, String)>, StepError> {
+    for path in paths {
+        match read(&path) {
             Ok(bytes) => return Ok(Some((path, String::from_utf8_lossy(&bytes).into_owned()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StepError::io("read", path)(error)),
+            // beside a recipe that is a descriptor of the caller there is no folder
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(StepError::io("read the ignore file", path)(error)),
         }
     }
     Ok(None)

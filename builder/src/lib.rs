@@ -38,7 +38,7 @@ mod statcache;
 
 pub use base::BaseImage;
 pub use cancel::Cancel;
-pub use context::{IGNORE_FILES, context_paths, read_ignore_file};
+pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
 pub use error::{BuildError, ErrorAt, StepError};
 pub use export::BuiltImage;
 pub use graph::{Base, BuildGraph, GraphError, StageNode};

@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all: temporary file beside the place, sync, rename.
 
+use rustix::fs::{FileType, Mode, OFlags};
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -43,9 +44,26 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Reads a file of at most `most_bytes`; a larger one, or one that is no regular file, is an error.
+/// Reads a file of at most `most_bytes`; a larger one, or one that is no regular file, is an error. A pipe or device
+/// in its place is not opened, so it cannot make us wait.
 pub fn read_capped(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
-    read_capped_from(File::open(path)?, most_bytes)
+    check_regular(&rustix::fs::stat(path)?)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    read_capped_from(File::from(rustix::fs::open(path, flags, Mode::empty())?), most_bytes)
+}
+
+/// An error that says what stands in a regular file's place.
+pub(crate) fn check_regular(found: &rustix::fs::Stat) -> io::Result<()> {
+    let kind = match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::Symlink => "a link",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "of an unknown kind",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a regular file")))
 }
 
 /// Reads an open regular file of at most `most_bytes`.

@@ -86,9 +86,22 @@ impl Root {
         Ok(File::from(self.open_at(path, flags, Mode::empty())?))
     }
 
+    /// Opens a regular file for reading. What is anything else is looked at but never opened: opening a device or a
+    /// pipe does things to it.
+    pub fn open_regular(&self, path: &Path) -> io::Result<File> {
+        let found = fs::fstat(self.open_at(path, OFlags::PATH, Mode::empty())?)?;
+        file::check_regular(&found)?;
+        let file = self.open_file(path)?;
+        let opened = fs::fstat(&file)?;
+        if (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino) {
+            return Err(io::Error::other("it was replaced while it was opened"));
+        }
+        Ok(file)
+    }
+
     /// Reads a regular file of at most `most_bytes`.
     pub fn read(&self, path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
-        file::read_capped_from(self.open_file(path)?, most_bytes)
+        file::read_capped_from(self.open_regular(path)?, most_bytes)
     }
 
     /// Opens a folder as a root of its own.

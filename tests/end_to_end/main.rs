@@ -5,9 +5,13 @@
 // a library of its own, not all of which every subject uses
 mod support;
 
+#[path = "../conformance/file_server.rs"]
+mod file_server;
+
 mod build;
 mod cache;
 mod cli;
+mod contexts;
 mod copy;
 mod crash;
 mod examples;

@@ -8,7 +8,7 @@ mod stages;
 mod steps;
 mod workshop;
 
-pub(crate) use sources::Sources;
+pub(crate) use sources::{FoundFolder, Sources};
 pub(crate) use stages::{AskStage, Stages};
 pub(crate) use steps::Steps;
 pub(crate) use workshop::Workshop;

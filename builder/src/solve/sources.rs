@@ -7,7 +7,7 @@ use crate::{
     context::ContextTree,
     copy::LayeredTree,
 };
-use slipway_oci::{Digest, Platform, Reference, store::LayerForm};
+use slipway_oci::{Digest, Platform, Reference, Root, store::LayerForm};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -15,6 +15,14 @@ use std::{
 };
 
 type ImageCell = Arc<OnceLock<Result<BaseImage, Arc<StepError>>>>;
+
+/// A folder that a context's name stands for.
+pub(crate) enum FoundFolder {
+    /// The caller's: links that the build is told to read lead where they lead for the caller.
+    Own(PathBuf),
+    /// One that was made for this build from what somebody else wrote: nothing in it leads out of it.
+    Fetched(PathBuf),
+}
 
 /// The sources of one build.
 pub(crate) struct Sources<'a> {
@@ -77,15 +85,23 @@ impl<'a> Sources<'a> {
     pub(crate) fn named_folder(
         &self,
         name: &str,
-        find: impl FnOnce() -> Result<PathBuf, StepError>,
+        find: impl FnOnce() -> Result<FoundFolder, StepError>,
     ) -> Result<Arc<ContextTree>, StepError> {
         let mut named = locked(&self.named);
         if let Some(tree) = named.get(name) {
             return Ok(tree.clone());
         }
-        let folder = find()?;
+        let found = find()?;
         let caches = self.environment.store.root().join("context");
-        let ignore = crate::read_ignore_file(None, &folder)?.map(|(_, text)| text);
+        let ignore = match &found {
+            FoundFolder::Own(folder) => crate::read_ignore_file(None, folder)?,
+            FoundFolder::Fetched(folder) => {
+                let root = Root::open(folder).map_err(StepError::io("open", folder))?;
+                crate::read_ignore_file_in(None, &root)?
+            }
+        };
+        let ignore = ignore.map(|(_, text)| text);
+        let (FoundFolder::Own(folder) | FoundFolder::Fetched(folder)) = found;
         let place = format!("the context `{name}`");
         let tree = Arc::new(ContextTree::open(&folder, ignore.as_deref(), Some(&caches), place)?);
         named.insert(name.to_owned(), tree.clone());

@@ -3,7 +3,7 @@
 //! A stage gets the workshop and a way to ask for other stages ([`Stages`](super::Stages) gives it); it never sees
 //! who runs it, so stages know steps and sources, and the solver knows stages, and there is no circle.
 
-use super::{Sources, Steps, locked, visible_steps};
+use super::{FoundFolder, Sources, Steps, locked, visible_steps};
 use crate::{
     Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId, base::BaseImage,
     context::ContextTree, copy::LayeredTree, epoch::StageEpoch,
@@ -108,7 +108,7 @@ impl<'a> Workshop<'a> {
     pub(crate) fn named_folder(
         &self,
         name: &str,
-        find: impl FnOnce() -> Result<PathBuf, StepError>,
+        find: impl FnOnce() -> Result<FoundFolder, StepError>,
     ) -> Result<Arc<ContextTree>, StepError> {
         self.sources.named_folder(name, find)
     }

@@ -3,7 +3,7 @@
 use super::{Provided, StageState, transfer::is_archive};
 use crate::{
     Base, NamedContext, StepError, base, limits,
-    solve::{AskStage, Workshop},
+    solve::{AskStage, FoundFolder, Workshop},
 };
 use slipway_dockerfile::{Expander, Located};
 use slipway_oci::{
@@ -129,16 +129,16 @@ pub(super) fn named(solver: &Workshop<'_>, name: &str, platform: &Platform) -> R
             std::fs::create_dir(&into).map_err(StepError::io("create", &into)).map(|()| into)
         };
         match find(solver, name) {
-            Some(NamedContext::Folder(folder)) => Ok(folder.clone()),
+            Some(NamedContext::Folder(folder)) => Ok(FoundFolder::Own(folder.clone())),
             Some(NamedContext::Git(url)) => {
                 let into = fresh()?;
                 solver.environment.images.checkout(url, false, &into)?;
-                Ok(into)
+                Ok(FoundFolder::Fetched(into))
             }
             Some(NamedContext::Url(url)) => {
                 let into = fresh()?;
                 fetch_context(solver, url, &into)?;
-                Ok(into)
+                Ok(FoundFolder::Fetched(into))
             }
             _ => Err(StepError::Value(format!("there is no context `{name}`"))),
         }

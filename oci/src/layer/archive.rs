@@ -24,6 +24,27 @@ pub(crate) struct Item {
     pub(crate) pax: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// How much of a stream [`is_header`] wants to see.
+pub const SNIFF_BYTES: u64 = BLOCK;
+
+/// Whether a stream that begins so is an uncompressed archive: what it is called does not count. Zeros are one without
+/// entries.
+pub fn is_header(start: &[u8]) -> bool {
+    let Some(block) = start.first_chunk::<512>() else { return false };
+    if block.iter().all(|byte| *byte == 0) {
+        return true;
+    }
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    header.cksum().ok() == Some(checksum(block))
+}
+
+/// The sum that a header's checksum field holds: all bytes, those of the field itself taken as blanks (POSIX ustar).
+fn checksum(block: &[u8; 512]) -> u32 {
+    let bytes = block.iter().enumerate();
+    bytes.map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum()
+}
+
 /// Walks an archive.
 pub(crate) struct Archive<R> {
     source: R,
@@ -126,11 +147,7 @@ impl<R: Read> Archive<R> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        let sum: u32 = block
-            .iter()
-            .enumerate()
-            .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
-            .sum();
+        let sum = checksum(block);
         // the crate's own words for a field that is no number would print the file
         if header.cksum().ok() != Some(sum) {
             return Err(invalid("a header whose checksum is wrong: damaged, or no tar archive"));

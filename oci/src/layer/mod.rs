@@ -22,6 +22,7 @@ mod write;
 mod xattr;
 
 pub(crate) use archive::Archive as ArchiveReader;
+pub use archive::{SNIFF_BYTES, is_header};
 pub use diff::Clamp;
 pub use entry::{Entry, Kind};
 pub use import::{import_archive, import_folder};

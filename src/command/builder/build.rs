@@ -5,7 +5,6 @@ mod context;
 use crate::{
     app::{App, Global},
     error::{self, Failure},
-    git,
     images::Images,
     progress::{self, Style},
     show, signals,
@@ -113,7 +112,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     if arguments.check {
         return check(&arguments, &parsed, &context);
     }
-    let request = request(&app, &arguments, parsed, &context)?;
+    let request = request(&arguments, parsed, &context)?;
     let cancel = Arc::new(Cancel::new()?);
     let thrown = cancel.clone();
     signals::on(&signals::ENDING, move |_| {
@@ -373,21 +372,11 @@ pub(crate) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> 
     Ok(hosts)
 }
 
-fn request(
-    app: &App,
-    arguments: &Arguments,
-    parsed: Parsed,
-    context: &Context,
-) -> Result<BuildRequest, Failure> {
+fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<BuildRequest, Failure> {
     let now = || {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64)
     };
-    let commit = || {
-        context
-            .folder
-            .as_deref()
-            .and_then(|folder| git::commit_time(folder, &app.store.root().join("context")))
-    };
+    let commit = || context.commit_time();
     let given = match parsed.epoch {
         Some(GivenEpoch::Seconds(seconds)) => Some(seconds),
         Some(GivenEpoch::Context) => Some(commit().ok_or_else(|| {

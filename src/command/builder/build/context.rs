@@ -1,10 +1,10 @@
 //! What CONTEXT and `--file` mean: a folder, standard input, git, a URL.
 
 use crate::{error::Failure, git, images::Images, recipe};
-use slipway_builder::{ImageSource, NamedContext, read_ignore_file};
-use slipway_oci::{compression, file, layer, store::Store};
+use slipway_builder::{ImageSource, NamedContext, read_ignore_file, read_ignore_file_in};
+use slipway_oci::{Root, compression, file, layer, store::Store};
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -14,8 +14,11 @@ pub(super) struct Context {
     pub(super) recipe: String,
     pub(super) recipe_name: String,
     pub(super) ignore: Option<String>,
-    /// A folder that was made for this build.
+    /// A folder that was made for this build, of what somebody else wrote: all that is read of it is read through its
+    /// root.
     temporary: Option<PathBuf>,
+    /// The commit time of a context that was checked out.
+    checked_out: Option<i64>,
 }
 
 impl Drop for Context {
@@ -45,6 +48,7 @@ impl Context {
             recipe_name: String::new(),
             ignore: None,
             temporary: None,
+            checked_out: None,
         };
         let mut inner = None;
         match context {
@@ -56,7 +60,7 @@ impl Context {
                 let folder = found.scratch(store)?;
                 let work = folder.join("context");
                 std::fs::create_dir(&work)?;
-                git::checkout(&url, false, &work)?;
+                found.checked_out = git::checkout(&url, false, &work)?.time;
                 found.folder = Some(work);
             }
             url if url.starts_with("http://") || url.starts_with("https://") => {
@@ -99,59 +103,69 @@ impl Context {
     }
 
     /// A stream is an archive, which becomes the folder, or a recipe, whose text is answered.
-    fn take_stream(&mut self, store: &Store, stream: impl Read + Send) -> Result<Option<String>, Failure> {
-        let mut reader = BufReader::with_capacity(1 << 16, stream);
-        let start = reader.fill_buf()?;
-        let packed = compression::sniff(start) != compression::Format::Plain;
-        let tar = start.len() > 262 && &start[257..262] == b"ustar";
-        if packed || tar {
-            let folder = self.scratch(store)?.join("context");
-            std::fs::create_dir(&folder)?;
-            layer::unpack(compression::decoder(reader)?, &folder, store.xattrs(), None).map_err(|error| {
-                Failure::of(&error).with_hint("a context on standard input is a tar archive or a recipe")
-            })?;
-            self.folder = Some(folder);
-            return Ok(None);
+    fn take_stream(
+        &mut self,
+        store: &Store,
+        mut stream: impl Read + Send,
+    ) -> Result<Option<String>, Failure> {
+        // a pipe gives what is there: more may come
+        let mut start = Vec::new();
+        stream.by_ref().take(layer::SNIFF_BYTES).read_to_end(&mut start)?;
+        let is_archive = compression::sniff(&start) != compression::Format::Plain || layer::is_header(&start);
+        let reader = BufReader::with_capacity(1 << 16, start.as_slice().chain(stream));
+        if !is_archive {
+            return recipe::read_from(reader, recipe::STDIN_NAME).map(Some);
         }
-        recipe::read_from(reader, recipe::STDIN_NAME).map(Some)
+        let folder = self.scratch(store)?.join("context");
+        std::fs::create_dir(&folder)?;
+        layer::unpack(compression::decoder(reader)?, &folder, store.xattrs(), None).map_err(|error| {
+            Failure::of(&error).with_hint("a context on standard input is a tar archive or a recipe")
+        })?;
+        self.folder = Some(folder);
+        Ok(None)
+    }
+
+    /// The commit time of the context, where it has one.
+    pub(super) fn commit_time(&self) -> Option<i64> {
+        let folder = self.folder.as_deref()?;
+        match self.temporary {
+            Some(_) => self.checked_out.or_else(|| git::time_in(folder)),
+            None => git::time_at(folder),
+        }
     }
 
     fn read_recipe(&mut self, recipe: Option<&Path>, stdin: bool) -> Result<(), Failure> {
-        let folder = self.folder.clone().unwrap_or_default();
-        let path = match recipe {
-            Some(_) if stdin => {
+        // a path is the caller's own, except in a context that came from elsewhere
+        let fetched = match (&self.temporary, &self.folder) {
+            (Some(_), Some(folder)) => Some(Root::open(folder)?),
+            _ => None,
+        };
+        let mut path = None;
+        match (&fetched, recipe) {
+            _ if stdin => {
                 self.recipe_name = recipe::STDIN_NAME.to_owned();
                 self.recipe = recipe::read_from(std::io::stdin(), recipe::STDIN_NAME)?;
-                self.ignore = read_ignore(None, &folder)?;
-                return Ok(());
             }
-            // a path is the caller's own, except in a context that came from elsewhere
-            Some(path) if self.temporary.is_some() => inside(&folder, path)?,
-            Some(path) => path.to_owned(),
-            None => recipe::find(&folder)?,
+            (Some(root), recipe) => {
+                let (found, text) = recipe::read_in(root, recipe)?;
+                (self.recipe, self.recipe_name) = (text, found.display().to_string());
+                path = Some(found);
+            }
+            (None, recipe) => {
+                let folder = self.folder.clone().unwrap_or_default();
+                let found = recipe.map_or_else(|| recipe::find(&folder), |path| Ok(path.to_owned()))?;
+                (self.recipe, self.recipe_name) = (recipe::read(&found)?, found.display().to_string());
+                path = Some(found);
+            }
+        }
+        let ignore = match (&fetched, &self.folder) {
+            (Some(root), _) => read_ignore_file_in(path.as_deref(), root),
+            (None, Some(folder)) => read_ignore_file(path.as_deref(), folder),
+            (None, None) => Ok(None),
         };
-        self.recipe = recipe::read(&path)?;
-        self.recipe_name = path.display().to_string();
-        self.ignore = read_ignore(Some(&path), &folder)?;
+        self.ignore = ignore.map_err(|error| Failure::of(&error))?.map(|(_, text)| text);
         Ok(())
     }
-}
-
-/// A recipe inside a context that is not ours: links must not lead out of it.
-fn inside(folder: &Path, path: &Path) -> Result<PathBuf, Failure> {
-    let root = slipway_oci::Root::open(folder)?;
-    root.open_file(path).map_err(|error| {
-        Failure::new(format!("cannot read the recipe `{}` of the context: {error}", path.display()))
-    })?;
-    Ok(folder.join(path.strip_prefix("/").unwrap_or(path)))
-}
-
-fn read_ignore(recipe: Option<&Path>, folder: &Path) -> Result<Option<String>, Failure> {
-    if folder.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let found = read_ignore_file(recipe, folder).map_err(|error| Failure::of(&error))?;
-    Ok(found.map(|(_, text)| text))
 }
 
 /// What `--build-context` means by its source.
