@@ -152,8 +152,10 @@ impl Transport {
         let plain = endpoint.base.scheme() == "http";
         let foreign = || ClientError::ForeignRealm { host: endpoint.host(), realm: realm.to_owned() };
         let url = endpoint.base.join(realm).map_err(|_| foreign())?;
-        let trusted = realm::may_receive_credentials(&endpoint.base, &url, plain);
-        if credential.is_some() && !trusted || !realm::may_be_asked(&endpoint.base, &url, plain) {
+        let trusted = realm::may_receive_credentials(&endpoint.base, &url, plain, &self.token_services);
+        if credential.is_some() && !trusted
+            || !realm::may_be_asked(&endpoint.base, &url, plain, &self.token_services)
+        {
             return Err(foreign());
         }
         let request = self.token_request(endpoint, scope, url, service, credential)?;

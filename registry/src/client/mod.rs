@@ -61,6 +61,8 @@ pub struct ClientConfig {
     pub insecure: Vec<String>,
     /// Answers the credential of a registry; [`DockerConfig::into_credentials`] makes one.
     pub credentials: Option<Credentials>,
+    /// Token services that the person confirmed, each for one registry.
+    pub token_services: Vec<TokenService>,
     /// A PEM file of certificate authorities to trust beside the system's.
     pub authorities: Option<PathBuf>,
     /// What requests say they come from.
@@ -78,11 +80,41 @@ impl Default for ClientConfig {
         ClientConfig {
             insecure: Vec::new(),
             credentials: None,
+            token_services: Vec::new(),
             authorities: None,
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             backoff: Duration::from_millis(300),
             parallel: 5,
+        }
+    }
+}
+
+/// A token service that a person confirmed for a registry: `REGISTRY=HOST`, both with a port where they mean one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenService {
+    /// The registry's host.
+    pub registry: String,
+    /// The service's host.
+    pub service: String,
+}
+
+impl std::str::FromStr for TokenService {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TokenService, String> {
+        let host = |text: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+            !text.is_empty() && text.chars().all(allowed)
+        };
+        match text.split_once('=') {
+            Some((registry, service)) if host(registry) && host(service) => Ok(TokenService {
+                registry: registry.to_ascii_lowercase(),
+                service: service.to_ascii_lowercase(),
+            }),
+            _ => Err(format!(
+                "`{text}` is not REGISTRY=HOST, for example `registry.example.com=login.example.org`"
+            )),
         }
     }
 }

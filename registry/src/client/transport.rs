@@ -1,7 +1,7 @@
 //! Requests: which scheme a registry speaks, redirects, and authentication by challenge.
 
 use super::{
-    ClientConfig,
+    ClientConfig, TokenService,
     auth::{Scope, Tokens},
     body,
     credential::Credentials,
@@ -94,6 +94,7 @@ pub(super) struct Transport {
     endpoints: tokio::sync::Mutex<HashMap<String, Endpoint>>,
     pub(super) tokens: Tokens,
     pub(super) credentials: Option<Credentials>,
+    pub(super) token_services: Vec<TokenService>,
     insecure: Vec<String>,
     authorities: Option<PathBuf>,
     user_agent: String,
@@ -113,6 +114,7 @@ impl Transport {
             endpoints: tokio::sync::Mutex::default(),
             tokens: Tokens::default(),
             credentials: config.credentials.clone(),
+            token_services: config.token_services.clone(),
             insecure: config.insecure.clone(),
             authorities: config.authorities.clone(),
             user_agent: config.user_agent.clone(),
