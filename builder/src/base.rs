@@ -1,6 +1,6 @@
 //! Images that stages begin with or copy from.
 
-use crate::{Environment, StepError};
+use crate::{Environment, StepError, clock};
 use slipway_oci::{
     Digest, Platform, Reference,
     layer::{LayerError, Toc, Tree},
@@ -110,6 +110,17 @@ pub(crate) fn folders(
     environment: &Environment<'_>,
     layers: &[LayerForm],
 ) -> Result<Vec<PathBuf>, StepError> {
+    let missing = |form: &&LayerForm| !environment.store.layer_folder(&form.diff_id).is_dir();
+    match layers.iter().filter(missing).count() {
+        0 => unpacked_folders(environment, layers),
+        count => {
+            let reason = format!("unpacking {count} layer{}", if count == 1 { "" } else { "s" });
+            clock::aside(environment.progress, &reason, || unpacked_folders(environment, layers))
+        }
+    }
+}
+
+fn unpacked_folders(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<PathBuf>, StepError> {
     let mut folders = Vec::with_capacity(layers.len());
     let mut below = Tree::default();
     for form in layers {

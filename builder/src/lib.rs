@@ -19,6 +19,7 @@
 
 mod base;
 mod cancel;
+mod clock;
 mod context;
 mod copy;
 mod device;

@@ -23,6 +23,8 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed,
+    /// It was given up because something else failed or the person said so.
+    Cancelled,
 }
 
 /// One thing that happened.
@@ -60,15 +62,31 @@ pub enum Event<'a> {
         /// What, a line or a part of one.
         bytes: &'a [u8],
     },
+    /// A step's clock stands still: it waits, or something is made ready for it.
+    Paused {
+        /// Which.
+        step: StepId,
+        /// For what, in words.
+        reason: &'a str,
+    },
+    /// A step's clock runs again.
+    Resumed {
+        /// Which.
+        step: StepId,
+        /// What it waited for.
+        reason: &'a str,
+        /// How long.
+        took: Duration,
+    },
     /// A step ended.
     Finished {
         /// Which.
         step: StepId,
         /// How.
         outcome: Outcome,
-        /// How long it took.
+        /// How long its own work took.
         took: Duration,
-        /// Why it was or was not cached, in words.
+        /// Why it was or was not cached, or why it failed, in words.
         reason: &'a str,
     },
     /// Something that deserves a word but stops nothing.

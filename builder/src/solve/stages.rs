@@ -5,7 +5,7 @@
 
 use super::Workshop;
 use crate::{
-    BuildError, ErrorAt, StepError,
+    BuildError, ErrorAt, StepError, clock,
     stage::{self, StageResult},
 };
 use std::sync::{Arc, OnceLock};
@@ -41,6 +41,15 @@ impl<'s, 'a> Stages<'s, 'a> {
             .clone()
     }
 
+    /// The result of a stage for a step that needs it now, whose clock stands still until it is there.
+    fn wait_for(&self, index: usize) -> StageOutcome {
+        if let Some(outcome) = self.cells[index].get() {
+            return outcome.clone();
+        }
+        let reason = format!("stage `{}`", self.workshop.graph.stages[index].label);
+        clock::aside(self.workshop.environment.progress, &reason, || self.stage(index))
+    }
+
     fn build(&self, index: usize) -> StageOutcome {
         let needs = &self.workshop.graph.stages[index].needs;
         std::thread::scope(|scope| {
@@ -54,7 +63,7 @@ impl<'s, 'a> Stages<'s, 'a> {
             if needs.len() > 1 {
                 let _ = self.stage(needs[0]);
             }
-            stage::run(self.workshop, &|index| self.stage(index), index).map(Arc::new).map_err(Arc::new)
+            stage::run(self.workshop, &|index| self.wait_for(index), index).map(Arc::new).map_err(Arc::new)
         })
     }
 

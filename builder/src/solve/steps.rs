@@ -2,7 +2,7 @@
 //!
 //! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result.
 
-use crate::{Cancel, Outcome, StepError};
+use crate::{Cancel, Outcome, Progress, StepError, clock};
 use slipway_oci::{
     Digest,
     store::{CacheEntry, CachedLayer, LayerForm, Store},
@@ -21,6 +21,7 @@ type StepCell = Arc<Mutex<Option<Option<LayerForm>>>>;
 pub(crate) struct Steps<'a> {
     store: &'a Store,
     cancel: &'a Cancel,
+    progress: &'a dyn Progress,
     cells: Mutex<HashMap<Digest, StepCell>>,
     counts: Mutex<Counts>,
 }
@@ -37,8 +38,8 @@ pub(crate) struct Counts {
 }
 
 impl<'a> Steps<'a> {
-    pub(crate) fn new(store: &'a Store, cancel: &'a Cancel) -> Steps<'a> {
-        Steps { store, cancel, cells: Mutex::default(), counts: Mutex::default() }
+    pub(crate) fn new(store: &'a Store, cancel: &'a Cancel, progress: &'a dyn Progress) -> Steps<'a> {
+        Steps { store, cancel, progress, cells: Mutex::default(), counts: Mutex::default() }
     }
 
     /// The result of the step with this key: from this build, from the store, or made now.
@@ -52,7 +53,10 @@ impl<'a> Steps<'a> {
         make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
         let cell = locked(&self.cells).entry(key.clone()).or_default().clone();
-        let mut slot = locked(&cell);
+        let mut slot = match cell.try_lock() {
+            Ok(slot) => slot,
+            Err(_) => clock::aside(self.progress, "the same step of another stage", || locked(&cell)),
+        };
         if let Some(result) = slot.as_ref() {
             self.count(Outcome::Cached);
             return Ok((result.clone(), Outcome::Cached));

@@ -49,7 +49,7 @@ impl<'a> Workshop<'a> {
             request,
             recipe,
             graph,
-            steps: Steps::new(environment.store, environment.cancel),
+            steps: Steps::new(environment.store, environment.cancel, environment.progress),
             sources: Sources::new(environment, request),
             first_step,
             planned,

@@ -16,7 +16,7 @@ pub(crate) use mounts::Attached;
 pub use transfer::is_git_url;
 
 use crate::{
-    Base, ErrorAt, Event, Outcome, StepError, StepId, base as images,
+    Base, ErrorAt, Event, Outcome, StepError, StepId, base as images, clock,
     epoch::StageEpoch,
     key::chain_id,
     solve::{AskStage, Workshop, is_visible, visible_steps},
@@ -28,7 +28,6 @@ use slipway_oci::{
     spec::{History, ImageConfig, rfc3339},
     store::LayerForm,
 };
-use std::time::Instant;
 
 /// What names the tool in an image's history.
 const HISTORY_COMMENT: &str = "slipway.dockerfile.v1";
@@ -81,14 +80,16 @@ pub(crate) fn run(
         move |error: StepError| ErrorAt { origin, stage: label, error }
     };
     let progress = solver.environment.progress;
-    let (step, began) = (solver.first_step(index), Instant::now());
+    let step = solver.first_step(index);
     let text = one_line(&stage.origin.original);
     let total = visible_steps(stage);
     progress.event(Event::Started { step, stage: &label, number: 1, total, text: &text });
-    let begun = base::begin(solver, stages, index);
-    let outcome = if begun.is_ok() { Outcome::Done } else { Outcome::Failed };
-    let reason = begun.as_ref().map(|_| "the base is known").unwrap_or("the base could not be had");
-    progress.event(Event::Finished { step, outcome, took: began.elapsed(), reason });
+    let (begun, took) = clock::step(step, || base::begin(solver, stages, index));
+    let (outcome, reason) = match &begun {
+        Ok(_) => (Outcome::Done, "the base is known".to_owned()),
+        Err(error) => ended(error),
+    };
+    progress.event(Event::Finished { step, outcome, took, reason: &reason });
     let mut state = begun.map_err(at(Some(stage.origin.clone())))?;
     for located in base::triggers(&mut state).map_err(at(Some(stage.origin.clone())))? {
         state.apply(&located.instruction, &located.origin, None).map_err(at(None))?;
@@ -102,6 +103,18 @@ pub(crate) fn run(
         arguments: state.arguments,
         epoch: state.epoch,
     })
+}
+
+/// How a step ended that made nothing, and why.
+fn ended(error: &StepError) -> (Outcome, String) {
+    match error {
+        StepError::Cancelled | StepError::Dependency(_) => {
+            (Outcome::Cancelled, "another step failed, or the build was interrupted".to_owned())
+        }
+        // its words and its output are in the failure that ends the build
+        StepError::Command { status, .. } => (Outcome::Failed, status.clone()),
+        other => (Outcome::Failed, crate::solve::chain_of(other)),
+    }
 }
 
 impl<'s, 'a> StageState<'s, 'a> {
@@ -123,15 +136,15 @@ impl<'s, 'a> StageState<'s, 'a> {
             total,
             text: &text,
         });
-        let began = Instant::now();
-        let result = self.apply(&located.instruction, &located.origin, Some(step));
+        let (result, took) =
+            clock::step(step, || self.apply(&located.instruction, &located.origin, Some(step)));
         let (outcome, reason) = match &result {
-            Ok(Outcome::Cached) => (Outcome::Cached, "its inputs are those of an earlier run"),
-            Ok(outcome) if !self.use_cache => (*outcome, "the cache was passed over"),
-            Ok(outcome) => (*outcome, "no earlier run had these inputs"),
-            Err(_) => (Outcome::Failed, "it failed"),
+            Ok(Outcome::Cached) => (Outcome::Cached, "its inputs are those of an earlier run".to_owned()),
+            Ok(outcome) if !self.use_cache => (*outcome, "the cache was passed over".to_owned()),
+            Ok(outcome) => (*outcome, "no earlier run had these inputs".to_owned()),
+            Err(error) => ended(error),
         };
-        progress.event(Event::Finished { step, outcome, took: began.elapsed(), reason });
+        progress.event(Event::Finished { step, outcome, took, reason: &reason });
         result.map(|_| ())
     }
 
