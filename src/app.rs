@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use slipway_oci::{layer::OverlayXattrs, store::Store};
+use slipway_registry::client::TokenService;
 use slipway_runtime::levels::{self, Tier};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
@@ -23,6 +24,15 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) insecure_registry: Vec<String>,
+    /// Let a registry's credentials go to a token service of another owner that it names
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_TOKEN_SERVICE",
+        value_name = "REGISTRY=HOST",
+        value_delimiter = ','
+    )]
+    pub(crate) token_service: Vec<TokenService>,
 }
 
 /// The store, and what the process may do.
@@ -55,7 +65,7 @@ impl App {
 
     fn open_store(root: &std::path::Path, entered: levels::Entered) -> Result<App, Failure> {
         if let Some(note) = &entered.note {
-            eprintln!("warning: {note}");
+            crate::show::note(format_args!("warning: {note}"));
         }
         let xattrs = match slipway_runtime::host::in_user_namespace() {
             true => OverlayXattrs::User,

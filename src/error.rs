@@ -1,9 +1,10 @@
 //! Turns errors into words, hints and exit statuses. Nothing else does.
 
+use crate::show;
 use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
 use slipway_oci::{layout::LayoutError, store::StoreError};
-use std::io::IsTerminal;
+use slipway_registry::client::ClientError;
 
 /// Exit status of a failure that is the user's input or the machine's state.
 const FAILED: u8 = 1;
@@ -66,15 +67,18 @@ impl Failure {
     /// Writes it to standard error.
     pub(crate) fn print(&self) {
         if let Some(detail) = &self.detail {
-            eprintln!("{}", detail.trim_end());
+            // rendered recipes have colours of their own where colours are wanted
+            let detail = detail.trim_end();
+            let clean =
+                if show::colours() { show::text::coloured(detail) } else { show::text::plain(detail) };
+            show::write_aside(&format!("{clean}\n"));
         }
         if !self.message.is_empty() {
-            let (bold, plain) =
-                if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-            eprintln!("{bold}error{plain}: {}", self.message);
+            let (bold, end) = if show::colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            show::write_aside(&format!("{bold}error{end}: {}\n", show::text::plain(&self.message)));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            show::note(format_args!("hint: {hint}"));
         }
     }
 }
@@ -91,7 +95,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     // one message, one line: what a cause quotes from a file may be anything
-    text.split(|c: char| c.is_control()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    show::text::line(&text)
 }
 
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -108,6 +112,13 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         }
         if let Some(StoreError::NoImage(_)) = error.downcast_ref::<StoreError>() {
             return Some("`slipway images` lists what is there, `slipway pull` fetches more".into());
+        }
+        if let Some(ClientError::ForeignRealm { host, realm }) = error.downcast_ref::<ClientError>() {
+            let service = realm.split("://").nth(1).and_then(|rest| rest.split('/').next());
+            let service = service.unwrap_or("HOST");
+            return Some(format!(
+                "if `{service}` really is where `{host}` checks passwords, say so: --token-service {host}={service}"
+            ));
         }
         cause = error.source();
     }
@@ -153,7 +164,7 @@ impl From<slipway_runtime::levels::UsernsError> for Failure {
 
 /// A build's failure, with the recipe's lines.
 pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
-    let color = std::io::stderr().is_terminal();
+    let color = show::colours();
     match error {
         BuildError::Recipe(diagnostics) => of_diagnostics(&diagnostics, recipe, name),
         BuildError::Graph(GraphError { message, hint, origin }) => {
@@ -176,7 +187,7 @@ pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
 
 /// The mistakes of a recipe.
 pub(crate) fn of_diagnostics(diagnostics: &[Diagnostic], recipe: &str, name: &str) -> Failure {
-    let color = std::io::stderr().is_terminal();
+    let color = show::colours();
     let errors: Vec<&Diagnostic> = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect();
     let shown: Vec<String> =
         errors.iter().take(5).map(|diagnostic| diagnostic.render(recipe, name, color)).collect();

@@ -14,8 +14,8 @@ use slipway_oci::{
     store::{ImageRecord, Store},
 };
 use slipway_registry::client::{
-    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Push, UrlContent,
-    UrlOptions,
+    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Push, TokenService,
+    UrlContent, UrlOptions,
 };
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +30,7 @@ pub(crate) struct Images<'a> {
     store: &'a Store,
     config_folder: Option<PathBuf>,
     insecure: Vec<String>,
+    token_services: Vec<TokenService>,
     client: OnceLock<Result<Client, String>>,
 }
 
@@ -40,6 +41,7 @@ impl<'a> Images<'a> {
             store,
             config_folder,
             insecure: global.insecure_registry.clone(),
+            token_services: global.token_service.clone(),
             client: OnceLock::new(),
         })
     }
@@ -54,6 +56,7 @@ impl<'a> Images<'a> {
             let config = ClientConfig {
                 insecure: self.insecure.clone(),
                 credentials: Some(credentials.into_credentials()),
+                token_services: self.token_services.clone(),
                 user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
                 ..ClientConfig::default()
             };
@@ -216,16 +219,25 @@ impl client::Progress for Transfers {
         }
         match event {
             client::Event::Started { digest, size_bytes } => {
-                eprintln!("{} {} ({})", self.doing, digest.short(), crate::show::human(*size_bytes));
+                crate::show::note(format_args!(
+                    "{} {} ({})",
+                    self.doing,
+                    digest.short(),
+                    crate::show::human(*size_bytes)
+                ));
             }
-            client::Event::Present { digest } => eprintln!("{} is there already", digest.short()),
-            client::Event::Mounted { digest, from } => eprintln!("{} taken from `{from}`", digest.short()),
-            client::Event::Finished { digest } => eprintln!("{} done", digest.short()),
+            client::Event::Present { digest } => {
+                crate::show::note(format_args!("{} is there already", digest.short()))
+            }
+            client::Event::Mounted { digest, from } => {
+                crate::show::note(format_args!("{} taken from `{from}`", digest.short()))
+            }
+            client::Event::Finished { digest } => crate::show::note(format_args!("{} done", digest.short())),
             client::Event::Retrying { what, attempt, reason, pause } => {
-                eprintln!(
+                crate::show::note(format_args!(
                     "{what} failed (attempt {attempt}): {reason}; again in {:.1}s",
                     pause.as_secs_f64()
-                );
+                ));
             }
             client::Event::Advanced { .. } => {}
         }

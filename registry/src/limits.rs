@@ -60,6 +60,9 @@ pub const REDIRECTS: usize = 10;
 /// Largest body of a token, an error or a page of tags that the client reads, in bytes.
 pub const REPLY_BYTES: u64 = 4 << 20;
 
+/// Longest message of a registry's error that is passed on, in characters.
+pub const MESSAGE_CHARACTERS: usize = 500;
+
 /// Most pages of tags that the client asks for.
 pub const PAGES: usize = 10_000;
 

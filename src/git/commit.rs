@@ -53,10 +53,10 @@ fn warned(time: io::Result<i64>, folder: &Path) -> Option<i64> {
         // a repository without a commit
         Err(error) if missing(&error) => None,
         Err(error) => {
-            eprintln!(
+            crate::show::note(format_args!(
                 "warning: the commit of the repository in `{}` cannot be read, so its time is not used: {error}",
                 folder.display()
-            );
+            ));
             None
         }
     }

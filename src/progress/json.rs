@@ -26,8 +26,16 @@ impl Progress for Json {
                     Outcome::Cached => "cached",
                     Outcome::Done => "done",
                     Outcome::Failed => "failed",
+                    Outcome::Cancelled => "cancelled",
                 },
                 "milliseconds": took.as_secs_f64() * 1000.0, "reason": reason,
+            }),
+            Event::Paused { step, reason } => {
+                serde_json::json!({"event": "paused", "step": step, "reason": reason})
+            }
+            Event::Resumed { step, reason, took } => serde_json::json!({
+                "event": "resumed", "step": step, "reason": reason,
+                "milliseconds": took.as_secs_f64() * 1000.0,
             }),
             Event::Warning { message } => serde_json::json!({"event": "warning", "message": message}),
             Event::Exporting => serde_json::json!({"event": "exporting"}),

@@ -25,7 +25,7 @@ impl Progress for Plain {
     fn event(&self, event: Event<'_>) {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Planned { .. } => {}
+            Event::Planned { .. } | Event::Paused { .. } | Event::Resumed { .. } => {}
             Event::Resolving { reference } => self.line(&format!("resolving {reference}")),
             Event::Started { step, stage, number, total, text } => {
                 started.insert(step, Instant::now());
@@ -40,6 +40,7 @@ impl Progress for Plain {
                 Outcome::Cached => format!("#{step} CACHED"),
                 Outcome::Done => format!("#{step} DONE {}", seconds(took)),
                 Outcome::Failed => format!("#{step} FAILED: {reason}"),
+                Outcome::Cancelled => format!("#{step} CANCELED"),
             }),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::Exporting => self.line("exporting the image"),

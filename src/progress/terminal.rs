@@ -74,7 +74,7 @@ impl Progress for Terminal {
     fn event(&self, event: Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Planned { .. } | Event::Exporting => {}
+            Event::Planned { .. } | Event::Exporting | Event::Paused { .. } | Event::Resumed { .. } => {}
             Event::Resolving { reference } => state.print(Some(&format!(" => resolving {reference}"))),
             Event::Started { step, stage, number, total, text } => {
                 let title = format!("[{stage} {number}/{total}] {text}");
@@ -95,6 +95,7 @@ impl Progress for Terminal {
                     Outcome::Cached => format!("\x1b[34m => CACHED {title}\x1b[0m"),
                     Outcome::Done => format!(" => {title} \x1b[32m{}\x1b[0m", seconds(took)),
                     Outcome::Failed => format!("\x1b[31m => FAILED {title}\x1b[0m"),
+                    Outcome::Cancelled => format!(" => CANCELED {title}"),
                 };
                 state.print(Some(&line));
             }

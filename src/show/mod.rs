@@ -1,16 +1,76 @@
-//! How results are written for people: lines, sizes, times, templates.
+//! The way out to people: every line that this program writes to its standard streams.
+//!
+//! - [`say`] writes results to standard output. What a program reads is exactly what is there; what a terminal shows is
+//!   cleaned ([`text`]).
+//! - [`note`] writes words to standard error, cleaned always, for they go into logs as well.
+//! - A reader that went away is no failure: nothing here panics or aborts.
+//! - [`colours`] alone decides whether there are colours.
+//!
+//! Beside that: sizes, times, templates.
 
 pub(crate) mod template;
+pub(crate) mod text;
 
 use crate::error::Failure;
+use std::{
+    fmt::Display,
+    io::{ErrorKind, IsTerminal, Write},
+};
 
-/// Prints a line of a command's result; a reader that went away is no failure of ours.
-pub(crate) fn say(text: impl std::fmt::Display) -> Result<(), Failure> {
-    use std::io::Write;
+/// Writes a line of a command's result to standard output.
+pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
+    let text = text.to_string();
+    write_result(&if std::io::stdout().is_terminal() { text::plain(&text) } else { text.into() })
+}
+
+/// The same for a result that has colours of its own where [`result_colours`] wants them.
+pub(crate) fn say_coloured(text: impl Display) -> Result<(), Failure> {
+    if !result_colours() {
+        return say(text);
+    }
+    write_result(&text::coloured(&text.to_string()))
+}
+
+fn write_result(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Writes a line for people to standard error. Where that is closed there is nobody to tell.
+pub(crate) fn note(text: impl Display) {
+    let text = text.to_string();
+    write_aside(&format!("{}\n", text::plain(text.trim_end())));
+}
+
+/// Writes what is clean already to standard error, in one piece.
+pub(crate) fn write_aside(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether standard error is a terminal that understands more than lines.
+pub(crate) fn terminal() -> bool {
+    understands(&std::io::stderr())
+}
+
+/// Whether standard error may have colours.
+pub(crate) fn colours() -> bool {
+    terminal() && colours_allowed()
+}
+
+/// Whether standard output may have colours.
+pub(crate) fn result_colours() -> bool {
+    understands(&std::io::stdout()) && colours_allowed()
+}
+
+fn understands(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// <https://no-color.org>: `NO_COLOR` that is not empty forbids them.
+fn colours_allowed() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// How long ago, in docker's words.

@@ -53,7 +53,8 @@ pub(super) async fn status_error(method: &str, response: Response) -> ClientErro
     }
 }
 
-/// Codes and messages of the specification's error body, fit for a terminal; nothing for any other body.
+/// Codes and messages of the specification's error body, in the registry's own words: whoever shows them cleans them,
+/// as every text of others. Nothing for any other body.
 fn message(bytes: &[u8]) -> String {
     let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(bytes) else { return String::new() };
     let entries = envelope.errors.iter().take(3).map(|error| {
@@ -67,8 +68,7 @@ fn message(bytes: &[u8]) -> String {
         };
         if error.message.is_empty() { code } else { format!("{} ({code})", error.message) }
     });
-    // a registry's text must not steer the terminal
-    entries.collect::<Vec<_>>().join("; ").chars().filter(|c| !c.is_control()).take(500).collect()
+    entries.collect::<Vec<_>>().join("; ").chars().take(limits::MESSAGE_CHARACTERS).collect()
 }
 
 /// Reads `Retry-After`: seconds or a date (RFC 9110, section 10.2.3), never longer than the cap.
@@ -100,9 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_tame() {
-        let body = br#"{"errors":[{"code":"DENIED","message":"no \u001b[31mway"},{"code":"MY_OWN"}]}"#;
-        assert_eq!(message(body), "no [31mway (DENIED); MY_OWN");
+    fn messages_are_short() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no way"},{"code":"MY_OWN"}]}"#;
+        assert_eq!(message(body), "no way (DENIED); MY_OWN");
         assert_eq!(message(b"<html>"), "");
+        let long = format!(r#"{{"errors":[{{"code":"DENIED","message":"{}"}}]}}"#, "x".repeat(10_000));
+        assert_eq!(message(long.as_bytes()).len(), limits::MESSAGE_CHARACTERS);
     }
 }

@@ -50,7 +50,7 @@ pub enum ClientError {
         path: String,
         /// The reply's status code.
         status: u16,
-        /// Code and message of the reply's body, without control characters.
+        /// Code and message of the reply's body, as they came.
         message: String,
         /// How long the registry asks to wait.
         retry_after: Option<Duration>,

@@ -135,7 +135,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let output = slipway_builder::build(&request, &environment)
         .map_err(|failure| error::of_build(failure, &request.recipe, &request.recipe_name))?;
     for name in &output.unused_arguments {
-        eprintln!("warning: build argument `{name}` is not used by the recipe");
+        crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
     }
     if arguments.push {
         for name in &request.names {
@@ -199,18 +199,18 @@ fn report(
             "cached": output.cached_steps, "executed": output.executed_steps,
             "milliseconds": took.as_secs_f64() * 1000.0,
         });
-        eprintln!("{built}");
+        crate::show::note(built);
         return Ok(());
     }
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-    eprintln!(
+    crate::show::note(format_args!(
         "built {}{named} in {:.2}s: {} steps done, {} cached; digest {}",
         output.image.config.short(),
         took.as_secs_f64(),
         output.executed_steps,
         output.cached_steps,
         output.image.manifest.digest
-    );
+    ));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `slipway check`.
 
-use crate::{app::Global, error::Failure, recipe};
+use crate::{app::Global, error::Failure, recipe, show};
 use slipway_dockerfile::{
     extension,
     ignore::IgnoreFile,
@@ -9,7 +9,6 @@ use slipway_dockerfile::{
 use slipway_oci::{Platform, file};
 use std::{
     collections::BTreeMap,
-    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -93,7 +92,11 @@ pub(crate) fn run(_global: &Global, arguments: &Arguments) -> Result<u8, Failure
 pub(crate) fn report(text: &str, name: &str, options: &LintOptions, format: Format) -> Result<u8, Failure> {
     let report: LintReport = lint::check(text, options);
     let written = match format {
-        Format::Text => lint::text(&report, text, name, std::io::stdout().is_terminal()),
+        Format::Text => {
+            let written = lint::text(&report, text, name, show::result_colours());
+            show::say_coloured(written.trim_end())?;
+            return Ok(u8::from(report.fails()));
+        }
         Format::Json => lint::json(&report, text),
         Format::Sarif => lint::sarif(&report, text, name, env!("CARGO_PKG_VERSION")),
     };
@@ -148,7 +151,7 @@ fn fix(recipe: &mut Recipe, options: &LintOptions) -> Result<(), Failure> {
     let Some(path) = &recipe.path else { return Ok(()) };
     let (text, applied) = lint::fix(&recipe.text, options);
     if applied.is_empty() {
-        eprintln!("nothing to mend mechanically in `{}`", recipe.name);
+        crate::show::note(format_args!("nothing to mend mechanically in `{}`", recipe.name));
         return Ok(());
     }
     // a link stays a link, and the mode stays what it was
@@ -157,7 +160,10 @@ fn fix(recipe: &mut Recipe, options: &LintOptions) -> Result<(), Failure> {
     file::write_atomic(&path, text.as_bytes())?;
     std::fs::set_permissions(&path, permissions)?;
     for fixed in &applied {
-        eprintln!("mended {}:{}: {}: {}", recipe.name, fixed.line, fixed.rule, fixed.message);
+        crate::show::note(format_args!(
+            "mended {}:{}: {}: {}",
+            recipe.name, fixed.line, fixed.rule, fixed.message
+        ));
     }
     recipe.text = text;
     Ok(())

@@ -35,10 +35,13 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     let access_log = arguments.access_log;
     config.observer = Some(Arc::new(move |event: &Event<'_>| match event {
         Event::Request { method, path, status, elapsed } if access_log => {
-            eprintln!("{method} {path} {status} {:.1}ms", elapsed.as_secs_f64() * 1000.0);
+            crate::show::note(format_args!(
+                "{method} {path} {status} {:.1}ms",
+                elapsed.as_secs_f64() * 1000.0
+            ));
         }
         Event::Failure { operation, error } => {
-            eprintln!("error: {operation}: {}", crate::error::chain(*error))
+            crate::show::note(format_args!("error: {operation}: {}", crate::error::chain(*error)))
         }
         _ => {}
     }));
@@ -48,11 +51,11 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     server::serve(
         config,
         |address| {
-            eprintln!("serving `{}` on http://{address}", storage.display());
+            crate::show::note(format_args!("serving `{}` on http://{address}", storage.display()));
             if !address.ip().is_loopback() {
-                eprintln!(
+                crate::show::note(format_args!(
                     "warning: anyone who reaches {address} may read and write: there is no authentication yet"
-                );
+                ));
             }
         },
         &shutdown,
