@@ -2,9 +2,9 @@
 
 use crate::{
     StepError,
-    copy::{Node, SourceTree},
     epoch::StageEpoch,
     statcache::{Fingerprint, StatCache},
+    transfer::{Node, SourceTree},
 };
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat},
@@ -80,7 +80,7 @@ fn first_ignore_file(
 pub fn context_paths(folder: &Path, ignore: Option<&str>) -> Result<Vec<String>, StepError> {
     let tree = ContextTree::open(folder, ignore, None, "the build context".to_owned())?;
     let mut paths = Vec::new();
-    for (rel, _) in crate::copy::descend(&tree, b"", None)? {
+    for (rel, _) in crate::transfer::descend(&tree, b"", None)? {
         paths.push(String::from_utf8_lossy(&rel).into_owned());
     }
     paths.sort();
@@ -227,7 +227,7 @@ impl SourceTree for ContextTree {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(failed(error)),
             };
-            let below = crate::copy::join(path, name);
+            let below = crate::transfer::join(path, name);
             if let Some(node) = self.describe(&folder, OsStr::from_bytes(name), below, &stat)? {
                 children.push((name.to_vec(), node));
             }

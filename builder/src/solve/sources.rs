@@ -5,7 +5,7 @@ use crate::{
     BuildRequest, Environment, Event, StepError,
     base::{self, BaseImage},
     context::ContextTree,
-    copy::LayeredTree,
+    transfer::LayeredTree,
 };
 use slipway_oci::{Digest, Platform, Reference, Root, store::LayerForm};
 use std::{

@@ -6,7 +6,7 @@
 use super::{FoundFolder, Sources, Steps, locked, visible_steps};
 use crate::{
     Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId, base::BaseImage,
-    context::ContextTree, copy::LayeredTree, epoch::StageEpoch,
+    context::ContextTree, epoch::StageEpoch, transfer::LayeredTree,
 };
 use slipway_dockerfile::Recipe;
 use slipway_oci::{Digest, Platform, Reference, store::LayerForm};

@@ -1,9 +1,10 @@
 //! FROM: what a stage begins with, and the triggers that its base brings.
 
-use super::{Provided, StageState, transfer::is_archive};
+use super::{Provided, StageState};
 use crate::{
     Base, NamedContext, StepError, base, limits,
     solve::{AskStage, FoundFolder, Workshop},
+    transfer::is_archive,
 };
 use slipway_dockerfile::{Expander, Located};
 use slipway_oci::{

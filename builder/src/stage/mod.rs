@@ -13,7 +13,6 @@ mod workdir;
 
 pub use metadata::apply_changes;
 pub(crate) use mounts::Attached;
-pub use transfer::is_git_url;
 
 use crate::{
     Base, ErrorAt, Event, Outcome, StepError, StepId, base as images, clock,

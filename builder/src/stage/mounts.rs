@@ -3,10 +3,10 @@
 use super::{Provided, StageState};
 use crate::{
     SecretSource, StepError,
-    copy::{self, SourceTree},
     execute::bind,
     key::{KeyBuilder, chain_id},
     limits,
+    transfer::{self, SourceTree},
 };
 use rustix::fs::FlockOperation;
 use slipway_dockerfile::mount::{
@@ -76,7 +76,8 @@ impl StageState<'_, '_> {
                 RunMount::Secret(mount) => mount.target.as_deref(),
                 RunMount::Ssh(mount) => mount.target.as_deref(),
             };
-            if target.is_some_and(|target| copy::clean(self.target(target).as_os_str().as_bytes()).is_empty())
+            if target
+                .is_some_and(|target| transfer::clean(self.target(target).as_os_str().as_bytes()).is_empty())
             {
                 let words = format!("the mount `{text}` has the target `/`: give it a folder below");
                 return Err(StepError::Value(words));
@@ -100,7 +101,7 @@ impl StageState<'_, '_> {
     /// The layers that hold `source` of a stage, image or folder, and the path in them. What a folder holds becomes a
     /// layer of its own, so that the step sees exactly what its key says, whatever happens to the folder meanwhile.
     fn snapshot(&mut self, from: Option<&str>, source: &str) -> Result<(Vec<LayerForm>, Vec<u8>), StepError> {
-        let path = copy::clean(source.as_bytes());
+        let path = transfer::clean(source.as_bytes());
         let provided = match from {
             Some(from) => self.provider(from)?,
             None => Provided::Folder(self.solver.context()?),
@@ -201,12 +202,12 @@ impl StageState<'_, '_> {
         let tables = crate::base::tree(solver.environment, layers)?;
         let resolved = tables.resolve(source, true)?;
         if !resolved.exists && !resolved.path.is_empty() {
-            let path = copy::shown(source);
+            let path = transfer::shown(source);
             return Err(StepError::NotFound { path, place: tree.place(), hint: None });
         }
         let below = |path: &[u8]| {
             path == resolved.path
-                || path.starts_with(&copy::join(&resolved.path, b"/"))
+                || path.starts_with(&transfer::join(&resolved.path, b"/"))
                 || resolved.path.is_empty()
         };
         let holders: Vec<usize> = (0..tables.layers().len())

@@ -1,7 +1,7 @@
 //! WORKDIR: the configuration, and the folder where it is missing.
 
 use super::StageState;
-use crate::{Outcome, StepError, copy, key::KeyBuilder};
+use crate::{Outcome, StepError, key::KeyBuilder, transfer};
 use slipway_oci::{
     layer::{Clamp, Entry, Kind, LayerWriter},
     store::LayerForm,
@@ -15,7 +15,7 @@ impl StageState<'_, '_> {
         }
         let joined =
             if expanded.starts_with('/') { expanded } else { format!("{}/{expanded}", self.working_dir()) };
-        let path = format!("/{}", copy::shown(&copy::clean(joined.as_bytes())));
+        let path = format!("/{}", transfer::shown(&transfer::clean(joined.as_bytes())));
         self.config.config.working_dir = Some(path.clone());
         let created_by = format!("WORKDIR {path}");
         if path == "/" {
@@ -45,7 +45,7 @@ impl StageState<'_, '_> {
         let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
         let mut here = Vec::new();
         for part in resolved.path.split(|byte| *byte == b'/') {
-            here = copy::join(&here, part);
+            here = transfer::join(&here, part);
             let entry = match self.tree()?.get(&here) {
                 Some(found) => {
                     Entry { opaque: false, implicit: false, path: here.clone(), ..found.entry.clone() }

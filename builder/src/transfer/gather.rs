@@ -1,18 +1,20 @@
-//! One pass over placed files: the layer, and the keys that lead to it.
+//! Everything that the sources of one instruction stand for, and the part of its key that comes of them.
 
-use super::{Node, Pick, SourceTree};
-use crate::{Cancel, StepError, key::KeyBuilder};
+use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote};
+use crate::{Cancel, Environment, StepError, context::ContextTree, key::KeyBuilder};
 use slipway_oci::{
     Digest,
-    blobs::Blobs,
-    compression::Compression,
     digest::HashingReader,
-    layer::{Entry, Kind, Layer, LayerError, LayerWriter},
+    layer::{Entry, Kind, LayerError},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// What one source argument gave, and the tree that it is of.
@@ -25,30 +27,64 @@ pub(crate) struct Gathered {
     pub(crate) keeps_modes: bool,
 }
 
-/// A path of the new layer and where its bytes come from.
-#[derive(Debug)]
-pub(crate) struct Placement {
-    /// What the layer says of the path.
-    pub(crate) entry: Entry,
-    /// Its bytes.
-    pub(crate) source: Source,
+/// Finds the sources of one instruction that come from a folder or from afar.
+pub(crate) struct Gatherer<'e> {
+    pub(crate) environment: &'e Environment<'e>,
+    /// A folder for this build alone.
+    pub(crate) temporary: &'e Path,
+    pub(crate) selector: Selector,
+    /// ADD fetches and unpacks.
+    pub(crate) is_add: bool,
+    /// `--unpack`.
+    pub(crate) unpack: Option<bool>,
+    /// `--keep-git-dir`.
+    pub(crate) keep_git_dir: bool,
+    /// `--checksum`, expanded.
+    pub(crate) checksum: Option<String>,
+    /// The destination is written as a folder.
+    pub(crate) into_folder: bool,
 }
 
-/// Where bytes come from.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// There are none.
-    None,
-    /// A path of one of the source trees.
-    Tree(usize, Node),
-    /// The recipe.
-    Bytes(Vec<u8>),
+impl<'e> Gatherer<'e> {
+    /// Finds what `paths` stand for; adds the trees that they are of to `trees`, the folder first.
+    pub(crate) fn gather<'t>(
+        &self,
+        paths: &[String],
+        folder: Option<Arc<ContextTree>>,
+        trees: &mut Vec<Box<dyn SourceTree + 't>>,
+    ) -> Result<Vec<Gathered>, StepError>
+    where
+        'e: 't,
+    {
+        let mut gathered = Vec::new();
+        if let Some(folder) = &folder {
+            trees.push(Box::new(folder.clone()));
+        }
+        for path in paths {
+            if self.is_add && is_git_url(path) {
+                gathered.push(remote::git(self, path, trees)?);
+                continue;
+            }
+            if self.is_add && is_remote_url(path) {
+                gathered.push(remote::url(self, path, trees)?);
+                continue;
+            }
+            let folder = folder.as_ref().ok_or(StepError::NoContext)?;
+            for pick in self.selector.select(folder, path)? {
+                let single = pick.folder.is_none() && pick.nodes.len() == 1;
+                let archive = match self.is_add && single && self.unpack != Some(false) {
+                    true => archive::of_file(self.environment, folder, &pick.nodes[0].1)?,
+                    false => None,
+                };
+                match archive {
+                    Some(form) => gathered.push(archive::gathered(self.environment, form, trees)?),
+                    None => gathered.push(Gathered { pick, tree: 0, keeps_modes: false }),
+                }
+            }
+        }
+        Ok(gathered)
+    }
 }
-
-/// Digests by tree and source path.
-pub(crate) type Digests = HashMap<(usize, Vec<u8>), Digest>;
-/// A layer to be: path to placement.
-pub(crate) type Placements = BTreeMap<Vec<u8>, Placement>;
 
 /// Whether so many bytes have no known digest that writing the layer at once, which digests them on the way, is
 /// cheaper than reading everything for the key and again for the archive, even if the layer is then thrown away.
@@ -146,7 +182,8 @@ pub(crate) fn selection(key: &mut KeyBuilder, gathered: &[Gathered], times: bool
     }
 }
 
-fn describe(key: &mut KeyBuilder, path: &[u8], entry: &Entry, times: bool) {
+/// Adds to a key what a path is and holds.
+pub(crate) fn describe(key: &mut KeyBuilder, path: &[u8], entry: &Entry, times: bool) {
     key.field("path", path).field("kind", [entry.kind as u8]).field("link", &entry.link);
     for number in [entry.mode, entry.uid, entry.gid, entry.device.0, entry.device.1] {
         key.field("number", number.to_le_bytes());
@@ -160,91 +197,4 @@ fn describe(key: &mut KeyBuilder, path: &[u8], entry: &Entry, times: bool) {
     if let Some(digest) = &entry.content {
         key.field("content", digest.to_string());
     }
-}
-
-/// The content key: everything that the layer will say and nothing else. `None` where a digest is not known.
-pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
-    let links = hard_links(placements);
-    let mut key = KeyBuilder::new("layer", "");
-    for (path, placement) in placements {
-        let known = placement.entry.kind != Kind::File || placement.entry.content.is_some();
-        if !known {
-            return None;
-        }
-        describe(&mut key, path, &placement.entry, true);
-        key.field("same file", links.get(path.as_slice()).copied().unwrap_or_default());
-    }
-    Some(key.finish())
-}
-
-/// Names of files that were placed before under another name: the layer makes them hard links.
-fn hard_links(placements: &Placements) -> HashMap<&[u8], &[u8]> {
-    let mut first: HashMap<(usize, (u64, u64)), &[u8]> = HashMap::new();
-    let mut links = HashMap::new();
-    for (path, placement) in placements {
-        let Source::Tree(tree, node) = &placement.source else { continue };
-        let Some(inode) = node.inode.filter(|_| placement.entry.kind == Kind::File) else { continue };
-        match first.get(&(*tree, inode)) {
-            Some(earlier) => {
-                links.insert(path.as_slice(), *earlier);
-            }
-            None => {
-                first.insert((*tree, inode), path);
-            }
-        }
-    }
-    links
-}
-
-/// Writes the layer; answers also the digests of the files that it read, by tree and source path.
-pub(crate) fn write_layer(
-    placements: &Placements,
-    trees: &[Box<dyn SourceTree + '_>],
-    blobs: &Blobs,
-    compression: Compression,
-    cancel: &Cancel,
-) -> Result<(Layer, Digests), StepError> {
-    let links = hard_links(placements);
-    let mut found = HashMap::new();
-    let mut writer = LayerWriter::new(blobs, compression)?;
-    for (path, placement) in placements {
-        if cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        let mut entry = placement.entry.clone();
-        if let Some(first) = links.get(path.as_slice()) {
-            (entry.kind, entry.link, entry.size_bytes, entry.content) =
-                (Kind::Hardlink, first.to_vec(), 0, None);
-            writer.append(entry)?;
-            continue;
-        }
-        match &placement.source {
-            Source::Tree(tree, node) if entry.kind == Kind::File => {
-                let known = entry.content.take();
-                let mut file = trees[*tree].open(node)?;
-                let digest = writer.append_file(entry, &mut file)?.expect("a file has a digest");
-                if known.as_ref().is_some_and(|known| *known != digest) {
-                    return Err(LayerError::Changed(node.entry.to_path()).into());
-                }
-                if known.is_none() {
-                    trees[*tree].learn(node, digest.clone());
-                    found.insert((*tree, node.entry.path.clone()), digest);
-                }
-            }
-            Source::Bytes(bytes) => {
-                writer.append_file(entry, &mut bytes.as_slice())?;
-            }
-            _ => writer.append(entry)?,
-        }
-    }
-    // hard links share their first name's bytes and therefore its digest
-    for (path, first) in &links {
-        if let (Source::Tree(tree, node), Source::Tree(_, other)) =
-            (&placements[*path].source, &placements[*first].source)
-            && let Some(digest) = found.get(&(*tree, other.entry.path.clone())).cloned()
-        {
-            found.insert((*tree, node.entry.path.clone()), digest);
-        }
-    }
-    Ok((writer.finish()?, found))
 }

@@ -1,24 +1,29 @@
 //! COPY and ADD: files straight into a layer, with no snapshot.
 //!
-//! 1. [`select`]: which paths of the source tree, by the sources' rules (wildcards, links, excludes).
+//! 1. [`gather`]: what the sources stand for. Those in a folder by [`select`]'s rules (wildcards, links, excludes), those
+//!    elsewhere by [`remote`]; an [`archive`] stands for the files in it.
 //! 2. [`place`]: where each ends up, by the destination's rules, worked out from tables of contents alone.
 //! 3. [`write`]: one pass over the files makes archive, diff id, compressed blob and content digests.
 //!
 //! Two keys lead to a result. The *fast key* holds the chain id beneath and the selected content; the *content key*
 //! holds only the finished listing, so that a changed base does not cost a COPY whose layer comes out the same.
 
+mod archive;
+mod gather;
 mod layered;
-pub(crate) mod place;
-pub(crate) mod select;
+mod place;
+mod remote;
+mod select;
 mod write;
 
+pub(crate) use archive::is_archive;
+pub(crate) use gather::{Gathered, Gatherer, describe, digest_unknown, fill, mostly_unknown, selection};
 pub(crate) use layered::LayeredTree;
 pub(crate) use place::{Destination, Ownership};
+pub use remote::is_git_url;
+pub(crate) use remote::{is_remote, is_remote_url};
 pub(crate) use select::{Pick, Selector, descend};
-pub(crate) use write::{
-    Gathered, Placement, Placements, Source, content_key, digest_unknown, fill, mostly_unknown, selection,
-    write_layer,
-};
+pub(crate) use write::{Digests, Placement, Placements, Source, content_key, write_layer};
 
 use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};
 use slipway_oci::{Digest, layer::Entry};
@@ -71,6 +76,30 @@ impl<T: SourceTree + Send + ?Sized> SourceTree for std::sync::Arc<T> {
     }
     fn learn(&self, node: &Node, digest: Digest) {
         (**self).learn(node, digest);
+    }
+}
+
+/// A tree that somebody else owns.
+pub(crate) struct Borrowed<'a>(pub(crate) &'a dyn SourceTree);
+
+impl SourceTree for Borrowed<'_> {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+    fn node(&self, path: &[u8]) -> Result<Option<Node>, StepError> {
+        self.0.node(path)
+    }
+    fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+        self.0.children(path)
+    }
+    fn open(&self, node: &Node) -> Result<File, StepError> {
+        self.0.open(node)
+    }
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
+        self.0.mtime(entry, epoch)
+    }
+    fn learn(&self, node: &Node, digest: Digest) {
+        self.0.learn(node, digest);
     }
 }
 

@@ -1,0 +1,109 @@
+//! ADD of what is elsewhere: URLs and git repositories.
+
+use super::{Gathered, Gatherer, Node, Pick, SourceTree, archive, descend};
+use crate::{StepError, context::ContextTree, epoch::StageEpoch};
+use slipway_oci::{
+    Digest, file,
+    layer::{Entry, Kind, LayerError},
+    store::Store,
+};
+use std::{fs::File, sync::Arc};
+
+/// The files of a git repository.
+pub(super) fn git<'t>(
+    gatherer: &Gatherer<'_>,
+    url: &str,
+    trees: &mut Vec<Box<dyn SourceTree + 't>>,
+) -> Result<Gathered, StepError> {
+    let into = gatherer.temporary.join(file::temporary_name("git"));
+    std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
+    let commit = gatherer.environment.images.checkout(url, gatherer.keep_git_dir, &into)?;
+    if let Some(wanted) = gatherer.checksum.as_deref().filter(|wanted| !commit.starts_with(*wanted)) {
+        return Err(StepError::Value(format!("`{url}` is at commit `{commit}`, not at `{wanted}`")));
+    }
+    let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
+    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", None)? };
+    trees.push(Box::new(Arc::new(tree)));
+    Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: false })
+}
+
+/// The file behind a URL, or the files in it with `--unpack`.
+pub(super) fn url<'e: 't, 't>(
+    gatherer: &Gatherer<'e>,
+    url: &str,
+    trees: &mut Vec<Box<dyn SourceTree + 't>>,
+) -> Result<Gathered, StepError> {
+    let store = gatherer.environment.store;
+    let checksum = gatherer.checksum.as_deref().map(str::parse::<Digest>).transpose();
+    let checksum = checksum.map_err(|error| StepError::Value(error.to_string()))?;
+    let fetched = gatherer.environment.images.fetch_url(url, checksum.as_ref())?;
+    if gatherer.unpack == Some(true) {
+        let file = store.blobs().open_blob(&fetched.digest).map_err(LayerError::from)?;
+        if archive::is_archive(file) {
+            let form = archive::of_blob(gatherer.environment, &fetched.digest, fetched.size_bytes)?;
+            return archive::gathered(gatherer.environment, form, trees);
+        }
+    }
+    let name = file_name(url).or(fetched.file_name).unwrap_or_default();
+    if name.is_empty() && gatherer.into_folder {
+        return Err(StepError::Value(format!("`{url}` has no file name: give the destination one")));
+    }
+    let mut entry = Entry::new(name.clone(), Kind::File, 0o600);
+    entry.size_bytes = fetched.size_bytes;
+    entry.mtime = fetched.modified.unwrap_or(0);
+    entry.content = Some(fetched.digest.clone());
+    let node = Node { entry, inode: None, fingerprint: None, ghost: false };
+    trees.push(Box::new(Blob { store, digest: fetched.digest, node: node.clone() }));
+    let pick = Pick { name: name.into_bytes(), folder: None, nodes: vec![(Vec::new(), node)] };
+    Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: false })
+}
+
+/// The name of a URL's path; `None` where it ends in a slash.
+fn file_name(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
+}
+
+/// Whether ADD fetches it.
+pub(crate) fn is_remote(path: &str) -> bool {
+    is_remote_url(path) || is_git_url(path)
+}
+
+/// Whether it is a URL of a file.
+pub(crate) fn is_remote_url(path: &str) -> bool {
+    path.starts_with("http://") || path.starts_with("https://")
+}
+
+/// The forms that ADD takes for git repositories (BuildKit `gitutil.ParseGitRef`).
+pub fn is_git_url(path: &str) -> bool {
+    let without_fragment = path.split(['#', '?']).next().unwrap_or_default();
+    path.starts_with("git://")
+        || path.starts_with("ssh://")
+        || (path.starts_with("git@") && path.contains(':'))
+        || (is_remote_url(path) && without_fragment.ends_with(".git"))
+}
+
+/// A blob of the store as a tree of one file.
+struct Blob<'a> {
+    store: &'a Store,
+    digest: Digest,
+    node: Node,
+}
+
+impl SourceTree for Blob<'_> {
+    fn place(&self) -> String {
+        "the fetched file".to_owned()
+    }
+    fn node(&self, _: &[u8]) -> Result<Option<Node>, StepError> {
+        Ok(Some(self.node.clone()))
+    }
+    fn children(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+        Ok(Vec::new())
+    }
+    fn open(&self, _: &Node) -> Result<File, StepError> {
+        Ok(self.store.blobs().open_blob(&self.digest).map_err(LayerError::from)?)
+    }
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
+        epoch.clamp.apply(entry.mtime)
+    }
+}
