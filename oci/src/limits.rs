@@ -25,6 +25,13 @@ pub const LAYER_ENTRIES: u64 = 4_000_000;
 /// Largest sum of file sizes that one layer may unpack to, in bytes (a decompression bomb).
 pub const LAYER_UNPACKED_BYTES: u64 = 256 << 30;
 
+/// Most pieces of one sparse file of an archive.
+pub const SPARSE_PIECES: usize = 1 << 20;
+
+/// Largest sum of one sparse file's holes, in bytes: they cost nothing in the archive, and reading, digesting and
+/// compressing in a layer.
+pub const SPARSE_HOLE_BYTES: u64 = 64 << 30;
+
 /// Largest PAX or GNU long-name record in an archive, in bytes.
 pub const TAR_EXTENSION_BYTES: u64 = 1 << 20;
 

@@ -3,8 +3,9 @@
 //! The `tar` crate decodes the header blocks; the stream is walked here because the crate splits PAX records at line
 //! feeds, which a binary value such as `security.capability` may hold, and because every record must belong to the
 //! next real entry and to no header between (CVE-2025-62518, "TARmageddon": a size taken for the wrong header shifts
-//! the reader into attacker-made entries). Sparse forms are refused in words.
+//! the reader into attacker-made entries). Sparse files come out whole ([`super::sparse`]).
 
+use super::sparse::{self, Map, Next, Spread};
 use crate::limits;
 use std::io::{self, Read};
 
@@ -52,6 +53,8 @@ pub(crate) struct Archive<R> {
     left: u64,
     /// Zeros up to the next block after that.
     padding: u64,
+    /// How the data becomes a whole file, where it is a sparse one's.
+    spread: Option<Spread>,
 }
 
 fn invalid(reason: &str) -> io::Error {
@@ -67,7 +70,7 @@ struct Extensions {
 
 impl<R: Read> Archive<R> {
     pub(crate) fn new(source: R) -> Archive<R> {
-        Archive { source, left: 0, padding: 0 }
+        Archive { source, left: 0, padding: 0, spread: None }
     }
 
     /// The next entry; whatever was not read of the one before is skipped. `None` at the end.
@@ -93,13 +96,21 @@ impl<R: Read> Archive<R> {
                 tar::EntryType::GNULongName => extensions.path = Some(until_nul(self.read_extension()?)),
                 tar::EntryType::GNULongLink => extensions.link = Some(until_nul(self.read_extension()?)),
                 tar::EntryType::XGlobalHeader => {}
-                tar::EntryType::GNUSparse => return Err(invalid("a sparse file, which layers do not have")),
-                _ => return self.finish_item(header, extensions).map(Some),
+                tar::EntryType::GNUSparse => {
+                    let map = sparse::old_form(&header, &mut self.source)?;
+                    return self.finish_item(header, extensions, Some(map)).map(Some);
+                }
+                _ => return self.finish_item(header, extensions, None).map(Some),
             }
         }
     }
 
-    fn finish_item(&mut self, header: tar::Header, extensions: Extensions) -> io::Result<Item> {
+    fn finish_item(
+        &mut self,
+        header: tar::Header,
+        extensions: Extensions,
+        map: Option<Map>,
+    ) -> io::Result<Item> {
         let mut size_bytes = size_of(&header)?;
         let record =
             |key: &[u8]| extensions.pax.iter().rev().find(|(name, _)| name == key).map(|(_, v)| v.clone());
@@ -112,16 +123,28 @@ impl<R: Read> Archive<R> {
                 .ok_or_else(|| invalid("a PAX size that is no number"))?;
             self.begin_data(size_bytes);
         }
-        if extensions.pax.iter().any(|(key, _)| key.starts_with(b"GNU.sparse.")) {
-            return Err(invalid("a sparse file, which layers do not have"));
-        }
         // links and folders carry no data whatever their size field says (POSIX ustar, "size")
-        let is_file = matches!(header.entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous);
+        let is_file = matches!(
+            header.entry_type(),
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse
+        );
         if !is_file && (size_of(&header)? == 0 || header.entry_type() == tar::EntryType::Link) {
             size_bytes = 0;
             self.begin_data(0);
         }
-        let path = record(b"path").or(extensions.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let map = match map {
+            None if is_file => sparse::pax_form(&extensions.pax, self)?,
+            map => map,
+        };
+        if let Some(map) = map {
+            size_bytes = map.size_bytes;
+            self.spread = Some(Spread::new(map, self.left)?);
+        }
+        let path = record(b"GNU.sparse.name").filter(|_| self.spread.is_some());
+        let path = path
+            .or_else(|| record(b"path"))
+            .or(extensions.path)
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let own_link = || header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
         let link = record(b"linkpath").or(extensions.link).unwrap_or_else(own_link);
         Ok(Item { path, link, size_bytes, pax: extensions.pax, header })
@@ -174,7 +197,7 @@ impl<R: Read> Archive<R> {
         if skipped < wanted {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        (self.left, self.padding) = (0, 0);
+        (self.left, self.padding, self.spread) = (0, 0, None);
         Ok(())
     }
 }
@@ -182,7 +205,20 @@ impl<R: Read> Archive<R> {
 /// Reads the data of the current entry.
 impl<R: Read> Read for Archive<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let mut most = self.left;
+        if let Some(spread) = &mut self.spread {
+            match spread.next() {
+                None => return Ok(0),
+                Some(Next::Hole(count)) => {
+                    let count = buffer.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+                    buffer[..count].fill(0);
+                    spread.advance(count as u64);
+                    return Ok(count);
+                }
+                Some(Next::Data(count)) => most = most.min(count),
+            }
+        }
+        let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         if most == 0 {
             return Ok(0);
         }
@@ -191,6 +227,9 @@ impl<R: Read> Read for Archive<R> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= count as u64;
+        if let Some(spread) = &mut self.spread {
+            spread.advance(count as u64);
+        }
         Ok(count)
     }
 }

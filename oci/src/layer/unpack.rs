@@ -310,36 +310,53 @@ fn clean(path: &[u8]) -> Option<Vec<u8>> {
     (depth <= limits::TREE_DEPTH).then_some(cleaned)
 }
 
-/// What an archive entry says of its path.
+/// What a layer's entry says of its path.
 fn describe(item: &Item) -> Result<Entry, LayerError> {
+    let raw = &item.path;
+    let path = clean(raw).ok_or_else(|| bad(raw, "a path with `..`, or too long or deep"))?;
+    let entry = describe_at(item, path)?;
+    if entry.path.is_empty() && !entry.is_directory() {
+        return Err(bad(raw, "the root of the layer is no folder"));
+    }
+    Ok(entry)
+}
+
+/// What an archive's entry says of the path that its name was found to mean.
+pub(super) fn describe_at(item: &Item, path: Vec<u8>) -> Result<Entry, LayerError> {
     let (raw, header) = (&item.path, &item.header);
     let kind = match header.entry_type() {
-        tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File,
+        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => Kind::File,
         tar::EntryType::Directory => Kind::Directory,
         tar::EntryType::Symlink => Kind::Symlink,
         tar::EntryType::Link => Kind::Hardlink,
         tar::EntryType::Char => Kind::CharDevice,
         tar::EntryType::Block => Kind::BlockDevice,
         tar::EntryType::Fifo => Kind::Fifo,
-        _ => return Err(bad(raw, "an entry type that layers do not have")),
+        _ => return Err(bad(raw, "an entry of a type that is not known")),
     };
     // old tars mark a folder by the slash alone
     let kind = if kind == Kind::File && raw.ends_with(b"/") { Kind::Directory } else { kind };
-    let path = clean(raw).ok_or_else(|| bad(raw, "a path with `..`, or too long or deep"))?;
-    if path.is_empty() && kind != Kind::Directory {
-        return Err(bad(raw, "the root of the layer is no folder"));
-    }
-    let id = |value: io::Result<u64>| {
+    let fields = header.as_old();
+    // a field that was left empty is 0 to every tar
+    let is_empty = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
+    let id = |value: io::Result<u64>, field: &[u8]| {
+        let value = value.or_else(|error| if is_empty(field) { Ok(0) } else { Err(error) });
         let value = value.map_err(|_| bad(raw, "an owner that is no number"))?;
         u32::try_from(value).map_err(|_| bad(raw, "an owner that does not fit 32 bits"))
     };
     let record =
         |key: &[u8]| item.pax.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_slice());
-    let mut entry = Entry::new(path, kind, header.mode().map_err(LayerError::Archive)? & 0o7777);
-    entry.uid = record(b"uid").map_or_else(|| id(header.uid()), |value| parse_number(raw, value))?;
-    entry.gid = record(b"gid").map_or_else(|| id(header.gid()), |value| parse_number(raw, value))?;
+    let mode = if is_empty(&fields.mode) { 0 } else { header.mode().map_err(LayerError::Archive)? };
+    let mut entry = Entry::new(path, kind, mode & 0o7777);
+    let own = |value: io::Result<u64>, field: &[u8], key: &[u8]| match record(key) {
+        Some(value) => parse_number(raw, value),
+        None => id(value, field),
+    };
+    entry.uid = own(header.uid(), &fields.uid, b"uid")?;
+    entry.gid = own(header.gid(), &fields.gid, b"gid")?;
     entry.mtime = match record(b"mtime") {
         Some(value) => parse_number(raw, value.split(|byte| *byte == b'.').next().unwrap_or_default())?,
+        None if is_empty(&fields.mtime) => 0,
         None => header.mtime().map_err(LayerError::Archive)? as i64,
     };
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
