@@ -122,11 +122,33 @@ fn is_alive(name: &[u8]) -> bool {
     processes.into_iter().any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == name))
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(10), "{what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A subject whose container runs. A test that fails leaves none behind for the next one to find.
+struct Runner(std::process::Child);
+
+impl Runner {
+    fn start(command: &mut Command) -> Runner {
+        let mut runner = Runner(command.stdout(Pipe::piped()).spawn().unwrap());
+        let mut pid = String::new();
+        BufReader::new(runner.0.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        // the shell's children have its name until they have executed their program
+        wait_until("the container did not begin", || is_alive(b"sleep\x007654\0"));
+        runner
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // most are gone by now
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -135,12 +157,9 @@ fn killed_runner() {
         return;
     }
     let scratch = support::Scratch::new();
-    let mut runner = subject("sleep", &scratch.path("root")).stdout(Pipe::piped()).spawn().unwrap();
-    let mut pid = String::new();
-    BufReader::new(runner.stdout.take().unwrap()).read_line(&mut pid).unwrap();
-    assert!(is_alive(b"sleep\x007654\0"));
-    runner.kill().unwrap();
-    runner.wait().unwrap();
+    let mut runner = Runner::start(&mut subject("sleep", &scratch.path("root")));
+    runner.0.kill().unwrap();
+    runner.0.wait().unwrap();
     wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
     wait_until("the guard stayed", || !orphaned_guards());
 }
@@ -161,14 +180,11 @@ fn interrupted_runner() {
         return;
     }
     let scratch = support::Scratch::new();
-    let mut runner =
-        subject("sleep", &scratch.path("root")).stdout(Pipe::piped()).process_group(0).spawn().unwrap();
-    let mut pid = String::new();
-    BufReader::new(runner.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+    let mut runner = Runner::start(subject("sleep", &scratch.path("root")).process_group(0));
     // As the terminal does for Ctrl-C: the whole group gets it. The runner dies of it, the guard must not.
-    let group = rustix::process::Pid::from_raw(runner.id() as i32).unwrap();
+    let group = rustix::process::Pid::from_raw(runner.0.id() as i32).unwrap();
     rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
-    runner.wait().unwrap();
+    wait_until("the runner ignores what a terminal sends", || runner.0.try_wait().unwrap().is_some());
     wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
 }
 

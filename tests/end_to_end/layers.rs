@@ -61,7 +61,9 @@ pub(crate) fn append<W: std::io::Write>(
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(base::MTIME));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(base::MTIME);
     header.set_size(content.len() as u64);
     if link.is_empty() {
         archive.append_data(&mut header, path, content).unwrap();
