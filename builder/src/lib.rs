@@ -27,7 +27,7 @@ mod error;
 mod execute;
 mod export;
 mod graph;
-mod key;
+pub mod key;
 mod limits;
 mod progress;
 mod request;

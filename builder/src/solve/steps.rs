@@ -2,7 +2,7 @@
 //!
 //! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result.
 
-use crate::{Cancel, Outcome, Progress, StepError, clock};
+use crate::{Cancel, Outcome, Progress, StepError, clock, key::StepDescription};
 use slipway_oci::{
     Digest,
     store::{CacheEntry, CachedLayer, LayerForm, Store},
@@ -42,16 +42,17 @@ impl<'a> Steps<'a> {
         Steps { store, cancel, progress, cells: Mutex::default(), counts: Mutex::default() }
     }
 
-    /// The result of the step with this key: from this build, from the store, or made now.
+    /// The result of the step that `description` tells: from this build, from the store, or made now.
     ///
     /// `make` answers the layer, or nothing where the step changed nothing.
     pub(crate) fn step(
         &self,
-        key: &Digest,
+        description: &StepDescription,
         step: &str,
         use_cache: bool,
         make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
+        let key = &description.key();
         let cell = locked(&self.cells).entry(key.clone()).or_default().clone();
         let mut slot = match cell.try_lock() {
             Ok(slot) => slot,

@@ -6,10 +6,10 @@
 use super::{FoundFolder, Sources, Steps, locked, visible_steps};
 use crate::{
     Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId, base::BaseImage,
-    context::ContextTree, epoch::StageEpoch, transfer::LayeredTree,
+    context::ContextTree, epoch::StageEpoch, key::StepDescription, transfer::LayeredTree,
 };
 use slipway_dockerfile::Recipe;
-use slipway_oci::{Digest, Platform, Reference, store::LayerForm};
+use slipway_oci::{Platform, Reference, store::LayerForm};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -86,12 +86,12 @@ impl<'a> Workshop<'a> {
     /// See [`Steps::step`].
     pub(crate) fn step(
         &self,
-        key: &Digest,
+        description: &StepDescription,
         step: &str,
         use_cache: bool,
         make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
-        self.steps.step(key, step, use_cache, make)
+        self.steps.step(description, step, use_cache, make)
     }
 
     /// See [`Sources::image`].

@@ -4,7 +4,7 @@ use super::{Provided, StageState};
 use crate::{
     SecretSource, StepError,
     execute::bind,
-    key::{KeyBuilder, chain_id},
+    key::{MountStep, StepDescription, chain_id},
     limits,
     transfer::{self, SourceTree},
 };
@@ -115,35 +115,39 @@ impl StageState<'_, '_> {
         }
     }
 
-    /// Adds the mounts to the step's key: their shape and what binds show; no secret and no cache content.
-    pub(super) fn mount_keys(&mut self, mounts: &[Mount], key: &mut KeyBuilder) -> Result<(), StepError> {
-        for mount in mounts {
-            match mount {
-                Mount::Bind { mount, layers, source } => {
-                    key.field("bind", &mount.target)
-                        .field("path", source)
-                        .field("rw", [u8::from(mount.read_write)]);
-                    key.field("from", chain_id(layers.iter().map(|form| &form.diff_id)));
-                }
-                Mount::Cache(mount) => {
-                    key.field("cache", &mount.target).field("id", &mount.id);
-                    // two equal steps in a row are two: each may change the cache
-                    key.field("number", (self.config.history.len() as u64).to_le_bytes());
-                }
-                Mount::Tmpfs(mount) => {
-                    key.field("tmpfs", &mount.target).field("size", format!("{:?}", mount.size_bytes));
-                }
-                Mount::Secret(mount) => {
-                    key.field("secret", &mount.id)
-                        .field("target", mount.target.as_deref().unwrap_or_default());
-                    key.field("env", mount.env.as_deref().unwrap_or_default());
-                }
-                Mount::Ssh(mount) => {
-                    key.field("ssh", &mount.id).field("target", mount.target.as_deref().unwrap_or_default());
-                }
+    /// The mount as the step's key has it: its shape and what binds show; no secret and no cache content.
+    pub(super) fn describe_mount(&self, mount: &Mount) -> MountStep {
+        match mount {
+            Mount::Bind { mount, layers, source } => MountStep::Bind {
+                target: mount.target.clone(),
+                path: StepDescription::text(source),
+                from: chain_id(layers.iter().map(|form| &form.diff_id)),
+                read_write: mount.read_write,
+            },
+            Mount::Cache(mount) => MountStep::Cache {
+                target: mount.target.clone(),
+                id: mount.id.clone(),
+                number: self.config.history.len(),
+            },
+            Mount::Tmpfs(mount) => {
+                MountStep::Tmpfs { target: mount.target.clone(), size_bytes: mount.size_bytes }
             }
+            Mount::Secret(mount) => MountStep::Secret {
+                id: mount.id.clone(),
+                target: mount.target.clone(),
+                env: mount.env.clone(),
+                mode: mount.mode,
+                uid: mount.uid,
+                gid: mount.gid,
+            },
+            Mount::Ssh(mount) => MountStep::Ssh {
+                id: mount.id.clone(),
+                target: mount.target.clone(),
+                mode: mount.mode,
+                uid: mount.uid,
+                gid: mount.gid,
+            },
         }
-        Ok(())
     }
 
     /// Prepares the mounts for one run of the command.

@@ -4,10 +4,10 @@ use super::StageState;
 use crate::{
     NetworkMode, Outcome, StepError, StepId, base, device,
     execute::{self, Command},
-    key::KeyBuilder,
+    key::{Operation, RunStep, StepDescription, latest_time},
 };
 use slipway_dockerfile::{CommandLine, Run};
-use slipway_oci::store::LayerForm;
+use slipway_oci::{Digest, store::LayerForm};
 
 /// Host name that steps see (BuildKit's, which recipes may have met).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -44,29 +44,39 @@ impl StageState<'_, '_> {
             ));
         }
         created_by.push_str(&prepared.argv.join(" "));
-        let mut key = KeyBuilder::new("RUN", &self.chain());
-        key.list("argv", &prepared.argv)
-            .list("env", &prepared.env)
-            .field("cwd", self.working_dir())
-            .field("user", self.config.config.user.as_deref().unwrap_or_default())
-            .field("platform", self.platform.to_string())
-            .field("network", format!("{:?}", prepared.network))
-            .field("insecure", [u8::from(prepared.insecure)])
-            .field("hostname", &prepared.hostname)
-            .list("devices", &run.devices)
-            .field("times", format!("{:?}", self.epoch.clamp));
-        if let Some((_, bytes)) = &prepared.script {
-            key.field("script", bytes);
-        }
-        if self.epoch.keyed {
-            key.field("epoch", self.epoch.created.to_le_bytes());
-        }
-        self.mount_keys(&mounts, &mut key)?;
+        let description = self.describe_run(run, &prepared, &mounts);
         let (solver, use_cache) = (self.solver, self.use_cache);
         let (layer, outcome) = solver
-            .step(&key.finish(), &created_by, use_cache, || self.execute(&prepared, &mounts, &shown, step))?;
+            .step(&description, &created_by, use_cache, || self.execute(&prepared, &mounts, &shown, step))?;
         self.push(layer, created_by)?;
         Ok(outcome)
+    }
+
+    fn describe_run(
+        &self,
+        run: &Run,
+        prepared: &Prepared,
+        mounts: &[super::mounts::Mount],
+    ) -> StepDescription {
+        let step = RunStep {
+            argv: prepared.argv.clone(),
+            script: prepared.script.as_ref().map(|(_, bytes)| Digest::sha256(bytes)),
+            env: prepared.env.clone(),
+            working_dir: self.working_dir(),
+            user: self.config.config.user.clone().unwrap_or_default(),
+            platform: self.platform.to_string(),
+            network: match prepared.network {
+                NetworkMode::Host => "host".to_owned(),
+                NetworkMode::None => "none".to_owned(),
+            },
+            insecure: prepared.insecure,
+            hostname: prepared.hostname.clone(),
+            devices: run.devices.clone(),
+            mounts: mounts.iter().map(|mount| self.describe_mount(mount)).collect(),
+            latest_time: latest_time(self.epoch.clamp),
+            epoch: self.epoch.keyed.then_some(self.epoch.created),
+        };
+        StepDescription::new(Some(self.chain()), Operation::Run(Box::new(step)))
     }
 
     fn prepare(&self, run: &Run) -> Result<Prepared, StepError> {

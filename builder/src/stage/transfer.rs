@@ -4,7 +4,7 @@ use super::{Provided, StageState};
 use crate::{
     Outcome, StepError,
     context::ContextTree,
-    key::{KeyBuilder, chain_id},
+    key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
     transfer::{
         self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, is_remote,
         is_remote_url,
@@ -12,6 +12,7 @@ use crate::{
 };
 use slipway_dockerfile::{Source, Transfer, chmod::Chmod, ignore::IgnoreFile};
 use slipway_oci::{
+    Digest,
     layer::{Clamp, Layer, Tree},
     store::{CacheEntry, CachedLayer, LayerForm},
 };
@@ -33,6 +34,8 @@ struct Expanded {
     destination: String,
     chown: Option<String>,
     chmod: Option<Chmod>,
+    /// `--chmod` as written, for the key.
+    chmod_text: Option<String>,
     created_by: String,
 }
 
@@ -92,32 +95,44 @@ impl StageState<'_, '_> {
             }
         }
         let parse = |text: String| Chmod::parse(&text).map_err(|error| StepError::Value(error.to_string()));
-        let chmod = chmod.filter(|text| !text.is_empty()).map(parse).transpose()?;
+        let chmod_text = chmod.filter(|text| !text.is_empty());
+        let chmod = chmod_text.clone().map(parse).transpose()?;
         let created_by = format!("{keyword} {flags}{} {destination}", words.join(" "));
-        Ok(Expanded { keyword, paths, inline, destination, chown, chmod, created_by })
+        Ok(Expanded { keyword, paths, inline, destination, chown, chmod, chmod_text, created_by })
     }
 
-    /// The part of the key that every transfer has.
-    fn transfer_key(&self, transfer: &Transfer, expanded: &Expanded) -> KeyBuilder {
+    /// What every transfer's key holds; where the files come from is filled in.
+    fn describe_transfer(&self, transfer: &Transfer, expanded: &Expanded) -> CopyStep {
+        let inline = |(name, bytes): &(String, Vec<u8>)| InlineFile {
+            name: name.clone(),
+            content: Digest::sha256(bytes),
+        };
+        CopyStep {
+            from: None,
+            paths: Vec::new(),
+            selection: None,
+            inline: expanded.inline.iter().map(inline).collect(),
+            destination: expanded.destination.clone(),
+            working_dir: self.working_dir(),
+            chown: expanded.chown.clone(),
+            chmod: expanded.chmod_text.clone(),
+            link: transfer.link,
+            parents: transfer.parents,
+            unpack: transfer.unpack,
+            exclude: transfer.exclude.clone(),
+            latest_time: latest_time(self.epoch.clamp),
+            made_time: None,
+        }
+    }
+
+    fn transfer_step(&self, expanded: &Expanded, step: CopyStep) -> StepDescription {
         // --link knows nothing of what is beneath: its layer is the same on any base
-        let chain = if transfer.link { String::new() } else { self.chain() };
-        let mut key = KeyBuilder::new(expanded.keyword, &chain);
-        key.field("destination", &expanded.destination)
-            .field("workdir", self.working_dir())
-            .field("chown", expanded.chown.as_deref().unwrap_or_default())
-            .field("chmod", format!("{:?}", expanded.chmod))
-            .field("times", format!("{:?}", self.epoch.clamp))
-            .field("flags", [u8::from(transfer.link), u8::from(transfer.parents)])
-            .field("unpack", format!("{:?}", transfer.unpack))
-            .list("exclude", &transfer.exclude);
-        if self.epoch.clamp == Clamp::Keep {
-            // folders that have to be made get the build's time, which is now
-            key.field("created", "now");
-        }
-        for (name, bytes) in &expanded.inline {
-            key.field("inline", name).field("bytes", bytes);
-        }
-        key
+        let beneath = (!step.link).then(|| self.chain());
+        let operation = match expanded.keyword {
+            "ADD" => Operation::Add(step),
+            _ => Operation::Copy(step),
+        };
+        StepDescription::new(beneath, operation)
     }
 
     fn selector(&self, transfer: &Transfer) -> Result<Selector, StepError> {
@@ -162,10 +177,14 @@ impl StageState<'_, '_> {
         layers: Vec<LayerForm>,
         place: String,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
-        let mut key = self.transfer_key(transfer, expanded);
-        key.field("from", chain_id(layers.iter().map(|form| &form.diff_id))).list("paths", &expanded.paths);
+        let step = CopyStep {
+            from: Some(chain_id(layers.iter().map(|form| &form.diff_id))),
+            paths: expanded.paths.clone(),
+            ..self.describe_transfer(transfer, expanded)
+        };
+        let description = self.transfer_step(expanded, step);
         let (solver, use_cache) = (self.solver, self.use_cache);
-        solver.step(&key.finish(), &expanded.created_by, use_cache, || {
+        solver.step(&description, &expanded.created_by, use_cache, || {
             let trees: Vec<Box<dyn SourceTree + '_>> = vec![Box::new(solver.layered(&layers, place)?)];
             let selector = self.selector(transfer)?;
             let mut gathered = Vec::new();
@@ -197,9 +216,12 @@ impl StageState<'_, '_> {
             written = Some(layer);
         }
         transfer::digest_unknown(&mut gathered, &trees, cancel)?;
-        let mut key = self.transfer_key(transfer, expanded);
-        transfer::selection(&mut key, &gathered, self.epoch.clamp == Clamp::Keep);
-        solver.step(&key.finish(), &expanded.created_by, use_cache, || match written {
+        let step = CopyStep {
+            selection: Some(transfer::selection(&gathered, self.epoch.clamp == Clamp::Keep)),
+            ..self.describe_transfer(transfer, expanded)
+        };
+        let description = self.transfer_step(expanded, step);
+        solver.step(&description, &expanded.created_by, use_cache, || match written {
             Some(layer) if layer.toc.entries().is_empty() => Ok(None),
             Some(layer) => {
                 let form = solver.environment.store.adopt_layer(&layer, None)?;
@@ -322,6 +344,7 @@ impl StageState<'_, '_> {
             destination: target.to_owned(),
             chown: None,
             chmod: None,
+            chmod_text: None,
             created_by: format!("files of {}", tree.place()),
         };
         self.layer_from(&destination.finish(), &trees, &expanded)

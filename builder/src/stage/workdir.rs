@@ -1,7 +1,11 @@
 //! WORKDIR: the configuration, and the folder where it is missing.
 
 use super::StageState;
-use crate::{Outcome, StepError, key::KeyBuilder, transfer};
+use crate::{
+    Outcome, StepError,
+    key::{Operation, StepDescription, WorkdirStep, latest_time},
+    transfer,
+};
 use slipway_oci::{
     layer::{Clamp, Entry, Kind, LayerWriter},
     store::LayerForm,
@@ -23,11 +27,15 @@ impl StageState<'_, '_> {
             return Ok(Outcome::Done);
         }
         let user = self.config.config.user.clone().unwrap_or_default();
-        let mut key = KeyBuilder::new("WORKDIR", &self.chain());
-        key.field("path", &path).field("user", &user).field("time", format!("{:?}", self.epoch.clamp));
+        let step = WorkdirStep {
+            path: path.clone(),
+            user: user.clone(),
+            latest_time: latest_time(self.epoch.clamp),
+        };
+        let description = StepDescription::new(Some(self.chain()), Operation::Workdir(step));
         let (solver, use_cache) = (self.solver, self.use_cache);
         let (layer, outcome) =
-            solver.step(&key.finish(), &created_by, use_cache, || self.make_workdir(&path, &user))?;
+            solver.step(&description, &created_by, use_cache, || self.make_workdir(&path, &user))?;
         self.push(layer, created_by)?;
         Ok(outcome)
     }

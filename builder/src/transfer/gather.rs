@@ -1,7 +1,7 @@
 //! Everything that the sources of one instruction stand for, and the part of its key that comes of them.
 
 use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote};
-use crate::{Cancel, Environment, StepError, context::ContextTree, key::KeyBuilder};
+use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields};
 use slipway_oci::{
     Digest,
     digest::HashingReader,
@@ -163,27 +163,29 @@ pub(crate) fn fill(gathered: &mut [Gathered], found: &Digests) {
     }
 }
 
-/// Adds what was selected to a key: names relative to the sources, never where they lie; modification times only where
+/// A digest of what was selected: names relative to the sources, never where they lie; modification times only where
 /// they reach the layer (`times`).
-pub(crate) fn selection(key: &mut KeyBuilder, gathered: &[Gathered], times: bool) {
+pub(crate) fn selection(gathered: &[Gathered], times: bool) -> Digest {
+    let mut key = Fields::new();
     for one in gathered {
         key.field("source", &one.pick.name).field("folder", [u8::from(one.pick.folder.is_some())]);
         if let Some(folder) = &one.pick.folder {
-            describe(key, b"", &folder.entry, times);
+            describe(&mut key, b"", &folder.entry, times);
         }
         let mut inodes: HashMap<(u64, u64), usize> = HashMap::new();
         for (rel, node) in &one.pick.nodes {
-            describe(key, rel, &node.entry, times);
+            describe(&mut key, rel, &node.entry, times);
             if let Some(inode) = node.inode {
                 let next = inodes.len();
                 key.field("same file", inodes.entry(inode).or_insert(next).to_le_bytes());
             }
         }
     }
+    key.finish()
 }
 
 /// Adds to a key what a path is and holds.
-pub(crate) fn describe(key: &mut KeyBuilder, path: &[u8], entry: &Entry, times: bool) {
+pub(crate) fn describe(key: &mut Fields, path: &[u8], entry: &Entry, times: bool) {
     key.field("path", path).field("kind", [entry.kind as u8]).field("link", &entry.link);
     for number in [entry.mode, entry.uid, entry.gid, entry.device.0, entry.device.1] {
         key.field("number", number.to_le_bytes());

@@ -1,7 +1,10 @@
 //! One pass over placed files: the layer, and the content key that leads to it.
 
 use super::{Node, SourceTree, describe};
-use crate::{Cancel, StepError, key::KeyBuilder};
+use crate::{
+    Cancel, StepError,
+    key::{Fields, Operation, StepDescription},
+};
 use slipway_oci::{
     Digest,
     blobs::Blobs,
@@ -38,7 +41,7 @@ pub(crate) type Placements = BTreeMap<Vec<u8>, Placement>;
 /// The content key: everything that the layer will say and nothing else. `None` where a digest is not known.
 pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
     let links = hard_links(placements);
-    let mut key = KeyBuilder::new("layer", "");
+    let mut key = Fields::new();
     for (path, placement) in placements {
         let known = placement.entry.kind != Kind::File || placement.entry.content.is_some();
         if !known {
@@ -47,7 +50,7 @@ pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
         describe(&mut key, path, &placement.entry, true);
         key.field("same file", links.get(path.as_slice()).copied().unwrap_or_default());
     }
-    Some(key.finish())
+    Some(StepDescription::new(None, Operation::Files { listing: key.finish() }).key())
 }
 
 /// Names of files that were placed before under another name: the layer makes them hard links.
