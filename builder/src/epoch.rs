@@ -40,7 +40,34 @@ pub(crate) struct StageEpoch {
     pub(crate) exported: bool,
 }
 
+/// The argument that gives a build its epoch (reproducible-builds.org, "SOURCE_DATE_EPOCH specification").
+pub(crate) const ARGUMENT: &str = "SOURCE_DATE_EPOCH";
+
+/// A value of `SOURCE_DATE_EPOCH` that gives no time.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum EpochError {
+    /// Neither a number nor a known word.
+    #[error("SOURCE_DATE_EPOCH must be a number of seconds since 1970 or `context`, not `{0}`")]
+    Form(String),
+    /// `context` where the context has no commit.
+    #[error("SOURCE_DATE_EPOCH is `context`, but the context is in no git repository")]
+    NoCommit,
+}
+
 impl Epoch {
+    /// The epoch once the recipe's global `ARG SOURCE_DATE_EPOCH=value` is known. What the caller gave counts more.
+    pub(crate) fn or_declared(self, value: Option<&str>) -> Result<Epoch, EpochError> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(self) };
+        match (value.parse::<i64>(), self) {
+            (Ok(seconds), Epoch::Commit(_) | Epoch::Base) if seconds >= 0 => Ok(Epoch::Given(seconds)),
+            (Ok(seconds), _) if seconds >= 0 => Ok(self),
+            (_, Epoch::Commit(time)) if value == "context" => Ok(Epoch::Given(time)),
+            (_, Epoch::Base) if value == "context" => Err(EpochError::NoCommit),
+            _ if value == "context" => Ok(self),
+            _ => Err(EpochError::Form(value.to_owned())),
+        }
+    }
+
     /// The epoch of a stage whose base image was created at `base`.
     pub(crate) fn for_stage(self, base: Option<i64>) -> StageEpoch {
         let base = base.filter(|time| *time >= 0);
@@ -68,6 +95,27 @@ mod tests {
                 let Clamp::Latest(latest) = stage.clamp else { panic!("clamped") };
                 assert!(latest <= stage.created, "{epoch:?} {base:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_declared_epoch_counts_where_the_caller_gave_none() {
+        let form = |text: &str| Err(EpochError::Form(text.to_owned()));
+        for (epoch, declared, counts) in [
+            (Epoch::Base, None, Ok(Epoch::Base)),
+            (Epoch::Base, Some(""), Ok(Epoch::Base)),
+            (Epoch::Base, Some("7"), Ok(Epoch::Given(7))),
+            (Epoch::Commit(5), Some("0"), Ok(Epoch::Given(0))),
+            (Epoch::Given(5), Some("7"), Ok(Epoch::Given(5))),
+            (Epoch::Keep(5), Some("7"), Ok(Epoch::Keep(5))),
+            (Epoch::Commit(5), Some("context"), Ok(Epoch::Given(5))),
+            (Epoch::Given(5), Some("context"), Ok(Epoch::Given(5))),
+            (Epoch::Base, Some("context"), Err(EpochError::NoCommit)),
+            (Epoch::Base, Some("-1"), form("-1")),
+            (Epoch::Given(5), Some("today"), form("today")),
+            (Epoch::Base, Some("1.5"), form("1.5")),
+        ] {
+            assert_eq!(epoch.or_declared(declared), counts, "{epoch:?} {declared:?}");
         }
     }
 

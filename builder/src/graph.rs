@@ -1,6 +1,10 @@
 //! Which stages there are, what each is built from, and which the target needs. Pure: nothing is looked up.
 
-use crate::{BuildRequest, limits};
+use crate::{
+    BuildRequest,
+    epoch::{self, Epoch},
+    limits,
+};
 use slipway_dockerfile::{Expander, Instruction, Located, Origin, Recipe, Stage, mount::RunMount, nearest};
 use slipway_oci::{Platform, Reference};
 use std::collections::BTreeMap;
@@ -188,6 +192,21 @@ impl BuildGraph {
             .filter(|(_, all)| all.iter().any(|at| *at < index))
             .map(|(name, _)| name.as_str());
         nearest(text, earlier).map(|name| format!("did you mean the stage `{name}`?"))
+    }
+
+    /// The build's epoch: the caller's, else that of the recipe's global argument.
+    pub(crate) fn epoch(&self, recipe: &Recipe, request: &BuildRequest) -> Result<Epoch, GraphError> {
+        let declares = |located: &&Located| match &located.instruction {
+            Instruction::Arg(all) => all.iter().any(|declaration| declaration.name == epoch::ARGUMENT),
+            _ => false,
+        };
+        let declared = recipe.global_args.iter().rev().find(declares);
+        let value = declared.and_then(|_| self.globals.get(epoch::ARGUMENT)).map(String::as_str);
+        request.epoch.or_declared(value).map_err(|error| GraphError {
+            message: error.to_string(),
+            hint: Some("times of other contexts and of stages are not taken".to_owned()),
+            origin: declared.map(|located| located.origin.clone()),
+        })
     }
 
     /// The number of the nearest named stage, for hints about images that nobody has.

@@ -43,6 +43,7 @@ pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_fil
 pub use error::{BuildError, ErrorAt, StepError};
 pub use export::BuiltImage;
 pub use graph::{Base, BuildGraph, GraphError, StageNode};
+pub use key::{CopyStep, InlineFile, MountStep, Operation, RunStep, StepDescription, WorkdirStep};
 pub use progress::{Event, Outcome, Progress, StepId, Stream};
 pub use request::{BuildRequest, Environment, NamedContext, NetworkMode, SecretSource};
 pub use solve::{BuildOutput, build};

@@ -42,7 +42,8 @@ pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<Bu
     let recipe = slipway_dockerfile::parse_recipe(&request.recipe).map_err(BuildError::Recipe)?;
     let graph = BuildGraph::new(&recipe, request)?;
     let at = |error| BuildError::Step(Arc::new(ErrorAt { origin: None, stage: "build".into(), error }));
-    let workshop = Workshop::new(environment, request, &recipe, &graph).map_err(at)?;
+    let epoch = graph.epoch(&recipe, request)?;
+    let workshop = Workshop::new(environment, request, &recipe, &graph, epoch).map_err(at)?;
     environment.progress.event(Event::Planned { steps: workshop.planned() });
     let result = solve(&workshop);
     workshop.finish();

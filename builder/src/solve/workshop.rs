@@ -5,8 +5,12 @@
 
 use super::{FoundFolder, Sources, Steps, locked, visible_steps};
 use crate::{
-    Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId, base::BaseImage,
-    context::ContextTree, epoch::StageEpoch, key::StepDescription, transfer::LayeredTree,
+    Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId,
+    base::BaseImage,
+    context::ContextTree,
+    epoch::{Epoch, StageEpoch},
+    key::StepDescription,
+    transfer::LayeredTree,
 };
 use slipway_dockerfile::Recipe;
 use slipway_oci::{Platform, Reference, store::LayerForm};
@@ -24,6 +28,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) graph: &'a BuildGraph,
     steps: Steps<'a>,
     sources: Sources<'a>,
+    epoch: Epoch,
     first_step: Vec<StepId>,
     planned: usize,
     stubs: Mutex<HashMap<Vec<String>, PathBuf>>,
@@ -37,6 +42,7 @@ impl<'a> Workshop<'a> {
         request: &'a BuildRequest,
         recipe: &'a Recipe,
         graph: &'a BuildGraph,
+        epoch: Epoch,
     ) -> Result<Workshop<'a>, StepError> {
         let mut first_step = Vec::with_capacity(recipe.stages.len());
         let mut planned = 0;
@@ -51,6 +57,7 @@ impl<'a> Workshop<'a> {
             graph,
             steps: Steps::new(environment.store, environment.cancel, environment.progress),
             sources: Sources::new(environment, request),
+            epoch,
             first_step,
             planned,
             stubs: Mutex::default(),
@@ -142,7 +149,7 @@ impl<'a> Workshop<'a> {
 
     /// The epoch of a stage on a base created at `base`.
     pub(crate) fn epoch(&self, base: Option<i64>) -> StageEpoch {
-        self.request.epoch.for_stage(base)
+        self.epoch.for_stage(base)
     }
 
     /// Saves what was learnt and removes the build's own folder.

@@ -38,6 +38,7 @@ pub(super) fn begin<'s, 'a>(
         platform,
         layers: Vec::new(),
         arguments: Vec::new(),
+        variables: Vec::new(),
         epoch: solver.epoch(None),
         expander: Expander::new(solver.recipe.directives.escape),
         has_command: false,
@@ -55,6 +56,7 @@ pub(super) fn begin<'s, 'a>(
             state.config = result.config.clone();
             state.layers.clone_from(&result.layers);
             state.arguments.clone_from(&result.arguments);
+            state.variables.clone_from(&result.variables);
             state.epoch = result.epoch;
         }
         Base::Image(reference) => {
@@ -63,6 +65,7 @@ pub(super) fn begin<'s, 'a>(
         }
         Base::Context(name) => begin_context(&mut state, name)?,
     }
+    state.begin_variables();
     Ok(state)
 }
 

@@ -1,27 +1,30 @@
 //! ARG, ENV and the expansion of words.
 
-use super::{StageState, metadata::put_env};
+use super::StageState;
 use crate::StepError;
 use slipway_dockerfile::{ArgDeclaration, Expansion, KeyValue};
 
 /// Arguments that need no declaration and stay out of keys and history unless they are declared.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
-/// Whether `name` is one of the proxy arguments, in either case.
+/// Whether `name` is one of the proxy arguments, in any case (BuildKit `proxyEnvFromBuildArgs`).
 fn is_proxy(name: &str) -> bool {
-    PROXIES.iter().any(|proxy| name == *proxy || name == proxy.to_lowercase())
+    PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
 }
 
 impl StageState<'_, '_> {
-    /// The value of a variable: ENV before ARG.
+    /// The value of a variable: that of the last ENV, or ARG with a value, whichever came later.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let prefix = |entry: &String| {
-            entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
-        };
-        let env = self.config.config.env.iter().rev().find_map(prefix);
-        env.or_else(|| {
-            self.arguments.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.clone())
-        })
+        self.variables.iter().find_map(|entry| value_of(entry, name)).map(str::to_owned)
+    }
+
+    /// Puts the configuration's ENV before what the base's arguments left, as every FROM does (BuildKit
+    /// `toDispatchState`, "initialize base metadata from image conf").
+    pub(super) fn begin_variables(&mut self) {
+        for entry in &self.config.config.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            put_env(&mut self.variables, name, value);
+        }
     }
 
     /// Expands a word of an instruction.
@@ -61,8 +64,13 @@ impl StageState<'_, '_> {
             let default = declaration.default.as_deref().map(|text| self.expand(text)).transpose()?;
             words.push(default.as_ref().map_or_else(|| name.clone(), |default| format!("{name}={default}")));
             let value = given.or(default).or_else(|| self.solver.graph.globals.get(name).cloned());
-            self.arguments.retain(|(key, _)| key != name);
-            self.arguments.push((name.clone(), value));
+            // without a value it says only that a build argument would count here: what is set stays
+            if let Some(value) = value {
+                put_env(&mut self.variables, name, &value);
+                if !self.arguments.contains(name) {
+                    self.arguments.push(name.clone());
+                }
+            }
         }
         self.note(format!("ARG {}", words.join(" ")), true);
         Ok(())
@@ -81,6 +89,7 @@ impl StageState<'_, '_> {
             }
             words.push(format!("{key}={value}"));
             put_env(&mut self.config.config.env, &key, &value);
+            put_env(&mut self.variables, &key, &value);
         }
         self.note(format!("ENV {}", words.join(" ")), true);
         Ok(())
@@ -88,25 +97,69 @@ impl StageState<'_, '_> {
 
     /// What a RUN step's environment holds of configuration and arguments, and the arguments that influence it.
     pub(super) fn run_environment(&self) -> (Vec<String>, Vec<String>) {
-        let mut env = self.config.config.env.clone();
-        let mut influences = Vec::new();
-        for (name, value) in &self.arguments {
-            let Some(value) = value else { continue };
-            let taken = env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
-            if !taken {
-                env.push(format!("{name}={value}"));
-                influences.push(format!("{name}={value}"));
-            }
-        }
+        let value = |name: &String| self.variable(name).map(|value| format!("{name}={value}"));
+        let mut influences: Vec<String> = self.arguments.iter().filter_map(value).collect();
         influences.sort();
-        (env, influences)
+        (self.variables.clone(), influences)
     }
 
-    /// Proxy arguments that were given but not declared: the step sees them, its key does not.
+    /// Proxy arguments that were given: the step sees each in both spellings, its key holds only what is declared.
     pub(super) fn proxies(&self) -> Vec<String> {
         let given = self.solver.request.build_args.iter().filter(|(name, _)| is_proxy(name));
-        let given: Vec<_> = given.filter(|(name, _)| self.variable(name).is_none()).collect();
-        given.iter().for_each(|(name, _)| self.solver.used_argument(name));
-        given.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+        let mut proxies = Vec::new();
+        for (name, value) in given {
+            self.solver.used_argument(name);
+            // BuildKit `proxyEnvList`: an empty one is none
+            if !value.is_empty() {
+                put_env(&mut proxies, &name.to_uppercase(), value);
+                put_env(&mut proxies, &name.to_lowercase(), value);
+            }
+        }
+        proxies
+    }
+}
+
+/// The value in `entry` where it is that of `name`.
+fn value_of<'e>(entry: &'e str, name: &str) -> Option<&'e str> {
+    entry.strip_prefix(name)?.strip_prefix('=')
+}
+
+/// Sets a variable in its place, or adds it at the end.
+pub(super) fn put_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter().position(|entry| value_of(entry, name).is_some()) {
+        Some(index) => env[index] = entry,
+        None => env.push(entry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_set_in_its_place() {
+        let mut env = vec!["A=1".to_owned(), "AB=2".to_owned(), "B=".to_owned()];
+        put_env(&mut env, "AB", "3=4");
+        put_env(&mut env, "B", "x");
+        put_env(&mut env, "", "nameless");
+        put_env(&mut env, "C", "");
+        assert_eq!(env, ["A=1", "AB=3=4", "B=x", "=nameless", "C="]);
+    }
+
+    #[test]
+    fn proxies_are_known_in_any_case() {
+        for (name, is) in [
+            ("http_proxy", true),
+            ("HTTPS_PROXY", true),
+            ("all_proxy", true),
+            ("NO_PROXY", true),
+            ("ftp_proxy", true),
+            ("Http_Proxy", true),
+            ("PROXY", false),
+            ("http_proxy2", false),
+        ] {
+            assert_eq!(is_proxy(name), is, "{name}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Instructions that only write the configuration.
 
-use super::StageState;
+use super::{StageState, environment::put_env};
 use crate::StepError;
 use slipway_dockerfile::{CommandLine, Expander, Healthcheck, Instruction, KeyValue, Onbuild};
 use slipway_oci::spec;
@@ -217,16 +217,6 @@ pub fn apply_changes(config: &mut spec::ImageConfig, changes: &[Instruction]) ->
         }
     }
     Ok(())
-}
-
-/// Sets a variable in its place, or adds it at the end.
-pub(super) fn put_env(env: &mut Vec<String>, key: &str, value: &str) {
-    let entry = format!("{key}={value}");
-    let same = |entry: &String| entry.split_once('=').is_some_and(|(name, _)| name == key);
-    match env.iter().position(same) {
-        Some(index) => env[index] = entry,
-        None => env.push(entry),
-    }
 }
 
 fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {

@@ -38,8 +38,10 @@ pub(crate) struct StageResult {
     pub(crate) config: ImageConfig,
     /// Its layers, the base first.
     pub(crate) layers: Vec<LayerForm>,
-    /// Its arguments, which stages that are FROM it see.
-    pub(crate) arguments: Vec<(String, Option<String>)>,
+    /// Its arguments with a value, by name.
+    pub(crate) arguments: Vec<String>,
+    /// Its variables, ENV and ARG alike, which stages that are FROM it see.
+    pub(crate) variables: Vec<String>,
     /// Its times.
     pub(crate) epoch: StageEpoch,
 }
@@ -54,8 +56,10 @@ pub(crate) struct StageState<'s, 'a> {
     platform: Platform,
     config: ImageConfig,
     layers: Vec<LayerForm>,
-    /// Declared arguments in order; `None` for one without a value.
-    arguments: Vec<(String, Option<String>)>,
+    /// Names of the arguments that were given a value, in order.
+    arguments: Vec<String>,
+    /// What RUN and expansion see, as `NAME=value`: ENV and ARG alike, the later one wins.
+    variables: Vec<String>,
     epoch: StageEpoch,
     expander: Expander,
     /// This stage has set CMD itself, so that ENTRYPOINT does not reset it.
@@ -100,6 +104,7 @@ pub(crate) fn run(
         config: state.config,
         layers: state.layers,
         arguments: state.arguments,
+        variables: state.variables,
         epoch: state.epoch,
     })
 }

@@ -1,6 +1,6 @@
 //! RUN --mount: read, keyed, attached.
 
-use super::{Provided, StageState};
+use super::{Provided, StageState, environment::put_env};
 use crate::{
     SecretSource, StepError,
     execute::bind,
@@ -306,12 +306,16 @@ impl StageState<'_, '_> {
             None if mount.required => {
                 return Err(StepError::Missing { what: "secret", id: mount.id.clone() });
             }
-            None => return Ok(()),
+            // BuildKit `loadSecretEnv`: the variable is there, and empty
+            None => {
+                mount.env.iter().for_each(|name| put_env(env, name, ""));
+                return Ok(());
+            }
         };
         if let Some(name) = &mount.env {
             let text = String::from_utf8(value.clone());
             let text = text.map_err(|_| StepError::Value(format!("the secret `{}` is no text", mount.id)))?;
-            env.push(format!("{name}={text}"));
+            put_env(env, name, &text);
             if mount.target.is_none() {
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! RUN: key, then the command in a sandbox on the layers so far.
 
-use super::StageState;
+use super::{StageState, environment::put_env};
 use crate::{
     NetworkMode, Outcome, StepError, StepId, base, device,
     execute::{self, Command},
@@ -152,7 +152,10 @@ impl StageState<'_, '_> {
         let user = if user.is_empty() { "0" } else { user.as_str() };
         let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
         let mut env = prepared.env.clone();
-        env.extend(prepared.proxies.iter().cloned());
+        for entry in &prepared.proxies {
+            let (name, value) = entry.split_once('=').expect("made so");
+            put_env(&mut env, name, value);
+        }
         let has = |env: &[String], name: &str| {
             env.iter().any(|entry| entry.split_once('=').is_some_and(|e| e.0 == name))
         };
@@ -165,7 +168,8 @@ impl StageState<'_, '_> {
         if self.epoch.exported && !has(&env, "SOURCE_DATE_EPOCH") {
             env.push(format!("SOURCE_DATE_EPOCH={}", self.epoch.created));
         }
-        let working_dir = self.working_dir();
+        // the kernel would look for every part of `/a/../b`
+        let working_dir = super::workdir::cleaned(&self.working_dir());
         let mut attached = self.attach(mounts, &mut env)?;
         let mut edits = device::edits(&prepared.devices, &solver.request.device_folders)?;
         env.append(&mut edits.env);

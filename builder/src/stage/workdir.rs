@@ -14,14 +14,14 @@ use slipway_oci::{
 impl StageState<'_, '_> {
     pub(super) fn workdir(&mut self, text: &str) -> Result<Outcome, StepError> {
         let expanded = self.expand(text)?;
-        if expanded.is_empty() {
-            return Err(StepError::Value("WORKDIR must not be empty".to_owned()));
-        }
-        let joined =
-            if expanded.starts_with('/') { expanded } else { format!("{}/{expanded}", self.working_dir()) };
-        let path = format!("/{}", transfer::shown(&transfer::clean(joined.as_bytes())));
-        self.config.config.working_dir = Some(path.clone());
-        let created_by = format!("WORKDIR {path}");
+        // BuildKit `NormalizeWorkdir`: absolute paths stay as they are written, relative ones are joined and cleaned
+        let written = match expanded.starts_with('/') {
+            true => expanded,
+            false => cleaned(&format!("{}/{expanded}", self.working_dir())),
+        };
+        let path = cleaned(&written);
+        self.config.config.working_dir = Some(written.clone());
+        let created_by = format!("WORKDIR {written}");
         if path == "/" {
             self.note(created_by, true);
             return Ok(Outcome::Done);
@@ -44,7 +44,11 @@ impl StageState<'_, '_> {
     fn make_workdir(&mut self, path: &str, user: &str) -> Result<Option<LayerForm>, StepError> {
         let resolved = self.tree()?.resolve(path.as_bytes(), true)?;
         if resolved.exists {
-            return Ok(None);
+            let found = self.tree()?.get(&resolved.path).map(|found| found.entry.is_directory());
+            return match found.unwrap_or(true) {
+                true => Ok(None),
+                false => Err(slipway_oci::layer::TreeError::NotDirectory(path.to_owned()).into()),
+            };
         }
         let owner = self.owner(user)?;
         let solver = self.solver;
@@ -79,4 +83,9 @@ impl StageState<'_, '_> {
         let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
         Ok((resolved.identity.uid, resolved.identity.gid))
     }
+}
+
+/// An absolute path without `.`, `..`, empty parts and a slash at the end.
+pub(super) fn cleaned(path: &str) -> String {
+    format!("/{}", transfer::shown(&transfer::clean(path.as_bytes())))
 }
