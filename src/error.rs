@@ -163,7 +163,8 @@ impl From<slipway_runtime::levels::UsernsError> for Failure {
 }
 
 /// A build's failure, with the recipe's lines.
-pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
+/// `output_shown` says that what a failed command wrote is on the screen already.
+pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str, output_shown: bool) -> Failure {
     let color = show::colours();
     match error {
         BuildError::Recipe(diagnostics) => of_diagnostics(&diagnostics, recipe, name),
@@ -179,7 +180,7 @@ pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str) -> Failure {
             diagnostic.hint = hint;
             Failure::new("the recipe cannot be built").with_detail(diagnostic.render(recipe, name, color))
         }
-        BuildError::Step(at) => of_step(&at, recipe, name, color),
+        BuildError::Step(at) => of_step(&at, recipe, name, output_shown),
         BuildError::Cancelled => Failure::new("the build was interrupted").with_status(130),
         other => Failure::of(&other),
     }
@@ -198,7 +199,8 @@ pub(crate) fn of_diagnostics(diagnostics: &[Diagnostic], recipe: &str, name: &st
     Failure::new(format!("`{name}` has {count}")).with_detail(shown.join("\n"))
 }
 
-fn of_step(at: &ErrorAt, recipe: &str, name: &str, color: bool) -> Failure {
+fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failure {
+    let color = show::colours();
     let message = chain(&at.error);
     let mut hint = hint_for(&at.error);
     let mut detail = String::new();
@@ -206,7 +208,9 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, color: bool) -> Failure {
     match &at.error {
         StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
         StepError::Command { tail, log, .. } => {
-            detail.push_str(&String::from_utf8_lossy(tail));
+            if !output_shown {
+                detail.push_str(&String::from_utf8_lossy(tail));
+            }
             log_note = Some(format!("its whole output is in `{}`", log.display()));
         }
         _ => {}

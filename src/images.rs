@@ -1,5 +1,6 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
+use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
     app::{Global, home},
     error::Failure,
@@ -18,6 +19,7 @@ use slipway_registry::client::{
     UrlContent, UrlOptions,
 };
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -31,6 +33,7 @@ pub(crate) struct Images<'a> {
     config_folder: Option<PathBuf>,
     insecure: Vec<String>,
     token_services: Vec<TokenService>,
+    show: &'a dyn Show,
     client: OnceLock<Result<Client, String>>,
 }
 
@@ -42,8 +45,18 @@ impl<'a> Images<'a> {
             config_folder,
             insecure: global.insecure_registry.clone(),
             token_services: global.token_service.clone(),
+            show: &Quiet,
             client: OnceLock::new(),
         })
+    }
+
+    /// Shows what moves.
+    pub(crate) fn shown(self, show: &'a dyn Show) -> Images<'a> {
+        Images { show, ..self }
+    }
+
+    fn transfers(&self, doing: &'static str) -> Transfers<'_> {
+        Transfers { show: self.show, doing }
     }
 
     fn client(&self) -> Result<&Client, Failure> {
@@ -114,17 +127,13 @@ impl<'a> Images<'a> {
     }
 
     /// Fetches an image whole and gives it its name.
-    pub(crate) fn pull(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-        quiet: bool,
-    ) -> Result<Digest, Failure> {
+    pub(crate) fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Digest, Failure> {
         let (digest, record) = self.fetch_metadata(reference, platform)?;
-        let progress = Transfers::new(quiet, "pulling");
-        self.client()?
-            .fetch_blobs(reference, &record.manifest.layers, self.store.blobs(), &progress)
-            .map_err(|error| Failure::of(&error))?;
+        let layers = &record.manifest.layers;
+        self.show.begin(&format!("Pulling {}", reference.familiar()), distinct(layers));
+        let fetched =
+            self.client()?.fetch_blobs(reference, layers, self.store.blobs(), &self.transfers("pulling"));
+        ended(self.show, fetched).map_err(|error| Failure::of(&error))?;
         let names = if reference.digest().is_some() { Vec::new() } else { vec![reference.clone()] };
         self.store.put_image(&digest, &names)?;
         Ok(digest)
@@ -161,7 +170,7 @@ impl<'a> Images<'a> {
     ///
     /// A layer whose bytes are not here is fetched first, unless the same registry is known to have it: then it is
     /// mounted, or there already, and no byte of it moves through this machine.
-    pub(crate) fn push(&self, reference: &Reference, digest: &Digest, quiet: bool) -> Result<(), Failure> {
+    pub(crate) fn push(&self, reference: &Reference, digest: &Digest) -> Result<(), Failure> {
         let record = self.store.read_image(digest)?;
         let source = StoreBlobs { store: self.store };
         for layer in &record.manifest.layers {
@@ -175,13 +184,19 @@ impl<'a> Images<'a> {
         blobs.extend(record.manifest.layers.iter().cloned());
         let manifest = ManifestBytes { descriptor: &record.descriptor, bytes: &bytes };
         let push = Push { blobs: &blobs, children: &[], manifest };
-        let progress = Transfers::new(quiet, "pushing");
-        self.client()?.push(reference, &push, &source, &progress).map_err(|error| Failure::of(&error))?;
+        self.show.begin(&format!("Pushing {}", reference.familiar()), distinct(&blobs));
+        let pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
+        ended(self.show, pushed).map_err(|error| Failure::of(&error))?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }
         Ok(())
     }
+}
+
+/// How many blobs a row of descriptors names.
+fn distinct(descriptors: &[Descriptor]) -> usize {
+    descriptors.iter().map(|descriptor| &descriptor.digest).collect::<BTreeSet<_>>().len()
 }
 
 /// The store as what a push takes its bytes from.
@@ -197,50 +212,6 @@ impl BlobSource for StoreBlobs<'_> {
     fn known_in(&self, registry: &str, digest: &Digest) -> Option<String> {
         let sources = self.store.sources(digest).ok()?;
         sources.iter().find_map(|source| Some(source.strip_prefix(registry)?.strip_prefix('/')?.to_owned()))
-    }
-}
-
-/// Shows transfers: a line a blob, when it is there.
-struct Transfers {
-    quiet: bool,
-    doing: &'static str,
-}
-
-impl Transfers {
-    fn new(quiet: bool, doing: &'static str) -> Transfers {
-        Transfers { quiet, doing }
-    }
-}
-
-impl client::Progress for Transfers {
-    fn event(&self, event: &client::Event<'_>) {
-        if self.quiet {
-            return;
-        }
-        match event {
-            client::Event::Started { digest, size_bytes } => {
-                crate::show::note(format_args!(
-                    "{} {} ({})",
-                    self.doing,
-                    digest.short(),
-                    crate::show::human(*size_bytes)
-                ));
-            }
-            client::Event::Present { digest } => {
-                crate::show::note(format_args!("{} is there already", digest.short()))
-            }
-            client::Event::Mounted { digest, from } => {
-                crate::show::note(format_args!("{} taken from `{from}`", digest.short()))
-            }
-            client::Event::Finished { digest } => crate::show::note(format_args!("{} done", digest.short())),
-            client::Event::Retrying { what, attempt, reason, pause } => {
-                crate::show::note(format_args!(
-                    "{what} failed (attempt {attempt}): {reason}; again in {:.1}s",
-                    pause.as_secs_f64()
-                ));
-            }
-            client::Event::Advanced { .. } => {}
-        }
     }
 }
 
@@ -260,7 +231,8 @@ impl ImageSource for Images<'_> {
         for repository in repositories {
             let Ok(reference) = repository.parse::<Reference>() else { continue };
             let client = self.client().map_err(source_error)?;
-            match client.fetch_blobs(&reference, std::slice::from_ref(blob), self.store.blobs(), &()) {
+            let progress = self.transfers("pulling");
+            match client.fetch_blobs(&reference, std::slice::from_ref(blob), self.store.blobs(), &progress) {
                 Ok(()) => return Ok(()),
                 Err(error) => last = source_error(Failure::of(&error)),
             }

@@ -1,12 +1,16 @@
-//! How a build is shown: for a terminal, as plain lines, as JSON, or not at all. To standard error, always, so that
+//! How work is shown: for a terminal, as plain lines, as JSON, or not at all. To standard error, always, so that
 //! standard output stays for results.
+//!
+//! A build reports itself through the builder's events, transfers of a pull, a push or a build's base through
+//! [`Show::moved`]; each style takes both, so there is one picture whatever goes on.
 
+mod board;
 mod json;
 mod plain;
 mod terminal;
 
-use slipway_builder::Progress;
-use std::io::IsTerminal;
+use crate::show;
+use slipway_registry::client;
 
 /// The value of `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,30 +23,123 @@ pub(crate) enum Style {
     /// A line an event.
     Plain,
     /// A JSON object an event.
+    #[value(alias = "rawjson")]
     Json,
     /// Nothing but failures.
+    #[value(alias = "none")]
     Quiet,
 }
 
-/// The progress of `style`.
-pub(crate) fn of(style: Style) -> Box<dyn Progress + Send> {
+impl Style {
+    /// Whether a failed step's output was shown in full, and is still there to be read.
+    pub(crate) fn keeps_output(self) -> bool {
+        match self {
+            Style::Auto => !show::terminal(),
+            Style::Plain | Style::Json => true,
+            Style::Tty | Style::Quiet => false,
+        }
+    }
+}
+
+/// What a build is called.
+const BUILDING: &str = "Building";
+
+/// How something ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All is well.
+    Finished,
+    /// It failed.
+    Failed,
+}
+
+/// One step of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved<'a> {
+    /// Bytes begin to move.
+    Started { name: &'a str, size_bytes: u64 },
+    /// So many are there.
+    Advanced { name: &'a str, done_bytes: u64 },
+    /// All are there.
+    Finished { name: &'a str },
+    /// They were there before.
+    Present { name: &'a str },
+    /// The registry took them from another of its repositories.
+    Mounted { name: &'a str, from: &'a str },
+    /// An attempt failed; there will be another.
+    Retrying { words: &'a str },
+}
+
+/// A way to show work.
+pub(crate) trait Show: slipway_builder::Progress + Send + Sync {
+    /// A pull or push of so many blobs begins.
+    fn begin(&self, title: &str, parts: usize);
+    /// A transfer got on.
+    fn moved(&self, doing: &'static str, event: &Moved<'_>);
+    /// What was begun, or the build, is over.
+    fn end(&self, ending: Ending);
+}
+
+/// The way to show work in `style`.
+pub(crate) fn of(style: Style) -> Box<dyn Show> {
     match style {
-        Style::Auto if std::io::stderr().is_terminal() => Box::new(terminal::Terminal::default()),
+        Style::Auto if show::terminal() => Box::new(terminal::Terminal::default()),
         Style::Tty => Box::new(terminal::Terminal::default()),
         Style::Auto | Style::Plain => Box::new(plain::Plain::default()),
-        Style::Json => Box::new(json::Json),
+        Style::Json => Box::new(json::Json::default()),
         Style::Quiet => Box::new(Quiet),
     }
 }
 
-struct Quiet;
+/// The same, ended as the work did.
+pub(crate) fn ended<T, E>(show: &dyn Show, result: Result<T, E>) -> Result<T, E> {
+    show.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
+    result
+}
 
-impl Progress for Quiet {
+/// Shows nothing.
+pub(crate) struct Quiet;
+
+impl slipway_builder::Progress for Quiet {
     fn event(&self, _: slipway_builder::Event<'_>) {}
 }
 
-/// Seconds with a sensible number of digits.
+impl Show for Quiet {
+    fn begin(&self, _: &str, _: usize) {}
+    fn moved(&self, _: &'static str, _: &Moved<'_>) {}
+    fn end(&self, _: Ending) {}
+}
+
+/// Listens to the registry client.
+pub(crate) struct Transfers<'a> {
+    pub(crate) show: &'a dyn Show,
+    /// What is done with each blob, in one word.
+    pub(crate) doing: &'static str,
+}
+
+impl client::Progress for Transfers<'_> {
+    fn event(&self, event: &client::Event<'_>) {
+        let moved = |event: Moved<'_>| self.show.moved(self.doing, &event);
+        match event {
+            client::Event::Started { digest, size_bytes } => {
+                moved(Moved::Started { name: digest.short(), size_bytes: *size_bytes });
+            }
+            client::Event::Advanced { digest, done_bytes, .. } => {
+                moved(Moved::Advanced { name: digest.short(), done_bytes: *done_bytes });
+            }
+            client::Event::Finished { digest } => moved(Moved::Finished { name: digest.short() }),
+            client::Event::Present { digest } => moved(Moved::Present { name: digest.short() }),
+            client::Event::Mounted { digest, from } => moved(Moved::Mounted { name: digest.short(), from }),
+            client::Event::Retrying { what, attempt, reason, pause } => {
+                let pause = pause.as_secs_f64();
+                let words = format!("{what}: {reason} (attempt {attempt}); again in {pause:.1}s");
+                moved(Moved::Retrying { words: &words });
+            }
+        }
+    }
+}
+
+/// Seconds as buildx writes them.
 fn seconds(took: std::time::Duration) -> String {
-    let seconds = took.as_secs_f64();
-    if seconds < 10.0 { format!("{seconds:.2}s") } else { format!("{seconds:.1}s") }
+    format!("{:.1}s", took.as_secs_f64())
 }

@@ -1,105 +1,163 @@
-//! For people: finished steps scroll by, running ones are rewritten at the bottom with the last line of their output.
+//! For people: what is done scrolls by, what runs is at the bottom under a header with counts, each with its clock and
+//! the last lines of its output. A thread draws ten times a second, so that a step without output is seen to be alive.
 
-use super::seconds;
-use slipway_builder::{Event, Outcome, Progress, StepId};
+use super::{BUILDING, Ending, Moved, Show, board::Board, seconds};
+use crate::show::{
+    live::{self, Line, Tone},
+    text,
+};
+use slipway_builder::{Event, Progress};
 use std::{
-    collections::BTreeMap,
-    io::Write,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-/// Running steps shown at once.
-const ROWS: usize = 8;
-/// Time between two redrawings that only output asked for.
-const FRAME: Duration = Duration::from_millis(50);
+/// Time between two drawings.
+const FRAME: Duration = Duration::from_millis(100);
+/// A wait that deserves a line of its own when it is over.
+const LONG_WAIT: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 pub(super) struct Terminal {
+    shared: Arc<Shared>,
+    ticking: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
     state: Mutex<State>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    running: BTreeMap<StepId, Running>,
-    /// Lines at the bottom that the next drawing replaces.
-    drawn: usize,
-    last: Option<Instant>,
+    board: Option<Board>,
+    over: bool,
 }
 
-struct Running {
-    title: String,
-    began: Instant,
-    output: String,
-}
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl State {
-    fn print(&mut self, line: Option<&str>) {
-        let width = rustix::termios::tcgetwinsize(std::io::stderr())
-            .map_or(80, |size| usize::from(size.ws_col).max(20));
-        let mut text = String::new();
-        if self.drawn > 0 {
-            text.push_str(&format!("\x1b[{}A\x1b[J", self.drawn));
-        }
-        if let Some(line) = line {
-            text.push_str(line);
-            text.push('\n');
-        }
-        self.drawn = 0;
-        for running in self.running.values().take(ROWS) {
-            let row = format!(" => {} {}", running.title, seconds(running.began.elapsed()));
-            text.push_str(&cut(&row, width));
-            text.push('\n');
-            self.drawn += 1;
-            if !running.output.is_empty() {
-                text.push_str(&format!(
-                    "\x1b[2m{}\x1b[0m\n",
-                    cut(&format!(" => => {}", running.output), width)
-                ));
-                self.drawn += 1;
+    /// Draws until all is over.
+    fn tick(&self) {
+        let mut state = self.state();
+        while !state.over {
+            if let Some(board) = &state.board {
+                live::set(board.lines(live::size(), Instant::now()));
             }
+            state = self.changed.wait_timeout(state, FRAME).unwrap_or_else(PoisonError::into_inner).0;
         }
-        // a closed standard error must not stop the build
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
-        self.last = Some(Instant::now());
     }
 }
 
-/// The beginning of a line, without control characters, that fits the terminal.
-fn cut(text: &str, width: usize) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(width - 1).collect()
+impl Terminal {
+    /// Changes the board. A line that comes out of it stays above what runs; the rest is drawn with the next frame.
+    fn change(&self, change: impl FnOnce(&mut Board, Instant) -> Option<Line>) {
+        let mut state = self.shared.state();
+        let now = Instant::now();
+        let board = state.board.get_or_insert_with(|| Board::new(BUILDING, 0, now));
+        if let Some(line) = change(board, now) {
+            live::print_line(&line, board.lines(live::size(), now));
+        }
+        drop(state);
+        let mut ticking = self.ticking.lock().unwrap_or_else(PoisonError::into_inner);
+        if ticking.is_none() {
+            self.shared.state().over = false;
+            let shared = self.shared.clone();
+            // without the thread the picture changes with events only
+            *ticking = std::thread::Builder::new().name("progress".into()).spawn(move || shared.tick()).ok();
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.state().over = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.ticking.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // a thread that panicked has said so
+            let _ = thread.join();
+        }
+        live::set(Vec::new());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl Progress for Terminal {
     fn event(&self, event: Event<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Planned { .. } | Event::Exporting | Event::Paused { .. } | Event::Resumed { .. } => {}
-            Event::Resolving { reference } => state.print(Some(&format!(" => resolving {reference}"))),
+            Event::Planned { steps } => self.change(|board, now| {
+                *board = Board::new(BUILDING, steps, now);
+                None
+            }),
+            Event::Resolving { reference } => {
+                let line = Line::new(Tone::Dim, format!(" => resolving {reference}"), "");
+                self.change(|_, _| Some(line));
+            }
             Event::Started { step, stage, number, total, text } => {
                 let title = format!("[{stage} {number}/{total}] {text}");
-                state.running.insert(step, Running { title, began: Instant::now(), output: String::new() });
-                state.print(None);
+                self.change(|board, now| {
+                    board.start(step, title, now);
+                    None
+                });
             }
-            Event::Output { step, bytes, .. } => {
-                if let Some(running) = state.running.get_mut(&step) {
-                    running.output = String::from_utf8_lossy(bytes).trim_end().to_owned();
-                }
-                if state.last.is_none_or(|last| last.elapsed() >= FRAME) {
-                    state.print(None);
-                }
-            }
+            Event::Output { step, bytes, .. } => self.change(|board, _| {
+                board.output(step, bytes);
+                None
+            }),
+            Event::Paused { step, reason } => self.change(|board, now| {
+                board.pause(step, reason, now);
+                None
+            }),
+            Event::Resumed { step, reason, took } => self.change(|board, now| {
+                board.resume(step, now);
+                let tell = took >= LONG_WAIT && reason.starts_with("unpacking");
+                tell.then(|| Line::new(Tone::Plain, format!(" => => {reason}"), seconds(took)))
+            }),
             Event::Finished { step, outcome, took, .. } => {
-                let title = state.running.remove(&step).map_or_else(String::new, |running| running.title);
-                let line = match outcome {
-                    Outcome::Cached => format!("\x1b[34m => CACHED {title}\x1b[0m"),
-                    Outcome::Done => format!(" => {title} \x1b[32m{}\x1b[0m", seconds(took)),
-                    Outcome::Failed => format!("\x1b[31m => FAILED {title}\x1b[0m"),
-                    Outcome::Cancelled => format!(" => CANCELED {title}"),
-                };
-                state.print(Some(&line));
+                self.change(|board, _| Some(board.finish(step, outcome, took)));
             }
-            Event::Warning { message } => state.print(Some(&format!("\x1b[33mwarning: {message}\x1b[0m"))),
+            Event::Warning { message } => {
+                let line = Line::new(Tone::Warning, format!("warning: {}", text::line(message)), "");
+                self.change(|_, _| Some(line));
+            }
+            Event::Exporting => self.change(|board, now| {
+                board.export(now);
+                None
+            }),
         }
+    }
+}
+
+impl Show for Terminal {
+    fn begin(&self, title: &str, parts: usize) {
+        self.change(|board, now| {
+            *board = Board::new(title, parts, now);
+            None
+        });
+    }
+
+    fn moved(&self, doing: &'static str, event: &Moved<'_>) {
+        self.change(|board, now| board.transfer(doing, event, now));
+    }
+
+    fn end(&self, ending: Ending) {
+        let mut state = self.shared.state();
+        if let Some(board) = state.board.take() {
+            let words = match ending {
+                Ending::Finished => "FINISHED",
+                Ending::Failed => "FAILED",
+            };
+            live::print_line(&board.summary(words, Instant::now()), Vec::new());
+        }
+        drop(state);
+        // what comes now, a container's terminal for instance, is not to be drawn on
+        self.stop();
     }
 }

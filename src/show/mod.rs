@@ -8,6 +8,7 @@
 //!
 //! Beside that: sizes, times, templates.
 
+pub(crate) mod live;
 pub(crate) mod template;
 pub(crate) mod text;
 
@@ -46,7 +47,7 @@ pub(crate) fn note(text: impl Display) {
 
 /// Writes what is clean already to standard error, in one piece.
 pub(crate) fn write_aside(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    live::print(text);
 }
 
 /// Whether standard error is a terminal that understands more than lines.

@@ -107,7 +107,9 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     }
     let parsed = parse(&arguments)?;
     let app = App::open_for_containers(global)?;
-    let images = Images::new(&app.store, global)?;
+    let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
+    let progress = progress::of(style);
+    let images = Images::new(&app.store, global)?.shown(&*progress);
     let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
     if arguments.check {
         return check(&arguments, &parsed, &context);
@@ -122,8 +124,6 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         }
         thrown.cancel();
     })?;
-    let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
-    let progress = progress::of(style);
     let environment = Environment {
         store: &app.store,
         images: &images,
@@ -132,14 +132,16 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         single_id: app.single_id(),
     };
     let began = std::time::Instant::now();
-    let output = slipway_builder::build(&request, &environment)
-        .map_err(|failure| error::of_build(failure, &request.recipe, &request.recipe_name))?;
+    let output =
+        progress::ended(&*progress, slipway_builder::build(&request, &environment)).map_err(|failure| {
+            error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
+        })?;
     for name in &output.unused_arguments {
         crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
     }
     if arguments.push {
         for name in &request.names {
-            images.push(name, &output.image.manifest.digest, arguments.quiet)?;
+            images.push(name, &output.image.manifest.digest)?;
         }
     }
     report(&arguments, &request, &output, began.elapsed(), style)?;

@@ -13,6 +13,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    progress::{self, Style},
     signals,
 };
 use options::Volume;
@@ -136,7 +137,8 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         other => return Err(Failure::usage(format!("--network: `{other}` is not one of host, none"))),
     };
     let app = App::open_for_containers(global)?;
-    let images = Images::new(&app.store, global)?;
+    let show = progress::of(Style::Auto);
+    let images = Images::new(&app.store, global)?.shown(&*show);
     let record = find(&app, &images, arguments)?;
     let folders = images.unpacked(&record)?;
     let tables = record.config.rootfs.diff_ids.iter().map(|diff_id| app.store.toc(diff_id));
@@ -183,10 +185,10 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let local = || app.store.find_image(&arguments.image);
     let digest = match arguments.pull.as_str() {
-        "always" => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform, false)?,
+        "always" => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
         "missing" => match local()? {
             Some(digest) => digest,
-            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform, false)?,
+            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
         },
         "never" => local()?.ok_or_else(|| StoreError::NoImage(arguments.image.clone()))?,
         other => {

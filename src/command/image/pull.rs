@@ -4,6 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    progress::{self, Style},
     show,
 };
 use slipway_oci::{Platform, Reference};
@@ -17,6 +18,9 @@ pub(crate) struct Arguments {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
+    progress: Style,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<Reference>,
@@ -25,11 +29,12 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let images = Images::new(&app.store, global)?;
+    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let images = Images::new(&app.store, global)?.shown(&*show);
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     for reference in &arguments.images {
         let reference = reference.clone().or_latest();
-        let digest = images.pull(&reference, &platform, arguments.quiet)?;
+        let digest = images.pull(&reference, &platform)?;
         show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }
     app.store.maintain()?;

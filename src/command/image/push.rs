@@ -4,6 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    progress::{self, Style},
     show,
 };
 use slipway_oci::{Reference, store::StoreError};
@@ -14,6 +15,9 @@ pub(crate) struct Arguments {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
+    progress: Style,
     /// The image
     image: Reference,
     /// Where to, if not under its own name
@@ -23,11 +27,12 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let images = Images::new(&app.store, global)?;
+    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let images = Images::new(&app.store, global)?.shown(&*show);
     let source = arguments.image.clone().or_latest();
     let digest = app.store.find_reference(&source)?.ok_or_else(|| StoreError::NoImage(source.familiar()))?;
     let destination = arguments.destination.clone().unwrap_or(source).or_latest();
-    images.push(&destination, &digest, arguments.quiet)?;
+    images.push(&destination, &digest)?;
     show::say(format!("{}@{digest}", destination.familiar_name()))?;
     Ok(0)
 }
