@@ -151,19 +151,19 @@ impl<'a> Images<'a> {
         Ok(record)
     }
 
-    /// The unpacked layers of an image, the base first.
-    pub(crate) fn unpacked(&self, record: &ImageRecord) -> Result<Vec<PathBuf>, Failure> {
+    /// The unpacked layers of an image, the base first, and the file system that they make.
+    pub(crate) fn unpacked(&self, record: &ImageRecord) -> Result<(Vec<PathBuf>, Tree), Failure> {
         let mut folders = Vec::new();
         let mut below = Tree::default();
         for (diff_id, layer) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
-            if !self.store.layer_folder(diff_id).is_dir() && !self.store.blobs().contains(&layer.digest)? {
+            if !self.store.has_unpacked(diff_id, &below)? && !self.store.blobs().contains(&layer.digest)? {
                 let sources = self.store.sources(&layer.digest)?;
                 self.fetch(layer, &sources)?;
             }
             folders.push(self.store.unpacked(diff_id, &below)?);
-            below = below.with(self.store.toc(diff_id)?);
+            below = below.with(self.store.toc(diff_id, &below)?);
         }
-        Ok(folders)
+        Ok((folders, below))
     }
 
     /// Sends an image to the registry under `reference`.

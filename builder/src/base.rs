@@ -3,10 +3,10 @@
 use crate::{Environment, StepError, clock};
 use slipway_oci::{
     Digest, Platform, Reference,
-    layer::{LayerError, Toc, Tree},
+    layer::{LayerError, Tree},
     store::{ImageRecord, LayerForm, StoreError},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 /// An image whose manifest and configuration are in the store; its layers may still be elsewhere.
 #[derive(Clone, Debug)]
@@ -96,13 +96,12 @@ fn with_layer<T>(
     }
 }
 
-/// The tables of contents of a row of layers.
+/// The file system of a row of layers, from tables of contents alone.
 pub(crate) fn tree(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Tree, StepError> {
-    let mut tables: Vec<Arc<Toc>> = Vec::with_capacity(layers.len());
-    for form in layers {
-        tables.push(with_layer(environment, form, || environment.store.toc(&form.diff_id))?);
-    }
-    Ok(Tree::new(tables))
+    layers.iter().try_fold(Tree::default(), |below, form| {
+        let toc = with_layer(environment, form, || environment.store.toc(&form.diff_id, &below))?;
+        Ok(below.with(toc))
+    })
 }
 
 /// The unpacked folders of a row of layers, the base first.
@@ -110,8 +109,7 @@ pub(crate) fn folders(
     environment: &Environment<'_>,
     layers: &[LayerForm],
 ) -> Result<Vec<PathBuf>, StepError> {
-    let missing = |form: &&LayerForm| !environment.store.layer_folder(&form.diff_id).is_dir();
-    match layers.iter().filter(missing).count() {
+    match count_packed(environment, layers)? {
         0 => unpacked_folders(environment, layers),
         count => {
             let reason = format!("unpacking {count} layer{}", if count == 1 { "" } else { "s" });
@@ -120,12 +118,27 @@ pub(crate) fn folders(
     }
 }
 
+/// How many of the layers are not on disk. From the first one on whose table is not there, all count.
+fn count_packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<usize, StepError> {
+    let (mut below, mut packed) = (Tree::default(), 0);
+    for (at, form) in layers.iter().enumerate() {
+        if !environment.store.has_unpacked(&form.diff_id, &below)? {
+            packed += 1;
+            if !environment.store.has_toc(&form.diff_id) {
+                return Ok(packed + layers.len() - at - 1);
+            }
+        }
+        below = below.with(environment.store.toc(&form.diff_id, &below)?);
+    }
+    Ok(packed)
+}
+
 fn unpacked_folders(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<PathBuf>, StepError> {
     let mut folders = Vec::with_capacity(layers.len());
     let mut below = Tree::default();
     for form in layers {
         folders.push(with_layer(environment, form, || environment.store.unpacked(&form.diff_id, &below))?);
-        below = below.with(environment.store.toc(&form.diff_id)?);
+        below = below.with(environment.store.toc(&form.diff_id, &below)?);
     }
     Ok(folders)
 }

@@ -22,6 +22,9 @@ pub const INDEX_ENTRIES: usize = 4096;
 /// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
 
+/// Most paths that links add to those that a layer's missing parents are looked up at (links that multiply).
+pub const FOOTING_PATHS: usize = 10_000;
+
 /// Largest sum of file sizes that one layer may unpack to, in bytes (a decompression bomb).
 pub const LAYER_UNPACKED_BYTES: u64 = 256 << 30;
 

@@ -195,3 +195,66 @@ fn save(slipway: &Slipway, image: &str) -> Command {
     let place = slipway.path("saved.tar");
     slipway.command(["save".as_ref(), "-o".as_ref(), place.as_os_str(), image.as_ref()])
 }
+
+/// The busybox base and on top a layer that makes `/lib` what it is there.
+fn base_with(lib: &str) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let folder = tar::EntryType::Directory;
+    match lib {
+        "" => {}
+        "folder" => append(&mut archive, "lib/", folder, 0o755, "", b""),
+        "private" => append(&mut archive, "lib/", folder, 0o700, "", b""),
+        target => {
+            append(&mut archive, "usr/lib/", folder, 0o755, "", b"");
+            append(&mut archive, "lib", tar::EntryType::Symlink, 0o777, target, b"");
+        }
+    }
+    archive.into_inner().unwrap()
+}
+
+/// A layer of nothing but `lib/foo` is one diff id in images whose `/lib` differ. Which is used first, and how, must not
+/// matter to the others.
+#[test]
+fn a_layer_without_parents_is_right_on_every_base() {
+    let busybox = fs::read(base::busybox()).unwrap();
+    let (foo, gone) = (layer(&[("lib/foo", "foo\n")]), layer(&[("lib/.wh.foo", "")]));
+    let libs =
+        [("folder", "lib/foo", "755"), ("usr/lib", "usr/lib/foo", "755"), ("private", "lib/foo", "700")];
+    let libs = [&libs[..], &[("/usr/lib", "usr/lib/foo", "755"), ("", "lib/foo", "755")]].concat();
+    for turn in 0..libs.len() {
+        let slipway = Slipway::empty();
+        let order = (0..libs.len()).map(|number| (number, libs[(turn + number) % libs.len()]));
+        for (number, (lib, place, mode)) in order {
+            let layers = [busybox.clone(), base_with(lib), foo.clone()];
+            Foreign { name: "one", layers: &layers }.load(&slipway);
+            let copied = || {
+                let recipe = "FROM one AS one\nFROM one\nCOPY --from=one /lib/foo /copied\nCOPY --from=one /lib /all/\n";
+                slipway.build("copied", recipe, &[]).ok();
+                assert_eq!(
+                    slipway.shell("copied", "cat /copied /all/foo"),
+                    "foo\nfoo\n",
+                    "{lib}: COPY --from"
+                );
+            };
+            // the table first, or the folder first
+            if number % 2 == 0 {
+                copied();
+            }
+            let script = format!("cat /lib/foo /{place}; stat -c %a $(dirname /{place})");
+            assert_eq!(slipway.shell("one", &script), format!("foo\nfoo\n{mode}\n"), "{lib}: run");
+            copied();
+            slipway.build("made", "FROM one\nRUN cat /lib/foo > /seen && rm /lib/foo\n", &[]).ok();
+            assert_eq!(
+                slipway.shell("made", "cat /seen; ls /lib /usr/lib 2>/dev/null | grep foo; true"),
+                "foo\n"
+            );
+            let layers = [&layers[..], std::slice::from_ref(&gone)].concat();
+            Foreign { name: "gone", layers: &layers }.load(&slipway);
+            assert_eq!(
+                slipway.shell("gone", &format!("ls /{place} /lib/foo 2>/dev/null; true")),
+                "",
+                "{lib}"
+            );
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     context::ContextTree,
     transfer::LayeredTree,
 };
-use slipway_oci::{Digest, Platform, Reference, Root, store::LayerForm};
+use slipway_oci::{Digest, Platform, Reference, Root, layer::Tree, store::LayerForm};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -112,9 +112,10 @@ impl<'a> Sources<'a> {
     pub(crate) fn layered(&self, layers: &[LayerForm], place: String) -> Result<LayeredTree<'a>, StepError> {
         let tree = base::tree(self.environment, layers)?;
         let diff_ids: Vec<Digest> = layers.iter().map(|form| form.diff_id.clone()).collect();
-        for form in layers {
+        for (at, form) in layers.iter().enumerate() {
             // a file may be read from any of them; those on disk already are not fetched
-            if !self.environment.store.layer_folder(&form.diff_id).is_dir() {
+            let below = Tree::new(tree.layers()[..at].to_vec());
+            if !self.environment.store.has_unpacked(&form.diff_id, &below)? {
                 base::fetch_layer(self.environment, form)?;
             }
         }

@@ -39,7 +39,7 @@ pub(super) fn of_blob(
     let file = store.blobs().open_blob(digest).map_err(LayerError::from)?;
     let reader = compression::decoder(BufReader::with_capacity(1 << 18, file));
     let reader = reader.map_err(StepError::io("read", digest.to_string()))?;
-    let indexed = layer::index(reader)?;
+    let indexed = layer::index(reader, None)?;
     let descriptor = Descriptor::new("application/x-tar", digest.clone(), size_bytes);
     let form = LayerForm { diff_id: indexed.diff_id, descriptor };
     store.put_form(&form, indexed.archive_bytes)?;

@@ -23,7 +23,7 @@ pub fn import_archive(
         output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression),
         diff_id: Hasher::new(Algorithm::Sha256),
     };
-    let unpacked = unpack::index(&mut tee)?;
+    let unpacked = unpack::index(&mut tee, None)?;
     if unpacked.toc.entries().is_empty() {
         let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no files, or is no tar archive");
         return Err(LayerError::Archive(error));

@@ -1,16 +1,17 @@
 //! A layer's table of contents, and its file format.
 //!
-//! Format, version 1: the magic `SLIPTOC1`, a little-endian count (u32), then the entries sorted by path. An entry is
+//! Format, version 2: the magic `SLIPTOC2`, a little-endian count (u32), then the entries sorted by path. An entry is
 //! kind (u8), flags (u8: 1 opaque, 2 implicit, 4 content follows), mode, uid, gid (u32 each), mtime (i64), size
 //! (u64), device major and minor (u32 each), path and link (u32 length and bytes each), the count of extended
 //! attributes (u16) with name and value (u32 length and bytes each), and 32 bytes of SHA-256 where content follows.
-//! The file is derived from the archive; a damaged one is made again.
+//! The file is derived from the archive; a damaged one, or one of another version, is made again. (Version 1 had the same
+//! bytes, but did not say beneath which layers a table with missing parents was made.)
 
 use super::entry::{Entry, Kind};
 use crate::{file, limits};
 use std::{io, path::Path};
 
-const MAGIC: &[u8; 8] = b"SLIPTOC1";
+const MAGIC: &[u8; 8] = b"SLIPTOC2";
 const FLAG_OPAQUE: u8 = 1;
 const FLAG_IMPLICIT: u8 = 2;
 const FLAG_CONTENT: u8 = 4;
@@ -119,7 +120,7 @@ impl Toc {
         std::fs::rename(&temporary, path)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * 120 + 16);
         out.extend_from_slice(MAGIC);
         put_u32(&mut out, self.entries.len());

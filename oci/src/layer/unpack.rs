@@ -11,8 +11,8 @@ use super::{
     archive::{Archive, Item},
     disk::Disk,
     entry::{Entry, Kind, name_of, parent_of},
+    footing::{Footing, link_target},
     toc::Toc,
-    tree::Tree,
     xattr,
 };
 use crate::{Algorithm, Digest, digest::HashingReader, limits};
@@ -37,34 +37,39 @@ pub struct Unpacked {
 
 /// Unpacks the uncompressed archive `source` into the empty folder `target`.
 ///
-/// With `below`, parents that the archive does not name are looked up in the layers beneath: a link there is followed
-/// and a folder there lends its attributes; without it such parents are plain folders marked implicit.
+/// Parents that the archive does not name are looked up in `footing`: a link there is followed and a folder there lends
+/// its attributes; without a footing such parents are plain folders marked implicit.
 pub fn unpack(
     source: impl Read,
     target: &Path,
     xattrs: OverlayXattrs,
-    below: Option<&Tree>,
+    footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
-    read_archive(source, Some(Disk::open(target, xattrs)?), below)
+    read_archive(source, Some(Disk::open(target, xattrs)?), footing)
 }
 
-/// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk.
-pub fn index(source: impl Read) -> Result<Unpacked, LayerError> {
-    read_archive(source, None, None)
+/// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk. The table is
+/// that of the folder which [`unpack`] would make on the same footing.
+pub fn index(source: impl Read, footing: Option<&Footing>) -> Result<Unpacked, LayerError> {
+    read_archive(source, None, footing)
 }
 
 struct Unpacker<'a> {
     disk: Option<Disk>,
-    below: Option<&'a Tree>,
+    footing: Option<&'a Footing>,
     entries: BTreeMap<Vec<u8>, Entry>,
     whiteouts: HashSet<Vec<u8>>,
     unpacked_bytes: u64,
 }
 
-fn read_archive(source: impl Read, disk: Option<Disk>, below: Option<&Tree>) -> Result<Unpacked, LayerError> {
+fn read_archive(
+    source: impl Read,
+    disk: Option<Disk>,
+    footing: Option<&Footing>,
+) -> Result<Unpacked, LayerError> {
     let mut hashing = HashingReader::new(source, Algorithm::Sha256);
     let mut unpacker =
-        Unpacker { disk, below, entries: BTreeMap::new(), whiteouts: HashSet::new(), unpacked_bytes: 0 };
+        Unpacker { disk, footing, entries: BTreeMap::new(), whiteouts: HashSet::new(), unpacked_bytes: 0 };
     let mut archive = Archive::new(&mut hashing);
     let mut count = 0;
     while let Some(item) = archive.next_item().map_err(LayerError::Archive)? {
@@ -153,8 +158,8 @@ impl Unpacker<'_> {
         }
         let mut folder = Entry::new(here.clone(), Kind::Directory, 0o755);
         folder.implicit = true;
-        let found = self.below.filter(|_| !self.whiteouts.contains(&here)).and_then(|below| below.get(&here));
-        match found.map(|found| found.entry) {
+        let found = if self.whiteouts.contains(&here) { None } else { self.beneath(&here)? };
+        match found {
             Some(entry) if entry.kind == Kind::Symlink => {
                 let target = link_target(&here, &entry.link);
                 return self.ensure_followed(&target, 0);
@@ -180,9 +185,10 @@ impl Unpacker<'_> {
                 continue;
             }
             let next = super::entry::join(&here, component);
-            let own = self.entries.get(&next).cloned();
-            let entry = own
-                .or_else(|| self.below.and_then(|below| below.get(&next)).map(|found| found.entry.clone()));
+            let entry = match self.entries.get(&next) {
+                Some(own) => Some(own.clone()),
+                None => self.beneath(&next)?.cloned(),
+            };
             here = match entry {
                 Some(entry) if entry.kind == Kind::Symlink => {
                     self.ensure_followed(&link_target(&next, &entry.link), depth + 1)?
@@ -191,6 +197,15 @@ impl Unpacker<'_> {
             };
         }
         Ok(here)
+    }
+
+    /// What the layers beneath have at `path`.
+    fn beneath(&self, path: &[u8]) -> Result<Option<&Entry>, LayerError> {
+        let Some(footing) = self.footing else { return Ok(None) };
+        // else what is unpacked would depend on more than its name says
+        let unforeseen =
+            || bad(path, "a folder that is reached through a link which the archive replaces later");
+        footing.get(path).ok_or_else(unforeseen)
     }
 
     fn hardlink_target(&self, entry: &Entry) -> Result<Vec<u8>, LayerError> {
@@ -280,14 +295,6 @@ pub(super) fn copy_digested(
 
 fn bad(path: &[u8], reason: &'static str) -> LayerError {
     LayerError::Entry { path: PathBuf::from(OsStr::from_bytes(path)), reason }
-}
-
-/// Where a link at `path` leads, relative to the root.
-fn link_target(path: &[u8], link: &[u8]) -> Vec<u8> {
-    if link.starts_with(b"/") {
-        return link.to_vec();
-    }
-    super::entry::join(parent_of(path).unwrap_or_default(), link)
 }
 
 /// A path without `.`, empty components and a leading slash; `None` where it has `..` or is too long.

@@ -35,12 +35,19 @@ impl Archive {
     fn hard(self, path: &str, target: &str) -> Archive {
         self.entry(tar::EntryType::Link, path, target, b"")
     }
-    fn unpack(self, below: Option<&Tree>) -> (tempfile::TempDir, Result<Unpacked, LayerError>) {
+    fn unpack(self, below: Option<&crate::layer::Tree>) -> (tempfile::TempDir, Result<Unpacked, LayerError>) {
         let folder = tempfile::tempdir().expect("folder");
         let target = folder.path().join("layer");
         std::fs::create_dir(&target).expect("folder");
         let bytes = self.0.into_inner().expect("archive");
-        let result = unpack(&bytes[..], &target, OverlayXattrs::User, below);
+        let own = index(&bytes[..], None);
+        let footing = own.and_then(|own| below.map_or(Ok(None), |below| Footing::of(&own.toc, below)));
+        let result = footing.and_then(|footing| {
+            let unpacked = unpack(&bytes[..], &target, OverlayXattrs::User, footing.as_ref())?;
+            let indexed = index(&bytes[..], footing.as_ref())?;
+            assert_eq!(indexed.toc, unpacked.toc, "the table says what is unpacked");
+            Ok(unpacked)
+        });
         (folder, result)
     }
 }
@@ -119,10 +126,66 @@ fn parents_below_are_followed() {
     let own = rustix::process::getuid().as_raw();
     let mut usr = Entry::new("usr", Kind::Directory, 0o711);
     (usr.uid, usr.gid) = (own, rustix::process::getgid().as_raw());
-    let below = Tree::new(vec![std::sync::Arc::new(Toc::new(vec![lib, usr]))]);
+    let below = crate::layer::Tree::new(vec![std::sync::Arc::new(Toc::new(vec![lib, usr]))]);
     let (folder, result) = Archive::new().file("lib/x", "x").unpack(Some(&below));
     let toc = result.expect("unpacked").toc;
     assert!(folder.path().join("layer/usr/lib/x").exists());
     assert!(!folder.path().join("layer/lib").exists());
     assert_eq!(toc.get(b"usr").map(|entry| (entry.mode, entry.implicit)), Some((0o711, false)));
+}
+
+#[test]
+fn a_layer_without_parents_lands_where_its_base_leads() {
+    let own = |mut entry: Entry| {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        (entry.uid, entry.gid) = (uid, gid);
+        entry
+    };
+    let folder = |path: &str, mode| own(Entry::new(path, Kind::Directory, mode));
+    let link = |path: &str, target: &str| {
+        let mut entry = own(Entry::new(path, Kind::Symlink, 0o777));
+        entry.link = target.into();
+        entry
+    };
+    let usr = || vec![folder("usr", 0o755), folder("usr/lib", 0o750)];
+    let with = |entry: Entry| [usr(), vec![entry]].concat();
+    for (what, beneath, place, mode) in [
+        ("a folder", vec![folder("lib", 0o711)], "lib/x/f", 0o711),
+        ("nothing", vec![folder("srv", 0o711)], "lib/x/f", 0o755),
+        ("a relative link", with(link("lib", "usr/lib")), "usr/lib/x/f", 0o750),
+        ("an absolute link", with(link("lib", "/usr/lib")), "usr/lib/x/f", 0o750),
+        ("a link out", with(link("lib", "../../usr/lib")), "usr/lib/x/f", 0o750),
+        (
+            "two links",
+            [with(link("lib", "lib64")), vec![link("lib64", "usr/lib")]].concat(),
+            "usr/lib/x/f",
+            0o750,
+        ),
+        ("a link to nothing", vec![link("lib", "usr/gone")], "usr/gone/x/f", 0o755),
+        ("a file", vec![own(Entry::new("lib", Kind::File, 0o600))], "lib/x/f", 0o755),
+    ] {
+        let below = crate::layer::Tree::new(vec![std::sync::Arc::new(Toc::new(beneath))]);
+        let (scratch, result) = Archive::new().file("lib/x/f", "x").unpack(Some(&below));
+        let toc = result.unwrap_or_else(|error| panic!("{what}: {error}")).toc;
+        let unpacked = scratch.path().join("layer").join(place);
+        assert!(unpacked.is_file(), "{what}");
+        let lent = unpacked.parent().and_then(Path::parent).expect("folder");
+        assert_eq!(lent.metadata().expect("folder").mode() & 0o7777, mode, "{what}");
+        assert_eq!(toc.get(place.as_bytes()).map(|entry| entry.kind), Some(Kind::File), "{what}");
+    }
+}
+
+#[test]
+fn what_a_footing_does_not_foresee_is_an_error() {
+    // the link is there when `lib/x` comes, and a folder at the end: no footing looks at what it led to
+    let archive = Archive::new().link("usr", "/opt").file("lib/f", "x").folder("usr");
+    let mut lib = Entry::new("lib", Kind::Symlink, 0o777);
+    lib.link = b"usr/deep".to_vec();
+    let below = crate::layer::Tree::new(vec![std::sync::Arc::new(Toc::new(vec![
+        lib,
+        Entry::new("opt", Kind::Directory, 0o700),
+        Entry::new("usr", Kind::Directory, 0o755),
+    ]))]);
+    let (_, result) = archive.unpack(Some(&below));
+    assert!(matches!(result, Err(LayerError::Entry { .. })), "{result:?}");
 }

@@ -299,8 +299,8 @@ mod tests {
             .map(|entry| String::from_utf8(entry.expect("entry").path_bytes().into_owned()).expect("utf-8"))
             .collect();
         assert_eq!(names, ["plain", "naïve", &long, &middle, "link", "d/.wh.gone"]);
-        let read =
-            crate::layer::index(blobs.open_blob(&layer.descriptor.digest).expect("blob")).expect("index");
+        let read = crate::layer::index(blobs.open_blob(&layer.descriptor.digest).expect("blob"), None)
+            .expect("index");
         assert_eq!(read.diff_id, layer.diff_id);
         let mut expected: Vec<Entry> = entries;
         expected.iter_mut().for_each(|entry| entry.content = Some(crate::Digest::sha256(b"data")));

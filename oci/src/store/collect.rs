@@ -95,7 +95,8 @@ impl Store {
         for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
             let entry = entry.map_err(io_at("list", &folder))?;
             let name = entry.file_name();
-            let hex = name.to_str().map(|name| name.trim_end_matches(".toc"));
+            // every form of a layer begins with its diff id
+            let hex = name.to_str().and_then(|name| name.split(['-', '.']).next());
             if hex.is_some_and(|hex| kept.contains(hex)) {
                 continue;
             }

@@ -110,7 +110,8 @@ CREATE INDEX steps_by_key ON steps (key);
 ";
 
 /// From version 1, beside what [`SCHEMA`] makes: there an image was a row of `images`, an unpacked folder a column of
-/// `layers`, and nothing but `cache` knew its last use.
+/// `layers`, and nothing but `cache` knew its last use. Unpacked folders are not taken over: a layer that leaves out parents
+/// had one folder for all bases, made for whichever came first.
 const BEFORE_2: &str = "
 ALTER TABLE names RENAME TO names_1;
 ALTER TABLE layers RENAME TO layers_1;
@@ -122,8 +123,6 @@ DROP INDEX names_by_digest;
 const TO_2: &str = "
 INSERT INTO names SELECT reference, digest, unixepoch(), unixepoch() FROM names_1;
 INSERT INTO layers SELECT diff_id, archive, unixepoch() FROM layers_1;
-INSERT INTO unpacked SELECT diff_id, '', unpacked_in, unpacked_at, unixepoch() FROM layers_1
-    WHERE unpacked_in IS NOT NULL;
 INSERT INTO forms SELECT diff_id, digest, media_type, size FROM forms_1;
 INSERT INTO sources SELECT digest, repository FROM sources_1;
 INSERT INTO cache SELECT key, diff_id, step, NULL, used, used FROM cache_1;

@@ -5,7 +5,7 @@ use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
     file,
-    layer::{self, Layer, LayerError, Toc, Tree, Unpacked},
+    layer::{self, Footing, Layer, LayerError, Toc, Tree, Unpacked},
 };
 use rusqlite::OptionalExtension;
 use std::{
@@ -31,14 +31,54 @@ fn loaded() -> &'static Mutex<HashMap<PathBuf, Arc<Toc>>> {
     LOADED.get_or_init(Mutex::default)
 }
 
-impl Store {
-    /// Where a layer's unpacked folder lies, whether or not it is there.
-    pub fn layer_folder(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(diff_id.hex())
+/// One form of a layer on disk: the layer, and what it stands on where that matters ([`Footing`]).
+struct Form<'a> {
+    diff_id: &'a Digest,
+    footing: Option<Footing>,
+}
+
+impl<'a> Form<'a> {
+    /// The form of a layer that names all its parents, or stands on nothing.
+    fn plain(diff_id: &'a Digest) -> Form<'a> {
+        Form { diff_id, footing: None }
     }
 
-    fn toc_path(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(format!("{}.toc", diff_id.hex()))
+    /// What it stands on, as its row says it.
+    fn beneath(&self) -> String {
+        self.footing.as_ref().map_or_else(String::new, |footing| footing.digest().hex().to_owned())
+    }
+
+    /// Its name in `layers/`.
+    fn name(&self) -> String {
+        let (hex, beneath) = (self.diff_id.hex(), self.beneath());
+        if beneath.is_empty() { hex.to_owned() } else { format!("{hex}-{beneath}") }
+    }
+}
+
+impl Store {
+    /// Whether the layer is on disk in the form that it has on the layers `below`. One whose table is not there counts as
+    /// not: nobody can say which form it has without reading all of it.
+    pub fn has_unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<bool, StoreError> {
+        let Some(toc) = self.known_toc(&Form::plain(diff_id)) else { return Ok(false) };
+        self.is_unpacked(&Form { diff_id, footing: Footing::of(&toc, below)? })
+    }
+
+    /// Whether the layer's table of contents is here.
+    pub fn has_toc(&self, diff_id: &Digest) -> bool {
+        self.known_toc(&Form::plain(diff_id)).is_some()
+    }
+
+    fn form<'a>(&self, diff_id: &'a Digest, below: &Tree) -> Result<Form<'a>, StoreError> {
+        let footing = Footing::of(&*self.read_toc(&Form::plain(diff_id))?, below)?;
+        Ok(Form { diff_id, footing })
+    }
+
+    fn folder(&self, form: &Form<'_>) -> PathBuf {
+        self.root.join("layers").join(form.name())
+    }
+
+    fn toc_path(&self, form: &Form<'_>) -> PathBuf {
+        self.root.join("layers").join(format!("{}.toc", form.name()))
     }
 
     /// Notes that `form` is a blob of its layer.
@@ -98,22 +138,23 @@ impl Store {
     /// layer.
     pub fn adopt_layer(&self, layer: &Layer, upper: Option<&Path>) -> Result<LayerForm, StoreError> {
         let form = LayerForm { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() };
-        let toc_path = self.toc_path(&layer.diff_id);
-        layer.toc.save(&toc_path).map_err(io_at("write", &toc_path))?;
-        loaded().lock().map(|mut loaded| loaded.insert(toc_path, Arc::new(layer.toc.clone()))).ok();
+        let plain = Form::plain(&layer.diff_id);
+        self.save_toc(&plain, layer.toc.clone())?;
         self.put_form(&form, layer.archive_bytes)?;
         if let Some(upper) = upper {
-            self.place_folder(&layer.diff_id, upper)?;
+            // an upper folder has every parent, and a folder that came from nowhere stands on nothing
+            debug_assert!(!layer.toc.has_implicit());
+            self.place_folder(&plain, upper)?;
         }
         Ok(form)
     }
 
     /// Moves a finished folder to its place. Where another process was first, its folder serves.
-    fn place_folder(&self, diff_id: &Digest, folder: &Path) -> Result<(), StoreError> {
-        let target = self.layer_folder(diff_id);
+    fn place_folder(&self, form: &Form<'_>, folder: &Path) -> Result<(), StoreError> {
+        let target = self.folder(form);
         // between the look and the row nobody else may place or take away: a folder that is in use stays
         let _guard = self.lock_layers()?;
-        if target.exists() && !self.is_unpacked(diff_id)? {
+        if target.exists() && !self.is_unpacked(form)? {
             // of an earlier boot: it may have lost bytes
             let trash = self.root.join("tmp").join(file::temporary_name("stale"));
             if fs::rename(&target, &trash).is_ok() {
@@ -128,11 +169,11 @@ impl Store {
         }
         self.database()
             .prepare_cached(
-                "INSERT INTO unpacked (diff_id, beneath, made_in, made_at, used) VALUES (?1, '', ?2, ?3, ?3)
-                 ON CONFLICT (diff_id, beneath) DO UPDATE SET made_in = ?2, made_at = ?3, used = ?3
+                "INSERT INTO unpacked (diff_id, beneath, made_in, made_at, used) VALUES (?1, ?2, ?3, ?4, ?4)
+                 ON CONFLICT (diff_id, beneath) DO UPDATE SET made_in = ?3, made_at = ?4, used = ?4
                      WHERE made_in IS NOT 'synced'",
             )?
-            .execute((diff_id.to_string(), &self.boot_id, now()))?;
+            .execute((form.diff_id.to_string(), form.beneath(), &self.boot_id, now()))?;
         Ok(())
     }
 
@@ -149,37 +190,46 @@ impl Store {
         Ok(lock)
     }
 
-    fn is_unpacked(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+    fn is_unpacked(&self, form: &Form<'_>) -> Result<bool, StoreError> {
         let boot: Option<Option<String>> = self
             .database()
-            .prepare_cached("SELECT made_in FROM unpacked WHERE diff_id = ?1 AND beneath = ''")?
-            .query_row([diff_id.to_string()], |row| row.get(0))
+            .prepare_cached("SELECT made_in FROM unpacked WHERE diff_id = ?1 AND beneath = ?2")?
+            .query_row((form.diff_id.to_string(), form.beneath()), |row| row.get(0))
             .optional()?;
         let trusted = boot.flatten().is_some_and(|boot| boot == "synced" || boot == self.boot_id);
-        Ok(trusted && self.layer_folder(diff_id).is_dir())
+        Ok(trusted && self.folder(form).is_dir())
     }
 
-    /// The unpacked folder of a layer, unpacked now if it is not there. `below` are the layers beneath it.
+    /// The unpacked folder of a layer, unpacked now if it is not there. `below` are the layers beneath it: where its
+    /// archive leaves parents out, it has a folder of its own for each thing that they can mean ([`Footing`]).
     pub fn unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<PathBuf, StoreError> {
-        let target = self.layer_folder(diff_id);
-        if self.is_unpacked(diff_id)? {
-            return Ok(target);
+        let mut form = Form::plain(diff_id);
+        let table = match self.known_toc(&form) {
+            Some(toc) => toc,
+            // nothing is known of it yet: nearly always the plain form is the one, and one reading makes it
+            None => {
+                let (folder, unpacked) = self.unpack(&form)?;
+                let toc = self.save_toc(&form, unpacked.toc)?;
+                if Footing::of(&toc, below)?.is_none() {
+                    self.place_folder(&form, &folder)?;
+                } else {
+                    file::remove_tree(&folder).map_err(io_at("remove", &folder))?;
+                }
+                toc
+            }
+        };
+        form.footing = Footing::of(&table, below)?;
+        if !self.is_unpacked(&form)? {
+            let (folder, unpacked) = self.unpack(&form)?;
+            self.save_toc(&form, unpacked.toc)?;
+            self.place_folder(&form, &folder)?;
         }
-        let (folder, mut unpacked) = self.unpack(diff_id, None)?;
-        let mut placed = folder;
-        if unpacked.toc.has_implicit() && !below.layers().is_empty() {
-            // the archive leaves out parents: links and attributes of the layers beneath decide where its files go
-            file::remove_tree(&placed).map_err(io_at("remove", &placed))?;
-            (placed, unpacked) = self.unpack(diff_id, Some(below))?;
-        }
-        self.save_toc(diff_id, unpacked.toc)?;
-        self.place_folder(diff_id, &placed)?;
-        Ok(target)
+        Ok(self.folder(&form))
     }
 
-    fn unpack(&self, diff_id: &Digest, below: Option<&Tree>) -> Result<(PathBuf, Unpacked), StoreError> {
+    fn unpack(&self, form: &Form<'_>) -> Result<(PathBuf, Unpacked), StoreError> {
         let folder = self.temporary_folder("layer")?;
-        let unpacked = self.unpack_into(&folder, diff_id, below);
+        let unpacked = self.unpack_into(&folder, form);
         if unpacked.is_err() {
             // half a layer is of no use to anybody; the error that matters is the first one
             let _ = file::remove_tree(&folder);
@@ -187,14 +237,10 @@ impl Store {
         Ok((folder, unpacked?))
     }
 
-    fn unpack_into(
-        &self,
-        folder: &Path,
-        diff_id: &Digest,
-        below: Option<&Tree>,
-    ) -> Result<Unpacked, StoreError> {
-        let unpacked = layer::unpack(self.read_layer(diff_id)?, folder, self.xattrs(), below)?;
-        self.check_diff_id(diff_id, &unpacked.diff_id)?;
+    fn unpack_into(&self, folder: &Path, form: &Form<'_>) -> Result<Unpacked, StoreError> {
+        let source = self.read_layer(form.diff_id)?;
+        let unpacked = layer::unpack(source, folder, self.xattrs(), form.footing.as_ref())?;
+        self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok(unpacked)
     }
 
@@ -221,28 +267,46 @@ impl Store {
         Err(StoreError::LayerMissing(diff_id.clone()))
     }
 
-    fn save_toc(&self, diff_id: &Digest, toc: Toc) -> Result<Arc<Toc>, StoreError> {
-        let path = self.toc_path(diff_id);
+    fn save_toc(&self, form: &Form<'_>, toc: Toc) -> Result<Arc<Toc>, StoreError> {
+        let path = self.toc_path(form);
         toc.save(&path).map_err(io_at("write", &path))?;
         let toc = Arc::new(toc);
         loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
         Ok(toc)
     }
 
-    /// The table of contents of a layer, made from its blob where it is missing or damaged.
-    pub fn toc(&self, diff_id: &Digest) -> Result<Arc<Toc>, StoreError> {
-        let path = self.toc_path(diff_id);
+    /// The table of contents of a layer on the layers `below`, made from its blob where it is missing or damaged. It says
+    /// what [`Store::unpacked`] makes, whether or not that was done.
+    pub fn toc(&self, diff_id: &Digest, below: &Tree) -> Result<Arc<Toc>, StoreError> {
+        self.read_toc(&self.form(diff_id, below)?)
+    }
+
+    /// The table, where it was made already.
+    fn known_toc(&self, form: &Form<'_>) -> Option<Arc<Toc>> {
+        let path = self.toc_path(form);
         if let Some(toc) = loaded().lock().ok().and_then(|loaded| loaded.get(&path).cloned()) {
+            return Some(toc);
+        }
+        let toc = Arc::new(Toc::load(&path).ok()?);
+        loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
+        Some(toc)
+    }
+
+    fn read_toc(&self, form: &Form<'_>) -> Result<Arc<Toc>, StoreError> {
+        if let Some(toc) = self.known_toc(form) {
             return Ok(toc);
         }
-        if let Ok(toc) = Toc::load(&path) {
-            let toc = Arc::new(toc);
-            loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
-            return Ok(toc);
-        }
-        let indexed = layer::index(self.read_layer(diff_id)?)?;
-        self.check_diff_id(diff_id, &indexed.diff_id)?;
-        self.save_toc(diff_id, indexed.toc)
+        let indexed = layer::index(self.read_layer(form.diff_id)?, form.footing.as_ref())?;
+        self.check_diff_id(form.diff_id, &indexed.diff_id)?;
+        self.save_toc(form, indexed.toc)
+    }
+
+    /// The tables of a row of layers, the base first, as one file system.
+    pub fn tree<'a>(&self, diff_ids: impl IntoIterator<Item = &'a Digest>) -> Result<Tree, StoreError> {
+        diff_ids.into_iter().try_fold(Tree::default(), |below, diff_id| {
+            let toc = self.toc(diff_id, &below)?;
+            Ok(below.with(toc))
+        })
     }
 
     /// Notes that `repository` (registry and path) was seen to have the blob.

@@ -3,7 +3,8 @@
 //! ```text
 //! blobs/<algorithm>/<hex>   content, as in an OCI image layout
 //! layers/<hex>/             an unpacked layer in overlayfs form, named by its diff id
-//! layers/<hex>.toc          its table of contents
+//! layers/<hex>-<hex>/       the same where it leaves parents out: its diff id, and what it stands on
+//! layers/<name>.toc         the table of contents of either
 //! store.db                  SQLite in WAL mode: names, images, layers, cache keys
 //! layers.lock               held while an unpacked layer is put in its place
 //! store.lock                held shared by every user, exclusively by the collector

@@ -50,7 +50,7 @@ fn a_layer_that_is_not_what_it_says_leaves_nothing() {
     store.put_form(&form, 0).expect("form");
     assert!(store.unpacked(&false_id, &Tree::default()).is_err());
     assert_eq!(std::fs::read_dir(store.root().join("tmp")).expect("tmp").count(), 0);
-    assert!(!store.layer_folder(&false_id).exists());
+    assert!(!store.root().join("layers").join(false_id.hex()).exists());
 }
 
 #[test]
@@ -129,4 +129,84 @@ fn what_dead_processes_left_is_swept() {
     drop(store);
     Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
     assert!(!dead.exists() && own.exists());
+}
+
+/// A layer of `entries` as another tool may have packed it: parents are not made up.
+fn foreign(store: &Store, entries: &[Entry]) -> Digest {
+    let mut writer = LayerWriter::new(store.blobs(), Compression::None).expect("writer");
+    for entry in entries {
+        let mut entry = entry.clone();
+        let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        (entry.uid, entry.gid) = own;
+        writer.append(entry).expect("append");
+    }
+    let made = writer.finish().expect("finish");
+    // its table is made from the archive, as for a layer that was pulled
+    let form = LayerForm { diff_id: made.diff_id.clone(), descriptor: made.descriptor };
+    store.put_form(&form, 0).expect("form");
+    made.diff_id
+}
+
+/// Layers without parents on bases that differ in what the parents are, in every order, with the table asked for before
+/// or after the folder, in one store and in another.
+#[test]
+fn a_layer_on_two_bases_is_in_the_right_place_on_both() {
+    let link = |path: &str, target: &str| {
+        let mut entry = Entry::new(path, Kind::Symlink, 0o777);
+        entry.link = target.into();
+        entry
+    };
+    let folder = |path: &str, mode| Entry::new(path, Kind::Directory, mode);
+    let file = |path: &str| Entry::new(path, Kind::File, 0o644);
+    let bases: [(Vec<Entry>, &str); 4] = [
+        (vec![folder("lib", 0o755)], "lib/foo"),
+        (vec![folder("usr", 0o755), folder("usr/lib", 0o755), link("lib", "usr/lib")], "usr/lib/foo"),
+        (vec![folder("lib", 0o700)], "lib/foo"),
+        (vec![folder("srv", 0o700)], "lib/foo"),
+    ];
+    for turn in 0..bases.len() {
+        for table_first in [true, false] {
+            let (_folder, store) = store();
+            let layer = foreign(&store, &[file("lib/foo")]);
+            let mut folders = std::collections::HashSet::new();
+            for number in 0..bases.len() {
+                let (entries, place) = &bases[(turn + number) % bases.len()];
+                let base = foreign(&store, entries);
+                let below = store.tree([&base]).expect("tree");
+                let before = table_first.then(|| store.toc(&layer, &below).expect("table"));
+                let path = store.unpacked(&layer, &below).expect("unpacked");
+                let table = store.toc(&layer, &below).expect("table");
+                assert!(before.is_none_or(|before| before == table), "unpacking changes no table");
+                assert!(path.join(place).is_file(), "{place} in {}", path.display());
+                assert!(table.get(place.as_bytes()).is_some(), "{place} in {table:?}");
+                assert!(store.has_unpacked(&layer, &below).expect("looked"));
+                let whole = store.tree([&base, &layer]).expect("tree");
+                assert!(whole.resolve(b"lib/foo", true).expect("resolved").exists);
+                use std::os::unix::fs::MetadataExt;
+                let parent = path.join(place).parent().expect("parent").metadata().expect("folder");
+                let meant = below.resolve(b"lib", true).expect("resolved").path;
+                let meant = below.get(&meant).map_or(0o755, |found| found.entry.mode);
+                assert_eq!(parent.mode() & 0o7777, meant);
+                folders.insert(path);
+            }
+            assert_eq!(folders.len(), bases.len());
+        }
+    }
+}
+
+#[test]
+fn bases_that_agree_share_one_folder_and_the_collector_takes_all_of_them() {
+    let (_folder, store) = store();
+    let layer = foreign(&store, &[Entry::new("lib/foo", Kind::File, 0o644)]);
+    let path = |names: &[&str]| {
+        let entries: Vec<Entry> =
+            names.iter().map(|name| Entry::new(*name, Kind::Directory, 0o755)).collect();
+        let base = foreign(&store, &entries);
+        store.unpacked(&layer, &store.tree([&base]).expect("tree")).expect("unpacked")
+    };
+    assert_eq!(path(&["lib"]), path(&["lib", "srv"]));
+    assert_ne!(path(&["lib"]), path(&["srv"]));
+    assert_eq!(path(&["srv"]), store.unpacked(&layer, &Tree::default()).expect("unpacked"));
+    store.collect().expect("collect").expect("alone");
+    assert_eq!(std::fs::read_dir(store.root().join("layers")).expect("list").count(), 0);
 }

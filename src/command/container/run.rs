@@ -140,9 +140,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let show = progress::of(Style::Auto);
     let images = Images::new(&app.store, global)?.shown(&*show);
     let record = find(&app, &images, arguments)?;
-    let folders = images.unpacked(&record)?;
-    let tables = record.config.rootfs.diff_ids.iter().map(|diff_id| app.store.toc(diff_id));
-    let tree = Tree::new(tables.collect::<Result<_, _>>()?);
+    let (folders, tree) = images.unpacked(&record)?;
     let scratch = Scratch(app.store.temporary_folder("container")?);
     let config = &record.config.config;
     let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
