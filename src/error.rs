@@ -145,6 +145,8 @@ plain_failures!(
     slipway_oci::blobs::BlobError,
     slipway_runtime::identity::IdentityError,
     slipway_builder::SourceError,
+    crate::service::input::InputError,
+    crate::service::output::OutputError,
     std::io::Error,
 );
 

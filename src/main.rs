@@ -13,6 +13,7 @@ mod git;
 mod images;
 mod progress;
 mod recipe;
+mod service;
 mod show;
 mod signals;
 

@@ -1,6 +1,6 @@
 //! Recipes as files: found, read, and turned into standard ones.
 
-use crate::error::Failure;
+use crate::{error::Failure, service::input};
 use slipway_dockerfile::extension;
 use slipway_oci::{Root, file, limits};
 use std::{
@@ -57,6 +57,11 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let bytes = file::read_capped(path, limits::RECIPE_BYTES)
         .map_err(|error| Failure::new(format!("cannot read the recipe `{}`: {error}", path.display())))?;
     text(bytes, &path.display().to_string())
+}
+
+/// Reads a recipe that the caller names, which may be a pipe.
+pub(crate) fn read_named(flag: &'static str, path: &Path) -> Result<String, Failure> {
+    text(input::read(flag, path, limits::RECIPE_BYTES)?, &path.display().to_string())
 }
 
 /// Reads a recipe from a stream.

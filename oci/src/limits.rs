@@ -50,6 +50,12 @@ pub const ACCOUNT_FILE_BYTES: u64 = 8 << 20;
 /// Largest Dockerfile, in bytes.
 pub const RECIPE_BYTES: u64 = 16 << 20;
 
+/// Largest file of variables or labels that a caller names, in bytes.
+pub const ENV_FILE_BYTES: u64 = 16 << 20;
+
+/// Largest secret that a caller names, in bytes (BuildKit's cap).
+pub const SECRET_BYTES: u64 = 500 << 10;
+
 /// Largest ignore file, in bytes.
 pub const IGNORE_FILE_BYTES: u64 = 4 << 20;
 

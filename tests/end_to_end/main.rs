@@ -18,6 +18,7 @@ mod examples;
 mod hostile;
 mod interop;
 mod layers;
+mod outputs;
 mod plumbing;
 mod processes;
 mod registry;

@@ -7,6 +7,7 @@ use crate::{
     error::{self, Failure},
     images::Images,
     progress::{self, Style},
+    service::{input, output::Output},
     show, signals,
 };
 use context::Context;
@@ -14,8 +15,12 @@ use slipway_builder::{
     BuildRequest, Cancel, Environment, NamedContext, NetworkMode, SecretSource, epoch::Epoch,
 };
 use slipway_dockerfile::lint::LintOptions;
-use slipway_oci::{Platform, Reference, compression::Compression};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use slipway_oci::{Platform, Reference, compression::Compression, limits};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Build an image from a Dockerfile.
 #[derive(clap::Args)]
@@ -114,6 +119,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     if arguments.check {
         return check(&arguments, &parsed, &context);
     }
+    let outputs = Outputs::prepare(&arguments)?;
     let request = request(&arguments, parsed, &context)?;
     let cancel = Arc::new(Cancel::new()?);
     let thrown = cancel.clone();
@@ -144,7 +150,8 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
             images.push(name, &output.image.manifest.digest)?;
         }
     }
-    report(&arguments, &request, &output, began.elapsed(), style)?;
+    outputs.write(&request, &output)?;
+    report(&request, &output, began.elapsed(), style)?;
     app.store.maintain()?;
     Ok(0)
 }
@@ -168,29 +175,51 @@ fn check(arguments: &Arguments, parsed: &Parsed, context: &Context) -> Result<u8
     )
 }
 
+/// Files that the build's results go to.
+struct Outputs {
+    id: Option<Output>,
+    metadata: Option<Output>,
+}
+
+impl Outputs {
+    /// Opens them: a name that cannot be written is found before the build.
+    fn prepare(arguments: &Arguments) -> Result<Outputs, Failure> {
+        let open =
+            |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Output::prepare(flag, path)).transpose();
+        Ok(Outputs {
+            id: open("--iidfile", &arguments.iidfile)?,
+            metadata: open("--metadata-file", &arguments.metadata_file)?,
+        })
+    }
+
+    fn write(self, request: &BuildRequest, output: &slipway_builder::BuildOutput) -> Result<(), Failure> {
+        let id = output.image.config.to_string();
+        if let Some(file) = self.id {
+            file.finish_with(id.as_bytes())?;
+        }
+        if let Some(file) = self.metadata {
+            let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
+            let metadata = serde_json::json!({
+                "containerimage.config.digest": id,
+                "containerimage.digest": output.image.manifest.digest,
+                "containerimage.descriptor": output.image.manifest,
+                "image.name": names.join(","),
+                "slipway.steps.cached": output.cached_steps,
+                "slipway.steps.executed": output.executed_steps,
+            });
+            file.finish_with(format!("{metadata:#}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
 fn report(
-    arguments: &Arguments,
     request: &BuildRequest,
     output: &slipway_builder::BuildOutput,
     took: std::time::Duration,
     style: Style,
 ) -> Result<(), Failure> {
     let id = output.image.config.to_string();
-    if let Some(path) = &arguments.iidfile {
-        slipway_oci::file::write_atomic(path, id.as_bytes())?;
-    }
-    if let Some(path) = &arguments.metadata_file {
-        let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
-        let metadata = serde_json::json!({
-            "containerimage.config.digest": id,
-            "containerimage.digest": output.image.manifest.digest,
-            "containerimage.descriptor": output.image.manifest,
-            "image.name": names.join(","),
-            "slipway.steps.cached": output.cached_steps,
-            "slipway.steps.executed": output.executed_steps,
-        });
-        slipway_oci::file::write_atomic(path, format!("{metadata:#}\n").as_bytes())?;
-    }
     if style == Style::Quiet {
         return show::say(id);
     }
@@ -229,7 +258,6 @@ struct Parsed {
     build_args: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     contexts: BTreeMap<String, NamedContext>,
-    secrets: BTreeMap<String, SecretSource>,
     ssh: BTreeMap<String, PathBuf>,
     network: NetworkMode,
     hosts: Vec<(String, String)>,
@@ -316,7 +344,6 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
         build_args,
         labels,
         contexts,
-        secrets: secrets(&arguments.secrets)?,
         ssh,
         network,
         hosts: hosts(&arguments.hosts)?,
@@ -333,9 +360,7 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
         for pair in spec.split(',') {
             match pair.split_once('=') {
                 Some(("id", value)) => id = Some(value.to_owned()),
-                Some(("src" | "source", value)) => {
-                    source = Some(SecretSource::File(std::path::absolute(value)?))
-                }
+                Some(("src" | "source", value)) => source = Some(from_file(Path::new(value))?),
                 Some(("env", name)) => source = Some(from_environment(name)?),
                 Some(("type", "file" | "env")) => {}
                 _ => return Err(Failure::usage(format!("--secret: `{pair}` is not id=, src= or env="))),
@@ -345,12 +370,16 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
         let source = match source {
             Some(source) => source,
             // as docker: a variable of that name, else a file
-            None => from_environment(&id)
-                .or_else(|_| Ok::<_, Failure>(SecretSource::File(std::path::absolute(&id)?)))?,
+            None => from_environment(&id).or_else(|_| from_file(Path::new(&id)))?,
         };
         secrets.insert(id, source);
     }
     Ok(secrets)
+}
+
+/// Read at once: a pipe is read only once, and a file that is not there is found before the build.
+fn from_file(path: &Path) -> Result<SecretSource, Failure> {
+    Ok(SecretSource::Value(input::read("--secret", path, limits::SECRET_BYTES)?))
 }
 
 fn from_environment(name: &str) -> Result<SecretSource, Failure> {
@@ -416,7 +445,7 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
             [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             given => given.to_vec(),
         },
-        secrets: parsed.secrets,
+        secrets: secrets(&arguments.secrets)?,
         ssh: parsed.ssh,
         hosts: parsed.hosts,
     })

@@ -14,12 +14,14 @@ use crate::{
     error::Failure,
     images::Images,
     progress::{self, Style},
+    service::input,
     signals,
 };
 use options::Volume;
 use slipway_oci::{
     Platform, Reference, file,
     layer::{OverlayXattrs, Tree},
+    limits,
     spec::ContainerConfig,
     store::{ImageRecord, StoreError},
 };
@@ -325,8 +327,7 @@ fn environment(
     }
     let mut given = Vec::new();
     for path in &arguments.env_file {
-        let text = file::read_capped(path, 1 << 20)
-            .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
+        let text = input::read("--env-file", path, limits::ENV_FILE_BYTES)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         given.extend(
             text.lines()

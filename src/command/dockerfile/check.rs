@@ -1,12 +1,12 @@
 //! `slipway check`.
 
-use crate::{app::Global, error::Failure, recipe, show};
+use crate::{app::Global, error::Failure, recipe, service::output, show};
 use slipway_dockerfile::{
     extension,
     ignore::IgnoreFile,
     lint::{self, LintOptions, LintReport},
 };
-use slipway_oci::{Platform, file};
+use slipway_oci::Platform;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -142,8 +142,15 @@ fn read_stdin() -> Result<Recipe, Failure> {
 }
 
 fn read_file(arguments: &Arguments) -> Result<Recipe, Failure> {
-    let path = arguments.file.clone().map_or_else(|| recipe::find(&arguments.context), Ok)?;
-    Ok(Recipe { text: recipe::read(&path)?, name: path.display().to_string(), path: Some(path) })
+    let (path, text) = match &arguments.file {
+        Some(path) => (path.clone(), recipe::read_named("--file", path)?),
+        None => {
+            let path = recipe::find(&arguments.context)?;
+            let text = recipe::read(&path)?;
+            (path, text)
+        }
+    };
+    Ok(Recipe { text, name: path.display().to_string(), path: Some(path) })
 }
 
 /// Rewrites the recipe's file where something can be mended, and says what was.
@@ -154,11 +161,7 @@ fn fix(recipe: &mut Recipe, options: &LintOptions) -> Result<(), Failure> {
         crate::show::note(format_args!("nothing to mend mechanically in `{}`", recipe.name));
         return Ok(());
     }
-    // a link stays a link, and the mode stays what it was
-    let path = path.canonicalize()?;
-    let permissions = std::fs::metadata(&path)?.permissions();
-    file::write_atomic(&path, text.as_bytes())?;
-    std::fs::set_permissions(&path, permissions)?;
+    output::write("--fix", path, text.as_bytes())?;
     for fixed in &applied {
         crate::show::note(format_args!(
             "mended {}:{}: {}: {}",

@@ -2,10 +2,11 @@
 
 mod diff;
 
-use super::{RecipeText, is_stdin, read};
+use super::{RecipeText, read};
 use crate::{
     app::Global,
     error::{self, Failure},
+    service::{input::is_stdin, output},
     show::say,
 };
 use slipway_dockerfile::format::{Style, format_with};
@@ -70,8 +71,7 @@ fn one(path: &Path, arguments: &Arguments) -> Result<bool, Failure> {
     } else if is_stdin(path) {
         std::io::stdout().lock().write_all(tidy.as_bytes())?;
     } else if changed {
-        replace(path, &tidy)
-            .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display())))?;
+        output::write("FILE", path, tidy.as_bytes())?;
     }
     Ok(changed)
 }
@@ -79,27 +79,4 @@ fn one(path: &Path, arguments: &Arguments) -> Result<bool, Failure> {
 fn show(recipe: &RecipeText, tidy: &str) -> Result<(), Failure> {
     say(format_args!("--- {}\n+++ {} (formatted)", recipe.name, recipe.name))?;
     say(diff::unified(&recipe.text, tidy).trim_end_matches('\n'))
-}
-
-/// Puts the text in a file's place in one step, so that an interruption leaves either the old or the new one.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    // A link keeps pointing at the file that is written.
-    let path = path.canonicalize()?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = write_like(&temporary, &path, text).and_then(|()| std::fs::rename(&temporary, &path));
-    if written.is_err() {
-        // The error that counts is the first one.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// Writes a new file with the mode of another.
-fn write_like(new: &Path, old: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::create_new(new)?;
-    file.set_permissions(std::fs::metadata(old)?.permissions())?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

@@ -7,12 +7,13 @@ mod lower;
 mod lsp;
 mod parse;
 
-use crate::{app::Global, error::Failure};
-use slipway_oci::{file, limits};
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
+use crate::{
+    app::Global,
+    error::Failure,
+    service::input::{self, is_stdin},
 };
+use slipway_oci::limits;
+use std::path::{Path, PathBuf};
 
 /// Look into recipes.
 #[derive(clap::Args)]
@@ -49,25 +50,10 @@ pub(super) struct RecipeText {
     pub(super) text: String,
 }
 
-/// Whether `path` means standard input.
-pub(super) fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
 /// Reads a recipe; `-` is standard input.
 pub(super) fn read(path: &Path) -> Result<RecipeText, Failure> {
     let name = if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin(path) {
-        let mut bytes = Vec::new();
-        std::io::stdin().take(limits::RECIPE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limits::RECIPE_BYTES {
-            return Err(Failure::new(format!("the recipe is larger than {} bytes", limits::RECIPE_BYTES)));
-        }
-        bytes
-    } else {
-        file::read_capped(path, limits::RECIPE_BYTES)
-            .map_err(|error| Failure::new(format!("cannot read the recipe `{name}`: {error}")))?
-    };
+    let bytes = input::read("FILE", path, limits::RECIPE_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::new(format!("`{name}` is not UTF-8 text")))?;
     Ok(RecipeText { name, text })
 }

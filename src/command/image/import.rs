@@ -3,6 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    service::input::{self, is_stdin},
     show,
 };
 use slipway_oci::{
@@ -11,7 +12,7 @@ use slipway_oci::{
     layer::{import_archive, import_folder},
     spec::{History, ImageConfig, Manifest, media_type, rfc3339, to_json},
 };
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{io::BufReader, path::PathBuf};
 
 /// Make a base image from a root file system's tar or folder.
 #[derive(clap::Args)]
@@ -37,13 +38,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let app = App::open(global)?;
     let (blobs, compression) = (app.store.blobs(), Compression::default());
     let shown = arguments.source.display();
-    let layer = if arguments.source.as_os_str() == "-" {
-        import_archive(blobs, BufReader::with_capacity(1 << 18, std::io::stdin()), compression)?
-    } else if arguments.source.is_dir() {
+    let layer = if !is_stdin(&arguments.source) && arguments.source.is_dir() {
         import_folder(blobs, &arguments.source, compression)?
     } else {
-        let file = File::open(&arguments.source)
-            .map_err(|error| Failure::new(format!("cannot open `{shown}`: {error}")))?;
+        let file = input::open("SOURCE", &arguments.source)?;
         let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, file), compression);
         imported.map_err(|error| {
             Failure::new(format!("cannot import `{shown}`: {}", crate::error::chain(&error)))

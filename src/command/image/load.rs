@@ -3,10 +3,11 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    service::input,
     show,
 };
 use slipway_oci::{Platform, layout};
-use std::{fs::File, path::PathBuf};
+use std::path::PathBuf;
 
 /// Read images from an archive or OCI layout.
 #[derive(clap::Args)]
@@ -26,8 +27,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         None => layout::load_archive(&app.store, std::io::stdin())?,
         Some(path) if path.is_dir() => layout::load_folder(&app.store, path, None, &Platform::host())?,
         Some(path) => {
-            let file = File::open(path)
-                .map_err(|error| Failure::new(format!("cannot open `{}`: {error}", path.display())))?;
+            let file = input::open("--input", path)?;
             layout::load_archive(&app.store, file)?
         }
     };

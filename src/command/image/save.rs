@@ -4,12 +4,12 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    service::output::Output,
 };
 use slipway_oci::{Digest, Reference, layout, store::StoreError};
 use std::{
-    fs::File,
-    io::{BufWriter, IsTerminal, Write},
-    path::PathBuf,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
 };
 
 /// The value of `--format`.
@@ -40,6 +40,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
+    let output = output(arguments)?;
     let source = Images::new(&app.store, global)?;
     let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
@@ -53,40 +54,42 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
             None => images.push((digest, name.into_iter().collect())),
         }
     }
-    if arguments.format == Format::OciDir {
-        let folder =
-            arguments.output.as_ref().ok_or_else(|| Failure::usage("--format oci-dir needs -o FOLDER"))?;
-        layout::write_oci_folder(&app.store, &images, folder)?;
-        return Ok(0);
-    }
-    match &arguments.output {
-        None if std::io::stdout().is_terminal() => {
-            Err(Failure::usage("the archive would go to the terminal: use -o FILE or redirect"))
-        }
-        None => write(
-            &app,
-            arguments.format,
-            &images,
-            &mut BufWriter::with_capacity(1 << 18, std::io::stdout().lock()),
-        ),
-        Some(path) => {
-            // beside its place first: a failure leaves no half archive under the name that was asked for
-            let temporary = path.with_file_name(slipway_oci::file::temporary_name(".slipway-save"));
-            let result = File::create_new(&temporary)
-                .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display())))
-                .and_then(|file| {
-                    let mut output = BufWriter::with_capacity(1 << 18, file);
-                    write(&app, arguments.format, &images, &mut output)?;
-                    output.get_ref().sync_data()?;
-                    Ok(std::fs::rename(&temporary, path)?)
-                });
-            if result.is_err() {
-                let _ = std::fs::remove_file(&temporary);
+    match output {
+        Target::Folder(folder) => layout::write_oci_folder(&app.store, &images, folder)?,
+        Target::Archive(mut output) => match write(&app, arguments.format, &images, &mut output) {
+            Err(failure) if output.is_abandoned() => drop(failure),
+            written => {
+                written?;
+                output.finish()?;
             }
-            result
-        }
-    }?;
+        },
+    }
     Ok(0)
+}
+
+/// Where the images go.
+enum Target<'a> {
+    Folder(&'a Path),
+    Archive(Box<Output>),
+}
+
+/// Opens the output: what cannot be written is found before anything is fetched.
+fn output(arguments: &Arguments) -> Result<Target<'_>, Failure> {
+    let given = arguments.output.as_deref();
+    if arguments.format == Format::OciDir {
+        let folder = given.ok_or_else(|| Failure::usage("--format oci-dir needs -o FOLDER"))?;
+        return Ok(Target::Folder(folder));
+    }
+    let to_stdout = given.is_none_or(|path| path.as_os_str() == "-");
+    if to_stdout && std::io::stdout().is_terminal() {
+        return Err(Failure::usage("the archive would go to the terminal: use -o FILE or redirect"));
+    }
+    let name = given.unwrap_or(Path::new("-"));
+    if name.is_dir() {
+        let words = format!("--output: cannot write `{}`: it is a folder", name.display());
+        return Err(Failure::new(words).with_hint("--format oci-dir writes a layout into a folder"));
+    }
+    Ok(Target::Archive(Box::new(Output::prepare("--output", name)?)))
 }
 
 fn write(

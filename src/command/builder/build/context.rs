@@ -153,8 +153,15 @@ impl Context {
             }
             (None, recipe) => {
                 let folder = self.folder.clone().unwrap_or_default();
-                let found = recipe.map_or_else(|| recipe::find(&folder), |path| Ok(path.to_owned()))?;
-                (self.recipe, self.recipe_name) = (recipe::read(&found)?, found.display().to_string());
+                let (found, text) = match recipe {
+                    Some(named) => (named.to_owned(), recipe::read_named("--file", named)?),
+                    None => {
+                        let found = recipe::find(&folder)?;
+                        let text = recipe::read(&found)?;
+                        (found, text)
+                    }
+                };
+                (self.recipe, self.recipe_name) = (text, found.display().to_string());
                 path = Some(found);
             }
         }
