@@ -4,7 +4,7 @@ use crate::{
     StepError,
     epoch::StageEpoch,
     statcache::{Fingerprint, StatCache},
-    transfer::{Node, SourceTree},
+    transfer::{Bytes, Node, SourceTree},
 };
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat},
@@ -236,10 +236,11 @@ impl SourceTree for ContextTree {
         Ok(children)
     }
 
-    fn open(&self, node: &Node) -> Result<File, StepError> {
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.root.open_at(node.entry.as_path(), flags, Mode::empty());
-        descriptor.map(File::from).map_err(StepError::io("open", node.entry.to_path()))
+        let descriptor = descriptor.map_err(StepError::io("open", node.entry.to_path()))?;
+        Ok(Box::new(File::from(descriptor)))
     }
 
     /// Files of the context get the clamp itself: see [`crate::epoch`].

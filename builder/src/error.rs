@@ -96,6 +96,14 @@ pub enum StepError {
         /// Why not.
         reason: &'static str,
     },
+    /// An archive whose files cannot be taken.
+    #[error("cannot unpack `{archive}`")]
+    Archive {
+        /// What it is called: its path in the context, or its URL.
+        archive: String,
+        /// Why not.
+        source: slipway_oci::layer::ArchiveError,
+    },
     /// There is no build context.
     #[error("there is no build context to copy from")]
     NoContext,

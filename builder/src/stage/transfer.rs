@@ -190,7 +190,7 @@ impl StageState<'_, '_> {
             let mut gathered = Vec::new();
             for path in &expanded.paths {
                 let picks = selector.select(&*trees[0], path)?.into_iter();
-                gathered.extend(picks.map(|pick| Gathered { pick, tree: 0, keeps_modes: false }));
+                gathered.extend(picks.map(|pick| Gathered { pick, tree: 0, archive: None }));
             }
             let placements = self.place(transfer, expanded, &gathered, &trees)?;
             self.layer_from(&placements, &trees, expanded)
@@ -230,6 +230,7 @@ impl StageState<'_, '_> {
                 Ok(Some(form))
             }
             None => {
+                transfer::open_archives(&mut gathered, &mut trees, solver.temporary())?;
                 let placements = self.place(transfer, expanded, &gathered, &trees)?;
                 self.layer_from(&placements, &trees, expanded)
             }
@@ -253,7 +254,8 @@ impl StageState<'_, '_> {
             Some(text) => Some(self.chown(text)?),
         };
         let ownership = Ownership { chown, chmod: expanded.chmod.clone() };
-        let files = gathered.iter().filter(|one| one.pick.folder.is_none()).count() + expanded.inline.len();
+        let is_file = |one: &&Gathered| one.pick.folder.is_none() && one.archive.is_none();
+        let files = gathered.iter().filter(is_file).count() + expanded.inline.len();
         let many = files > 1 || gathered.len() + expanded.inline.len() > 1;
         let (workdir, epoch) = (self.working_dir(), self.epoch);
         let beneath = if transfer.link { None } else { Some(self.tree()?.clone()) };
@@ -329,7 +331,7 @@ impl StageState<'_, '_> {
         let shared: Box<dyn SourceTree + '_> = Box::new(Borrowed(tree));
         let trees = [shared];
         let mut gathered: Vec<Gathered> =
-            picks.into_iter().map(|pick| Gathered { pick, tree: 0, keeps_modes: false }).collect();
+            picks.into_iter().map(|pick| Gathered { pick, tree: 0, archive: None }).collect();
         transfer::digest_unknown(&mut gathered, &trees, self.solver.environment.cancel)?;
         let target = if path.is_empty() { "/" } else { text.as_str() };
         let mut destination =

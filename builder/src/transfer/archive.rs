@@ -1,67 +1,98 @@
 //! ADD of an archive: its files are taken, not the file.
+//!
+//! What a step's key holds is the archive's own digest, so a cached step opens nothing. Where the step is carried out
+//! the archive is read once ([`FileArchive`]), and its entries are placed in their order (`place/unpack.rs`).
 
-use super::{Gathered, LayeredTree, Node, Pick, SourceTree, descend};
-use crate::{Environment, StepError, base, context::ContextTree};
+use super::{Bytes, Gathered, Node, SourceTree};
+use crate::{StepError, epoch::StageEpoch};
 use slipway_oci::{
-    Algorithm, Descriptor, Digest,
+    Algorithm,
     compression::{self, Format},
-    layer::{self, Kind, LayerError},
-    store::LayerForm,
+    digest::HashingReader,
+    file,
+    layer::{self, ArchiveError, Entry, FileArchive, LayerError},
 };
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
 };
 
-/// An archive of the context as a layer of its own; `None` where the file is none.
-pub(super) fn of_file(
-    environment: &Environment<'_>,
-    folder: &ContextTree,
-    node: &Node,
-) -> Result<Option<LayerForm>, StepError> {
-    if node.entry.kind != Kind::File || !is_archive(folder.open(node)?) {
-        return Ok(None);
+/// The files of an archive.
+struct ArchiveTree {
+    files: FileArchive,
+    name: String,
+}
+
+/// Reads the archives among what was gathered; their files become trees of their own. `temporary` is a folder for this
+/// build alone.
+pub(crate) fn open_archives(
+    gathered: &mut [Gathered],
+    trees: &mut Vec<Box<dyn SourceTree + '_>>,
+    temporary: &Path,
+) -> Result<(), StepError> {
+    for one in gathered {
+        let (Some(name), Some((_, node))) = (&one.archive, one.pick.nodes.first()) else { continue };
+        let files = read(name, trees[one.tree].open(node)?, node, temporary)?;
+        trees.push(Box::new(ArchiveTree { files, name: name.clone() }));
+        one.tree = trees.len() - 1;
     }
-    let failed = |error| StepError::io("read", node.entry.to_path())(error);
-    let mut writer = environment.store.blobs().writer(Algorithm::Sha256).map_err(LayerError::from)?;
-    io::copy(&mut folder.open(node)?, &mut writer).map_err(failed)?;
-    let (digest, size_bytes) = writer.commit(None).map_err(LayerError::from)?;
-    of_blob(environment, &digest, size_bytes).map(Some)
+    Ok(())
 }
 
-/// Registers an archive blob under its diff id, so that it is unpacked and indexed as layers are.
-pub(super) fn of_blob(
-    environment: &Environment<'_>,
-    digest: &Digest,
-    size_bytes: u64,
-) -> Result<LayerForm, StepError> {
-    let store = environment.store;
-    let file = store.blobs().open_blob(digest).map_err(LayerError::from)?;
-    let reader = compression::decoder(BufReader::with_capacity(1 << 18, file));
-    let reader = reader.map_err(StepError::io("read", digest.to_string()))?;
-    let indexed = layer::index(reader, None)?;
-    let descriptor = Descriptor::new("application/x-tar", digest.clone(), size_bytes);
-    let form = LayerForm { diff_id: indexed.diff_id, descriptor };
-    store.put_form(&form, indexed.archive_bytes)?;
-    Ok(form)
+fn read(name: &str, bytes: Bytes<'_>, node: &Node, temporary: &Path) -> Result<FileArchive, StepError> {
+    let failed = |source| StepError::Archive { archive: name.to_owned(), source };
+    let unreadable = |source| failed(ArchiveError::Read { after: None, source });
+    let mut packed = BufReader::with_capacity(1 << 18, HashingReader::new(bytes, Algorithm::Sha256));
+    let files = {
+        let plain = compression::decoder(&mut packed).map_err(unreadable)?;
+        FileArchive::read(plain, nameless(temporary)?).map_err(failed)?
+    };
+    io::copy(&mut packed, &mut io::sink()).map_err(unreadable)?;
+    // the key says which bytes these are
+    let digest = packed.into_inner().finish().1;
+    match &node.entry.content {
+        Some(known) if *known != digest => Err(LayerError::Changed(PathBuf::from(name)).into()),
+        _ => Ok(files),
+    }
 }
 
-/// All files of an archive.
-pub(super) fn gathered<'e: 't, 't>(
-    environment: &'e Environment<'e>,
-    form: LayerForm,
-    trees: &mut Vec<Box<dyn SourceTree + 't>>,
-) -> Result<Gathered, StepError> {
-    let tables = base::tree(environment, std::slice::from_ref(&form))?;
-    let tree = LayeredTree::new(environment.store, tables, vec![form.diff_id], "the archive".to_owned());
-    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", None)? };
-    trees.push(Box::new(tree));
-    Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: true })
+/// A file that goes away with its descriptor.
+fn nameless(folder: &Path) -> Result<File, StepError> {
+    let path = folder.join(file::temporary_name("archive"));
+    let mut options = File::options();
+    let made = options.read(true).write(true).create_new(true).open(&path);
+    let made = made.map_err(StepError::io("create", &path))?;
+    std::fs::remove_file(&path).map_err(StepError::io("remove", &path))?;
+    Ok(made)
+}
+
+impl SourceTree for ArchiveTree {
+    fn place(&self) -> String {
+        format!("the archive `{}`", self.name)
+    }
+    fn node(&self, _: &[u8]) -> Result<Option<Node>, StepError> {
+        Ok(None)
+    }
+    fn children(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+        Ok(Vec::new())
+    }
+    /// The node's number is that of the entry whose bytes it has.
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError> {
+        let (_, index) = node.inode.expect("files of archives are numbered");
+        Ok(Box::new(self.files.open(index as usize)))
+    }
+    fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
+        epoch.clamp.apply(entry.mtime)
+    }
+    fn archive(&self) -> Option<&FileArchive> {
+        Some(&self.files)
+    }
 }
 
 /// Whether a stream begins with a tar header, compressed or not: what it is called does not count.
-pub(crate) fn is_archive(file: File) -> bool {
-    let mut reader = BufReader::new(file);
+pub(crate) fn is_archive(bytes: impl Read + Send) -> bool {
+    let mut reader = BufReader::new(bytes);
     let Ok(start) = reader.fill_buf() else { return false };
     let plain = compression::sniff(start) == Format::Plain;
     let Ok(mut decoder) = compression::decoder(reader) else { return false };

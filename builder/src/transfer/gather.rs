@@ -1,6 +1,6 @@
 //! Everything that the sources of one instruction stand for, and the part of its key that comes of them.
 
-use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote};
+use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote, shown};
 use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields};
 use slipway_oci::{
     Digest,
@@ -23,8 +23,8 @@ pub(crate) struct Gathered {
     pub(crate) pick: Pick,
     /// Which of the instruction's trees.
     pub(crate) tree: usize,
-    /// The modes are an archive's own: --chmod leaves them.
-    pub(crate) keeps_modes: bool,
+    /// What is taken are the files in the archive that was found; this is what it is called.
+    pub(crate) archive: Option<String>,
 }
 
 /// Finds the sources of one instruction that come from a folder or from afar.
@@ -72,14 +72,16 @@ impl<'e> Gatherer<'e> {
             let folder = folder.as_ref().ok_or(StepError::NoContext)?;
             for pick in self.selector.select(folder, path)? {
                 let single = pick.folder.is_none() && pick.nodes.len() == 1;
-                let archive = match self.is_add && single && self.unpack != Some(false) {
-                    true => archive::of_file(self.environment, folder, &pick.nodes[0].1)?,
-                    false => None,
+                let unpack = self.is_add && single && self.unpack != Some(false);
+                let archive = match pick.nodes.first().filter(|_| unpack) {
+                    Some((_, node))
+                        if node.entry.kind == Kind::File && archive::is_archive(folder.open(node)?) =>
+                    {
+                        Some(shown(&node.entry.path))
+                    }
+                    _ => None,
                 };
-                match archive {
-                    Some(form) => gathered.push(archive::gathered(self.environment, form, trees)?),
-                    None => gathered.push(Gathered { pick, tree: 0, keeps_modes: false }),
-                }
+                gathered.push(Gathered { pick, tree: 0, archive });
             }
         }
         Ok(gathered)
@@ -89,6 +91,10 @@ impl<'e> Gatherer<'e> {
 /// Whether so many bytes have no known digest that writing the layer at once, which digests them on the way, is
 /// cheaper than reading everything for the key and again for the archive, even if the layer is then thrown away.
 pub(crate) fn mostly_unknown(gathered: &[Gathered]) -> bool {
+    // an archive is not what the layer holds
+    if gathered.iter().any(|one| one.archive.is_some()) {
+        return false;
+    }
     let (mut unknown, mut all) = (0, 0);
     for (_, node) in gathered.iter().flat_map(|gathered| &gathered.pick.nodes) {
         all += node.entry.size_bytes;
@@ -168,6 +174,12 @@ pub(crate) fn fill(gathered: &mut [Gathered], found: &Digests) {
 pub(crate) fn selection(gathered: &[Gathered], times: bool) -> Digest {
     let mut key = Fields::new();
     for one in gathered {
+        if one.archive.is_some() {
+            for digest in one.pick.nodes.iter().filter_map(|(_, node)| node.entry.content.as_ref()) {
+                key.field("archive", digest.to_string());
+            }
+            continue;
+        }
         key.field("source", &one.pick.name).field("folder", [u8::from(one.pick.folder.is_some())]);
         if let Some(folder) = &one.pick.folder {
             describe(&mut key, b"", &folder.entry, times);
@@ -192,6 +204,9 @@ pub(crate) fn describe(key: &mut Fields, path: &[u8], entry: &Entry, times: bool
     }
     if times {
         key.field("mtime", entry.mtime.to_le_bytes());
+    }
+    if entry.opaque {
+        key.field("opaque", "");
     }
     for (name, value) in &entry.xattrs {
         key.field("attribute", name).field("value", value);

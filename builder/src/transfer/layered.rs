@@ -1,13 +1,13 @@
 //! The file system of a stage or image as a source of files.
 
-use super::{Node, SourceTree, join};
+use super::{Bytes, Node, SourceTree, join};
 use crate::{StepError, epoch::StageEpoch};
 use slipway_oci::{
     Digest, Root,
     layer::{Entry, Found, Kind, Tree},
     store::Store,
 };
-use std::{collections::HashMap, fs::File, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex};
 
 /// Layers, the base first, as a source. What is listed comes from tables of contents; only a file that is read needs
 /// its layer unpacked.
@@ -83,7 +83,7 @@ impl SourceTree for LayeredTree<'_> {
         Ok(children.map(|(name, found)| (name.clone(), self.describe(&join(path, &name), found))).collect())
     }
 
-    fn open(&self, node: &Node) -> Result<File, StepError> {
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError> {
         let path = &node.entry.path;
         let found = self.tree.get(path).ok_or_else(|| StepError::NotFound {
             path: super::shown(path),
@@ -91,7 +91,8 @@ impl SourceTree for LayeredTree<'_> {
             hint: None,
         })?;
         let root = self.folder(found.layer)?;
-        root.open_file(found.entry.as_path()).map_err(StepError::io("open", node.entry.to_path()))
+        let file = root.open_file(found.entry.as_path());
+        Ok(Box::new(file.map_err(StepError::io("open", node.entry.to_path()))?))
     }
 
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {

@@ -16,7 +16,7 @@ mod remote;
 mod select;
 mod write;
 
-pub(crate) use archive::is_archive;
+pub(crate) use archive::{is_archive, open_archives};
 pub(crate) use gather::{Gathered, Gatherer, describe, digest_unknown, fill, mostly_unknown, selection};
 pub(crate) use layered::LayeredTree;
 pub(crate) use place::{Destination, Ownership};
@@ -26,8 +26,11 @@ pub(crate) use select::{Pick, Selector, descend};
 pub(crate) use write::{Digests, Placement, Placements, Source, content_key, write_layer};
 
 use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};
-use slipway_oci::{Digest, layer::Entry};
-use std::fs::File;
+use slipway_oci::{
+    Digest,
+    layer::{Entry, FileArchive},
+};
+use std::io::Read;
 
 /// One path of a source tree.
 #[derive(Clone, Debug)]
@@ -51,12 +54,19 @@ pub(crate) trait SourceTree: Sync {
     /// Names and nodes in a folder (free of links), sorted.
     fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError>;
     /// Opens a file.
-    fn open(&self, node: &Node) -> Result<File, StepError>;
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError>;
     /// The modification time that the entry has in a layer.
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64;
     /// Notes the digest of a file that was read.
     fn learn(&self, _node: &Node, _digest: Digest) {}
+    /// The archive whose files these are, where they are one's.
+    fn archive(&self) -> Option<&FileArchive> {
+        None
+    }
 }
+
+/// A file's bytes.
+pub(crate) type Bytes<'a> = Box<dyn Read + Send + 'a>;
 
 impl<T: SourceTree + Send + ?Sized> SourceTree for std::sync::Arc<T> {
     fn place(&self) -> String {
@@ -68,7 +78,7 @@ impl<T: SourceTree + Send + ?Sized> SourceTree for std::sync::Arc<T> {
     fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
         (**self).children(path)
     }
-    fn open(&self, node: &Node) -> Result<File, StepError> {
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError> {
         (**self).open(node)
     }
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
@@ -92,7 +102,7 @@ impl SourceTree for Borrowed<'_> {
     fn children(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
         self.0.children(path)
     }
-    fn open(&self, node: &Node) -> Result<File, StepError> {
+    fn open(&self, node: &Node) -> Result<Bytes<'_>, StepError> {
         self.0.open(node)
     }
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {

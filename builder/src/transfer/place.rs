@@ -1,9 +1,12 @@
 //! Where copied paths end up. Worked out from the tables of contents beneath; nothing is mounted.
 
+mod unpack;
+
 use super::{Gathered, Node, Placement, Placements, Source, SourceTree, clean, join, parent_of, shown};
 use crate::{StepError, epoch::StageEpoch};
 use slipway_dockerfile::chmod::Chmod;
 use slipway_oci::layer::{Clamp, Entry, Kind, Tree};
+use std::collections::BTreeSet;
 
 /// What --chown and --chmod say, names looked up.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +29,8 @@ impl Ownership {
 
     /// A folder that had to be made: 0755, or an octal --chmod itself (what BuildKit does).
     fn new_folder(&self, path: &[u8], mtime: i64) -> Entry {
-        let mode = self.chmod.as_ref().and_then(Chmod::octal).unwrap_or(0o755);
+        // mkdir(2) takes the permission bits alone
+        let mode = self.chmod.as_ref().and_then(Chmod::octal).map_or(0o755, |mode| mode & 0o777);
         let mut entry = Entry::new(path, Kind::Directory, mode);
         (entry.uid, entry.gid) = self.chown.unwrap_or((0, 0));
         entry.mtime = mtime;
@@ -47,6 +51,8 @@ pub(crate) struct Destination<'a> {
     ownership: Ownership,
     epoch: StageEpoch,
     placed: Placements,
+    /// Paths beneath that something of another kind has taken the place of.
+    removed: BTreeSet<Vec<u8>>,
 }
 
 impl<'a> Destination<'a> {
@@ -79,6 +85,7 @@ impl<'a> Destination<'a> {
             ownership,
             epoch,
             placed: Placements::new(),
+            removed: BTreeSet::new(),
         })
     }
 
@@ -93,6 +100,9 @@ impl<'a> Destination<'a> {
     /// Places everything that one source argument stands for.
     pub(crate) fn add(&mut self, gathered: &Gathered, tree: &dyn SourceTree) -> Result<(), StepError> {
         let pick = &gathered.pick;
+        if let (Some(name), Some(files)) = (&gathered.archive, tree.archive()) {
+            return self.add_archive(name, files, tree, gathered.tree);
+        }
         if let Some(folder) = &pick.folder {
             if self.existing.as_ref().is_some_and(|entry| !entry.is_directory()) {
                 return Err(self.refuse(&shown(&pick.name), "a folder cannot take the place of a file"));
@@ -179,8 +189,7 @@ impl<'a> Destination<'a> {
         gathered: &Gathered,
     ) -> Result<(), StepError> {
         self.place_parents(&target);
-        let beneath = self.beneath.and_then(|tree| tree.get(&target)).map(|found| found.entry.is_directory());
-        let before = self.placed.get(&target).map(|placed| placed.entry.is_directory()).or(beneath);
+        let before = self.here(&target).map(Entry::is_directory);
         match (before, node.entry.is_directory()) {
             (Some(true), false) => {
                 return Err(self.refuse(&shown(&target), "a file cannot take the place of a folder"));
@@ -193,13 +202,24 @@ impl<'a> Destination<'a> {
         let mut entry = node.entry.clone();
         entry.path.clone_from(&target);
         entry.mtime = tree.mtime(&node.entry, &self.epoch);
-        let mode = entry.mode;
         self.ownership.apply(&mut entry);
-        if gathered.keeps_modes {
-            entry.mode = mode;
-        }
         self.placed.insert(target, Placement { entry, source: Source::Tree(gathered.tree, node) });
         Ok(())
+    }
+
+    /// What is at a path whose parents are free of links: placed by this instruction, or beneath.
+    fn here(&self, path: &[u8]) -> Option<&Entry> {
+        if let Some(placed) = self.placed.get(path) {
+            return Some(&placed.entry);
+        }
+        let mut above = Some(path);
+        while let Some(folder) = above.filter(|_| !self.removed.is_empty()) {
+            if self.removed.contains(folder) {
+                return None;
+            }
+            above = parent_of(folder);
+        }
+        self.beneath.and_then(|tree| tree.get(path)).map(|found| found.entry)
     }
 
     /// Everything that was placed, sorted, parents first.

@@ -1,13 +1,13 @@
 //! ADD of what is elsewhere: URLs and git repositories.
 
-use super::{Gathered, Gatherer, Node, Pick, SourceTree, archive, descend};
+use super::{Bytes, Gathered, Gatherer, Node, Pick, SourceTree, archive, descend};
 use crate::{StepError, context::ContextTree, epoch::StageEpoch};
 use slipway_oci::{
     Digest, file,
     layer::{Entry, Kind, LayerError},
     store::Store,
 };
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 /// The files of a git repository.
 pub(super) fn git<'t>(
@@ -24,7 +24,7 @@ pub(super) fn git<'t>(
     let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
     let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", None)? };
     trees.push(Box::new(Arc::new(tree)));
-    Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: false })
+    Ok(Gathered { pick, tree: trees.len() - 1, archive: None })
 }
 
 /// The file behind a URL, or the files in it with `--unpack`.
@@ -37,15 +37,10 @@ pub(super) fn url<'e: 't, 't>(
     let checksum = gatherer.checksum.as_deref().map(str::parse::<Digest>).transpose();
     let checksum = checksum.map_err(|error| StepError::Value(error.to_string()))?;
     let fetched = gatherer.environment.images.fetch_url(url, checksum.as_ref())?;
-    if gatherer.unpack == Some(true) {
-        let file = store.blobs().open_blob(&fetched.digest).map_err(LayerError::from)?;
-        if archive::is_archive(file) {
-            let form = archive::of_blob(gatherer.environment, &fetched.digest, fetched.size_bytes)?;
-            return archive::gathered(gatherer.environment, form, trees);
-        }
-    }
     let name = file_name(url).or(fetched.file_name).unwrap_or_default();
-    if name.is_empty() && gatherer.into_folder {
+    let blob = || store.blobs().open_blob(&fetched.digest).map_err(LayerError::from);
+    let archive = (gatherer.unpack == Some(true) && archive::is_archive(blob()?)).then(|| url.to_owned());
+    if name.is_empty() && gatherer.into_folder && archive.is_none() {
         return Err(StepError::Value(format!("`{url}` has no file name: give the destination one")));
     }
     let mut entry = Entry::new(name.clone(), Kind::File, 0o600);
@@ -55,7 +50,7 @@ pub(super) fn url<'e: 't, 't>(
     let node = Node { entry, inode: None, fingerprint: None, ghost: false };
     trees.push(Box::new(Blob { store, digest: fetched.digest, node: node.clone() }));
     let pick = Pick { name: name.into_bytes(), folder: None, nodes: vec![(Vec::new(), node)] };
-    Ok(Gathered { pick, tree: trees.len() - 1, keeps_modes: false })
+    Ok(Gathered { pick, tree: trees.len() - 1, archive })
 }
 
 /// The name of a URL's path; `None` where it ends in a slash.
@@ -100,8 +95,8 @@ impl SourceTree for Blob<'_> {
     fn children(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
         Ok(Vec::new())
     }
-    fn open(&self, _: &Node) -> Result<File, StepError> {
-        Ok(self.store.blobs().open_blob(&self.digest).map_err(LayerError::from)?)
+    fn open(&self, _: &Node) -> Result<Bytes<'_>, StepError> {
+        Ok(Box::new(self.store.blobs().open_blob(&self.digest).map_err(LayerError::from)?))
     }
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {
         epoch.clamp.apply(entry.mtime)

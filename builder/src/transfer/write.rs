@@ -14,7 +14,7 @@ use slipway_oci::{
 use std::collections::{BTreeMap, HashMap};
 
 /// A path of the new layer and where its bytes come from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Placement {
     /// What the layer says of the path.
     pub(crate) entry: Entry,
@@ -23,7 +23,7 @@ pub(crate) struct Placement {
 }
 
 /// Where bytes come from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// There are none.
     None,
