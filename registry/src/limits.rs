@@ -33,8 +33,43 @@ pub const CONNECTIONS: usize = 4096;
 /// Longest time that a client takes to send a request's head (slow loris).
 pub const HEADER_TIME: Duration = Duration::from_secs(30);
 
-/// Longest pause between two pieces of a request's body.
+/// Longest pause between two pieces of a request's body, and of a peer that takes nothing of a reply.
 pub const BODY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Bytes a second that a peer has to send or take in the mean, beyond one [`BODY_PAUSE`]: who dribbles holds a place as
+/// long as who stands still.
+pub const PEER_RATE_BYTES: u64 = 4096;
+
+/// Time without progress after which a connection gives its place to one that waits.
+pub const SHED_TIME: Duration = Duration::from_secs(10);
+
+/// Time that every connection has for its request to arrive, however many others wait.
+pub const FRESH_TIME: Duration = Duration::from_millis(100);
+
+/// Time between two tries to find a connection that gives its place up.
+pub const SHED_RETRY: Duration = Duration::from_millis(50);
+
+/// Descriptors that connections and their files leave to everything else: databases, uploads, the runtime.
+pub const DESCRIPTORS_KEPT: u64 = 256;
+
+/// Files that are opened before their reply begins; others are opened when the peer takes bytes.
+pub const EARLY_FILES: usize = 64;
+
+/// Most requests of one HTTP/2 connection at a time.
+pub const STREAMS: u32 = 64;
+
+/// Bytes of a request's body that an HTTP/2 peer may send ahead of its reader, by stream and by connection; also the
+/// most that waits for a peer of HTTP/1, beside one piece.
+pub const AHEAD_BYTES: u32 = 64 << 10;
+
+/// Bytes of pieces larger than [`PIECE_SMALL_BYTES`] and of whole replies and manifests that are in memory at a time.
+pub const MEMORY_BYTES: usize = 48 << 20;
+
+/// Size of a piece when the memory for larger ones is in use; also the first piece of every reply.
+pub const PIECE_SMALL_BYTES: usize = 16 << 10;
+
+/// Pieces of a body smaller than this are copied together: each one alone keeps a buffer of its own alive.
+pub const COPY_BYTES: usize = 16 << 10;
 
 /// Longest time that a stopping server waits for requests that are under way.
 pub const STOP_TIME: Duration = Duration::from_secs(10);

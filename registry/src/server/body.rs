@@ -1,67 +1,128 @@
 //! Bodies of requests: into memory with a cap, or into an upload piece by piece.
 
 use super::{
-    call::blocking,
+    call::{Shared, blocking},
+    connection::Budgets,
     error::ApiError,
+    memory::{Held, HeldBytes, Memory},
     storage::{StorageError, Upload},
 };
 use crate::limits;
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures_util::StreamExt;
+use std::time::Instant;
 use tokio::{task::JoinHandle, time::timeout};
 
-/// The next piece of a body; a client that falls silent loses the connection, not the server a task.
-async fn next(stream: &mut BodyDataStream) -> Result<Option<Bytes>, ApiError> {
-    let piece = timeout(limits::BODY_PAUSE, stream.next()).await.map_err(|_| ApiError::BodyPause)?;
-    piece.transpose().map_err(ApiError::Body)
+/// A request's body as it comes in, with its time: a client that falls silent, or dribbles, loses the connection and not
+/// the server a task.
+pub(super) struct Incoming {
+    stream: BodyDataStream,
+    budgets: Budgets,
+    memory: Memory,
+    begun: Instant,
+    received: u64,
+}
+
+/// What came in at a time, and the room that it takes.
+#[derive(Default)]
+struct Gathered {
+    pieces: Vec<Bytes>,
+    _held: Option<Held>,
+}
+
+impl Incoming {
+    pub(super) fn new(shared: &Shared, body: Body) -> Incoming {
+        Incoming {
+            stream: body.into_data_stream(),
+            budgets: shared.budgets,
+            memory: shared.memory.clone(),
+            begun: Instant::now(),
+            received: 0,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        // the whole in the mean, and no pause by itself
+        let mean =
+            (self.begun + self.budgets.time_for(self.received)).saturating_duration_since(Instant::now());
+        let time = mean.min(self.budgets.pause);
+        let piece = timeout(time, self.stream.next()).await.map_err(|_| ApiError::BodyPause)?;
+        let piece = piece.transpose().map_err(ApiError::Body)?;
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+
+    /// Gathers a piece of a size that the memory allows, or what there is until the body ends (`true`) or breaks off.
+    async fn gather(&mut self) -> (Gathered, Result<bool, ApiError>) {
+        let held = self.memory.large(limits::PIECE_BYTES);
+        let most = if held.is_some() { limits::PIECE_BYTES } else { limits::PIECE_SMALL_BYTES };
+        let (mut pieces, mut size, mut tail) = (Vec::new(), 0, Vec::new());
+        let end = loop {
+            match self.next().await {
+                Ok(Some(piece)) => {
+                    size += piece.len();
+                    if piece.len() < limits::COPY_BYTES {
+                        tail.extend_from_slice(&piece);
+                    } else {
+                        flush(&mut pieces, &mut tail);
+                        pieces.push(piece);
+                    }
+                    if size >= most {
+                        break Ok(false);
+                    }
+                }
+                Ok(None) => break Ok(true),
+                Err(error) => break Err(error),
+            }
+        };
+        flush(&mut pieces, &mut tail);
+        (Gathered { pieces, _held: held }, end)
+    }
+}
+
+fn flush(pieces: &mut Vec<Bytes>, tail: &mut Vec<u8>) {
+    if !tail.is_empty() {
+        pieces.push(std::mem::take(tail).into());
+    }
 }
 
 /// Reads a manifest's body; the cap holds whatever its headers say.
-pub(super) async fn manifest(body: Body, announced: Option<u64>) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn manifest(mut incoming: Incoming, announced: Option<u64>) -> Result<HeldBytes, ApiError> {
     let most = slipway_oci::limits::MANIFEST_BYTES;
     if announced.is_some_and(|announced| announced > most) {
         return Err(ApiError::ManifestLarge);
     }
-    let mut stream = body.into_data_stream();
+    let memory = incoming.memory.clone();
+    let mut held = memory.whole(announced.unwrap_or(0) as usize).await?;
     let mut bytes = Vec::new();
-    while let Some(piece) = next(&mut stream).await? {
+    while let Some(piece) = incoming.next().await? {
         if (bytes.len() + piece.len()) as u64 > most {
             return Err(ApiError::ManifestLarge);
         }
+        if held.is_none() && bytes.len() + piece.len() > limits::PIECE_SMALL_BYTES {
+            held = memory.whole(most as usize).await?;
+        }
         bytes.extend_from_slice(&piece);
     }
-    Ok(bytes)
-}
-
-/// Gathers about [`limits::PIECE_BYTES`], or what there is until the body ends (`true`) or breaks off.
-async fn gather(stream: &mut BodyDataStream) -> (Vec<Bytes>, Result<bool, ApiError>) {
-    let (mut pieces, mut size) = (Vec::new(), 0);
-    while size < limits::PIECE_BYTES {
-        match next(stream).await {
-            Ok(Some(piece)) => {
-                size += piece.len();
-                pieces.push(piece);
-            }
-            Ok(None) => return (pieces, Ok(true)),
-            Err(error) => return (pieces, Err(error)),
-        }
-    }
-    (pieces, Ok(false))
+    Ok(HeldBytes { bytes, _held: held })
 }
 
 /// Adds a body to an upload: while one piece is hashed and written off the async threads, the next one is gathered.
 ///
 /// A body that breaks off leaves what arrived (the session says how much); one that is not of the `expected` length
 /// leaves the upload as it was.
-pub(super) async fn receive(upload: Upload, body: Body, expected: Option<u64>) -> Result<Upload, ApiError> {
+pub(super) async fn receive(
+    upload: Upload,
+    mut incoming: Incoming,
+    expected: Option<u64>,
+) -> Result<Upload, ApiError> {
     let start = upload.length();
-    let mut stream = body.into_data_stream();
     let mut writing: JoinHandle<Result<Upload, StorageError>> =
         tokio::task::spawn_blocking(move || Ok(upload));
     let mut received = 0;
     loop {
-        let (pieces, end) = gather(&mut stream).await;
-        received += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let (gathered, end) = incoming.gather().await;
+        received += gathered.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let mut upload: Upload = writing.await??;
         let finished = matches!(end, Ok(true));
         if let Some(expected) = expected
@@ -71,7 +132,7 @@ pub(super) async fn receive(upload: Upload, body: Body, expected: Option<u64>) -
             return Err(ApiError::ChunkLength { expected, actual: received });
         }
         writing = tokio::task::spawn_blocking(move || {
-            for piece in &pieces {
+            for piece in &gathered.pieces {
                 upload.append(piece)?;
             }
             Ok(upload)
@@ -84,6 +145,40 @@ pub(super) async fn receive(upload: Upload, body: Body, expected: Option<u64>) -
                 writing.await??;
                 return Err(error);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_pieces_are_copied_together() {
+        for (piece_bytes, count) in
+            [(1, 300_000), (700, 3000), (limits::COPY_BYTES - 1, 40), (limits::COPY_BYTES, 40)]
+        {
+            let piece = Bytes::from(vec![7; piece_bytes]);
+            let stream =
+                futures_util::stream::iter((0..count).map(move |_| Ok::<_, axum::Error>(piece.clone())));
+            let mut incoming = Incoming {
+                stream: Body::from_stream(stream).into_data_stream(),
+                budgets: Budgets::default(),
+                memory: Memory::new(),
+                begun: Instant::now(),
+                received: 0,
+            };
+            let mut total = 0;
+            loop {
+                let (gathered, end) = incoming.gather().await;
+                let most = limits::PIECE_BYTES / limits::COPY_BYTES + 1;
+                assert!(gathered.pieces.len() <= most, "{piece_bytes}: {} pieces", gathered.pieces.len());
+                total += gathered.pieces.iter().map(Bytes::len).sum::<usize>();
+                if end.expect("no failure") {
+                    break;
+                }
+            }
+            assert_eq!(total, piece_bytes * count);
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{
     access::Policy,
+    connection::Budgets,
     error::ApiError,
     event::{Event, Observer},
+    memory::Memory,
     query::Query,
     storage::{Storage, StorageError},
 };
@@ -12,11 +14,18 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, header},
 };
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What every request sees.
 pub(super) struct Shared {
     pub(super) storage: Arc<Storage>,
     pub(super) policy: Policy,
+    pub(super) budgets: Budgets,
+    pub(super) memory: Memory,
+    /// Files that replies may keep open.
+    pub(super) files: Arc<Semaphore>,
+    /// Files that are opened before their reply begins.
+    pub(super) early: Arc<Semaphore>,
     pub(super) observer: Option<Observer>,
 }
 

@@ -3,6 +3,7 @@
 use super::{
     access,
     call::{Call, Shared},
+    connection::{self, Connection},
     endpoint::{base, blob, catalog, manifest, referrers, tags, upload},
     error::ApiError,
     event::Event,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::protocol;
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Request, State},
     http::{HeaderValue, header},
     response::Response,
@@ -23,8 +24,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(answer).with_state(shared)
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: Request,
+) -> Response {
     let started = Instant::now();
+    let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = match dispatch(Arc::clone(&shared), request).await {
         Ok(response) => response,
@@ -41,7 +47,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     shared.tell(&Event::Request { method: method.as_str(), path: &path, status, elapsed });
-    response
+    response.map(|body| connection::watch(active, body))
 }
 
 async fn dispatch(shared: Arc<Shared>, request: Request) -> Result<Response, ApiError> {

@@ -63,6 +63,8 @@ pub(super) enum ApiError {
     Body(#[source] axum::Error),
     #[error("the request's body did not arrive in time")]
     BodyPause,
+    #[error("the registry has no memory left for this reply: ask again")]
+    Busy,
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("a task of the registry failed")]
@@ -97,6 +99,7 @@ impl ApiError {
             ApiError::ManifestDigest { .. } => (S::BAD_REQUEST, DigestInvalid),
             ApiError::Body(_) => (S::BAD_REQUEST, BlobUploadInvalid),
             ApiError::BodyPause => (S::REQUEST_TIMEOUT, BlobUploadInvalid),
+            ApiError::Busy => (S::SERVICE_UNAVAILABLE, TooManyRequests),
             ApiError::Storage(error) => storage_meaning(error),
             ApiError::Task(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
         }
@@ -125,6 +128,7 @@ impl ApiError {
         set(header::CONTENT_TYPE, "application/json");
         match &self {
             ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
+            ApiError::Busy => set(header::RETRY_AFTER, "5"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
                 set(header::LOCATION, location);

@@ -1,7 +1,11 @@
-//! The accept loop: axum's own has neither a cap on connections nor a timeout for a request's head.
+//! The accept loop: axum's own has neither a cap on connections nor a time for what they do.
 
+use super::{
+    call::Shared,
+    connection::{Place, Places},
+    dispatch,
+};
 use crate::limits;
-use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -10,28 +14,32 @@ use hyper_util::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
 };
 
 /// Accepts until `stop` turns true, then waits for what is under way.
-pub(super) async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let places = Places::new(shared.budgets);
+    let router = dispatch::router(Arc::clone(&shared));
     let graceful = GracefulShutdown::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HEADER_TIME);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+    let builder = builder(&shared);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Some((stream, place)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let connection = Arc::clone(&place.connection);
+        let service =
+            TowerToHyperService::new(router.clone().layer(axum::Extension(Arc::clone(&connection))));
+        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let served = graceful.watch(served);
         tokio::spawn(async move {
-            // a connection that breaks is its client's affair
-            let _ = connection.await;
+            tokio::select! {
+                // a connection that breaks is its client's affair
+                _ = served => {}
+                () = connection.expired() => {}
+            }
             drop(place);
         });
     }
@@ -40,16 +48,30 @@ pub(super) async fn run(listener: TcpListener, router: Router, mut stop: watch::
     let _ = tokio::time::timeout(limits::STOP_TIME, graceful.shutdown()).await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.budgets.idle)
+        .max_buf_size(limits::AHEAD_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::STREAMS)
+        .initial_stream_window_size(limits::AHEAD_BYTES)
+        .initial_connection_window_size(limits::AHEAD_BYTES * 2)
+        .max_send_buf_size(limits::AHEAD_BYTES as usize)
+        .max_header_list_size(limits::QUERY_BYTES as u32 * 2);
+    builder
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Places>) -> Option<(TcpStream, Place)> {
     match listener.accept().await {
         Ok((stream, _)) => {
             // without it a small reply waits 40 ms for the peer's delayed acknowledgement
             stream.set_nodelay(true).ok()?;
-            Some((stream, place))
+            Some((stream, places.take().await))
         }
         Err(_) => {
             // out of file descriptors, mostly: accepting again at once would spin

@@ -1,6 +1,6 @@
 //! The registry server: the distribution specification 1.1 over a [`storage`] folder.
 //!
-//! A request goes: accept loop (`listen`: connection cap, header timeout) -> `route` (pure, from the path's end) ->
+//! A request goes: accept loop (`listen`, with the budgets of `connection`) -> `route` (pure, from the path's end) ->
 //! `access` (once, for every request) -> one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
 //! becomes a status code in `error` alone.
 //!
@@ -9,25 +9,31 @@
 mod access;
 mod body;
 mod call;
+mod connection;
+mod descriptors;
 mod dispatch;
 mod endpoint;
 mod error;
 mod event;
 mod listen;
+mod memory;
 mod query;
 mod range;
 mod reply;
 mod route;
+mod send;
 pub mod storage;
 
 #[cfg(test)]
 mod tests;
 
+pub use connection::Budgets;
 pub use event::{Event, Observer};
 
 use crate::limits;
 use access::Policy;
 use call::{Shared, blocking};
+use memory::Memory;
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
@@ -36,7 +42,10 @@ use std::{
     thread,
 };
 use storage::{Storage, StorageError};
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, watch},
+};
 
 /// What a server needs to know.
 #[derive(Clone)]
@@ -47,6 +56,8 @@ pub struct ServerConfig {
     pub storage: PathBuf,
     /// Refuse everything that would change something.
     pub read_only: bool,
+    /// What connections may cost.
+    pub budgets: Budgets,
     /// Told of every request and failure.
     pub observer: Option<Observer>,
 }
@@ -58,6 +69,7 @@ impl ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
             storage,
             read_only: false,
+            budgets: Budgets::default(),
             observer: None,
         }
     }
@@ -134,8 +146,14 @@ impl Server {
         let listener =
             runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
+        let mut budgets = config.budgets;
+        let files = descriptors::divide(&mut budgets);
         let shared = Arc::new(Shared {
             storage,
+            budgets,
+            memory: Memory::new(),
+            files,
+            early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Policy { read_only: config.read_only },
             observer: config.observer,
         });
@@ -153,7 +171,7 @@ impl Server {
         let Server { runtime, listener, shared, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
-            listen::run(listener, dispatch::router(shared), stop).await;
+            listen::run(listener, shared, stop).await;
             sweeper.abort();
         });
         // blocking work that is under way ends by itself; it holds the storage until then

@@ -4,7 +4,7 @@
 use super::error::ApiError;
 
 /// What a reader gets.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Window {
     /// Everything, with status 200.
     Whole,

@@ -16,8 +16,10 @@ pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
     let mut names = blocking(move || storage.repositories(&last, count as u64 + 1)).await?;
     let more = names.len() > count;
     names.truncate(count);
-    let mut response =
-        reply::json("application/json", serde_json::json!({ "repositories": names }).to_string());
+    let mut response = {
+        let body = serde_json::json!({ "repositories": names }).to_string();
+        reply::large_json(&call.shared, "application/json", body).await?
+    };
     if let Some(last) = names.last().filter(|_| more) {
         let link = next_link("/v2/_catalog", &[("n", &count.to_string()), ("last", last)]);
         reply::set(&mut response, header::LINK, &link);

@@ -91,7 +91,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ManifestRecord> {
 impl Storage {
     /// Finds a manifest by tag or digest.
     pub fn manifest(&self, name: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
-        self.readers.read(|database| {
+        let record = self.readers.read(|database| {
             let found = match key {
                 ManifestKey::Tag(tag) => database
                     .prepare_cached(
@@ -117,12 +117,21 @@ impl Storage {
                     Err(StorageError::ManifestUnknown(key.to_string()))
                 }
             }
-        })
+        })?;
+        // the row alone does not answer for bytes that are gone or cut
+        match self.blobs.size(&record.digest)? {
+            Some(found) if found == record.size_bytes => Ok(record),
+            _ => Err(StorageError::ManifestUnknown(key.to_string())),
+        }
     }
 
     /// The bytes of a manifest, verified.
     pub fn manifest_bytes(&self, record: &ManifestRecord) -> Result<Vec<u8>, StorageError> {
-        Ok(self.blobs.read_manifest(&record.digest)?)
+        self.blobs.read_manifest(&record.digest).map_err(|error| match self.blobs.contains(&record.digest) {
+            // deleted since the row was read
+            Ok(false) => StorageError::ManifestUnknown(record.digest.to_string()),
+            _ => error.into(),
+        })
     }
 
     /// Stores a manifest and points its tags at it, all or nothing.

@@ -43,11 +43,20 @@ impl Storage {
             )?;
             Ok(statement.query_row((repository, digest.to_string()), |row| row.get(0)).optional()?)
         })?;
+        // a file that is gone, or has another length, is not there: who pushes sends it again
+        let size = size.filter(|size| self.has_file(digest, *size));
         size.ok_or_else(|| StorageError::BlobUnknown(digest.clone()))
+    }
+
+    /// Whether the file under a digest is there in its whole length. What cannot be told counts as there: the read that
+    /// follows fails by its name.
+    fn has_file(&self, digest: &Digest, size_bytes: u64) -> bool {
+        self.blobs.size(digest).map_or(true, |found| found == Some(size_bytes))
     }
 
     /// Gives a repository a blob that another one has: `from`, or any where none is named. Answers whether it did.
     pub fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError> {
+        let file = self.blobs.size(digest)?;
         let (repository, digest) = (repository.to_owned(), digest.to_string());
         let from = from.map(str::to_owned);
         self.writer.write(Durability::Durable, move |database, _| {
@@ -56,7 +65,8 @@ impl Storage {
                  WHERE b.digest = ?1 AND (?2 IS NULL OR r.name = ?2) LIMIT 1",
             )?;
             let size: Option<u64> = statement.query_row((&digest, from), |row| row.get(0)).optional()?;
-            let Some(size) = size else { return Ok(false) };
+            // damage is not handed on
+            let Some(size) = size.filter(|size| file == Some(*size)) else { return Ok(false) };
             let repository = ensure(database, &repository)?;
             database
                 .prepare_cached("INSERT OR IGNORE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)")?

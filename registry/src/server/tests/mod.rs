@@ -3,6 +3,7 @@
 mod blobs;
 mod hostile;
 mod manifests;
+mod pressure;
 mod stranger;
 mod uploads;
 

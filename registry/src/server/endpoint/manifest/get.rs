@@ -1,29 +1,44 @@
 //! `GET` and `HEAD /v2/N/manifests/R`. HEAD by tag is what every poller sends: one look-up, no file.
 
+use crate::limits;
 use crate::server::{
     call::{Call, blocking},
     error::ApiError,
+    memory::HeldBytes,
     reply,
     storage::ManifestKey,
 };
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Method, StatusCode, header},
     response::Response,
 };
+use std::sync::Arc;
 
 pub(in crate::server) async fn get(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let head = call.method == Method::HEAD;
     let cache = if matches!(key, ManifestKey::Tag(_)) { reply::REVALIDATE } else { reply::IMMUTABLE };
-    let (storage, headers) = (call.shared.storage.clone(), call.headers);
+    let (shared, headers) = (Arc::clone(&call.shared), call.headers);
     let (record, unchanged, bytes) = blocking(move || {
-        let record = storage.manifest(&name, &key)?;
+        let record = shared.storage.manifest(&name, &key)?;
         let unchanged = reply::not_modified(&headers, &record.digest);
-        let bytes = if head || unchanged { Vec::new() } else { storage.manifest_bytes(&record)? };
+        // most are small and read at once
+        let small = record.size_bytes <= limits::PIECE_SMALL_BYTES as u64;
+        let read = small && !head && !unchanged;
+        let bytes = if read { Some(shared.storage.manifest_bytes(&record)?) } else { None };
         Ok((record, unchanged, bytes))
     })
     .await?;
+    let bytes = match bytes {
+        Some(bytes) => HeldBytes { bytes, _held: None },
+        None if head || unchanged => HeldBytes { bytes: Vec::new(), _held: None },
+        None => {
+            let held = call.shared.memory.whole(record.size_bytes as usize).await?;
+            let (storage, wanted) = (call.shared.storage.clone(), record.clone());
+            HeldBytes { bytes: blocking(move || storage.manifest_bytes(&wanted)).await?, _held: held }
+        }
+    };
     let mut response = reply::empty(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     reply::set_validators(&mut response, &record.digest);
     reply::set(&mut response, header::CACHE_CONTROL, cache);
@@ -32,7 +47,7 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
         reply::set(&mut response, header::CONTENT_TYPE, &record.media_type);
         reply::set(&mut response, header::CONTENT_LENGTH, &record.size_bytes.to_string());
         if !head {
-            *response.body_mut() = Body::from(bytes);
+            *response.body_mut() = Body::from(Bytes::from_owner(bytes));
         }
     }
     Ok(response)

@@ -1,7 +1,7 @@
 //! `PUT /v2/N/manifests/R`: checks a manifest and stores its bytes as they came.
 
 use crate::server::{
-    body,
+    body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
     reply,
@@ -21,14 +21,15 @@ pub(in crate::server) async fn put(call: Call, name: String, reference: &str) ->
     let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
     let length = call.content_length();
     let storage = call.shared.storage.clone();
-    let bytes = body::manifest(call.body, length).await?;
-    let manifest = examine(&bytes, content_type.as_deref(), &key, tags)?;
+    let incoming = Incoming::new(&call.shared, call.body);
+    let bytes = body::manifest(incoming, length).await?;
+    let manifest = examine(&bytes.bytes, content_type.as_deref(), &key, tags)?;
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
     let shown = matches!(key, ManifestKey::Digest(_))
         .then(|| manifest.tags.join(", "))
         .filter(|tags| !tags.is_empty());
     let repository = name.clone();
-    blocking(move || storage.put_manifest(&repository, manifest, &bytes)).await?;
+    blocking(move || storage.put_manifest(&repository, manifest, &bytes.bytes)).await?;
     let mut response = reply::created(&name, "manifests", &digest);
     if let Some(subject) = subject {
         reply::set(&mut response, protocol::SUBJECT_HEADER, &subject.to_string());

@@ -1,7 +1,7 @@
 //! `PATCH` session: adds a chunk, with `Content-Range` or (docker's way) without.
 
 use crate::server::{
-    body,
+    body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
     range, reply,
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(in crate::server) async fn patch(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let upload = lease(call.shared.storage.clone(), &name, id).await?;
     let expected = placed(&call, &name, &upload)?;
-    let upload = body::receive(upload, call.body, expected).await?;
+    let upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
     Ok(reply::upload_progress(StatusCode::ACCEPTED, &name, upload.id(), upload.length()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::chunk::{lease, placed};
 use crate::server::{
-    body,
+    body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
     reply,
@@ -20,7 +20,7 @@ pub(in crate::server) async fn put(call: Call, name: String, id: &str) -> Result
         other => other?,
     };
     let expected = placed(&call, &name, &upload)?;
-    let upload = body::receive(upload, call.body, expected).await?;
+    let upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
     let wanted = digest.clone();
     blocking(move || upload.finish(&wanted)).await?;
     Ok(reply::created(&name, "blobs", &digest))

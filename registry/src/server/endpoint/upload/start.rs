@@ -1,13 +1,13 @@
 //! `POST /v2/N/blobs/uploads/`: starts a session, takes a whole blob, or mounts one of another repository.
 
 use crate::server::{
-    body,
+    body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
     reply,
     storage::Storage,
 };
-use axum::{body::Body, http::StatusCode, response::Response};
+use axum::{http::StatusCode, response::Response};
 use slipway_oci::{Algorithm, Digest, reference::is_repository_name};
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        return whole(&storage, name, digest, call.body).await;
+        let incoming = Incoming::new(&call.shared, call.body);
+        return whole(&storage, name, digest, incoming).await;
     }
     let algorithm = match call.query.get("digest-algorithm") {
         None | Some("sha256") => Algorithm::Sha256,
@@ -57,7 +58,7 @@ async fn whole(
     storage: &Arc<Storage>,
     name: String,
     digest: Digest,
-    content: Body,
+    content: Incoming,
 ) -> Result<Response, ApiError> {
     let (storage, repository, algorithm) = (Arc::clone(storage), name.clone(), digest.algorithm());
     let upload = blocking(move || storage.stage(&repository, algorithm)).await?;

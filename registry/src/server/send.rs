@@ -1,0 +1,94 @@
+//! Bytes of a blob on their way to a client: read when the peer takes them, never before.
+
+use super::{
+    call::Shared,
+    memory::HeldBytes,
+    storage::{Storage, StorageError},
+};
+use crate::limits;
+use axum::body::{Body, Bytes};
+use slipway_oci::Digest;
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A part of a blob that the repository has.
+pub(super) struct Content {
+    pub(super) digest: Digest,
+    /// What the whole blob has.
+    pub(super) size: u64,
+    pub(super) offset: u64,
+    pub(super) end: u64,
+}
+
+/// A file that stays open between two pieces, where descriptors allow it.
+pub(super) type Kept = Option<(Arc<File>, OwnedSemaphorePermit)>;
+
+/// Opens the file before the reply begins, while few do: a blob that is deleted at the same moment is then either sent
+/// whole or not there. Blocks.
+pub(super) fn open_early(
+    storage: &Storage,
+    early: Arc<Semaphore>,
+    content: &Content,
+) -> Result<Kept, StorageError> {
+    let Ok(permit) = early.try_acquire_owned() else { return Ok(None) };
+    Ok(Some((Arc::new(open(storage, content)?), permit)))
+}
+
+/// The body that sends it.
+pub(super) fn body(shared: Arc<Shared>, content: Content, kept: Kept) -> Body {
+    let state = (shared, Arc::new(content), 0_u64, kept);
+    let pieces = futures_util::stream::try_unfold(state, |(shared, content, sent, kept)| async move {
+        let left = content.end - content.offset - sent;
+        if left == 0 {
+            return Ok::<_, io::Error>(None);
+        }
+        let (piece, kept) = next(&shared, &content, sent, left, kept).await?;
+        let sent = sent + piece.len() as u64;
+        Ok(Some((piece, (shared, content, sent, kept))))
+    });
+    Body::from_stream(pieces)
+}
+
+async fn next(
+    shared: &Arc<Shared>,
+    content: &Arc<Content>,
+    sent: u64,
+    left: u64,
+    kept: Kept,
+) -> io::Result<(Bytes, Kept)> {
+    let small = limits::PIECE_SMALL_BYTES;
+    // a large piece is for a peer that has taken a small one
+    let large = usize::try_from(left).unwrap_or(usize::MAX).min(limits::PIECE_BYTES);
+    let held = if sent == 0 || large <= small { None } else { shared.memory.large(large) };
+    let count = if held.is_some() { large } else { large.min(small) };
+    let kept = match kept {
+        None => None,
+        Some((file, permit)) => Some((file, Some(permit))),
+    };
+    let (storage, files, content) =
+        (Arc::clone(&shared.storage), Arc::clone(&shared.files), Arc::clone(content));
+    let offset = content.offset + sent;
+    let read = move || {
+        let (file, permit) = match kept {
+            Some(kept) => kept,
+            None => (Arc::new(open(&storage, &content).map_err(io::Error::other)?), None),
+        };
+        let mut bytes = vec![0; count];
+        // a file that became shorter breaks the reply off: never a wrong answer that looks complete
+        file.read_exact_at(&mut bytes, offset)?;
+        let permit = permit.or_else(|| files.try_acquire_owned().ok());
+        let kept = permit.filter(|_| left > count as u64).map(|permit| (file, permit));
+        Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept))
+    };
+    tokio::task::spawn_blocking(read).await?
+}
+
+fn open(storage: &Storage, content: &Content) -> Result<File, StorageError> {
+    let file = storage.open_blob(&content.digest)?;
+    let length = file.metadata().map(|metadata| metadata.len()).ok();
+    if length == Some(content.size) {
+        Ok(file)
+    } else {
+        Err(StorageError::BlobUnknown(content.digest.clone()))
+    }
+}
