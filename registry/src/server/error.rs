@@ -156,6 +156,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Database(_)
         | StorageError::Commit(_)
         | StorageError::Blob(_)
+        | StorageError::Private(_)
         | StorageError::Io { .. }
         | StorageError::Random(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
     }

@@ -61,10 +61,7 @@ async fn next(
     let large = usize::try_from(left).unwrap_or(usize::MAX).min(limits::PIECE_BYTES);
     let held = if sent == 0 || large <= small { None } else { shared.memory.large(large) };
     let count = if held.is_some() { large } else { large.min(small) };
-    let kept = match kept {
-        None => None,
-        Some((file, permit)) => Some((file, Some(permit))),
-    };
+    let kept = kept.map(|(file, permit)| (file, Some(permit)));
     let (storage, files, content) =
         (Arc::clone(&shared.storage), Arc::clone(&shared.files), Arc::clone(content));
     let offset = content.offset + sent;

@@ -27,8 +27,6 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         Some(folder) => folder.clone(),
         None => crate::app::store_folder(global)?.join("registry"),
     };
-    std::fs::create_dir_all(&storage)
-        .map_err(|error| Failure::new(format!("cannot use `{}`: {error}", storage.display())))?;
     let mut config = ServerConfig::new(storage.clone());
     config.listen = arguments.listen;
     config.read_only = arguments.read_only;

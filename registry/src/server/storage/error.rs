@@ -62,6 +62,9 @@ pub enum StorageError {
     /// The blob folder failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The folder is not its owner's alone, and cannot be made so.
+    #[error(transparent)]
+    Private(#[from] slipway_oci::private::PrivateError),
     /// The file system failed.
     #[error("cannot {operation} `{path}`")]
     Io {

@@ -34,7 +34,7 @@ use database::Readers;
 use slipway_oci::{Digest, blobs::Blobs};
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -53,7 +53,8 @@ pub struct Storage {
 impl Storage {
     /// Opens the folder, making it where it is missing.
     pub fn open(folder: &Path) -> Result<Arc<Storage>, StorageError> {
-        fs::create_dir_all(folder).map_err(error::io_error("create", folder))?;
+        // whatever the umask: nobody else reads private images or puts links into the folder
+        slipway_oci::private::folder(folder)?;
         let path = folder.join("registry.db");
         // before anything is made: a folder of a newer version is left as it is
         let database = database::open(&path)?;

@@ -3,7 +3,11 @@
 use super::*;
 use crate::limits;
 use slipway_oci::Algorithm;
-use std::time::{Duration, SystemTime};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime},
+};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
@@ -154,4 +158,18 @@ fn one_refused_write_undoes_nothing_of_its_batch() {
         assert_eq!(storage.blob_size("a", &Digest::sha256(&[n])).is_ok(), n % 2 == 0, "{n}");
     }
     assert_eq!(fs::read_dir(&storage.uploads).expect("uploads").count(), 0);
+}
+
+#[test]
+fn the_folder_is_its_owners_alone() {
+    let outer = folder();
+    let made = outer.path().join("made");
+    let open = outer.path().join("open");
+    fs::create_dir(&open).expect("folder");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("mode");
+    for path in [made, open] {
+        drop(Storage::open(&path).expect("open"));
+        let mode = fs::metadata(&path).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+    }
 }
