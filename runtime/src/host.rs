@@ -23,8 +23,6 @@ pub(crate) struct Facts {
     pub(crate) last_capability: u32,
     /// Whether `/sys/fs/cgroup` is the one cgroup2 hierarchy.
     pub(crate) cgroup2_only: bool,
-    /// Whether this process was dumpable before the first container changed that.
-    pub(crate) dumpable: bool,
 }
 
 /// The facts, gathered at the first call: after [`levels::enter`](crate::levels::enter), which changes some.
@@ -35,7 +33,6 @@ pub(crate) fn facts() -> &'static Facts {
         capabilities: sys::process::permitted_capabilities().unwrap_or(0),
         last_capability: number("/proc/sys/kernel/cap_last_cap").unwrap_or(40) as u32,
         cgroup2_only: is_cgroup2(Path::new("/sys/fs/cgroup")),
-        dumpable: sys::process::prctl(libc::PR_GET_DUMPABLE, 0) == Ok(1),
     })
 }
 

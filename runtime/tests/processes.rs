@@ -28,7 +28,8 @@ fn main() -> ExitCode {
     if args.iter().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
+        ("privileged_no_user_sees_the_memory_of_the_program", secret_memory),
         ("privileged_killing_the_runner_kills_its_containers", killed_runner),
         ("privileged_a_terminals_interrupt_leaves_the_guard_alone", interrupted_runner),
         ("privileged_a_plain_user_gets_subordinate_ids", subordinate_ids),
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     for (name, test) in
         tests.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())))
     {
-        let passed = catch_unwind(test).is_ok();
+        let passed = in_time(name, *test);
         failed += usize::from(!passed);
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
     }
@@ -51,12 +52,26 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The longest that one test may take, on however slow a machine.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+/// Runs a test; one that hangs fails by its name.
+fn in_time(name: &str, test: fn()) -> bool {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(catch_unwind(test).is_ok()));
+    receiver.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| {
+        println!("test {name} took longer than {TIME_LIMIT:?}");
+        false
+    })
+}
+
 /// The subject: `inner MODE ROOT`.
 fn inner(args: &[String]) -> ExitCode {
     let root = PathBuf::from(&args[1]);
     match args[0].as_str() {
         "sleep" => {
-            let mut spec = support::script(RootFs::Directory(root), "setsid sleep 7654 & sleep 7654");
+            let mut spec =
+                support::script(RootFs::Directory(root), &format!("setsid sleep {0} & sleep {0}", args[2]));
             spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
             let mut running = spawn(&spec).unwrap();
             println!("{}", running.pid().as_raw_nonzero());
@@ -64,6 +79,7 @@ fn inner(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         "user" => user(&root),
+        "peek" => peek(&args[1], &args[2]),
         other => panic!("{other}"),
     }
 }
@@ -130,25 +146,42 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// How long a test's containers sleep, which nobody else's do, and the command line that they are known by.
+fn sleeper(above: u32) -> (String, Vec<u8>) {
+    let seconds = (above + std::process::id() % 100_000).to_string();
+    let line = format!("sleep\0{seconds}\0").into_bytes();
+    (seconds, line)
+}
+
 /// A subject whose container runs. A test that fails leaves none behind for the next one to find.
-struct Runner(std::process::Child);
+struct Runner {
+    process: std::process::Child,
+    sleeper: Vec<u8>,
+}
 
 impl Runner {
-    fn start(command: &mut Command) -> Runner {
-        let mut runner = Runner(command.stdout(Pipe::piped()).spawn().unwrap());
+    /// `above` tells the sleep of one test from that of another.
+    fn start(command: &mut Command, above: u32) -> Runner {
+        let (seconds, sleeper) = sleeper(above);
+        let process = command.arg(seconds).stdout(Pipe::piped()).spawn().unwrap();
+        let mut runner = Runner { process, sleeper };
         let mut pid = String::new();
-        BufReader::new(runner.0.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        BufReader::new(runner.process.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         // the shell's children have its name until they have executed their program
-        wait_until("the container did not begin", || is_alive(b"sleep\x007654\0"));
+        wait_until("the container did not begin", || is_alive(&runner.sleeper));
         runner
+    }
+
+    fn wait_for_the_container(&self) {
+        wait_until("the container survived", || !is_alive(&self.sleeper));
     }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
         // most are gone by now
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -157,10 +190,10 @@ fn killed_runner() {
         return;
     }
     let scratch = support::Scratch::new();
-    let mut runner = Runner::start(&mut subject("sleep", &scratch.path("root")));
-    runner.0.kill().unwrap();
-    runner.0.wait().unwrap();
-    wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
+    let mut runner = Runner::start(&mut subject("sleep", &scratch.path("root")), 70_000);
+    runner.process.kill().unwrap();
+    runner.process.wait().unwrap();
+    runner.wait_for_the_container();
     wait_until("the guard stayed", || !orphaned_guards());
 }
 
@@ -180,12 +213,12 @@ fn interrupted_runner() {
         return;
     }
     let scratch = support::Scratch::new();
-    let mut runner = Runner::start(subject("sleep", &scratch.path("root")).process_group(0));
+    let mut runner = Runner::start(subject("sleep", &scratch.path("root")).process_group(0), 170_000);
     // As the terminal does for Ctrl-C: the whole group gets it. The runner dies of it, the guard must not.
-    let group = rustix::process::Pid::from_raw(runner.0.id() as i32).unwrap();
+    let group = rustix::process::Pid::from_raw(runner.process.id() as i32).unwrap();
     rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
-    wait_until("the runner ignores what a terminal sends", || runner.0.try_wait().unwrap().is_some());
-    wait_until("the container survived", || !is_alive(b"sleep\x007654\0"));
+    wait_until("the runner ignores what a terminal sends", || runner.process.try_wait().unwrap().is_some());
+    runner.wait_for_the_container();
 }
 
 /// A world-readable place that the test's user owns, with a root in it.
@@ -276,4 +309,115 @@ fn masked_proc() {
     let seen = String::from_utf8_lossy(&output.stdout);
     assert!(seen.contains("in | 0 | 0:0 | dev | null"), "{seen}{}", String::from_utf8_lossy(&output.stderr));
     assert!(processes(&seen) > 5, "the fallback was not taken: {seen}");
+}
+
+/// A user that no container of the tests' has but those of the test below.
+const WATCHER: u32 = 54_377;
+
+/// A2: a container's user finds nothing of the program's memory, however many threads start containers and however
+/// long they are on their way to their command.
+fn secret_memory() {
+    if !privileged() {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    // Made while running, so that it is in no file, argument or variable.
+    let letter = |n: u32| char::from(b'a' + ((n * 7 + std::process::id()) % 26) as u8);
+    let secret: String = (0..48).map(letter).collect();
+    let held: Vec<String> = (0..64).map(|_| secret.clone()).collect();
+    let busy = scratch.path("root/bin/busy");
+    fs::copy("/bin/busybox", &busy).unwrap();
+    fs::set_permissions(&busy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut watcher = subject("peek", Path::new(&std::process::id().to_string()))
+        .arg(secret.chars().map(|c| char::from(c as u8 ^ 1)).collect::<String>())
+        .uid(WATCHER)
+        .gid(WATCHER)
+        .current_dir("/")
+        .stdin(Pipe::piped())
+        .stdout(Pipe::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(watcher.stdout.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    let spec = |command: &str| {
+        let mut spec = SandboxSpec::new(scratch.directory(), [command, "0"]);
+        spec.process.user = Identity { uid: WATCHER, gid: WATCHER, groups: vec![] };
+        spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+        spec
+    };
+    let end = Instant::now() + Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Executing what is open for writing is tried again for a while, as the user.
+            let open = fs::OpenOptions::new().append(true).open(&busy).unwrap();
+            while Instant::now() < end {
+                assert!(spawn(&spec("/bin/busy")).is_err());
+            }
+            drop(open);
+        });
+        for uid in [WATCHER, 0] {
+            let spec = &spec;
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    let mut spec = spec("/bin/true");
+                    spec.process.user.uid = uid;
+                    spawn(&spec).unwrap().wait().unwrap();
+                }
+            });
+        }
+    });
+    drop(watcher.stdin.take());
+    let mut seen = String::new();
+    said.read_to_string(&mut seen).unwrap();
+    assert!(watcher.wait().unwrap().success());
+    let (read, looked) = seen.trim().split_once(' ').unwrap();
+    assert!(looked.parse::<u32>().unwrap() > 0, "the watcher saw no container");
+    assert_eq!(read, "0", "memory of the program was read");
+    drop(held);
+}
+
+/// The watcher: looks for a secret in the memory of all children of a process, until its input ends.
+fn peek(parent: &str, covered: &str) -> ExitCode {
+    let secret: Vec<u8> = covered.bytes().map(|byte| byte ^ 1).collect();
+    println!("ready");
+    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = std::sync::Arc::clone(&ended);
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        flag.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let (mut found, mut looked) = (0, 0);
+    let own = std::process::id().to_string();
+    while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let mut fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
+            // the watcher is a child of the program as well, also as `self`, and knows what it looks for
+            if fields.nth(1) != Some(parent) || stat.split(' ').next() == Some(&own) {
+                continue;
+            }
+            looked += 1;
+            found += usize::from(memory_has(&entry.path(), &secret));
+        }
+    }
+    println!("{found} {looked}");
+    ExitCode::SUCCESS
+}
+
+/// Whether the memory of a process can be read and holds the secret.
+fn memory_has(process: &Path, secret: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let Ok(memory) = fs::File::open(process.join("mem")) else { return false };
+    let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
+    let range = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        rest.starts_with("rw").then_some((number(start)?, number(end)?))
+    };
+    maps.lines().filter_map(range).any(|(start, end)| {
+        let mut bytes = vec![0; (end - start).min(8 << 20) as usize];
+        let count = memory.read_at(&mut bytes, start).unwrap_or(0);
+        bytes[..count].windows(secret.len()).any(|window| window == secret)
+    })
 }

@@ -9,13 +9,13 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, wai
 
 use crate::cgroup::Group;
 use crate::error::Error;
-use crate::host;
 use crate::sandbox::child;
 use crate::sandbox::guard::{self, Enrolled};
 use crate::sandbox::plan::Plan;
 use crate::sandbox::spec::SandboxSpec;
 use crate::sandbox::sys;
-use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Request};
+use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Memory, Request};
+use crate::sandbox::undumpable;
 
 /// How a container's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,16 +67,14 @@ impl Plan {
     pub fn start(mut self) -> Result<Running, Error> {
         let enrolled = guard::enroll()?;
         let request = Request {
+            memory: self.memory(),
             flags: self.namespaces(),
             pid_slot: Some(enrolled.slot()),
             cgroup: self.group.as_ref().and_then(Group::folder),
         };
-        let dumpable = host::facts().dumpable;
+        let undumpable = undumpable::hold();
         let cloned = sys::clone::vfork(&request, child::run, &self);
-        if self.process.uid != 0 && dumpable {
-            // Changing its user made the child's memory, which is ours, undumpable, and with it our /proc files root's.
-            let _ = sys::process::prctl(libc::PR_SET_DUMPABLE, 1);
-        }
+        drop(undumpable);
         let (pid, pidfd) = cloned.map_err(|errno| Error::Clone { source: errno.into() })?;
         let mut running = Running {
             // A successful clone gives a positive number.
@@ -95,6 +93,13 @@ impl Plan {
                 Err(error)
             }
         }
+    }
+
+    /// Ids never change in memory that is shared: the kernel marks the memory of a process that does so, by a setting of
+    /// the machine's (`fs.suid_dumpable`), and what it marks would be ours.
+    fn memory(&self) -> Memory {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        if (self.process.uid, self.process.gid) == (uid, gid) { Memory::Shared } else { Memory::Copied }
     }
 
     /// The namespaces made with the process; the control group one follows once it is in its group.

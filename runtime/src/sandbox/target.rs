@@ -28,8 +28,6 @@ pub(crate) struct Target {
     pub(crate) folder: bool,
     /// Whether what is missing is made.
     pub(crate) create: bool,
-    /// Bit n: the child made step n. Written by the child in shared memory.
-    made: AtomicU32,
 }
 
 impl Target {
@@ -57,7 +55,7 @@ impl Target {
         let steps = (0..names.len())
             .map(|last| Ok((text(names[..=last].join(&b'/'))?, text(names[last].to_vec())?)))
             .collect::<Result<_, Error>>()?;
-        Ok(Target { path: path.to_owned(), steps, folder, create, made: AtomicU32::new(0) })
+        Ok(Target { path: path.to_owned(), steps, folder, create })
     }
 
     /// The whole path relative to the root.
@@ -66,15 +64,16 @@ impl Target {
         &self.steps[self.steps.len() - 1].0
     }
 
-    /// Opens the place, making it if that was asked. Runs in the child: system calls only.
-    pub(crate) fn open(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    /// Opens the place, making it if that was asked; sets bit n of `made` if step n of the path was made. Runs in the
+    /// child: system calls only.
+    pub(crate) fn open(&self, root: BorrowedFd<'_>, made: &AtomicU32) -> Result<OwnedFd, Errno> {
         match resolve(root, self.whole()) {
-            Err(Errno::NOENT) if self.create => self.make(root),
+            Err(Errno::NOENT) if self.create => self.make(root, made),
             result => result,
         }
     }
 
-    fn make(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    fn make(&self, root: BorrowedFd<'_>, made: &AtomicU32) -> Result<OwnedFd, Errno> {
         let mut parent: Option<OwnedFd> = None;
         for (place, (prefix, name)) in self.steps.iter().enumerate() {
             let next = match resolve(root, prefix) {
@@ -86,7 +85,7 @@ impl Target {
                     } else {
                         mkdirat(above, name, Mode::from_raw_mode(0o755))?;
                     }
-                    self.made.fetch_or(1 << place, Ordering::Relaxed);
+                    made.fetch_or(1 << place, Ordering::Relaxed);
                     let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
                     openat2(
                         above,
@@ -103,9 +102,8 @@ impl Target {
         parent.ok_or(Errno::NOENT)
     }
 
-    /// What the child made in the container for this mount, outermost first.
-    pub(crate) fn made(&self) -> impl Iterator<Item = PathBuf> {
-        let made = self.made.load(Ordering::Relaxed);
+    /// What the child made in the container for this mount, by the bits it left, outermost first.
+    pub(crate) fn made(&self, made: u32) -> impl Iterator<Item = PathBuf> {
         let steps = self.steps.iter().enumerate().filter(move |(place, _)| made & 1 << place != 0);
         steps.map(|(_, (prefix, _))| Path::new("/").join(std::ffi::OsStr::from_bytes(prefix.as_bytes())))
     }
@@ -157,13 +155,18 @@ mod tests {
         let fd = root(&inside);
 
         let target = Target::new(Path::new("/config/x/file"), false, true).unwrap();
-        target.open(fd.as_fd()).unwrap();
+        let made = AtomicU32::new(0);
+        target.open(fd.as_fd(), &made).unwrap();
+        let made = made.into_inner();
         assert!(inside.join("etc/x/file").is_file());
-        assert_eq!(target.made().collect::<Vec<_>>(), [Path::new("/config/x"), Path::new("/config/x/file")]);
+        assert_eq!(
+            target.made(made).collect::<Vec<_>>(),
+            [Path::new("/config/x"), Path::new("/config/x/file")]
+        );
 
         for link in ["/absolute/new", "/etc/relative/new"] {
             let target = Target::new(Path::new(link), true, true).unwrap();
-            assert!(target.open(fd.as_fd()).is_err(), "{link}");
+            assert!(target.open(fd.as_fd(), &AtomicU32::new(0)).is_err(), "{link}");
         }
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     }
@@ -172,13 +175,13 @@ mod tests {
     fn nothing_is_made_unless_asked() {
         let scratch = tempfile::tempdir().unwrap();
         let target = Target::new(Path::new("/missing"), true, false).unwrap();
-        assert_eq!(target.open(root(scratch.path()).as_fd()).err(), Some(Errno::NOENT));
+        assert_eq!(target.open(root(scratch.path()).as_fd(), &AtomicU32::new(0)).err(), Some(Errno::NOENT));
     }
 
     #[test]
     fn magic_links_are_not_followed() {
         let target = Target::new(Path::new("/self/fd/0"), false, true).unwrap();
-        let errno = target.open(root(Path::new("/proc")).as_fd()).err();
+        let errno = target.open(root(Path::new("/proc")).as_fd(), &AtomicU32::new(0)).err();
         assert!(matches!(errno, Some(Errno::LOOP | Errno::XDEV)), "{errno:?}");
     }
 }

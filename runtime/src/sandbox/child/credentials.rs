@@ -37,7 +37,11 @@ pub(super) fn assume(process: &PlannedProcess) -> Result<(), Failure> {
     drop_bounding(process).at(Step::Capabilities)?;
     sys::process::set_groups(&process.groups).or_else(|errno| ungrouped(process, errno)).at(Step::User)?;
     sys::process::set_group(process.gid).at(Step::User)?;
+    // Where `fs.suid_dumpable` is 1 the change makes this copy of our caller's memory dumpable. Until that is undone the
+    // capabilities that are kept hold the new user off: who has fewer may not look (ptrace(2), "access mode checking").
+    sys::process::prctl(libc::PR_SET_KEEPCAPS, 1).at(Step::User)?;
     sys::process::set_user(process.uid).at(Step::User)?;
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::User)?;
     sys::process::clear_ambient().at(Step::Capabilities)?;
     sys::process::set_capabilities(process.permitted).at(Step::Capabilities)?;
     match early {

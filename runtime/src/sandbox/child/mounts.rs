@@ -71,7 +71,9 @@ fn standard(plan: &Plan, place: usize) -> Result<OwnedFd, Failure> {
     };
     let make = || {
         mkdirat(root, name, Mode::from_raw_mode(0o755))?;
-        plan.standard_made.fetch_or(1 << place, Ordering::Relaxed);
+        if let Some(made) = plan.report.standard_made() {
+            made.fetch_or(1 << place, Ordering::Relaxed);
+        }
         open()
     };
     let found = match open() {
@@ -145,7 +147,8 @@ fn clone_of(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
 /// The specification's own mounts, in its order.
 fn requested(plan: &Plan) -> Result<(), Failure> {
     for (place, mount) in plan.mounts.iter().enumerate() {
-        let target = mount.target.open(plan.root.as_fd()).at_place(Step::MountPoint, place)?;
+        let made = plan.report.mount_made(place).ok_or(Errno::NOMEM).at_place(Step::MountPoint, place)?;
+        let target = mount.target.open(plan.root.as_fd(), made).at_place(Step::MountPoint, place)?;
         // Through a link of the image a target can lead into /proc, where a mount would fake what runtimes read and
         // write there (CVE-2019-19921).
         let found = fstatfs(&target).at_place(Step::MountPoint, place)?;

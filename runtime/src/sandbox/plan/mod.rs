@@ -50,8 +50,6 @@ pub struct Plan {
     pub(crate) group: Option<Group>,
     pub(crate) process: PlannedProcess,
     pub(crate) report: Report,
-    /// Bit n: the child had to make [`STANDARD`] place n.
-    pub(crate) standard_made: AtomicU32,
 }
 
 impl Plan {
@@ -62,7 +60,7 @@ impl Plan {
         let hidden = Hidden::new(&spec.security)?;
         let nodev = !spec.security.device_nodes;
         let root = root::detached(&spec.root, nodev)?;
-        let mounts = spec
+        let mounts: Vec<PlannedMount> = spec
             .mounts
             .iter()
             .map(|mount| PlannedMount::new(mount, nodev))
@@ -86,14 +84,13 @@ impl Plan {
             terminal,
             own_network: spec.network == Network::None,
             system: SystemMounts::new(spec)?,
+            report: Report::new(mounts.len()).map_err(prepare("memory for the child's report"))?,
             mounts,
             hidden,
             streams,
             hostname,
             group: spec.cgroup.as_ref().map(Group::create).transpose()?.flatten(),
             process,
-            report: Report::default(),
-            standard_made: AtomicU32::new(0),
         })
     }
 
@@ -134,10 +131,14 @@ impl Plan {
 
     /// What the child made in the root for mounts, outermost first.
     pub(crate) fn made(&self) -> Vec<PathBuf> {
-        let made = self.standard_made.load(Ordering::Relaxed);
+        let load = |word: Option<&AtomicU32>| word.map_or(0, |word| word.load(Ordering::Relaxed));
+        let made = load(self.report.standard_made());
         let standard = STANDARD.iter().enumerate().filter(|(place, _)| made & 1 << place != 0);
         let standard = standard.map(|(_, name)| absolute(name));
-        standard.chain(self.mounts.iter().flat_map(|mount| mount.target.made())).collect()
+        let of_mount = |(place, mount): (usize, &PlannedMount)| {
+            mount.target.made(load(self.report.mount_made(place))).collect::<Vec<_>>()
+        };
+        standard.chain(self.mounts.iter().enumerate().flat_map(of_mount)).collect()
     }
 }
 

@@ -96,8 +96,19 @@ struct Start<T> {
     data: *const T,
 }
 
+/// What a child has of its parent's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The same memory (`CLONE_VM`): as fast from a large process as from a small one.
+    Shared,
+    /// A copy, page by page as either writes.
+    Copied,
+}
+
 /// How the child differs from its parent.
 pub(crate) struct Request<'a> {
+    /// What it has of the parent's memory.
+    pub(crate) memory: Memory,
     /// `CLONE_*` beside those that this module adds.
     pub(crate) flags: u64,
     /// Where the kernel writes the child's process id before the child runs.
@@ -106,11 +117,11 @@ pub(crate) struct Request<'a> {
     pub(crate) cgroup: Option<i32>,
 }
 
-/// Makes a child that runs `body(data)` in the caller's memory while the calling thread sleeps, until the child
-/// executes or ends; gives its pid and pidfd.
+/// Makes a child that runs `body(data)` in the caller's memory, or a copy of it, while the calling thread sleeps, until
+/// the child executes or ends; gives its pid and pidfd.
 ///
-/// `body` may only make system calls: it shares the thread-local storage of the calling thread, and a lock that
-/// another thread holds is never released in it.
+/// `body` may only make system calls: it has the thread-local storage of the calling thread, and a lock that another
+/// thread holds is never released in it.
 pub(crate) fn vfork<T>(request: &Request<'_>, body: fn(&T) -> !, data: &T) -> Result<(i32, OwnedFd), Errno> {
     let mut stack = Stack::new()?;
     start(request, libc::CLONE_VFORK as u64, libc::SIGCHLD, &mut stack, Start { body, data })
@@ -120,7 +131,7 @@ pub(crate) fn vfork<T>(request: &Request<'_>, body: fn(&T) -> !, data: &T) -> Re
 /// signal at its end and plain waits do not see it. The rules of [`vfork`] hold for `body`.
 pub(crate) fn companion<T>(body: fn(&T) -> !, data: &'static T) -> Result<OwnedFd, Errno> {
     let mut stack = Stack::new()?;
-    let request = Request { flags: 0, pid_slot: None, cgroup: None };
+    let request = Request { memory: Memory::Shared, flags: 0, pid_slot: None, cgroup: None };
     let (_, pidfd) = start(&request, 0, 0, &mut stack, Start { body, data })?;
     // The companion runs on it as long as this process lives.
     std::mem::forget(stack);
@@ -137,13 +148,16 @@ fn start<T>(
     let mut pidfd: i32 = -1;
     let (place, stack_size) = stack.place(start);
     let mut args = CloneArgs {
-        flags: request.flags | more_flags | (libc::CLONE_VM | libc::CLONE_PIDFD) as u64,
+        flags: request.flags | more_flags | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
         exit_signal: exit_signal as u64,
         stack: stack.base as u64 + GUARD_BYTES as u64,
         stack_size,
         ..CloneArgs::default()
     };
+    if request.memory == Memory::Shared {
+        args.flags |= libc::CLONE_VM as u64;
+    }
     if let Some(slot) = request.pid_slot {
         args.flags |= libc::CLONE_PARENT_SETTID as u64;
         args.parent_tid = slot.as_ptr() as u64;
@@ -154,8 +168,8 @@ fn start<T>(
     }
     // SAFETY: `args` is a full `clone_args` whose pointers are to live memory of the right types; the stack is mapped
     // and unused; `enter::<T>` gets the `Start<T>` that it expects, which lives on that stack. The stack and the
-    // data outlive the child: `vfork` returns only when the child has left this memory, `companion` keeps the
-    // stack for ever and takes static data.
+    // data outlive the child: it has copies of its own, or `vfork` returns only when the child has left this memory,
+    // or, for `companion`, the stack is kept for ever and the data are static.
     let pid = check(unsafe { clone3(&args, enter::<T>, place) })?;
     // SAFETY: with CLONE_PIDFD a successful call has stored a fresh descriptor there that nobody else owns.
     Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))

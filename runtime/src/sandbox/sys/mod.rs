@@ -9,6 +9,7 @@ pub(crate) mod mount;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod seccomp;
+pub(crate) mod shared;
 pub(crate) mod signal;
 
 use rustix::io::Errno;
