@@ -10,6 +10,8 @@ use slipway_registry::client::ClientError;
 const FAILED: u8 = 1;
 /// Exit status of a usage error; clap's own.
 pub(crate) const USAGE: u8 = 2;
+/// Exit status of a container that could not be made, wrong use included; docker's.
+pub(crate) const NOT_STARTED: u8 = 125;
 
 /// What a command failed with.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 mod app;
 mod command;
 mod error;
+mod front;
 mod git;
 mod images;
 mod progress;
@@ -17,16 +18,38 @@ mod service;
 mod show;
 mod signals;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = command::Cli::parse();
-    match command::run(arguments) {
-        Ok(status) => ExitCode::from(status),
-        Err(failure) => {
+    let cli = command::Cli::command();
+    let line = match front::read(std::env::args_os().skip(1), &cli, &|name| std::env::var(name).ok()) {
+        Ok(line) => line,
+        Err(failure) => return ended(Err(failure)),
+    };
+    let read = cli.try_get_matches_from(line.arguments());
+    let arguments = match read.and_then(|matches| command::Cli::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // nowhere to say that it cannot be said
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { line.usage_status() } else { 0 });
+        }
+    };
+    let outcome = command::run(arguments);
+    // afterwards: a command that makes containers begins the program again before its work
+    for note in line.notes() {
+        show::note(format_args!("note: {note}"));
+    }
+    ended(outcome)
+}
+
+fn ended(outcome: Result<u8, error::Failure>) -> ExitCode {
+    outcome.map_or_else(
+        |failure| {
             failure.print();
             ExitCode::from(failure.status())
-        }
-    }
+        },
+        ExitCode::from,
+    )
 }

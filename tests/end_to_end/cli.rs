@@ -24,7 +24,9 @@ fn flags_that_are_wrong_are_usage_errors() {
         &["images", "extra", "--nosuch"],
     ] {
         let ended = slipway.run(arguments);
-        assert_eq!(ended.code(), Some(2), "{arguments:?}: {}", ended.stderr);
+        // docker's status of a container that was never made
+        let status = if arguments[0] == "run" { 125 } else { 2 };
+        assert_eq!(ended.code(), Some(status), "{arguments:?}: {}", ended.stderr);
         assert!(!ended.stderr.trim().is_empty() && !ended.stderr.contains("panicked"), "{arguments:?}");
         assert_eq!(ended.stdout, "", "{arguments:?}");
     }
@@ -123,4 +125,31 @@ fn an_unwritable_store_says_so() {
     let file = slipway.context("x", &[("file", "")]).join("file");
     let message = slipway.fails(1, ["--root".as_ref(), file.as_os_str(), "images".as_ref()]);
     assert!(message.contains("file"), "{message}");
+}
+
+#[test]
+fn habits_of_other_programs_are_answered() {
+    let slipway = Slipway::new();
+    for (arguments, status, parts) in [
+        (&["ps"][..], 2, &["`ps`", "foreground"][..]),
+        (&["build"], 2, &["context", "slipway build ."]),
+        (&["build", "-o", "out", "."], 2, &["`-o`", "slipway save"]),
+        (&["run", "-d", "base"], 125, &["`-d`", "background"]),
+        (&["run", "--rm=maybe", "base"], 125, &["--rm=maybe", "true or false"]),
+        (&["--context", "far", "images"], 2, &["--context", "daemon"]),
+        (&["compose", "up"], 2, &["`compose`", "script"]),
+    ] {
+        let message = slipway.fails(status, arguments);
+        for part in parts {
+            assert!(message.contains(part), "{part} for {arguments:?} in {message}");
+        }
+        assert!(message.lines().count() <= 2, "one sentence and what to do: {message}");
+    }
+    assert_eq!(slipway.ok(["image", "ls", "--all"]), slipway.ok(["images"]));
+    assert!(slipway.ok(["version"]).starts_with("slipway "));
+    let ended = slipway.run(["-D", "images"]);
+    assert!(ended.stderr.contains("`-D`"), "{}", ended.stderr);
+    let mut command = slipway.command(["images"]);
+    let ended = crate::support::run(command.env("DOCKER_HOST", "tcp://127.0.0.1:1"));
+    assert!(ended.code() == Some(0) && ended.stderr.contains("DOCKER_HOST"), "{}", ended.stderr);
 }

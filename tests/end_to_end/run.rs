@@ -90,7 +90,7 @@ fn no_network_is_no_network() {
     if crate::support::is_root() {
         assert_eq!(list("host").lines().count(), hosts);
     }
-    let message = slipway.fails(2, ["run", "--network", "elsewhere", "base", "true"]);
+    let message = slipway.fails(125, ["run", "--network", "elsewhere", "base", "true"]);
     assert!(message.contains("elsewhere"), "{message}");
 }
 
@@ -230,4 +230,17 @@ fn arguments_after_the_image_are_the_commands_own() {
     assert_eq!(slipway.ok(["run", "--rm", "base", "echo", "--rm", "-t", "--", "-e"]), "--rm -t -- -e\n");
     let message = slipway.fails(125, ["run", "--rm", "nosuch:image@sha256:00"]);
     assert!(message.contains("sha256:00"), "{message}");
+}
+
+#[test]
+fn what_follows_the_image_reaches_the_program_byte_by_byte() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let slipway = Slipway::new();
+    let tail: [&[u8]; 9] =
+        [b"--", b"-v=/:/host", b"--privileged", b"--help", b"-e", b"", b"--rm", b"-\xff\xfe", b"-"];
+    let mut given: Vec<&OsStr> = ["run", "--rm=true", "base", "printf", "[%s]"].map(OsStr::new).to_vec();
+    given.extend(tail.iter().map(|word| OsStr::from_bytes(word)));
+    let output = slipway.command(&given).output().unwrap();
+    let expected: Vec<u8> = tail.iter().flat_map(|word| [b"[", *word, b"]"].concat()).collect();
+    assert_eq!(output.stdout, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }

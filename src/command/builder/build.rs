@@ -394,7 +394,11 @@ pub(crate) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> 
     let mut hosts = Vec::new();
     for spec in specs {
         let (name, address) = spec.split_once(['=', ':']).unwrap_or((spec, ""));
-        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let address = match address.trim_start_matches('[').trim_end_matches(']') {
+            // docker's name for the host as containers see it: they share its network here
+            "host-gateway" => "127.0.0.1",
+            address => address,
+        };
         if name.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
             return Err(Failure::usage(format!("--add-host: `{spec}` is not NAME:ADDRESS")));
         }

@@ -11,7 +11,7 @@ mod terminal;
 
 use crate::{
     app::{App, Global},
-    error::Failure,
+    error::{Failure, NOT_STARTED, USAGE},
     images::Images,
     progress::{self, Style},
     service::input,
@@ -31,17 +31,19 @@ use slipway_runtime::{
 };
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io::IsTerminal,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
-/// Exit status of a container that could not be made.
-const NOT_STARTED: u8 = 125;
-
 /// Run a command in a new container.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Remove the container when it ends (it always is)
     #[arg(long)]
     rm: bool,
@@ -76,7 +78,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Host name
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
     /// An entry for /etc/hosts
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
@@ -113,15 +115,15 @@ pub(crate) struct Arguments {
     pull: String,
     /// The image: a name, id or digest
     image: String,
-    /// The command and its arguments
+    /// The command and its arguments, handed on as they are
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
     container(global, &arguments).map_err(|failure| match failure.status() {
-        1 => failure.with_status(NOT_STARTED),
+        1 | USAGE => failure.with_status(NOT_STARTED),
         _ => failure,
     })
 }
@@ -232,17 +234,18 @@ fn root(
     })
 }
 
-fn command(config: &ContainerConfig, arguments: &Arguments) -> Result<Vec<String>, Failure> {
-    let mut words = match &arguments.entrypoint {
+fn command(config: &ContainerConfig, arguments: &Arguments) -> Result<Vec<OsString>, Failure> {
+    let ours = |words: Option<Vec<String>>| words.into_iter().flatten().map(OsString::from);
+    let mut words: Vec<OsString> = match &arguments.entrypoint {
         Some(program) if program.is_empty() => Vec::new(),
-        Some(program) => vec![program.clone()],
-        None => config.entrypoint.clone().unwrap_or_default(),
+        Some(program) => vec![program.into()],
+        None => ours(config.entrypoint.clone()).collect(),
     };
     // another program, or arguments of the caller, put the image's arguments aside
     if !arguments.command.is_empty() {
         words.extend(arguments.command.iter().cloned());
     } else if arguments.entrypoint.is_none() {
-        words.extend(config.cmd.clone().unwrap_or_default());
+        words.extend(ours(config.cmd.clone()));
     }
     if words.is_empty() {
         return Err(Failure::new("no command: neither the image nor the command line gives one"));
