@@ -74,8 +74,36 @@ pub const COPY_BYTES: usize = 16 << 10;
 /// Longest time that a stopping server waits for requests that are under way.
 pub const STOP_TIME: Duration = Duration::from_secs(10);
 
-/// Most upload sessions whose hash state is kept in memory; others are read again when they close.
-pub const HASH_STATES: usize = 4096;
+/// Most unfinished upload sessions of one repository.
+pub const SESSIONS_PER_REPOSITORY: u64 = 1000;
+
+/// Most unfinished upload sessions in all.
+pub const SESSIONS_IN_ALL: u64 = 10_000;
+
+/// Bytes of a session after which its length and hash state are written down within one request, so that a crash loses
+/// no more.
+pub const SAVE_BYTES: u64 = 16 << 20;
+
+/// Age at which a session that nobody writes to makes room for a new one, where there are too many.
+pub const SESSION_IDLE: Duration = Duration::from_secs(600);
+
+/// Longest time between condemning content and removing it by the same process.
+pub const CONDEMNED_OWN: Duration = Duration::from_secs(2);
+
+/// Age at which others take a removal over whose process died; well above [`CONDEMNED_OWN`].
+pub const CONDEMNED_AGE: Duration = Duration::from_secs(6);
+
+/// Most entries that a sweep takes at a time.
+pub const SWEEP_ENTRIES: u64 = 10_000;
+
+/// Most times that content is put back when deletes of it come in between.
+pub const PLACE_TRIES: usize = 8;
+
+/// Room that is kept for deletes on a full disk, in bytes: the log of some hundred transactions.
+pub const RESERVE_BYTES: usize = 4 << 20;
+
+/// Most connections to the database that read at a time; each is two descriptors.
+pub const DATABASE_READERS: usize = 16;
 
 /// Most writes that share one transaction and one sync.
 pub const BATCH_WRITES: usize = 512;

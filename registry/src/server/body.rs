@@ -117,34 +117,57 @@ pub(super) async fn receive(
     expected: Option<u64>,
 ) -> Result<Upload, ApiError> {
     let start = upload.length();
-    let mut writing: JoinHandle<Result<Upload, StorageError>> =
-        tokio::task::spawn_blocking(move || Ok(upload));
+    let mut writing: JoinHandle<Result<Lease, StorageError>> =
+        tokio::task::spawn_blocking(move || Ok(Lease(Some(upload))));
     let mut received = 0;
     loop {
         let (gathered, end) = incoming.gather().await;
         received += gathered.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let mut upload: Upload = writing.await??;
+        let mut lease = writing.await??;
         let finished = matches!(end, Ok(true));
         if let Some(expected) = expected
             && (received > expected || finished && received != expected)
         {
-            blocking(move || upload.truncate(start)).await?;
+            blocking(move || lease.upload().truncate(start)).await?;
             return Err(ApiError::ChunkLength { expected, actual: received });
         }
         writing = tokio::task::spawn_blocking(move || {
             for piece in &gathered.pieces {
-                upload.append(piece)?;
+                lease.upload().append(piece)?;
             }
-            Ok(upload)
+            Ok(lease)
         });
         match end {
             Ok(false) => {}
-            Ok(true) => return Ok(writing.await??),
+            Ok(true) => return Ok(writing.await??.take()),
             Err(error) => {
-                // what arrived stays, on disk before the lease ends
-                writing.await??;
+                // what arrived stays, written down before the lease ends
+                let mut lease = writing.await??;
+                blocking(move || lease.upload().save()).await?;
                 return Err(error);
             }
+        }
+    }
+}
+
+/// An upload whose lease ends off the async threads, whoever lets go of it: then the session is written down.
+struct Lease(Option<Upload>);
+
+impl Lease {
+    fn upload(&mut self) -> &mut Upload {
+        self.0.as_mut().expect("taken only at the end")
+    }
+
+    fn take(mut self) -> Upload {
+        self.0.take().expect("taken once")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(upload) = self.0.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(upload));
         }
     }
 }

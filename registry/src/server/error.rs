@@ -114,8 +114,11 @@ impl ApiError {
     pub(super) fn into_response(self) -> Response {
         let (status, code) = self.meaning();
         // what failed inside is for the operator's eyes: paths stay here
-        let message =
-            if status.is_server_error() { "the registry failed".to_owned() } else { self.to_string() };
+        let message = match status {
+            StatusCode::INSUFFICIENT_STORAGE => "the registry's disk is full".to_owned(),
+            status if status.is_server_error() => "the registry failed".to_owned(),
+            _ => self.to_string(),
+        };
         let body =
             serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": null }] });
         let mut response = Response::new(Body::from(body.to_string()));
@@ -129,6 +132,8 @@ impl ApiError {
         match &self {
             ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
             ApiError::Busy => set(header::RETRY_AFTER, "5"),
+            ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
+            ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
                 set(header::LOCATION, location);
@@ -142,6 +147,9 @@ impl ApiError {
 
 fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
     use StatusCode as S;
+    if error.is_full() {
+        return (S::INSUFFICIENT_STORAGE, Unknown);
+    }
     match error {
         StorageError::RepositoryUnknown(_) => (S::NOT_FOUND, NameUnknown),
         StorageError::ManifestUnknown(_) => (S::NOT_FOUND, ManifestUnknown),
@@ -151,8 +159,16 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::DigestMismatch { .. } => (S::BAD_REQUEST, DigestInvalid),
         StorageError::ReferenceUnknown(_) => (S::BAD_REQUEST, ManifestBlobUnknown),
         StorageError::ReferenceSize { .. } => (S::BAD_REQUEST, SizeInvalid),
-        StorageError::Stopped | StorageError::Skipped => (S::SERVICE_UNAVAILABLE, Unknown),
+        StorageError::BlobNeeded { .. } => (S::CONFLICT, Denied),
+        StorageError::OtherType { .. } => (S::BAD_REQUEST, ManifestInvalid),
+        StorageError::SessionsMany => (S::TOO_MANY_REQUESTS, TooManyRequests),
+        StorageError::Stopped | StorageError::Skipped | StorageError::Condemned(_) => {
+            (S::SERVICE_UNAVAILABLE, Unknown)
+        }
         StorageError::Newer { .. }
+        | StorageError::Older { .. }
+        | StorageError::Full
+        | StorageError::Rot { .. }
         | StorageError::Database(_)
         | StorageError::Commit(_)
         | StorageError::Blob(_)

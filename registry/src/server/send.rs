@@ -3,12 +3,12 @@
 use super::{
     call::Shared,
     memory::HeldBytes,
-    storage::{Storage, StorageError},
+    storage::{Reader, Storage, StorageError},
 };
 use crate::limits;
 use axum::body::{Body, Bytes};
 use slipway_oci::Digest;
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{io, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A part of a blob that the repository has.
@@ -21,7 +21,7 @@ pub(super) struct Content {
 }
 
 /// A file that stays open between two pieces, where descriptors allow it.
-pub(super) type Kept = Option<(Arc<File>, OwnedSemaphorePermit)>;
+pub(super) type Kept = Option<(Arc<dyn Reader>, OwnedSemaphorePermit)>;
 
 /// Opens the file before the reply begins, while few do: a blob that is deleted at the same moment is then either sent
 /// whole or not there. Blocks.
@@ -31,7 +31,7 @@ pub(super) fn open_early(
     content: &Content,
 ) -> Result<Kept, StorageError> {
     let Ok(permit) = early.try_acquire_owned() else { return Ok(None) };
-    Ok(Some((Arc::new(open(storage, content)?), permit)))
+    Ok(Some((open(storage, content)?, permit)))
 }
 
 /// The body that sends it.
@@ -68,7 +68,7 @@ async fn next(
     let read = move || {
         let (file, permit) = match kept {
             Some(kept) => kept,
-            None => (Arc::new(open(&storage, &content).map_err(io::Error::other)?), None),
+            None => (open(&storage, &content).map_err(io::Error::other)?, None),
         };
         let mut bytes = vec![0; count];
         // a file that became shorter breaks the reply off: never a wrong answer that looks complete
@@ -80,12 +80,6 @@ async fn next(
     tokio::task::spawn_blocking(read).await?
 }
 
-fn open(storage: &Storage, content: &Content) -> Result<File, StorageError> {
-    let file = storage.open_blob(&content.digest)?;
-    let length = file.metadata().map(|metadata| metadata.len()).ok();
-    if length == Some(content.size) {
-        Ok(file)
-    } else {
-        Err(StorageError::BlobUnknown(content.digest.clone()))
-    }
+fn open(storage: &Storage, content: &Content) -> Result<Arc<dyn Reader>, StorageError> {
+    storage.open_blob(&content.digest, content.size)
 }

@@ -6,7 +6,7 @@ use crate::server::{
     error::ApiError,
     query::next_link,
     reply,
-    storage::Referrer,
+    storage::{Referrer, ReferrersPage},
 };
 use axum::{http::header, response::Response};
 use serde::Serialize;
@@ -49,10 +49,9 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let subject: Digest = digest.parse()?;
     let filter = call.query.get("artifactType").map(str::to_owned);
     let last = call.query.get("last").unwrap_or_default().to_owned();
-    let (storage, repository, wanted) = (call.shared.storage.clone(), name.clone(), filter.clone());
-    let of = subject.clone();
-    let (referrers, more) =
-        blocking(move || storage.referrers(&repository, &of, wanted.as_deref(), &last)).await?;
+    let (storage, repository, of) = (call.shared.storage.clone(), name.clone(), subject.clone());
+    let page = ReferrersPage { artifact_type: filter.clone(), last };
+    let (referrers, more) = blocking(move || storage.referrers(&repository, &of, &page)).await?;
     let manifests: Vec<Entry> = referrers.into_iter().map(Entry::from).collect();
     let last = manifests.last().filter(|_| more).map(|entry| entry.digest.to_string());
     let page = Page { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };

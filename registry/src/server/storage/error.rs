@@ -42,6 +42,49 @@ pub enum StorageError {
         /// The size of the content, in bytes.
         actual: u64,
     },
+    /// The bytes that are kept are not what their name says.
+    #[error("the bytes of `{expected}` have digest `{actual}`: push it again")]
+    Rot {
+        /// The digest they lie under.
+        expected: Digest,
+        /// Their own.
+        actual: Digest,
+    },
+    /// The content is being removed right now, and that does not end.
+    #[error("`{0}` is being removed: push it again")]
+    Condemned(Digest),
+    /// A manifest of the repository needs the blob.
+    #[error("blob `{digest}` is needed by manifest `{manifest}`: delete that first")]
+    BlobNeeded {
+        /// The blob.
+        digest: Digest,
+        /// The manifest's digest.
+        manifest: String,
+    },
+    /// The same bytes are there under another type.
+    #[error("manifest `{digest}` is there as `{stored}` and cannot become `{pushed}`: delete it first")]
+    OtherType {
+        /// Digest of the bytes.
+        digest: Digest,
+        /// The type they have.
+        stored: String,
+        /// The type they were pushed with.
+        pushed: String,
+    },
+    /// Too many unfinished sessions.
+    #[error("too many unfinished uploads: finish or cancel some, or try again later")]
+    SessionsMany,
+    /// No room on the disk.
+    #[error("the registry's disk is full")]
+    Full,
+    /// The folder was written by an older Slipway.
+    #[error("the registry's database has schema {found}, this version knows {known}: push into a new folder")]
+    Older {
+        /// The schema found.
+        found: i64,
+        /// The schema known.
+        known: i64,
+    },
     /// The folder was written by a newer Slipway.
     #[error("the registry's database has schema {found}, this version knows {known}: use a newer slipway")]
     Newer {
@@ -81,6 +124,35 @@ pub enum StorageError {
     /// The thread that writes is gone; the server is stopping.
     #[error("the registry is stopping")]
     Stopped,
+}
+
+impl StorageError {
+    /// Whether the disk is full, wherever that was noticed.
+    pub fn is_full(&self) -> bool {
+        if let StorageError::Commit(inner) = self {
+            return inner.is_full();
+        }
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(this) = error {
+            if matches!(this.downcast_ref(), Some(StorageError::Full)) || lacks_room(this) {
+                return true;
+            }
+            error = this.source();
+        }
+        false
+    }
+}
+
+fn lacks_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let file = error.downcast_ref::<io::Error>();
+    let full = file.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded));
+    let database = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error);
+    full || database.is_some_and(|error| {
+        // the index of the log could not grow (SQLite's `rescode.html`)
+        error.code == rusqlite::ErrorCode::DiskFull
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
 /// Names operation and path of an I/O failure.

@@ -1,78 +1,210 @@
-//! What a registry keeps: a folder of blobs and a database of pointers.
+//! What a registry keeps: content under its digest, and pointers that say which repository has it.
 //!
 //! ```text
 //! blobs/<algorithm>/<hex>   content, manifests included, under its digest; shared by all repositories
 //! uploads/<uuid>            content that comes in
-//! registry.db               SQLite, WAL: repositories, who has which blob, manifests, tags, upload sessions
+//! registry.db               SQLite, WAL: repositories, who has which blob, manifests, edges, tags, upload sessions
+//! reserve                   room for deletes on a full disk
 //! ```
 //!
-//! Invariants:
-//! - A row that names content is committed only after that content was synced, renamed to its digest and its folder
-//!   synced. A crash leaves files without rows, never rows without files.
-//! - Whether a repository has something is decided by its row alone, at every request (CVE-2026-35172).
-//! - Files appear in and vanish from `blobs/` only under the database's write lock; a file goes only when no row of
-//!   any repository names it.
+//! [`Content`] and [`Pointers`] are the two seams; this module holds what is true of every pair of them:
+//!
+//! - A pointer to content is written only after that content was verified, durable and under its digest. A crash leaves
+//!   content without pointers, never pointers without content.
+//! - Whether a repository has something is decided by its pointer alone, at every request (CVE-2026-35172); that the
+//!   bytes are there in their whole length is looked at besides.
+//! - Content goes only after it was condemned, which its pointers decide in one transaction (`collect`).
 //!
 //! Everything here blocks: the server calls it off the async threads.
 
-mod database;
+mod collect;
+pub mod content;
 mod error;
-mod manifests;
-mod repository;
-mod sweep;
+pub mod pointers;
 mod upload;
-mod writer;
 
+#[cfg(test)]
+mod full;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 
+pub use content::Reader;
 pub use error::StorageError;
-pub use manifests::{ManifestKey, ManifestRecord, NewManifest, Referrer, Required};
+pub use pointers::{ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required};
 pub use upload::{Upload, UploadId};
 
-use database::Readers;
-use slipway_oci::{Digest, blobs::Blobs};
-use std::{
-    collections::HashMap,
-    fs::File,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-};
-use upload::HashState;
-use writer::Writer;
+use crate::limits;
+use content::{Content, FolderContent, MemoryContent};
+use pointers::{MemoryPointers, Pointers, SessionCaps, SqlitePointers};
+use slipway_oci::{Digest, Hasher};
+use std::{path::Path, sync::Arc};
 
-/// An open storage folder. Several processes may have one open at the same time.
+/// An open storage. Several processes may have one folder open at the same time.
 pub struct Storage {
-    blobs: Blobs,
-    uploads: PathBuf,
-    readers: Readers,
-    writer: Writer,
-    hash_states: Mutex<HashMap<UploadId, HashState>>,
+    content: Box<dyn Content>,
+    pointers: Box<dyn Pointers>,
+    caps: SessionCaps,
 }
 
 impl Storage {
-    /// Opens the folder, making it where it is missing.
+    /// Opens a folder, making it where it is missing.
     pub fn open(folder: &Path) -> Result<Arc<Storage>, StorageError> {
         // whatever the umask: nobody else reads private images or puts links into the folder
         slipway_oci::private::folder(folder)?;
-        let path = folder.join("registry.db");
         // before anything is made: a folder of a newer version is left as it is
-        let database = database::open(&path)?;
-        let uploads = folder.join("uploads");
-        let blobs = Blobs::open(&folder.join("blobs"), &uploads)?;
-        let writer = Writer::start(database, blobs.clone());
-        let hash_states = Mutex::new(HashMap::new());
-        Ok(Arc::new(Storage { blobs, uploads, readers: Readers::new(path), writer, hash_states }))
+        let pointers = SqlitePointers::open(&folder.join("registry.db"))?;
+        Ok(Storage::new(FolderContent::open(folder)?, pointers))
     }
 
-    /// Opens the file of a blob whose membership was checked.
-    pub fn open_blob(&self, digest: &Digest) -> Result<File, StorageError> {
-        Ok(self.blobs.open_blob(digest)?)
+    /// A storage that ends with its last user.
+    pub fn in_memory() -> Arc<Storage> {
+        Storage::new(MemoryContent::default(), MemoryPointers::default())
+    }
+
+    /// A storage over any pair of the two.
+    pub fn new(content: impl Content + 'static, pointers: impl Pointers + 'static) -> Arc<Storage> {
+        let caps =
+            SessionCaps { repository: limits::SESSIONS_PER_REPOSITORY, registry: limits::SESSIONS_IN_ALL };
+        Arc::new(Storage { content: Box::new(content), pointers: Box::new(pointers), caps })
+    }
+
+    /// The size in bytes of a blob that the repository has. Bytes that are gone, or have another length, are not there:
+    /// who pushes sends them again.
+    pub fn blob_size(&self, repository: &str, digest: &Digest) -> Result<u64, StorageError> {
+        let size = self.pointers.blob_size(repository, digest)?;
+        let unknown = || StorageError::BlobUnknown(digest.clone());
+        let size = size.ok_or_else(unknown)?;
+        if self.content.size(digest)? == Some(size) { Ok(size) } else { Err(unknown()) }
+    }
+
+    /// Opens a blob whose membership and size were checked.
+    pub fn open_blob(&self, digest: &Digest, size_bytes: u64) -> Result<Arc<dyn Reader>, StorageError> {
+        self.content.open(digest, size_bytes)?.ok_or_else(|| StorageError::BlobUnknown(digest.clone()))
+    }
+
+    /// Gives a repository a blob that another one has: `from`, or any where none is named. Answers whether it did.
+    pub fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError> {
+        let Some(size) = self.pointers.blob_elsewhere(digest, from)? else { return Ok(false) };
+        // damage is not handed on
+        if self.content.size(digest)? != Some(size) {
+            return Ok(false);
+        }
+        self.pointers.mount(repository, digest, from)
+    }
+
+    /// Takes a blob out of one repository, unless a manifest there needs it; its bytes go when no other has it.
+    pub fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<(), StorageError> {
+        self.with_reserve(|| {
+            let now = now_seconds();
+            if self.pointers.delete_blob(repository, digest, now)? {
+                self.carry_out(digest, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Names of repositories that have a manifest, sorted by byte, after `last`, at most `count`.
+    pub fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pointers.repositories(last, count)
+    }
+
+    /// Tags of a repository, sorted by byte, after `last`, at most `count`.
+    pub fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pointers.tags(repository, last, count)
+    }
+
+    /// A page of what is attached to `subject`; and whether there is more. An unknown repository has none.
+    pub fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        page: &ReferrersPage,
+    ) -> Result<(Vec<Referrer>, bool), StorageError> {
+        self.pointers.referrers(repository, subject, page)
+    }
+
+    /// Finds a manifest by tag or digest, if its bytes are there.
+    pub fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
+        let record = self.pointers.manifest(repository, key)?;
+        match self.content.size(&record.digest)? {
+            Some(found) if found == record.size_bytes => Ok(record),
+            _ => Err(StorageError::ManifestUnknown(key.to_string())),
+        }
+    }
+
+    /// The bytes of a manifest, verified.
+    pub fn manifest_bytes(&self, record: &ManifestRecord) -> Result<Vec<u8>, StorageError> {
+        let Some(reader) = self.content.open(&record.digest, record.size_bytes)? else {
+            // deleted since the record was read
+            return Err(StorageError::ManifestUnknown(record.digest.to_string()));
+        };
+        assert!(record.size_bytes <= slipway_oci::limits::MANIFEST_BYTES, "no larger one is ever stored");
+        let mut bytes = vec![0; record.size_bytes as usize];
+        reader.read_exact_at(&mut bytes, 0).map_err(|source| StorageError::Io {
+            operation: "read",
+            path: record.digest.to_string().into(),
+            source,
+        })?;
+        let mut hasher = Hasher::new(record.digest.algorithm());
+        hasher.update(&bytes);
+        match hasher.finish() {
+            actual if actual == record.digest => Ok(bytes),
+            actual => Err(StorageError::Rot { expected: record.digest.clone(), actual }),
+        }
+    }
+
+    /// Stores a manifest and points its tags at it, all or nothing.
+    pub fn put_manifest(
+        self: &Arc<Self>,
+        repository: &str,
+        manifest: &NewManifest,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        assert_eq!(bytes.len() as u64, manifest.record.size_bytes);
+        let digest = &manifest.record.digest;
+        let mut upload = self.stage(repository, digest.algorithm())?;
+        upload.append(bytes)?;
+        upload.place(digest, || self.pointers.put_manifest(repository, manifest, now_seconds()))
+    }
+
+    /// Removes a tag, or a manifest with every tag on it.
+    pub fn delete_manifest(&self, repository: &str, key: &ManifestKey) -> Result<(), StorageError> {
+        self.with_reserve(|| {
+            let now = now_seconds();
+            if let Some(digest) = self.pointers.delete_manifest(repository, key, now)? {
+                self.carry_out(&digest, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs what frees room; on a full disk, with the reserve given free.
+    pub(super) fn with_reserve<T>(
+        &self,
+        work: impl Fn() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let first = work();
+        if !first.as_ref().is_err_and(StorageError::is_full) {
+            if first.is_ok() {
+                self.content.refill_reserve();
+            }
+            return first;
+        }
+        if !self.content.open_reserve()? {
+            return first;
+        }
+        let second = work();
+        self.content.refill_reserve();
+        second
     }
 }
 
 fn now_seconds() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs() as i64)
+    seconds(std::time::SystemTime::now())
+}
+
+fn seconds(time: std::time::SystemTime) -> i64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }

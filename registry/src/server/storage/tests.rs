@@ -5,12 +5,18 @@ use crate::limits;
 use slipway_oci::Algorithm;
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     time::{Duration, SystemTime},
 };
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
+}
+
+/// Where some bytes lie.
+fn blob(folder: &Path, bytes: &[u8]) -> std::path::PathBuf {
+    folder.join("blobs/sha256").join(Digest::sha256(bytes).hex())
 }
 
 /// Copies the folder as it is on disk at this instant, with the first instance still alive: a crash's picture.
@@ -40,13 +46,14 @@ fn a_half_written_upload_continues_with_the_right_bytes() {
     let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
     let mut upload = storage.open_upload("a", &id).expect("lease");
     upload.append(b"half ").expect("append");
+    upload.save().expect("save");
     let crashed = crash(first.path());
     let storage = Storage::open(crashed.path()).expect("open again");
     assert_eq!(storage.upload_length("a", &id).expect("length"), 5);
     let mut upload = storage.open_upload("a", &id).expect("lease");
     upload.append(b"done").expect("append");
     upload.finish(&Digest::sha256(b"half done")).expect("finish");
-    assert_eq!(fs::read(storage.blobs.path(&Digest::sha256(b"half done"))).expect("blob"), b"half done");
+    assert_eq!(fs::read(blob(crashed.path(), b"half done")).expect("blob"), b"half done");
 }
 
 #[test]
@@ -56,7 +63,7 @@ fn bytes_that_changed_behind_the_hash_state_are_seen() {
     let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
     storage.open_upload("a", &id).expect("lease").append(b"0123456789").expect("append");
     // a torn tail, as after a power cut
-    fs::write(storage.uploads.join(id.to_string()), b"01234").expect("tear");
+    fs::write(folder.path().join("uploads").join(id.as_str()), b"01234").expect("tear");
     let mut upload = storage.open_upload("a", &id).expect("lease");
     assert_eq!(upload.length(), 5);
     upload.append(b"56789").expect("append");
@@ -89,7 +96,8 @@ fn a_crash_between_rename_and_commit_leaves_a_session_that_is_gone() {
     let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
     storage.open_upload("a", &id).expect("lease").append(b"bytes").expect("append");
     let digest = Digest::sha256(b"bytes");
-    fs::rename(storage.uploads.join(id.to_string()), storage.blobs.path(&digest)).expect("rename");
+    fs::rename(folder.path().join("uploads").join(id.as_str()), blob(folder.path(), b"bytes"))
+        .expect("rename");
     drop(storage);
     let storage = Storage::open(folder.path()).expect("open again");
     assert!(matches!(storage.upload_length("a", &id), Err(StorageError::UploadUnknown)));
@@ -111,7 +119,7 @@ fn sweeping_spares_what_is_young_or_leased() {
         storage.start_upload("a", Algorithm::Sha256).expect("start"),
         storage.start_upload("a", Algorithm::Sha256).expect("start"),
     );
-    fs::write(storage.uploads.join("blob-1-orphan"), b"x").expect("orphan");
+    fs::write(folder.path().join("uploads/6f1c0f84-0000-4000-8000-000000000000"), b"x").expect("orphan");
     let lease = storage.open_upload("a", &leased).expect("lease");
     let now = SystemTime::now();
     assert_eq!(storage.sweep_uploads(now).expect("sweep"), 0);
@@ -131,7 +139,6 @@ fn a_finished_file_is_never_written_through_an_old_handle() {
     upload.append(b"done").expect("append");
     upload.finish(&Digest::sha256(b"done")).expect("finish");
     assert!(matches!(storage.open_upload("a", &id), Err(StorageError::UploadUnknown)));
-    assert_eq!(storage.hash_states.lock().expect("states").len(), 0);
 }
 
 #[test]
@@ -157,7 +164,7 @@ fn one_refused_write_undoes_nothing_of_its_batch() {
     for n in 0..40_u8 {
         assert_eq!(storage.blob_size("a", &Digest::sha256(&[n])).is_ok(), n % 2 == 0, "{n}");
     }
-    assert_eq!(fs::read_dir(&storage.uploads).expect("uploads").count(), 0);
+    assert_eq!(fs::read_dir(folder.path().join("uploads")).expect("uploads").count(), 0);
 }
 
 #[test]
@@ -172,4 +179,106 @@ fn the_folder_is_its_owners_alone() {
         let mode = fs::metadata(&path).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", path.display());
     }
+}
+
+#[test]
+fn unfinished_sessions_are_bounded_and_idle_ones_make_room() {
+    let mut storage = Storage::new(MemoryContent::default(), MemoryPointers::default());
+    Arc::get_mut(&mut storage).expect("ours alone").caps = SessionCaps { repository: 3, registry: 5 };
+    let start = |name: &str| storage.start_upload(name, Algorithm::Sha256);
+    let first = start("a").expect("start");
+    for name in ["a", "a", "b", "b"] {
+        start(name).expect("start");
+    }
+    for name in ["a", "b", "c"] {
+        assert!(matches!(start(name), Err(StorageError::SessionsMany)), "{name}");
+    }
+    storage.open_upload("a", &first).expect("lease").cancel().expect("cancel");
+    start("c").expect("room again");
+    assert!(matches!(start("c"), Err(StorageError::SessionsMany)));
+    let later = SystemTime::now() + limits::SESSION_IDLE + Duration::from_secs(2);
+    assert_eq!(storage.end_idle(Some("b"), later, limits::SESSION_IDLE).expect("end"), 2);
+    start("c").expect("room again");
+}
+
+#[test]
+fn a_session_goes_on_in_another_process_with_its_hash_state() {
+    let folder = folder();
+    let id = {
+        let storage = Storage::open(folder.path()).expect("open");
+        let id = storage.start_upload("a", Algorithm::Sha256).expect("start");
+        storage.open_upload("a", &id).expect("lease").append(b"one ").expect("append");
+        id
+    };
+    let storage = Storage::open(folder.path()).expect("open again");
+    let mut upload = storage.open_upload("a", &id).expect("lease");
+    assert_eq!(upload.length(), 4);
+    assert!(upload.has_state(), "nothing is read again");
+    upload.append(b"two").expect("append");
+    // beyond what was acknowledged: cut off
+    let path = folder.path().join("uploads").join(id.as_str());
+    upload.save().expect("save");
+    drop(upload);
+    fs::OpenOptions::new().append(true).open(&path).expect("open").write_all(b"torn").expect("write");
+    let upload = storage.open_upload("a", &id).expect("lease");
+    assert_eq!(upload.length(), 7);
+    upload.finish(&Digest::sha256(b"one two")).expect("finish");
+}
+
+#[test]
+fn what_a_dead_process_condemned_is_carried_out() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let put = || {
+        let mut upload = storage.stage("a", Algorithm::Sha256).expect("stage");
+        upload.append(b"bytes").expect("append");
+        upload.finish(&Digest::sha256(b"bytes"))
+    };
+    let digest = Digest::sha256(b"bytes");
+    put().expect("put");
+    // died between the two steps of a delete, long ago
+    let long_ago = now_seconds() - 3600;
+    assert!(storage.pointers.delete_blob("a", &digest, long_ago).expect("delete"));
+    assert!(blob(folder.path(), b"bytes").exists());
+    put().expect("a push waits for the removal and stands");
+    assert_eq!(storage.blob_size("a", &digest).expect("size"), 5);
+    assert!(storage.pointers.delete_blob("a", &digest, long_ago).expect("delete"));
+    storage.sweep_uploads(SystemTime::now()).expect("sweep");
+    assert!(!blob(folder.path(), b"bytes").exists());
+    assert_eq!(storage.pointers.condemned(i64::MAX, 10).expect("list"), []);
+}
+
+#[test]
+fn puts_beside_deletes_never_lose_bytes() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let digest = Digest::sha256(b"contended");
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c"] {
+            let (storage, digest) = (&storage, &digest);
+            scope.spawn(move || {
+                for _ in 0..30 {
+                    let mut upload = storage.stage(name, Algorithm::Sha256).expect("stage");
+                    upload.append(b"contended").expect("append");
+                    upload.finish(digest).expect("finish");
+                    // nobody else takes it out of this repository
+                    assert_eq!(storage.blob_size(name, digest).expect("size"), 9);
+                    storage.delete_blob(name, digest).expect("delete");
+                }
+            });
+        }
+    });
+    assert!(!blob(folder.path(), b"contended").exists());
+}
+
+#[test]
+fn what_no_pointer_was_written_for_goes() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    fs::write(blob(folder.path(), b"left by a crash"), b"left by a crash").expect("orphan");
+    let now = SystemTime::now();
+    storage.sweep_uploads(now).expect("sweep");
+    assert!(blob(folder.path(), b"left by a crash").exists(), "it may be about to be pointed at");
+    storage.sweep_uploads(now + limits::ORPHAN_AGE + Duration::from_secs(5)).expect("sweep");
+    assert!(!blob(folder.path(), b"left by a crash").exists());
 }

@@ -1,29 +1,30 @@
 //! Uploads: bytes that come in, under a session's name until their digest is known to be right.
 //!
-//! `uploads/<uuid>` holds the bytes; its length is the session's length, so there is no second number to disagree. One
-//! writer at a time: whoever holds the file's lock (`flock`, which dies with its owner). The hash state is kept in
-//! memory between requests together with the length it stands for; where the two disagree, or nothing is kept, the
-//! closing digest is computed from the file. A blob is therefore always named by the bytes that lie on disk.
+//! How long a session is, and the hash state over exactly these bytes, lie with the pointers: whatever process takes the
+//! session up goes on from there. What content holds beyond was never acknowledged and is cut off. One writer at a time;
+//! of two that get past each other, the pointers let one move on. Where no hash state is certain (a power cut, another
+//! algorithm), the closing digest is computed from the bytes. A blob is therefore always named by the bytes that are kept.
 
-use super::{Storage, StorageError, error::io_error, writer::Durability};
-use crate::limits;
-use rusqlite::OptionalExtension;
-use slipway_oci::{Algorithm, Digest, Hasher};
-use std::{
-    fmt,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read},
-    os::unix::fs::{FileExt, MetadataExt},
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
+use super::{
+    Storage, StorageError,
+    content::Staged,
+    now_seconds,
+    pointers::{Progress, Session},
 };
+use crate::limits;
+use slipway_oci::{Algorithm, Digest, Hasher};
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 /// The random name of an upload session, a version 4 UUID.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(String);
 
 impl UploadId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn random() -> Result<UploadId, StorageError> {
         let mut bytes = [0_u8; 16];
         getrandom::fill(&mut bytes)?;
@@ -61,49 +62,36 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// A hash state and the length it stands for.
-pub(super) struct HashState {
-    length: u64,
-    hasher: Hasher,
-}
-
-/// An upload that this request alone writes to. Dropping it ends the lease and keeps the session.
+/// An upload that this request alone writes to. Dropping it ends the lease and keeps the session with what arrived.
 pub struct Upload {
     storage: Arc<Storage>,
     id: UploadId,
     repository: String,
     algorithm: Algorithm,
-    file: File,
+    /// `None` once it was let go.
+    staged: Option<Box<dyn Staged>>,
     length: u64,
-    /// Stands for exactly the first `length` bytes of the file; `None` where that is not certain.
+    /// The length that the session's pointer says.
+    saved: u64,
+    /// Stands for exactly the first `length` bytes; `None` where that is not certain.
     hasher: Option<Hasher>,
-    /// Whether a session refers to the file; otherwise it goes when the upload is dropped.
+    /// Whether a session refers to the bytes; otherwise they go when the upload is dropped.
     session: bool,
 }
 
 impl Storage {
-    fn upload_path(&self, id: &UploadId) -> PathBuf {
-        self.uploads.join(&id.0)
-    }
-
     /// An upload without a session, for content that comes in one request.
     pub fn stage(self: &Arc<Self>, repository: &str, algorithm: Algorithm) -> Result<Upload, StorageError> {
         let id = UploadId::random()?;
-        let path = self.upload_path(&id);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(io_error("create", &path))?;
-        file.lock().map_err(io_error("lock", &path))?;
+        let staged = self.content.stage(&id)?;
         Ok(Upload {
             storage: Arc::clone(self),
             id,
             repository: repository.to_owned(),
             algorithm,
-            file,
+            staged: Some(staged),
             length: 0,
+            saved: 0,
             hasher: Some(Hasher::new(algorithm)),
             session: false,
         })
@@ -116,72 +104,62 @@ impl Storage {
         algorithm: Algorithm,
     ) -> Result<UploadId, StorageError> {
         let mut upload = self.stage(repository, algorithm)?;
-        let (id, name) = (upload.id.to_string(), repository.to_owned());
-        let started = super::now_seconds();
-        self.writer.write(Durability::Lazy, move |database, _| {
-            database
-                .prepare_cached(
-                    "INSERT INTO uploads (id, repository, algorithm, started) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute((id, name, algorithm.name(), started))?;
-            Ok(())
-        })?;
+        let session = Session { algorithm, progress: upload.progress()? };
+        let start =
+            || self.pointers.start_session(repository, &upload.id, &session, self.caps, now_seconds());
+        match start() {
+            Err(StorageError::SessionsMany) => {
+                // those that stand still make room, first of this repository, then of all
+                let now = SystemTime::now();
+                if self.end_idle(Some(repository), now, limits::SESSION_IDLE)? == 0 {
+                    self.end_idle(None, now, limits::SESSION_IDLE)?;
+                }
+                start()?;
+            }
+            other => other?,
+        }
         upload.session = true;
         Ok(upload.id.clone())
     }
 
-    fn session(&self, repository: &str, id: &UploadId) -> Result<Algorithm, StorageError> {
-        let name: Option<String> = self.readers.read(|database| {
-            let mut statement =
-                database.prepare_cached("SELECT algorithm FROM uploads WHERE id = ?1 AND repository = ?2")?;
-            Ok(statement.query_row((&id.0, repository), |row| row.get(0)).optional()?)
-        })?;
-        match name.ok_or(StorageError::UploadUnknown)?.as_str() {
-            "sha512" => Ok(Algorithm::Sha512),
-            _ => Ok(Algorithm::Sha256),
-        }
-    }
-
     /// How many bytes a session has. Needs no lease.
     pub fn upload_length(&self, repository: &str, id: &UploadId) -> Result<u64, StorageError> {
-        self.session(repository, id)?;
-        let path = self.upload_path(id);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StorageError::UploadUnknown),
-            Err(error) => Err(io_error("read", &path)(error)),
-        }
+        let session = self.pointers.session(repository, id)?;
+        let found = self.content.staged_length(id)?.ok_or(StorageError::UploadUnknown)?;
+        Ok(session.progress.length.min(found))
     }
 
     /// Takes the lease on a session.
     pub fn open_upload(self: &Arc<Self>, repository: &str, id: &UploadId) -> Result<Upload, StorageError> {
-        let algorithm = self.session(repository, id)?;
-        let path = self.upload_path(id);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::UploadUnknown),
-            Err(error) => return Err(io_error("open", &path)(error)),
-        };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StorageError::UploadBusy),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
-        }
-        // between open and lock the session may have closed: then this file is a finished blob and must not be touched
-        let metadata = file.metadata().map_err(io_error("read", &path))?;
-        let named = fs::metadata(&path).is_ok_and(|named| named.ino() == metadata.ino());
-        if !named {
-            return Err(StorageError::UploadUnknown);
-        }
-        let length = metadata.len();
-        let kept = self.hash_states.lock().expect("no panic happens while the states are held").remove(id);
-        let hasher = match kept {
-            Some(state) if state.length == length => Some(state.hasher),
-            _ if length == 0 => Some(Hasher::new(algorithm)),
+        // before the lease, so that strangers to the session learn nothing of it
+        let algorithm = self.pointers.session(repository, id)?.algorithm;
+        let read = std::cell::OnceCell::new();
+        let resumed = self.content.resume(id, &|| {
+            let progress = self.pointers.session(repository, id)?.progress;
+            let told = (progress.length, progress.place.clone());
+            // asked once; a second time would tell the same
+            let _ = read.set(progress);
+            Ok(told)
+        })?;
+        let progress = read.into_inner().ok_or(StorageError::UploadUnknown)?;
+        let hasher = match progress.hash {
+            _ if resumed.length == 0 => Some(Hasher::new(algorithm)),
+            Some(state) if resumed.is_certain && resumed.length == progress.length => {
+                Hasher::restore(algorithm, &state)
+            }
             _ => None,
         };
-        let (storage, id, repository) = (Arc::clone(self), id.clone(), repository.to_owned());
-        Ok(Upload { storage, id, repository, algorithm, file, length, hasher, session: true })
+        Ok(Upload {
+            storage: Arc::clone(self),
+            id: id.clone(),
+            repository: repository.to_owned(),
+            algorithm,
+            staged: Some(resumed.staged),
+            length: resumed.length,
+            saved: progress.length,
+            hasher,
+            session: true,
+        })
     }
 }
 
@@ -191,22 +169,40 @@ impl Upload {
         &self.id
     }
 
+    /// Whether the closing digest needs no reading back.
+    #[cfg(test)]
+    pub(super) fn has_state(&self) -> bool {
+        self.hasher.is_some()
+    }
+
     /// How many bytes are there.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Adds bytes at the end. After a failure the upload is as long as before.
+    fn staged(&mut self) -> &mut dyn Staged {
+        self.staged.as_mut().expect("an upload is let go only at its end").as_mut()
+    }
+
+    /// Adds bytes at the end. After a failure the upload is as long as before; on a full disk it is given up, so that
+    /// its bytes are free at once.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        if let Err(error) = self.file.write_all_at(bytes, self.length) {
-            let failure = io_error("write", &self.storage.upload_path(&self.id))(error);
-            self.truncate(self.length)?;
-            return Err(failure);
+        let length = self.length;
+        if let Err(error) = self.staged().append(bytes, length) {
+            if error.is_full() {
+                self.cancel()?;
+            } else {
+                self.staged().truncate(length)?;
+            }
+            return Err(error);
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
         }
         self.length += bytes.len() as u64;
+        if self.length >= self.saved + limits::SAVE_BYTES {
+            self.save()?;
+        }
         Ok(())
     }
 
@@ -216,31 +212,50 @@ impl Upload {
         if length != self.length {
             self.hasher = None;
         }
-        let path = self.storage.upload_path(&self.id);
-        self.file.set_len(length).map_err(io_error("truncate", &path))?;
+        self.staged().truncate(length)?;
         self.length = length;
         Ok(())
     }
 
-    /// The digest of the bytes on disk.
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+    fn progress(&mut self) -> Result<Progress, StorageError> {
+        let place = self.staged().checkpoint()?;
+        Ok(Progress { length: self.length, hash: self.hasher.as_ref().map(Hasher::save), place })
+    }
+
+    /// Writes down how far the session is: what the client is told of is what the next request finds.
+    pub fn save(&mut self) -> Result<(), StorageError> {
+        if !self.session || self.saved == self.length {
+            return Ok(());
+        }
+        let progress = self.progress()?;
+        let saved = self.storage.pointers.advance_session(&self.id, self.saved, &progress, now_seconds());
+        if saved.as_ref().is_err_and(StorageError::is_full) {
+            self.cancel()?;
+        }
+        saved?;
+        self.saved = self.length;
+        Ok(())
+    }
+
+    /// The digest of the bytes that are kept.
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         if let Some(hasher) = self.hasher.as_ref().filter(|_| algorithm == self.algorithm) {
             return Ok(hasher.clone().finish());
         }
-        let path = self.storage.upload_path(&self.id);
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
+        let (length, reader) = (self.length, self.staged().reader()?);
         let mut hasher = Hasher::new(algorithm);
         let mut buffer = vec![0; limits::PIECE_BYTES];
-        let mut total = 0;
-        loop {
-            let count = file.read(&mut buffer).map_err(io_error("read", &path))?;
-            if count == 0 {
-                break;
-            }
+        let mut offset = 0;
+        while offset < length {
+            let count = (length - offset).min(limits::PIECE_BYTES as u64) as usize;
+            reader.read_exact_at(&mut buffer[..count], offset).map_err(|source| StorageError::Io {
+                operation: "read back",
+                path: self.id.to_string().into(),
+                source,
+            })?;
             hasher.update(&buffer[..count]);
-            total += count as u64;
+            offset += count as u64;
         }
-        assert_eq!(total, self.length, "nobody else writes while the lease is held");
         Ok(hasher.finish())
     }
 
@@ -252,49 +267,60 @@ impl Upload {
             self.cancel()?;
             return Err(StorageError::DigestMismatch { expected: expected.clone(), actual });
         }
-        let (id, repository, size) = (self.id.0.clone(), self.repository.clone(), self.length);
-        let digest = expected.clone();
-        self.place(expected, move |database| {
-            let repository = super::repository::ensure(database, &repository)?;
-            database
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)",
-                )?
-                .execute((repository, digest.to_string(), size))?;
-            database.prepare_cached("DELETE FROM uploads WHERE id = ?1")?.execute([id])?;
-            Ok(())
-        })?;
-        self.session = false;
-        Ok(())
+        let (storage, repository, id) = (Arc::clone(&self.storage), self.repository.clone(), self.id.clone());
+        let (length, session) = (self.length, self.session.then_some(&id));
+        let placed =
+            self.place(expected, || storage.pointers.put_blob(&repository, expected, length, session));
+        match &placed {
+            Ok(()) => self.session = false,
+            // its bytes would keep the disk full
+            Err(error) if error.is_full() => self.cancel()?,
+            Err(_) => {}
+        }
+        placed
     }
 
-    /// Syncs the bytes, gives them their name and writes the pointers, in this order; `pointers` may still refuse.
-    pub(super) fn place<T: Send + 'static>(
+    /// Puts the bytes under their digest and writes the pointers, in this order; `pointers` may still refuse. A removal
+    /// of the same content that is under way is waited for, and what it took is put back.
+    pub(super) fn place(
         &mut self,
         digest: &Digest,
-        pointers: impl FnOnce(&rusqlite::Connection) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, StorageError> {
-        let source = self.storage.upload_path(&self.id);
-        self.file.sync_data().map_err(io_error("sync", &source))?;
-        let target = self.storage.blobs.path(digest);
-        self.storage.writer.write(Durability::Durable, move |database, batch| {
-            let result = pointers(database)?;
-            // a crash from here to the commit leaves a blob that no repository has: garbage, never a wrong answer
-            fs::rename(&source, &target).map_err(io_error("rename", &target))?;
-            let folder = target.parent().expect("a blob lies in its algorithm's folder");
-            batch.renamed_into.insert(folder.to_owned());
-            Ok(result)
-        })
+        pointers: impl Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let length = self.length;
+        for _ in 0..limits::PLACE_TRIES {
+            self.staged().place(digest)?;
+            match pointers() {
+                Err(StorageError::Condemned(_)) => self.storage.await_removal(digest)?,
+                Err(error) => {
+                    self.storage.take_back(digest);
+                    return Err(error);
+                }
+                Ok(()) if self.storage.content.size(digest)? == Some(length) => return Ok(()),
+                Ok(()) => {}
+            }
+        }
+        Err(StorageError::Condemned(digest.clone()))
     }
 
     /// Ends the session and drops its bytes.
     pub fn cancel(&mut self) -> Result<(), StorageError> {
-        let id = self.id.0.clone();
-        if std::mem::replace(&mut self.session, false) {
-            self.storage.writer.write(Durability::Lazy, move |database, _| {
-                database.prepare_cached("DELETE FROM uploads WHERE id = ?1")?.execute([id])?;
-                Ok(())
-            })?;
+        let session = std::mem::replace(&mut self.session, false);
+        self.let_go()?;
+        if session {
+            // on a full disk a row without bytes is left to the sweep
+            match self.storage.with_reserve(|| self.storage.pointers.end_session(&self.id)) {
+                Err(error) if error.is_full() => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self) -> Result<(), StorageError> {
+        // the lease ends first, or the bytes count as being written
+        if self.staged.take().is_some() {
+            self.storage.content.discard(&self.id)?;
         }
         Ok(())
     }
@@ -302,15 +328,13 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        if self.session {
+            // what cannot be written down is what the client sends again
+            let _ = self.save();
+        }
         if !self.session {
-            // gone already after a rename; what a failed removal leaves is swept
-            let _ = fs::remove_file(self.storage.upload_path(&self.id));
-            return;
+            // what a failed removal leaves is swept
+            let _ = self.let_go();
         }
-        let mut states = self.storage.hash_states.lock().expect("no panic happens while the states are held");
-        if let Some(hasher) = self.hasher.take().filter(|_| states.len() < limits::HASH_STATES) {
-            states.insert(self.id.clone(), HashState { length: self.length, hasher });
-        }
-        // the lock on the file goes with it, after the state is back
     }
 }

@@ -165,7 +165,11 @@ fn two_writers_never_mix() {
     slow.write_all(head.as_bytes()).expect("head");
     slow.write_all(&vec![b'a'; 550_000]).expect("most of it");
     // the first piece is on disk, so the first writer holds the lease
-    wait_for(|| (registry.get(&session).header("range") != Some("0-0")).then_some(()));
+    let id = session.rsplit('/').next().expect("an id");
+    let file = registry.folder.path().join("registry/uploads").join(id);
+    wait_for(|| (std::fs::metadata(&file).expect("file").len() > 0).then_some(()));
+    // what is not answered yet is not told either
+    assert_eq!(registry.get(&session).header("range"), Some("0-0"));
     let digest = Digest::sha256(&[b'b'; 10]);
     for (method, path) in [
         ("PATCH", session.clone()),

@@ -29,7 +29,7 @@ pub(in crate::server) async fn put(call: Call, name: String, reference: &str) ->
         .then(|| manifest.tags.join(", "))
         .filter(|tags| !tags.is_empty());
     let repository = name.clone();
-    blocking(move || storage.put_manifest(&repository, manifest, &bytes.bytes)).await?;
+    blocking(move || storage.put_manifest(&repository, &manifest, &bytes.bytes)).await?;
     let mut response = reply::created(&name, "manifests", &digest);
     if let Some(subject) = subject {
         reply::set(&mut response, protocol::SUBJECT_HEADER, &subject.to_string());

@@ -16,7 +16,12 @@ use std::sync::Arc;
 pub(in crate::server) async fn patch(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let upload = lease(call.shared.storage.clone(), &name, id).await?;
     let expected = placed(&call, &name, &upload)?;
-    let upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
+    let mut upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
+    let upload = blocking(move || {
+        upload.save()?;
+        Ok(upload)
+    })
+    .await?;
     Ok(reply::upload_progress(StatusCode::ACCEPTED, &name, upload.id(), upload.length()))
 }
 

@@ -8,13 +8,16 @@ use crate::server::{
     storage::Storage,
 };
 use axum::{http::StatusCode, response::Response};
-use slipway_oci::{Algorithm, Digest, reference::is_repository_name};
+use slipway_oci::{Algorithm, Digest, digest::DigestError, reference::is_repository_name};
 use std::sync::Arc;
 
 pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response, ApiError> {
     let storage = call.shared.storage.clone();
     if let Some(digest) = call.query.get("mount") {
-        let digest: Digest = digest.parse()?;
+        let digest: Digest = match digest.parse() {
+            Err(DigestError::Algorithm(_)) => return start(&storage, &name, Algorithm::Sha256).await,
+            other => other?,
+        };
         let from = call.query.get("from").map(str::to_owned);
         if mount(&storage, &name, &digest, from).await? {
             return Ok(reply::created(&name, "blobs", &digest));

@@ -1,16 +1,17 @@
-//! The database file `registry.db`: pragmas, schema, and a pool of readers.
+//! The database: schema, and connections.
 
-use super::StorageError;
+use crate::{limits, server::storage::StorageError};
 use rusqlite::Connection;
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Condvar, Mutex, MutexGuard},
     time::Duration,
 };
 
-pub(super) const SCHEMA_VERSION: i64 = 1;
+/// The version of [`SCHEMA`].
+const SCHEMA_VERSION: i64 = 2;
 
-/// Version 1. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
+/// Version 2. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
 /// every registry's do.
 const SCHEMA: &str = "
 CREATE TABLE repositories (
@@ -27,7 +28,7 @@ CREATE INDEX blobs_by_digest ON blobs (digest);
 CREATE TABLE manifests (
     repository    INTEGER NOT NULL REFERENCES repositories (id),
     digest        TEXT NOT NULL,
-    media_type    TEXT NOT NULL,    -- as pushed
+    media_type    TEXT NOT NULL,    -- as first pushed
     size          INTEGER NOT NULL, -- bytes
     subject       TEXT,             -- digest
     artifact_type TEXT,             -- what a referrers entry shows
@@ -36,6 +37,14 @@ CREATE TABLE manifests (
 ) WITHOUT ROWID;
 CREATE INDEX manifests_by_digest ON manifests (digest);
 CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest) WHERE subject IS NOT NULL;
+CREATE TABLE edges (                -- what a manifest needs in its repository
+    repository    INTEGER NOT NULL REFERENCES repositories (id),
+    manifest      TEXT NOT NULL,
+    target        TEXT NOT NULL,    -- digest
+    kind          INTEGER NOT NULL, -- 1: a blob; 2: a manifest, or a blob in its place; 3: the subject
+    PRIMARY KEY (repository, manifest, target, kind)
+) WITHOUT ROWID;
+CREATE INDEX edges_by_target ON edges (repository, target, kind);
 CREATE TABLE tags (
     repository    INTEGER NOT NULL REFERENCES repositories (id),
     name          TEXT NOT NULL,
@@ -44,12 +53,22 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, name)
 ) WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
-CREATE TABLE uploads (              -- the length of a session is that of its file
+CREATE TABLE condemned (            -- content that nothing points at and that is being removed
+    digest        TEXT PRIMARY KEY,
+    since         INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE uploads (
     id            TEXT PRIMARY KEY,
     repository    TEXT NOT NULL,    -- by name: a repository begins with its first finished push
     algorithm     TEXT NOT NULL,
-    started       INTEGER NOT NULL
+    started       INTEGER NOT NULL,
+    touched       INTEGER NOT NULL,
+    length        INTEGER NOT NULL, -- bytes that were acknowledged
+    hash          BLOB,             -- the hash state over these bytes
+    place         BLOB NOT NULL     -- what content needs to go on
 ) WITHOUT ROWID;
+CREATE INDEX uploads_by_repository ON uploads (repository, touched);
+CREATE INDEX uploads_by_age ON uploads (touched);
 ";
 
 /// Opens the database for writing, making or refusing its schema.
@@ -69,6 +88,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
             }
             transaction.commit()?;
         }
+        found if found < SCHEMA_VERSION => {
+            return Err(StorageError::Older { found, known: SCHEMA_VERSION });
+        }
         found => return Err(StorageError::Newer { found, known: SCHEMA_VERSION }),
     }
     Ok(database)
@@ -84,15 +106,27 @@ fn connect(path: &Path) -> Result<Connection, StorageError> {
     Ok(database)
 }
 
-/// Connections that only read; WAL lets them run beside the writer.
+/// Connections that only read; WAL lets them run beside the writer. Each is two descriptors, so there is a cap, and who
+/// finds none free waits.
 pub(super) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    in_use: usize,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Readers {
-        Readers { path, idle: Mutex::new(Vec::new()) }
+        Readers { path, pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().expect("no panic happens while the pool is held")
     }
 
     /// Runs `work` on a connection of its own.
@@ -100,19 +134,29 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let idle = self.idle.lock().expect("no panic happens while the pool is held").pop();
-        let database = match idle {
-            Some(database) => database,
-            None => connect(&self.path)?,
-        };
+        let database = self.take()?;
         let result = work(&database);
-        let mut idle = self.idle.lock().expect("no panic happens while the pool is held");
-        if idle.len() < MOST_IDLE {
-            idle.push(database);
-        }
+        let mut pool = self.pool();
+        pool.in_use -= 1;
+        pool.idle.push(database);
+        drop(pool);
+        self.returned.notify_one();
         result
     }
-}
 
-/// Connections kept for the next readers; more exist only while they are used.
-const MOST_IDLE: usize = 8;
+    fn take(&self) -> Result<Connection, StorageError> {
+        let mut pool = self.pool();
+        while pool.idle.is_empty() && pool.in_use >= limits::DATABASE_READERS {
+            pool = self.returned.wait(pool).expect("no panic happens while the pool is held");
+        }
+        pool.in_use += 1;
+        if let Some(database) = pool.idle.pop() {
+            return Ok(database);
+        }
+        drop(pool);
+        connect(&self.path).inspect_err(|_| {
+            self.pool().in_use -= 1;
+            self.returned.notify_one();
+        })
+    }
+}

@@ -1,29 +1,15 @@
 //! The one thread that writes pointers: group commit.
 //!
-//! Whatever waits while a transaction is being committed shares the next one: one sync of each folder that was renamed
-//! into, one commit of SQLite's log, for up to [`limits::BATCH_WRITES`] requests. Each write runs in a savepoint of its
-//! own, so that a refused one undoes nothing but itself. Renames into the blob folder and removals from it happen
-//! under SQLite's write lock, hence never at the same time, in this process or in another one on the same folder.
+//! Whatever waits while a transaction is being committed shares the next one: one sync of SQLite's log for up to
+//! [`limits::BATCH_WRITES`] requests. Each write runs in a savepoint of its own, so that a refused one undoes nothing but
+//! itself.
 
-use super::StorageError;
-use crate::limits;
+use crate::{limits, server::storage::StorageError};
 use rusqlite::Connection;
-use slipway_oci::{Digest, blobs::Blobs, file};
 use std::{
-    collections::BTreeSet,
-    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
 };
-
-/// What the writes of one transaction leave to do around its commit.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// Folders to sync before the commit: content first, pointer last.
-    pub(super) renamed_into: BTreeSet<PathBuf>,
-    /// Blobs that may have lost their last reference.
-    pub(super) released: BTreeSet<Digest>,
-}
 
 /// How sure a write has to be before it is answered.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +22,7 @@ pub(super) enum Durability {
 
 type Reply = Box<dyn FnOnce(Option<&Arc<StorageError>>) + Send>;
 /// Runs inside the savepoint; the flag says whether to keep what it wrote.
-type Work = Box<dyn FnOnce(&Connection, &mut Batch) -> (bool, Reply) + Send>;
+type Work = Box<dyn FnOnce(&Connection) -> (bool, Reply) + Send>;
 
 struct Job {
     durability: Durability,
@@ -51,9 +37,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread over its own connection.
-    pub(super) fn start(database: Connection, blobs: Blobs) -> Writer {
+    pub(super) fn start(database: Connection) -> Writer {
         let (queue, jobs) = mpsc::channel();
-        let thread = thread::spawn(move || run(&database, &blobs, &jobs));
+        let thread = thread::spawn(move || run(&database, &jobs));
         Writer { queue: Some(queue), thread: Some(thread) }
     }
 
@@ -61,11 +47,11 @@ impl Writer {
     pub(super) fn write<T: Send + 'static>(
         &self,
         durability: Durability,
-        work: impl FnOnce(&Connection, &mut Batch) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let work: Work = Box::new(move |database, batch| {
-            let result = work(database, batch);
+        let work: Work = Box::new(move |database| {
+            let result = work(database);
             let keep = result.is_ok();
             let reply: Reply = Box::new(move |failure| {
                 let result = match failure {
@@ -93,20 +79,15 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Connection, blobs: &Blobs, jobs: &mpsc::Receiver<Job>) {
+fn run(database: &Connection, jobs: &mpsc::Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut waiting = vec![first];
         waiting.extend(jobs.try_iter().take(limits::BATCH_WRITES - 1));
-        let mut batch = Batch::default();
         let mut replies = Vec::with_capacity(waiting.len());
-        let outcome = commit(database, waiting, &mut batch, &mut replies).map_err(Arc::new);
+        let outcome = commit(database, waiting, &mut replies).map_err(Arc::new);
         if outcome.is_err() && !database.is_autocommit() {
             // the failure that matters is the first one
             let _ = database.execute_batch("ROLLBACK");
-        }
-        if outcome.is_ok() && !batch.released.is_empty() {
-            // what cannot be removed now is unreferenced garbage; the delete itself stands
-            let _ = remove_released(database, blobs, &batch.released);
         }
         for reply in replies {
             reply(outcome.as_ref().err());
@@ -114,45 +95,20 @@ fn run(database: &Connection, blobs: &Blobs, jobs: &mpsc::Receiver<Job>) {
     }
 }
 
-fn commit(
-    database: &Connection,
-    jobs: Vec<Job>,
-    batch: &mut Batch,
-    replies: &mut Vec<Reply>,
-) -> Result<(), StorageError> {
+fn commit(database: &Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), StorageError> {
     let durable = jobs.iter().any(|job| job.durability == Durability::Durable);
     database.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
     database.execute_batch("BEGIN IMMEDIATE")?;
     for job in jobs {
         database.execute_batch("SAVEPOINT job")?;
-        let (keep, reply) = (job.work)(database, batch);
+        let (keep, reply) = (job.work)(database);
         replies.push(reply);
+        if !keep && database.is_autocommit() {
+            // SQLite gives up the whole transaction where the disk is full (lang_transaction.html, section 3)
+            return Err(StorageError::Full);
+        }
         database.execute_batch(if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
     }
-    for folder in &batch.renamed_into {
-        file::sync_folder(folder).map_err(super::error::io_error("sync", folder))?;
-    }
     database.execute_batch("COMMIT")?;
-    Ok(())
-}
-
-/// Removes the files of blobs that no repository refers to any more, under the write lock and after the pointers went.
-fn remove_released(
-    database: &Connection,
-    blobs: &Blobs,
-    released: &BTreeSet<Digest>,
-) -> Result<(), StorageError> {
-    let transaction =
-        rusqlite::Transaction::new_unchecked(database, rusqlite::TransactionBehavior::Immediate)?;
-    for digest in released {
-        let mut statement = transaction.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1) OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)",
-        )?;
-        let referenced: bool = statement.query_row([digest.to_string()], |row| row.get(0))?;
-        if !referenced {
-            blobs.remove(digest)?;
-        }
-    }
-    transaction.commit()?;
     Ok(())
 }

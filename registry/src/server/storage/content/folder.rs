@@ -1,0 +1,305 @@
+//! Content in a folder: `blobs/<algorithm>/<hex>` as in an OCI image layout, `uploads/<uuid>` for what comes in.
+//!
+//! Whoever writes an upload holds the lock of its file (`flock`, which ends with its holder, in whatever pid namespace
+//! that lived). A blob appears by a rename, after its bytes were synced; the folder is synced before anybody is told.
+
+use super::{Content, ProgressOf, Reader, Resumed, Staged};
+use crate::{
+    limits,
+    server::storage::{StorageError, UploadId, error::io_error},
+};
+use slipway_oci::{Digest, blobs::Blobs, file};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex},
+    time::SystemTime,
+};
+
+/// A folder of content.
+pub struct FolderContent {
+    blobs: Blobs,
+    uploads: PathBuf,
+    reserve: PathBuf,
+    names: Arc<Names>,
+    /// Which boot of which machine this is: bytes that were not synced are certain within it.
+    boot: Vec<u8>,
+}
+
+impl FolderContent {
+    /// Opens the folder, which is its owner's alone.
+    pub fn open(folder: &Path) -> Result<FolderContent, StorageError> {
+        let uploads = folder.join("uploads");
+        let blobs = Blobs::open(&folder.join("blobs"), &uploads)?;
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let content =
+            FolderContent { blobs, uploads, reserve: folder.join("reserve"), names: Arc::default(), boot };
+        content.refill_reserve();
+        Ok(content)
+    }
+
+    fn upload_path(&self, id: &UploadId) -> PathBuf {
+        self.uploads.join(id.as_str())
+    }
+
+    fn staged(&self, id: &UploadId, file: File) -> FolderStaged {
+        FolderStaged {
+            path: self.upload_path(id),
+            file: Arc::new(file),
+            blobs: self.blobs.clone(),
+            names: Arc::clone(&self.names),
+            boot: self.boot.clone(),
+            length: 0,
+        }
+    }
+
+    /// Opens and locks an upload's file; `None` where it is gone.
+    fn lease(&self, id: &UploadId) -> Result<Option<File>, StorageError> {
+        let path = self.upload_path(id);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StorageError::UploadBusy),
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
+        }
+        // between open and lock the upload may have ended: then this file is a finished blob and must not be touched
+        let inode = file.metadata().map_err(io_error("read", &path))?.ino();
+        let named = fs::metadata(&path).is_ok_and(|named| named.ino() == inode);
+        Ok(named.then_some(file))
+    }
+}
+
+struct FileReader(Arc<File>);
+
+impl Reader for FileReader {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+struct FolderStaged {
+    path: PathBuf,
+    file: Arc<File>,
+    blobs: Blobs,
+    names: Arc<Names>,
+    boot: Vec<u8>,
+    length: u64,
+}
+
+impl Staged for FolderStaged {
+    fn append(&mut self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
+        self.file.write_all_at(bytes, offset).map_err(io_error("write", &self.path))?;
+        self.length = offset + bytes.len() as u64;
+        Ok(())
+    }
+
+    fn truncate(&mut self, length: u64) -> Result<(), StorageError> {
+        self.file.set_len(length).map_err(io_error("truncate", &self.path))?;
+        self.length = length;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<Vec<u8>, StorageError> {
+        // written to the kernel, not to the disk: a session that a power cut damages is one that is sent again, and its
+        // bytes are never taken for certain in another boot
+        Ok(self.boot.clone())
+    }
+
+    fn reader(&self) -> Result<Arc<dyn Reader>, StorageError> {
+        Ok(Arc::new(FileReader(Arc::clone(&self.file))))
+    }
+
+    fn place(&mut self, digest: &Digest) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(io_error("sync", &self.path))?;
+        let target = self.blobs.path(digest);
+        match fs::rename(&self.path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.place_again(&target)?,
+            other => other.map_err(io_error("rename", &target))?,
+        }
+        let folder = target.parent().expect("a blob lies in its algorithm's folder");
+        self.names.sync(folder)
+    }
+}
+
+impl FolderStaged {
+    /// The name went with the first placing, and what it became was removed since: the bytes are still ours.
+    fn place_again(&self, target: &Path) -> Result<(), StorageError> {
+        let failed = |error| io_error("write", &self.path)(error);
+        let copy = File::create_new(&self.path).map_err(failed)?;
+        let mut buffer = vec![0; limits::PIECE_BYTES];
+        let mut offset = 0;
+        while offset < self.length {
+            let count = (self.length - offset).min(buffer.len() as u64) as usize;
+            self.file.read_exact_at(&mut buffer[..count], offset).map_err(failed)?;
+            copy.write_all_at(&buffer[..count], offset).map_err(failed)?;
+            offset += count as u64;
+        }
+        copy.sync_data().map_err(failed)?;
+        fs::rename(&self.path, target).map_err(io_error("rename", target))
+    }
+}
+
+impl Content for FolderContent {
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        Ok(self.blobs.size(digest)?)
+    }
+
+    fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        let path = self.blobs.path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let metadata = file.metadata().map_err(io_error("read", &path))?;
+        let found = metadata.is_file() && metadata.len() == size_bytes;
+        Ok(found.then(|| Arc::new(FileReader(Arc::new(file))) as Arc<dyn Reader>))
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
+        Ok(self.blobs.remove(digest)?)
+    }
+
+    fn stage(&self, id: &UploadId) -> Result<Box<dyn Staged>, StorageError> {
+        let path = self.upload_path(id);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(io_error("create", &path))?;
+        file.lock().map_err(io_error("lock", &path))?;
+        Ok(Box::new(self.staged(id, file)))
+    }
+
+    fn resume(&self, id: &UploadId, progress: &ProgressOf<'_>) -> Result<Resumed, StorageError> {
+        let file = self.lease(id)?.ok_or(StorageError::UploadUnknown)?;
+        let (length, place) = progress()?;
+        let mut staged = self.staged(id, file);
+        let found = staged.file.metadata().map_err(io_error("read", &staged.path))?.len();
+        // what is beyond was never acknowledged; what is missing was lost in a power cut
+        let length = length.min(found);
+        let is_certain = place == self.boot && !place.is_empty();
+        staged.truncate(length)?;
+        Ok(Resumed { staged: Box::new(staged), length, is_certain })
+    }
+
+    fn staged_length(&self, id: &UploadId) -> Result<Option<u64>, StorageError> {
+        let path = self.upload_path(id);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
+        let path = self.upload_path(id);
+        match self.lease(id) {
+            Ok(None) => Ok(true),
+            Ok(Some(_held)) => fs::remove_file(&path).map(|()| true).map_err(io_error("remove", &path)),
+            Err(StorageError::UploadBusy) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError> {
+        let mut stale = Vec::new();
+        for entry in fs::read_dir(&self.uploads).map_err(io_error("list", &self.uploads))? {
+            let entry = entry.map_err(io_error("list", &self.uploads))?;
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            // gone meanwhile: somebody else finished it
+            let Ok(modified) = modified else { continue };
+            if modified < before
+                && let Ok(id) = entry.file_name().to_string_lossy().parse()
+            {
+                stale.push(id);
+            }
+        }
+        Ok(stale)
+    }
+
+    fn placed(
+        &self,
+        last: Option<&Digest>,
+        before: SystemTime,
+        count: usize,
+    ) -> Result<Vec<Digest>, StorageError> {
+        let mut digests = self.blobs.list()?;
+        digests.retain(|digest| last.is_none_or(|last| digest > last));
+        digests.sort_unstable();
+        let old = |digest: &Digest| {
+            let modified = fs::metadata(self.blobs.path(digest)).and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|modified| modified < before)
+        };
+        Ok(digests.into_iter().filter(old).take(count).collect())
+    }
+
+    fn open_reserve(&self) -> Result<bool, StorageError> {
+        match fs::remove_file(&self.reserve) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("remove", &self.reserve)(error)),
+        }
+    }
+
+    fn refill_reserve(&self) {
+        if self.reserve.exists() {
+            return;
+        }
+        // real bytes, since a hole reserves nothing; on a disk that has no room the next delete tries again
+        let zeros = vec![0; limits::RESERVE_BYTES];
+        if fs::write(&self.reserve, zeros).is_err() {
+            let _ = fs::remove_file(&self.reserve);
+        }
+    }
+}
+
+/// Makes new names durable, one sync for all who wait: whoever renamed before a sync began is covered by it.
+#[derive(Default)]
+struct Names {
+    state: Mutex<SyncState>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct SyncState {
+    /// Syncs that began and that ended.
+    begun: u64,
+    ended: u64,
+    running: bool,
+}
+
+impl Names {
+    fn sync(&self, folder: &Path) -> Result<(), StorageError> {
+        let guarded = "no panic happens while the state is held";
+        let mut state = self.state.lock().expect(guarded);
+        // the running one may have begun before our rename; the next one begins after it
+        let needed = state.begun + 1;
+        while state.ended < needed {
+            if state.running {
+                state = self.done.wait(state).expect(guarded);
+                continue;
+            }
+            state.running = true;
+            state.begun += 1;
+            let round = state.begun;
+            drop(state);
+            let result = file::sync_folder(folder).map_err(io_error("sync", folder));
+            state = self.state.lock().expect(guarded);
+            state.running = false;
+            if result.is_ok() {
+                state.ended = round;
+            }
+            self.done.notify_all();
+            result?;
+        }
+        Ok(())
+    }
+}

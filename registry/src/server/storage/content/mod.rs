@@ -1,0 +1,97 @@
+//! Content: bytes under their digest, and bytes that come in.
+//!
+//! [`Content`] is what a folder does, and what an object store can do: bytes are staged under an upload's name, placed
+//! under their digest when that was verified, read by range, and removed. Nothing here knows repositories; whether bytes
+//! may be read or removed is decided by [`super::pointers`].
+
+mod folder;
+mod memory;
+
+pub use folder::FolderContent;
+pub use memory::MemoryContent;
+
+use super::{StorageError, UploadId};
+use slipway_oci::Digest;
+use std::{io, sync::Arc, time::SystemTime};
+
+/// One blob that is open for reading. It stays readable when its name goes.
+pub trait Reader: Send + Sync {
+    /// Fills `buffer` from `offset`; fewer bytes than that are an error, never a shorter answer.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// Bytes that come in, which this owner alone writes. Dropping it keeps them where they are.
+pub trait Staged: Send {
+    /// Adds bytes at `offset`, which is where the last ones ended.
+    fn append(&mut self, bytes: &[u8], offset: u64) -> Result<(), StorageError>;
+
+    /// Cuts back to `length` bytes.
+    fn truncate(&mut self, length: u64) -> Result<(), StorageError>;
+
+    /// What [`Content::resume`] needs to go on from here, on this machine or another one. What was appended before is
+    /// then as durable as an answer to the client promises.
+    fn checkpoint(&mut self) -> Result<Vec<u8>, StorageError>;
+
+    /// Reads back what was staged.
+    fn reader(&self) -> Result<Arc<dyn Reader>, StorageError>;
+
+    /// Makes the bytes durable and lets them be found under `digest`, which the caller verified, whether or not something
+    /// is there. May be called again when a removal came in between.
+    fn place(&mut self, digest: &Digest) -> Result<(), StorageError>;
+}
+
+/// A session's bytes, taken up again.
+pub struct Resumed {
+    /// The bytes.
+    pub staged: Box<dyn Staged>,
+    /// How many there are: what the pointers say, or fewer.
+    pub length: u64,
+    /// Whether they are certainly those that were written. After a power cut they may not be.
+    pub is_certain: bool,
+}
+
+/// Tells the length of an upload and its last checkpoint.
+pub type ProgressOf<'a> = dyn Fn() -> Result<(u64, Vec<u8>), StorageError> + 'a;
+
+/// Where content is kept.
+pub trait Content: Send + Sync {
+    /// The size in bytes of what lies under a digest.
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError>;
+
+    /// Opens what lies under a digest, if it has `size_bytes` bytes: anything else is not it.
+    fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError>;
+
+    /// Removes what lies under a digest; nothing there is fine.
+    fn remove(&self, digest: &Digest) -> Result<(), StorageError>;
+
+    /// Begins to take bytes in, under an upload's name.
+    fn stage(&self, id: &UploadId) -> Result<Box<dyn Staged>, StorageError>;
+
+    /// Takes up an upload again. `progress` tells how many of its bytes count and what its last checkpoint said; it is
+    /// asked once nobody else can write them. Bytes beyond are cut off. An upload that somebody else writes is
+    /// [`StorageError::UploadBusy`].
+    fn resume(&self, id: &UploadId, progress: &ProgressOf<'_>) -> Result<Resumed, StorageError>;
+
+    /// How many bytes an upload has, acknowledged or not; `None` where it is gone.
+    fn staged_length(&self, id: &UploadId) -> Result<Option<u64>, StorageError>;
+
+    /// Drops an upload's bytes, unless somebody writes them. Answers whether they are gone.
+    fn discard(&self, id: &UploadId) -> Result<bool, StorageError>;
+
+    /// Uploads that nobody writes and that were last written before `before`.
+    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError>;
+
+    /// Content that was placed before `before`, at most `count` digests after `last`, in order.
+    fn placed(
+        &self,
+        last: Option<&Digest>,
+        before: SystemTime,
+        count: usize,
+    ) -> Result<Vec<Digest>, StorageError>;
+
+    /// Frees the room that is kept for deletes on a full disk. Answers whether there was any.
+    fn open_reserve(&self) -> Result<bool, StorageError>;
+
+    /// Keeps that room again, as soon as there is some.
+    fn refill_reserve(&self);
+}

@@ -1,0 +1,234 @@
+//! Pointers: which repository has what, under which names. The one source of truth for membership.
+//!
+//! [`Pointers`] is narrow on purpose: verbs of the protocol, no statement, row or transaction of any one database. Each
+//! verb that writes is one short transaction of its own and may be repeated by its caller. SQLite implements it, and
+//! memory; a database that many replicas share is the next one. Therefore no rule may hang on a lock that only one
+//! engine has. What keeps content and pointers in step is this alone:
+//!
+//! - A verb that takes away the last pointer to some content *condemns* it in the same transaction and says so. While it
+//!   is condemned nobody may point at it ([`StorageError::Condemned`]). Its file is removed and then [`Pointers::forget`]
+//!   lifts the sentence. Whoever dies in between leaves a condemned digest that any process finds and carries out.
+//! - Whoever adds content writes the bytes first, then the pointer, and then looks whether the bytes are still there: a
+//!   removal that was under way before is over by then, and a later one cannot begin while the pointer stands.
+
+mod memory;
+mod sqlite;
+
+pub use memory::MemoryPointers;
+pub use sqlite::SqlitePointers;
+
+use super::{StorageError, UploadId};
+use slipway_oci::{Algorithm, Digest};
+
+/// How a manifest is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestKey {
+    /// By tag.
+    Tag(String),
+    /// By digest.
+    Digest(Digest),
+}
+
+impl std::fmt::Display for ManifestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ManifestKey::Tag(tag) => f.write_str(tag),
+            ManifestKey::Digest(digest) => write!(f, "{digest}"),
+        }
+    }
+}
+
+/// What a reply about a manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestRecord {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type, as pushed.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Content that a manifest needs in its repository: one edge of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    /// Its digest.
+    pub digest: Digest,
+    /// The size that the manifest claims, in bytes.
+    pub size_bytes: u64,
+    /// Whether it may be a manifest as well as a blob. (BuildKit's cache indexes list layer blobs as children:
+    /// moby/buildkit#2251.)
+    pub manifest: bool,
+    /// Whether the repository may lack it (non-distributable layers, sparse indexes where the configuration takes them).
+    pub optional: bool,
+}
+
+/// A manifest to be stored, already found to be well formed.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// Digest, media type and size.
+    pub record: ManifestRecord,
+    /// What it is attached to; need not be there.
+    pub subject: Option<Digest>,
+    /// The type that a referrers entry shows.
+    pub artifact_type: Option<String>,
+    /// Its annotations as a JSON object, where it has a subject.
+    pub annotations: Option<String>,
+    /// What has to be in the repository.
+    pub required: Vec<Required>,
+    /// The tags to point at it.
+    pub tags: Vec<String>,
+}
+
+/// One entry of a referrers reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// Digest, media type and size.
+    pub record: ManifestRecord,
+    /// The artifact's type.
+    pub artifact_type: Option<String>,
+    /// Annotations as a JSON object.
+    pub annotations: Option<String>,
+}
+
+/// Which part of a referrers list is asked for.
+#[derive(Clone, Debug)]
+pub struct ReferrersPage {
+    /// Only entries of this type.
+    pub artifact_type: Option<String>,
+    /// Only entries whose digest comes after this text.
+    pub last: String,
+}
+
+/// What is durable of an upload session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How many bytes it has. The truth: what content holds beyond was never acknowledged.
+    pub length: u64,
+    /// The hash state over exactly these bytes; none where it is not known.
+    pub hash: Option<Vec<u8>>,
+    /// What [`super::content::Staged::checkpoint`] wants back to go on.
+    pub place: Vec<u8>,
+}
+
+/// An upload session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// What is hashed while it streams.
+    pub algorithm: Algorithm,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How many sessions may be unfinished at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionCaps {
+    /// In one repository.
+    pub repository: u64,
+    /// In all.
+    pub registry: u64,
+}
+
+/// Where pointers are kept. Times are seconds since 1970, told by the caller; names and digests sort by byte.
+pub trait Pointers: Send + Sync {
+    /// The size in bytes of a blob that the repository has.
+    fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, StorageError>;
+
+    /// The size in bytes of a blob that `from` has, or any repository where none is named.
+    fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError>;
+
+    /// Finds a manifest by tag or digest.
+    fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError>;
+
+    /// Tags of a repository after `last`, at most `count`.
+    fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError>;
+
+    /// Names of repositories that have a manifest, after `last`, at most `count`.
+    fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError>;
+
+    /// A page of what is attached to `subject`, bounded by the caps of `limits`; and whether there is more. An unknown
+    /// repository has none.
+    fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        page: &ReferrersPage,
+    ) -> Result<(Vec<Referrer>, bool), StorageError>;
+
+    /// Gives the repository a blob whose bytes are in place, and ends the session that brought it. Durable.
+    fn put_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        size_bytes: u64,
+        session: Option<&UploadId>,
+    ) -> Result<(), StorageError>;
+
+    /// Gives the repository a blob that `from` has, or any repository. Answers whether one has. Durable.
+    fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError>;
+
+    /// Stores a manifest whose bytes are in place, writes an edge to everything that it names, and points its tags at
+    /// it: all or nothing. Durable.
+    fn put_manifest(&self, repository: &str, manifest: &NewManifest, now: i64) -> Result<(), StorageError>;
+
+    /// Takes a blob out of one repository, unless a manifest of that repository needs it. Answers whether that was the
+    /// last pointer to its content, which is then condemned. Durable.
+    fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError>;
+
+    /// Removes a tag, or a manifest with its edges and every tag on it. Answers what is condemned by that. Durable.
+    fn delete_manifest(
+        &self,
+        repository: &str,
+        key: &ManifestKey,
+        now: i64,
+    ) -> Result<Option<Digest>, StorageError>;
+
+    /// Whether anything points at the content.
+    fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError>;
+
+    /// Condemns content that nothing points at. Answers whether it did.
+    fn condemn(&self, digest: &Digest, now: i64) -> Result<bool, StorageError>;
+
+    /// Content condemned before `before` that was not forgotten since, at most `count`.
+    fn condemned(&self, before: i64, count: u64) -> Result<Vec<Digest>, StorageError>;
+
+    /// Condemned content is gone from where it lay.
+    fn forget(&self, digest: &Digest) -> Result<(), StorageError>;
+
+    /// Starts an upload session, unless there are too many.
+    fn start_session(
+        &self,
+        repository: &str,
+        id: &UploadId,
+        session: &Session,
+        caps: SessionCaps,
+        now: i64,
+    ) -> Result<(), StorageError>;
+
+    /// An upload session of this repository.
+    fn session(&self, repository: &str, id: &UploadId) -> Result<Session, StorageError>;
+
+    /// Moves a session on, if it still has `from` bytes: of two writers one wins.
+    fn advance_session(
+        &self,
+        id: &UploadId,
+        from: u64,
+        progress: &Progress,
+        now: i64,
+    ) -> Result<(), StorageError>;
+
+    /// Ends a session; one that is gone is fine.
+    fn end_session(&self, id: &UploadId) -> Result<(), StorageError>;
+
+    /// Sessions that nobody moved on since `before`, the oldest first, at most `count`; only of `repository` where one
+    /// is named.
+    fn idle_sessions(
+        &self,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<UploadId>, StorageError>;
+
+    /// Whether there is such a session in any repository.
+    fn has_session(&self, id: &UploadId) -> Result<bool, StorageError>;
+}

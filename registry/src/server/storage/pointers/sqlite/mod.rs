@@ -1,0 +1,180 @@
+//! Pointers in SQLite: one file, any number of processes, no set-up.
+//!
+//! Reads run on connections of their own beside the writer (WAL). Writes go through the one thread of [`writer`], which
+//! commits whatever waits together.
+
+mod reads;
+mod schema;
+mod sessions;
+mod writer;
+mod writes;
+
+use super::{
+    ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage, Session,
+    SessionCaps,
+};
+use crate::server::storage::{StorageError, UploadId};
+use schema::Readers;
+use slipway_oci::Digest;
+use std::path::Path;
+use writer::{Durability, Writer};
+
+/// An open database of pointers.
+pub struct SqlitePointers {
+    readers: Readers,
+    writer: Writer,
+}
+
+impl SqlitePointers {
+    /// Opens the database, making it where it is missing. One of a newer version is left as it is.
+    pub fn open(path: &Path) -> Result<SqlitePointers, StorageError> {
+        let database = schema::open(path)?;
+        Ok(SqlitePointers { readers: Readers::new(path.to_owned()), writer: Writer::start(database) })
+    }
+}
+
+impl Pointers for SqlitePointers {
+    fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        self.readers.read(|database| reads::blob_elsewhere(database, digest, Some(repository)))
+    }
+
+    fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
+        self.readers.read(|database| reads::blob_elsewhere(database, digest, from))
+    }
+
+    fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
+        self.readers.read(|database| reads::manifest(database, repository, key))
+    }
+
+    fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.readers.read(|database| reads::tags(database, repository, last, count))
+    }
+
+    fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.readers.read(|database| reads::repositories(database, last, count))
+    }
+
+    fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        page: &ReferrersPage,
+    ) -> Result<(Vec<Referrer>, bool), StorageError> {
+        self.readers.read(|database| reads::referrers(database, repository, subject, page))
+    }
+
+    fn put_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        size_bytes: u64,
+        session: Option<&UploadId>,
+    ) -> Result<(), StorageError> {
+        let (repository, digest, session) = (repository.to_owned(), digest.clone(), session.cloned());
+        self.writer.write(Durability::Durable, move |database| {
+            writes::put_blob(database, &repository, &digest, size_bytes)?;
+            session.map_or(Ok(()), |id| sessions::end(database, &id))
+        })
+    }
+
+    fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError> {
+        let (repository, digest) = (repository.to_owned(), digest.clone());
+        let from = from.map(str::to_owned);
+        self.writer.write(Durability::Durable, move |database| {
+            writes::mount(database, &repository, &digest, from.as_deref())
+        })
+    }
+
+    fn put_manifest(&self, repository: &str, manifest: &NewManifest, now: i64) -> Result<(), StorageError> {
+        let (repository, manifest) = (repository.to_owned(), manifest.clone());
+        self.writer.write(Durability::Durable, move |database| {
+            writes::put_manifest(database, &repository, &manifest, now)
+        })
+    }
+
+    fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError> {
+        let (repository, digest) = (repository.to_owned(), digest.clone());
+        self.writer.write(Durability::Durable, move |database| {
+            writes::delete_blob(database, &repository, &digest, now)
+        })
+    }
+
+    fn delete_manifest(
+        &self,
+        repository: &str,
+        key: &ManifestKey,
+        now: i64,
+    ) -> Result<Option<Digest>, StorageError> {
+        let (repository, key) = (repository.to_owned(), key.clone());
+        self.writer.write(Durability::Durable, move |database| {
+            writes::delete_manifest(database, &repository, &key, now)
+        })
+    }
+
+    fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {
+        self.readers.read(|database| reads::is_needed(database, digest))
+    }
+
+    fn condemn(&self, digest: &Digest, now: i64) -> Result<bool, StorageError> {
+        let digest = digest.clone();
+        self.writer.write(Durability::Durable, move |database| writes::condemn(database, &digest, now))
+    }
+
+    fn condemned(&self, before: i64, count: u64) -> Result<Vec<Digest>, StorageError> {
+        self.readers.read(|database| reads::condemned(database, before, count))
+    }
+
+    fn forget(&self, digest: &Digest) -> Result<(), StorageError> {
+        let digest = digest.clone();
+        // lost in a crash, it is done again
+        self.writer.write(Durability::Lazy, move |database| writes::forget(database, &digest))
+    }
+
+    fn start_session(
+        &self,
+        repository: &str,
+        id: &UploadId,
+        session: &Session,
+        caps: SessionCaps,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        let (repository, id, session) = (repository.to_owned(), id.clone(), session.clone());
+        self.writer.write(Durability::Lazy, move |database| {
+            sessions::start(database, &repository, &id, &session, caps, now)
+        })
+    }
+
+    fn session(&self, repository: &str, id: &UploadId) -> Result<Session, StorageError> {
+        self.readers.read(|database| sessions::find(database, repository, id))
+    }
+
+    fn advance_session(
+        &self,
+        id: &UploadId,
+        from: u64,
+        progress: &Progress,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        let (id, progress) = (id.clone(), progress.clone());
+        self.writer
+            .write(Durability::Lazy, move |database| sessions::advance(database, &id, from, &progress, now))
+    }
+
+    fn end_session(&self, id: &UploadId) -> Result<(), StorageError> {
+        let id = id.clone();
+        self.writer.write(Durability::Lazy, move |database| sessions::end(database, &id))
+    }
+
+    fn idle_sessions(
+        &self,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<UploadId>, StorageError> {
+        self.readers.read(|database| sessions::idle(database, repository, before, count))
+    }
+
+    fn has_session(&self, id: &UploadId) -> Result<bool, StorageError> {
+        self.readers.read(|database| sessions::exists(database, id))
+    }
+}

@@ -1,0 +1,157 @@
+//! Statements that only look.
+
+use crate::{
+    limits,
+    server::storage::{
+        StorageError,
+        pointers::{ManifestKey, ManifestRecord, Referrer, ReferrersPage},
+    },
+};
+use rusqlite::{Connection, OptionalExtension, Row};
+use slipway_oci::Digest;
+
+pub(super) fn digest_column(row: &Row<'_>, index: usize) -> rusqlite::Result<Digest> {
+    let text: String = row.get(index)?;
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<ManifestRecord> {
+    Ok(ManifestRecord { digest: digest_column(row, 0)?, media_type: row.get(1)?, size_bytes: row.get(2)? })
+}
+
+/// The row of a repository.
+pub(super) fn find(database: &Connection, name: &str) -> Result<Option<i64>, StorageError> {
+    let mut statement = database.prepare_cached("SELECT id FROM repositories WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// The row of a repository that has to be there.
+pub(super) fn known(database: &Connection, name: &str) -> Result<i64, StorageError> {
+    find(database, name)?.ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
+}
+
+/// The size of a blob that the repository `from` has, or any.
+pub(super) fn blob_elsewhere(
+    database: &Connection,
+    digest: &Digest,
+    from: Option<&str>,
+) -> Result<Option<u64>, StorageError> {
+    let digest = digest.to_string();
+    let size = match from {
+        Some(from) => database
+            .prepare_cached(
+                "SELECT b.size FROM repositories r JOIN blobs b ON b.repository = r.id
+                 WHERE r.name = ?1 AND b.digest = ?2",
+            )?
+            .query_row((from, digest), |row| row.get(0))
+            .optional()?,
+        None => database
+            .prepare_cached("SELECT size FROM blobs WHERE digest = ?1 LIMIT 1")?
+            .query_row([digest], |row| row.get(0))
+            .optional()?,
+    };
+    Ok(size)
+}
+
+pub(super) fn manifest(
+    database: &Connection,
+    name: &str,
+    key: &ManifestKey,
+) -> Result<ManifestRecord, StorageError> {
+    let found = match key {
+        ManifestKey::Tag(tag) => database
+            .prepare_cached(
+                "SELECT m.digest, m.media_type, m.size FROM repositories r
+                 JOIN tags t ON t.repository = r.id
+                 JOIN manifests m ON m.repository = r.id AND m.digest = t.digest
+                 WHERE r.name = ?1 AND t.name = ?2",
+            )?
+            .query_row((name, tag), record)
+            .optional()?,
+        ManifestKey::Digest(digest) => database
+            .prepare_cached(
+                "SELECT m.digest, m.media_type, m.size FROM repositories r
+                 JOIN manifests m ON m.repository = r.id WHERE r.name = ?1 AND m.digest = ?2",
+            )?
+            .query_row((name, digest.to_string()), record)
+            .optional()?,
+    };
+    match found {
+        Some(found) => Ok(found),
+        None => {
+            known(database, name)?;
+            Err(StorageError::ManifestUnknown(key.to_string()))
+        }
+    }
+}
+
+pub(super) fn tags(
+    database: &Connection,
+    name: &str,
+    last: &str,
+    count: u64,
+) -> Result<Vec<String>, StorageError> {
+    let repository = known(database, name)?;
+    let mut statement = database
+        .prepare_cached("SELECT name FROM tags WHERE repository = ?1 AND name > ?2 ORDER BY name LIMIT ?3")?;
+    let tags = statement.query_map((repository, last, count), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(tags)
+}
+
+pub(super) fn repositories(
+    database: &Connection,
+    last: &str,
+    count: u64,
+) -> Result<Vec<String>, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT name FROM repositories r WHERE name > ?1
+         AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id) ORDER BY name LIMIT ?2",
+    )?;
+    let names = statement.query_map((last, count), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names)
+}
+
+pub(super) fn referrers(
+    database: &Connection,
+    name: &str,
+    subject: &Digest,
+    page: &ReferrersPage,
+) -> Result<(Vec<Referrer>, bool), StorageError> {
+    let Some(repository) = find(database, name)? else { return Ok((Vec::new(), false)) };
+    let mut statement = database.prepare_cached(
+        "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
+         WHERE repository = ?1 AND subject = ?2 AND digest > ?3 AND (?4 IS NULL OR artifact_type = ?4)
+         ORDER BY digest",
+    )?;
+    let mut rows = statement.query((repository, subject.to_string(), &page.last, &page.artifact_type))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let annotations: Option<String> = row.get(4)?;
+        bytes += annotations.as_ref().map_or(0, String::len);
+        let full = found.len() >= limits::REFERRERS_ENTRIES || bytes > limits::REFERRERS_BYTES;
+        if full && !found.is_empty() {
+            return Ok((found, true));
+        }
+        found.push(Referrer { record: record(row)?, artifact_type: row.get(3)?, annotations });
+    }
+    Ok((found, false))
+}
+
+/// Whether any repository points at the content.
+pub(super) fn is_needed(database: &Connection, digest: &Digest) -> Result<bool, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)
+             OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)",
+    )?;
+    Ok(statement.query_row([digest.to_string()], |row| row.get(0))?)
+}
+
+pub(super) fn condemned(database: &Connection, before: i64, count: u64) -> Result<Vec<Digest>, StorageError> {
+    let mut statement =
+        database.prepare_cached("SELECT digest FROM condemned WHERE since < ?1 ORDER BY digest LIMIT ?2")?;
+    let digests =
+        statement.query_map((before, count), |row| digest_column(row, 0))?.collect::<Result<_, _>>()?;
+    Ok(digests)
+}
