@@ -41,6 +41,12 @@ impl Failure {
         failure
     }
 
+    /// Says first what it is about.
+    pub(crate) fn about(mut self, what: impl std::fmt::Display) -> Failure {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
@@ -57,8 +63,17 @@ impl Failure {
     }
 
     /// What went wrong, on one line.
+    #[cfg(test)]
     pub(crate) fn words(&self) -> String {
         self.message.clone()
+    }
+
+    /// The same with what to do about it, where no hint can follow.
+    pub(crate) fn words_and_hint(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// The exit status.
@@ -115,6 +130,9 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         if let Some(StoreError::NoImage(_)) = error.downcast_ref::<StoreError>() {
             return Some("`slipway images` lists what is there, `slipway pull` fetches more".into());
         }
+        if let Some(hint) = error.downcast_ref::<ClientError>().and_then(registry_hint) {
+            return Some(hint);
+        }
         if let Some(ClientError::ForeignRealm { host, realm }) = error.downcast_ref::<ClientError>() {
             let service = realm.split("://").nth(1).and_then(|rest| rest.split('/').next());
             let service = service.unwrap_or("HOST");
@@ -125,6 +143,28 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         cause = error.source();
     }
     None
+}
+
+/// What to do about a registry that cannot be spoken to.
+fn registry_hint(error: &ClientError) -> Option<String> {
+    let hub = |host: &str| host.ends_with("docker.io");
+    match error {
+        ClientError::Lookup { host, .. } | ClientError::Connect { host, .. } if hub(host) => Some(
+            "a name without a registry means Docker Hub: name the registry (`HOST/NAME`), or bring the image \
+             here with `slipway load` or `slipway import`"
+                .into(),
+        ),
+        ClientError::Lookup { host, .. } => {
+            Some(format!("check the name `{host}`, /etc/resolv.conf and, behind a proxy, HTTPS_PROXY"))
+        }
+        ClientError::Untrusted { host, .. } => Some(format!(
+            "trust its issuer with SSL_CERT_FILE, or, for a registry that you know, --insecure-registry {host}"
+        )),
+        ClientError::Handshake { host, .. } => {
+            Some(format!("if it speaks plain HTTP, say so: --insecure-registry {host}"))
+        }
+        _ => None,
+    }
 }
 
 macro_rules! plain_failures {

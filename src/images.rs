@@ -4,7 +4,7 @@ use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
     app::{Global, home},
     error::Failure,
-    git,
+    git, nearby,
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
@@ -94,7 +94,8 @@ impl<'a> Images<'a> {
         let client = self.client()?;
         let mut here = reference.clone();
         for _ in 0..=INDEX_DEPTH {
-            let (descriptor, bytes) = client.manifest(&here).map_err(|error| Failure::of(&error))?;
+            let (descriptor, bytes) =
+                client.manifest(&here).map_err(|error| nearby::unfound(self.store, reference, &error))?;
             let parsed = Parsed::from_bytes(&bytes, Some(&descriptor.media_type))
                 .map_err(|error| Failure::of(&error))?;
             match parsed {
@@ -216,7 +217,7 @@ impl BlobSource for StoreBlobs<'_> {
 }
 
 fn source_error(failure: Failure) -> SourceError {
-    SourceError { message: failure.words(), source: None }
+    SourceError { message: failure.words_and_hint(), source: None }
 }
 
 impl ImageSource for Images<'_> {

@@ -12,6 +12,7 @@ mod error;
 mod front;
 mod git;
 mod images;
+mod nearby;
 mod progress;
 mod recipe;
 mod service;

@@ -34,7 +34,6 @@ pub(crate) fn line(text: &str) -> String {
 }
 
 /// What a line shows when it is all there: a carriage return begins it anew, as progress bars do.
-#[allow(dead_code)] // the terminal picture takes it up next
 pub(crate) fn last_state(text: &str) -> &str {
     let text = text.trim_end_matches(['\r', '\n']);
     text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default()

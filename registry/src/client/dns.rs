@@ -15,6 +15,30 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+/// A name without an address.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookupError {
+    /// The name servers and /etc/hosts know no such name; asking again does not help.
+    #[error("no such host")]
+    Unknown,
+    /// Nobody to ask.
+    #[error("there is no name server in /etc/resolv.conf, and /etc/hosts does not have it")]
+    NoServers,
+    /// A name server did not answer, or not with an answer. The resolver has asked each of them again already.
+    #[error("the name servers do not answer: {0}")]
+    Unanswered(NetError),
+}
+
+impl LookupError {
+    fn of(error: NetError) -> LookupError {
+        match error {
+            error if error.is_nx_domain() || error.is_no_records_found() => LookupError::Unknown,
+            NetError::NoConnections => LookupError::NoServers,
+            error => LookupError::Unanswered(error),
+        }
+    }
+}
+
 /// Resolves names for reqwest. Address literals never come here.
 #[derive(Clone, Default)]
 pub(super) struct Resolver {
@@ -45,7 +69,8 @@ impl Resolve for Resolver {
                 // RFC 6761, section 6.3: never asked of a server
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             } else {
-                resolver.system()?.lookup_ip(name.as_str()).await?.iter().collect()
+                let system = resolver.system().map_err(LookupError::of)?;
+                system.lookup_ip(name.as_str()).await.map_err(LookupError::of)?.iter().collect()
             };
             let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)

@@ -1,27 +1,44 @@
 //! What can go wrong between this machine and a registry.
 
-use super::credential::CredentialError;
+use super::{credential::CredentialError, dns};
+use rustls::CertificateError;
 use slipway_oci::{Digest, blobs::BlobError, spec::ManifestError};
-use std::{io, path::PathBuf, time::Duration};
+use std::{error::Error, io, path::PathBuf, time::Duration};
 
 /// A failure of the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No answer at all.
-    #[error("cannot reach `{host}`")]
+    #[error("cannot reach `{host}`: {why}")]
     Connect {
         /// Host and port.
         host: String,
-        /// Why not.
-        source: reqwest::Error,
+        /// Why not: the last cause, for those before it say no more than this.
+        why: String,
+    },
+    /// The host's name leads nowhere.
+    #[error("cannot find `{host}`: {why}")]
+    Lookup {
+        /// Host and port.
+        host: String,
+        /// What the resolver says.
+        why: String,
+    },
+    /// No TLS is spoken there, or none that is understood.
+    #[error("`{host}` does not speak TLS: {why}")]
+    Handshake {
+        /// Host and port.
+        host: String,
+        /// What rustls says.
+        why: String,
     },
     /// Somebody else answers, or the certificate is out of order.
-    #[error("the certificate of `{host}` is not trusted")]
+    #[error("the certificate of `{host}` is not trusted: {why}")]
     Untrusted {
         /// Host and port.
         host: String,
         /// Why not.
-        source: reqwest::Error,
+        why: String,
     },
     /// A request that cannot be made.
     #[error("cannot ask `{host}` that")]
@@ -193,11 +210,31 @@ pub enum ClientError {
 impl ClientError {
     /// Sorts a failure to get any answer.
     pub(super) fn unanswered(host: String, source: reqwest::Error) -> ClientError {
-        match () {
-            () if source.is_builder() => ClientError::Request { host, source },
-            () if concerns_certificate(&source) => ClientError::Untrusted { host, source },
-            () if source.is_connect() => ClientError::Connect { host, source },
-            () => ClientError::Interrupted { host, source: Some(source) },
+        if source.is_builder() {
+            return ClientError::Request { host, source };
+        }
+        if let Some(error) = cause::<dns::LookupError>(&source) {
+            return match error {
+                // the resolver has its own patience; what was no answer may be one later
+                dns::LookupError::Unanswered(_) => ClientError::Connect { host, why: error.to_string() },
+                _ => ClientError::Lookup { host, why: error.to_string() },
+            };
+        }
+        match cause::<rustls::Error>(&source) {
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                return ClientError::Untrusted { host, why: certificate_words(error) };
+            }
+            Some(error @ rustls::Error::InvalidMessage(_)) if source.is_connect() => {
+                return ClientError::Handshake { host, why: error.to_string() };
+            }
+            Some(error @ rustls::Error::AlertReceived(_)) if source.is_connect() => {
+                return ClientError::Handshake { host, why: format!("it refuses: {error}") };
+            }
+            _ => {}
+        }
+        match source.is_connect() {
+            true => ClientError::Connect { host, why: last_cause(&source) },
+            false => ClientError::Interrupted { host, source: Some(source) },
         }
     }
 
@@ -231,17 +268,84 @@ impl ClientError {
     }
 }
 
-/// Whether rustls refused the peer's certificate; trying again would not help.
-fn concerns_certificate(error: &reqwest::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        // an I/O error hides what it wraps from `source`
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        let tls = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
+/// A cause of a kind, however deep. An I/O error hides what it wraps from `source`.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
         }
-        source = cause.source();
+        if let Some(found) = wrapped.and_then(|inner| cause::<E>(inner)) {
+            return Some(found);
+        }
+        next = error.source();
     }
-    false
+    None
+}
+
+fn last_cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+/// What is wrong with a certificate, in words of people.
+fn certificate_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "its issuer is unknown".into(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".into()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name".into()
+        }
+        CertificateError::Revoked => "it was revoked".into(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_mended_by_repeating_is_not_repeated() {
+        let host = || "h".to_owned();
+        let why = || "w".to_owned();
+        let status = |status| ClientError::Status {
+            host: host(),
+            method: "GET".into(),
+            path: "/".into(),
+            status,
+            message: String::new(),
+            retry_after: None,
+        };
+        for (error, again) in [
+            (ClientError::Lookup { host: host(), why: why() }, false),
+            (ClientError::Untrusted { host: host(), why: why() }, false),
+            (ClientError::Handshake { host: host(), why: why() }, false),
+            (ClientError::NotFound { what: why() }, false),
+            (status(400), false),
+            (status(401), false),
+            (status(403), false),
+            (status(429), true),
+            (status(503), true),
+            (ClientError::Connect { host: host(), why: why() }, true),
+            (ClientError::Interrupted { host: host(), source: None }, true),
+        ] {
+            assert_eq!(error.is_transient(), again, "{error}");
+        }
+    }
+
+    #[test]
+    fn causes_are_found_within_io_errors() {
+        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
+        assert!(matches!(cause::<rustls::Error>(&outer), Some(rustls::Error::InvalidCertificate(_))));
+        assert!(cause::<dns::LookupError>(&outer).is_none());
+    }
 }

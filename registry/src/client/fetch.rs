@@ -82,7 +82,7 @@ impl Inner {
         let whole = |error: ClientError| Failure { error, resumed: false };
         let writer = into.writer(job.descriptor.digest.algorithm()).map_err(|error| whole(error.into()))?;
         let mut sink = Sink::new(writer);
-        let mut attempts = Attempts::new(self.policy, job.descriptor.digest.to_string(), job.progress);
+        let mut attempts = Attempts::new(&self.policy, job.descriptor.digest.to_string(), job.progress);
         let mut resumed = false;
         loop {
             let before = sink.received();

@@ -61,7 +61,7 @@ impl Inner {
         let scope = Scope::new(reference.repository(), Action::Pull);
         let url =
             endpoint.url(reference.repository(), &format!("manifests/{}", reference.manifest_reference()));
-        let mut attempts = Attempts::new(self.policy, reference.to_string(), progress);
+        let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
         loop {
             let (method, url) = (method.clone(), url.clone());
             let name = method.to_string();
@@ -117,7 +117,7 @@ impl Inner {
         progress: &dyn Progress,
     ) -> Result<(Descriptor, Vec<u8>), ClientError> {
         let endpoint = self.transport.endpoint(reference.registry()).await?;
-        let mut attempts = Attempts::new(self.policy, reference.to_string(), progress);
+        let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
         loop {
             let response = self.ask_manifest(&endpoint, reference, Method::GET, progress).await?;
             let (kind, promised) = (manifest_type(&response), digest_header(&response));
@@ -140,7 +140,7 @@ impl Inner {
         let endpoint = self.transport.endpoint(target.registry()).await?;
         let scope = Scope::new(target.repository(), Action::Push);
         let digest = &manifest.descriptor.digest;
-        let mut attempts = Attempts::new(self.policy, digest.to_string(), progress);
+        let mut attempts = Attempts::new(&self.policy, digest.to_string(), progress);
         loop {
             let mut headers = HeaderMap::new();
             let kind = HeaderValue::from_str(&manifest.descriptor.media_type);
@@ -179,7 +179,7 @@ impl Inner {
     ) -> Result<(), ClientError> {
         let endpoint = self.transport.endpoint(reference.registry()).await?;
         let scope = Scope::new(reference.repository(), Action::Delete);
-        let mut attempts = Attempts::new(self.policy, reference.to_string(), progress);
+        let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
         loop {
             let url = endpoint.url(reference.repository(), path);
             let ask = Ask {

@@ -139,7 +139,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(ClientError::Runtime)?;
-        let policy = Policy { retries: config.retries, backoff: config.backoff };
+        let policy = Policy::new(config.retries, config.backoff);
         let inner = Inner { transport: Transport::new(&config), policy, parallel: config.parallel.max(1) };
         Ok(Client { runtime, inner })
     }

@@ -4,15 +4,39 @@ use super::{
     error::ClientError,
     progress::{Event, Progress},
 };
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 /// How attempts follow each other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Policy {
     /// Attempts after the first one.
     pub(super) retries: u32,
     /// Pause before the second attempt; each further one is twice as long.
     pub(super) backoff: Duration,
+    /// Until when a host is known to be out of reach: parallel transfers that wait for one host say so once.
+    told: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Policy {
+    pub(super) fn new(retries: u32, backoff: Duration) -> Policy {
+        Policy { retries, backoff, told: Mutex::default() }
+    }
+
+    /// Whether nobody has told yet that this host cannot be reached for the moment.
+    fn is_news(&self, error: &ClientError, pause: Duration) -> bool {
+        let ClientError::Connect { host, .. } = error else { return true };
+        let mut told = self.told.lock().expect("no panic happens while the hosts are held");
+        let now = Instant::now();
+        if told.get(host).is_some_and(|until| now < *until) {
+            return false;
+        }
+        told.insert(host.clone(), now + pause);
+        true
+    }
 }
 
 /// Longest pause of our own choice.
@@ -20,7 +44,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// The attempts at one thing.
 pub(super) struct Attempts<'a> {
-    policy: Policy,
+    policy: &'a Policy,
     what: String,
     progress: &'a dyn Progress,
     failed: u32,
@@ -28,7 +52,11 @@ pub(super) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(policy: Policy, what: impl Into<String>, progress: &'a dyn Progress) -> Attempts<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        what: impl Into<String>,
+        progress: &'a dyn Progress,
+    ) -> Attempts<'a> {
         Attempts { policy, what: what.into(), progress, failed: 0, total: 0 }
     }
 
@@ -47,13 +75,10 @@ impl<'a> Attempts<'a> {
         self.total += 1;
         let own = self.policy.backoff.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
         let pause = error.retry_after().unwrap_or(own);
-        let reason = with_sources(&error);
-        self.progress.event(&Event::Retrying {
-            what: &self.what,
-            attempt: self.failed,
-            reason: &reason,
-            pause,
-        });
+        if self.policy.is_news(&error, pause) {
+            let (what, attempt, reason) = (&self.what, self.failed, with_sources(&error));
+            self.progress.event(&Event::Retrying { what, attempt, reason: &reason, pause });
+        }
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -69,4 +94,22 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreachable_host_is_told_once_a_pause() {
+        let policy = Policy::new(5, Duration::ZERO);
+        let gone = |host: &str| ClientError::Connect { host: host.into(), why: "refused".into() };
+        let hour = Duration::from_secs(3600);
+        assert!(policy.is_news(&gone("a"), hour));
+        assert!((0..4).all(|_| !policy.is_news(&gone("a"), hour)), "parallel transfers repeat it");
+        assert!(policy.is_news(&gone("b"), Duration::ZERO), "another host is other news");
+        assert!(policy.is_news(&gone("b"), hour), "the next attempt is news");
+        let broken = ClientError::Interrupted { host: "a".into(), source: None };
+        assert!(policy.is_news(&broken, hour) && policy.is_news(&broken, hour), "each transfer breaks alone");
+    }
 }

@@ -58,7 +58,7 @@ impl Inner {
         progress: &dyn Progress,
     ) -> Result<(Page, Option<Url>), ClientError> {
         let scope = Scope::new(repository.repository(), Action::Pull);
-        let mut attempts = Attempts::new(self.policy, repository.name(), progress);
+        let mut attempts = Attempts::new(&self.policy, repository.name(), progress);
         loop {
             let (headers, payload) = (HeaderMap::new(), Payload::None);
             let ask = Ask { method: Method::GET, url: url.clone(), headers, payload, scope: &scope };

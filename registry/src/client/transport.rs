@@ -17,8 +17,9 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     path::PathBuf,
-    sync::{Mutex, Once},
+    sync::{Arc, Mutex, Once},
 };
+use tokio::sync::OnceCell;
 
 /// How a host is spoken to. Each kind has its own connections, made when first used: certificate authorities are read
 /// only where https is really spoken.
@@ -30,8 +31,10 @@ pub(super) enum Kind {
     Plain,
     /// https with verified certificates.
     Secure,
-    /// https without verification, to a host that the user called insecure, or to this machine.
+    /// https without verification, to a host that the user called insecure.
     Unverified,
+    /// https without verification to this machine, never through a proxy (Go: `httpproxy.Config.useProxy`).
+    LoopbackTls,
 }
 
 /// A registry's address.
@@ -91,7 +94,8 @@ pub(super) struct Ask<'a> {
 /// Everything that requests share.
 pub(super) struct Transport {
     clients: Mutex<HashMap<Kind, reqwest::Client>>,
-    endpoints: tokio::sync::Mutex<HashMap<String, Endpoint>>,
+    /// A cell a registry: whoever asks for one waits for nobody who asks for another.
+    endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
     pub(super) tokens: Tokens,
     pub(super) credentials: Option<Credentials>,
     pub(super) token_services: Vec<TokenService>,
@@ -111,7 +115,7 @@ impl Transport {
         });
         Transport {
             clients: Mutex::default(),
-            endpoints: tokio::sync::Mutex::default(),
+            endpoints: Mutex::default(),
             tokens: Tokens::default(),
             credentials: config.credentials.clone(),
             token_services: config.token_services.clone(),
@@ -146,6 +150,7 @@ impl Transport {
         builder = match kind {
             Kind::Loopback => builder.no_proxy().tls_certs_only([]),
             Kind::Plain => builder.tls_certs_only([]),
+            Kind::LoopbackTls => builder.no_proxy().tls_danger_accept_invalid_certs(true),
             Kind::Unverified => builder.tls_danger_accept_invalid_certs(true),
             Kind::Secure => builder.tls_certs_merge(self.extra_authorities()?),
         };
@@ -162,13 +167,11 @@ impl Transport {
 
     /// Finds out how to speak to a registry, once.
     pub(super) async fn endpoint(&self, registry: &str) -> Result<Endpoint, ClientError> {
-        let mut endpoints = self.endpoints.lock().await;
-        if let Some(endpoint) = endpoints.get(registry) {
-            return Ok(endpoint.clone());
-        }
-        let endpoint = self.find(registry).await?;
-        endpoints.insert(registry.to_owned(), endpoint.clone());
-        Ok(endpoint)
+        let cell = {
+            let mut endpoints = self.endpoints.lock().expect("no panic happens while the endpoints are held");
+            Arc::clone(endpoints.entry(registry.to_owned()).or_default())
+        };
+        cell.get_or_try_init(|| self.find(registry)).await.cloned()
     }
 
     /// https, but: this machine is tried with http first (nobody listens in between, and most local registries have no
@@ -187,7 +190,7 @@ impl Transport {
         };
         let secure = at(Kind::Secure)?;
         let candidates = if is_loopback(secure.base.host_str().unwrap_or_default()) {
-            [Kind::Loopback, Kind::Unverified]
+            [Kind::Loopback, Kind::LoopbackTls]
         } else if self.insecure.iter().any(|entry| names(entry, host)) {
             [Kind::Unverified, Kind::Plain]
         } else {

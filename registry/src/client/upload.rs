@@ -66,7 +66,7 @@ impl Inner {
         scope.mount_from =
             source.known_in(target.registry(), &blob.digest).filter(|from| from != target.repository());
         let job = Job { endpoint, scope, repository: target.repository(), blob, source, progress };
-        let mut attempts = Attempts::new(self.policy, blob.digest.to_string(), progress);
+        let mut attempts = Attempts::new(&self.policy, blob.digest.to_string(), progress);
         let (mut session, mut chunked) = (None, false);
         loop {
             let before = session.as_ref().map_or(0, |session: &Session| session.offset);

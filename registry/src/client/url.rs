@@ -63,7 +63,7 @@ impl Inner {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(wrong());
         }
-        let mut attempts = Attempts::new(self.policy, address, progress);
+        let mut attempts = Attempts::new(&self.policy, address, progress);
         loop {
             match self.fetch_url_once(&url, into, options, progress).await {
                 Err(error) => attempts.after(error).await?,

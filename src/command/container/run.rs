@@ -13,6 +13,7 @@ use crate::{
     app::{App, Global},
     error::{Failure, NOT_STARTED, USAGE},
     images::Images,
+    nearby,
     progress::{self, Style},
     service::input,
     signals,
@@ -23,7 +24,7 @@ use slipway_oci::{
     layer::{OverlayXattrs, Tree},
     limits,
     spec::ContainerConfig,
-    store::{ImageRecord, StoreError},
+    store::ImageRecord,
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security,
@@ -192,15 +193,15 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
             Some(digest) => digest,
             None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
         },
-        "never" => local()?.ok_or_else(|| StoreError::NoImage(arguments.image.clone()))?,
+        "never" => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
         other => {
             return Err(Failure::usage(format!("--pull: `{other}` is not one of missing, always, never")));
         }
     };
     let record = app.store.read_image(&digest)?;
     if !record.config.platform.satisfies(&platform) {
-        let words = format!("the image is for {}, this machine is {platform}", record.config.platform);
-        return Err(Failure::new(words));
+        let (image, machine) = (&record.config.platform, Platform::host());
+        return Err(nearby::other_platform(&arguments.image, image, &platform, &machine));
     }
     Ok(record)
 }

@@ -3,12 +3,10 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    nearby,
     show::{self, template},
 };
-use slipway_oci::{
-    Digest,
-    store::{Store, StoreError},
-};
+use slipway_oci::{Digest, store::Store};
 
 /// Show images in detail, as JSON.
 #[derive(clap::Args)]
@@ -33,7 +31,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         match app.store.find_image(image)? {
             Some(digest) => all.push(describe(&app.store, &digest)?),
             None => {
-                Failure::of(&StoreError::NoImage(image.clone())).print();
+                nearby::missing(&app.store, image).print();
                 status = 1;
             }
         }

@@ -4,10 +4,11 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    nearby,
     progress::{self, Style},
     show,
 };
-use slipway_oci::{Reference, store::StoreError};
+use slipway_oci::Reference;
 
 /// Send an image to a registry.
 #[derive(clap::Args)]
@@ -30,7 +31,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
     let images = Images::new(&app.store, global)?.shown(&*show);
     let source = arguments.image.clone().or_latest();
-    let digest = app.store.find_reference(&source)?.ok_or_else(|| StoreError::NoImage(source.familiar()))?;
+    let digest =
+        app.store.find_reference(&source)?.ok_or_else(|| nearby::missing(&app.store, &source.familiar()))?;
     let destination = arguments.destination.clone().unwrap_or(source).or_latest();
     images.push(&destination, &digest)?;
     show::say(format!("{}@{digest}", destination.familiar_name()))?;

@@ -4,9 +4,10 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::Images,
+    nearby,
     service::output::Output,
 };
-use slipway_oci::{Digest, Reference, layout, store::StoreError};
+use slipway_oci::{Digest, Reference, layout};
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -44,7 +45,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let source = Images::new(&app.store, global)?;
     let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
-        let digest = app.store.find_image(text)?.ok_or_else(|| StoreError::NoImage(text.clone()))?;
+        let digest = app.store.find_image(text)?.ok_or_else(|| nearby::missing(&app.store, text))?;
         source.complete(&digest)?;
         let names = app.store.names_of(&digest)?;
         let name =

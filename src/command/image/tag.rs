@@ -3,8 +3,9 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    nearby,
 };
-use slipway_oci::{Reference, store::StoreError};
+use slipway_oci::Reference;
 
 /// Give an image another name.
 #[derive(clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let digest = app
         .store
         .find_image(&arguments.source)?
-        .ok_or_else(|| StoreError::NoImage(arguments.source.clone()))?;
+        .ok_or_else(|| nearby::missing(&app.store, &arguments.source))?;
     app.store.put_image(&digest, std::slice::from_ref(&arguments.target))?;
     Ok(0)
 }

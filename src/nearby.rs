@@ -1,0 +1,144 @@
+//! Words about an image that is not there: what is near it in the store, how its name was understood, whose platform
+//! it has.
+
+use crate::error::Failure;
+use slipway_oci::{
+    Platform, Reference,
+    store::{Store, StoreError},
+};
+use slipway_registry::client::ClientError;
+
+/// Most names that a hint lists.
+const NAMES: usize = 5;
+
+/// What a caller may have meant by a name that the store lacks, as a hint.
+pub(crate) fn hint(store: &Store, text: &str) -> Option<String> {
+    let images = store.list_images().ok()?;
+    let names: Vec<String> =
+        images.iter().filter_map(|image| Some(image.name.as_ref()?.familiar())).collect();
+    meant(text, &names)
+}
+
+fn meant(text: &str, names: &[String]) -> Option<String> {
+    let reference = text.parse::<Reference>().ok();
+    let wanted = reference.map_or_else(|| text.to_owned(), |reference| reference.or_latest().familiar());
+    let repository = |name: &str| name.parse::<Reference>().map(|reference| reference.name()).ok();
+    let own = repository(&wanted);
+    let tags: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| own.is_some() && repository(name) == own && *name != wanted)
+        .take(NAMES)
+        .collect();
+    if !tags.is_empty() {
+        return Some(format!("the store has `{}`", tags.join("`, `")));
+    }
+    // a registry's name in front, or none, is the usual slip
+    let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    let same = names.iter().find(|name| **name != wanted && last(name) == last(&wanted));
+    let near = same.map(String::as_str).or_else(|| {
+        let candidates = names.iter().map(String::as_str).filter(|name| *name != wanted);
+        slipway_dockerfile::nearest(&wanted, candidates)
+    });
+    near.map(|near| format!("did you mean `{near}`, which is in the store?"))
+}
+
+/// An image that the store lacks.
+pub(crate) fn missing(store: &Store, text: &str) -> Failure {
+    let failure = Failure::of(&StoreError::NoImage(text.to_owned()));
+    match hint(store, text) {
+        Some(near) => failure.with_hint(near),
+        None => failure,
+    }
+}
+
+/// A failure to find an image in its registry. A name without a registry says what it was understood as.
+pub(crate) fn unfound(store: &Store, reference: &Reference, error: &ClientError) -> Failure {
+    let failure = Failure::of(error);
+    let away = matches!(
+        error,
+        ClientError::Lookup { .. }
+            | ClientError::Connect { .. }
+            | ClientError::NotFound { .. }
+            | ClientError::Denied { .. }
+    );
+    if !away {
+        return failure;
+    }
+    let hub = reference.registry() == slipway_oci::reference::DEFAULT_REGISTRY;
+    let failure = match hub {
+        true => failure.about(format!("`{}` means `{reference}` of Docker Hub", reference.familiar())),
+        false => failure,
+    };
+    match hint(store, &reference.familiar()) {
+        Some(near) => failure.with_hint(near),
+        None => failure,
+    }
+}
+
+/// An image for another platform than the one that was asked for: asked for, image and machine each have a name.
+pub(crate) fn other_platform(name: &str, image: &Platform, asked: &Platform, machine: &Platform) -> Failure {
+    let words = match asked == machine {
+        true => format!("`{name}` is for {image}, this machine is {machine}"),
+        false => format!("`{name}` is for {image}, {asked} was asked for, and this machine is {machine}"),
+    };
+    Failure::new(words)
+        .with_hint(format!("`slipway pull --platform {asked} {name}` asks its registry for another"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_named() {
+        let names = ["app:1", "app:2", "localhost:5000/team/web:latest", "debian:12"].map(str::to_owned);
+        for (text, expected) in [
+            ("app", Some("the store has `app:1`, `app:2`")),
+            ("app:1", Some("the store has `app:2`")),
+            ("debain:12", Some("did you mean `debian:12`, which is in the store?")),
+            ("web", Some("did you mean `localhost:5000/team/web:latest`, which is in the store?")),
+            ("registry.test/debian:12", Some("did you mean `debian:12`, which is in the store?")),
+            ("quite-other", None),
+            ("Not A Name", None),
+        ] {
+            assert_eq!(meant(text, &names).as_deref(), expected, "{text}");
+        }
+        assert_eq!(meant("app", &[]), None);
+    }
+
+    #[test]
+    fn three_platforms_have_three_names() {
+        let at = |text: &str| text.parse::<Platform>().expect("platform");
+        let (amd, arm, risc) = (at("linux/amd64"), at("linux/arm64"), at("linux/riscv64"));
+        assert_eq!(
+            other_platform("x", &amd, &arm, &amd).words(),
+            "`x` is for linux/amd64, linux/arm64 was asked for, and this machine is linux/amd64"
+        );
+        assert_eq!(
+            other_platform("x", &arm, &risc, &amd).words(),
+            "`x` is for linux/arm64, linux/riscv64 was asked for, and this machine is linux/amd64"
+        );
+        assert_eq!(
+            other_platform("x", &arm, &amd, &amd).words(),
+            "`x` is for linux/arm64, this machine is linux/amd64"
+        );
+    }
+
+    #[test]
+    fn a_name_without_a_registry_says_what_it_was_understood_as() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), slipway_oci::layer::OverlayXattrs::User).expect("store");
+        let lost = |host: &str| ClientError::Lookup { host: host.into(), why: "no such host".into() };
+        let words = |name: &str, host: &str| {
+            let reference = name.parse::<Reference>().expect("reference").or_latest();
+            unfound(&store, &reference, &lost(host)).words()
+        };
+        assert_eq!(
+            words("app", "registry-1.docker.io"),
+            "`app:latest` means `docker.io/library/app:latest` of Docker Hub: cannot find `registry-1.docker.io`: \
+             no such host"
+        );
+        assert_eq!(words("r.test/app:1", "r.test"), "cannot find `r.test`: no such host");
+    }
+}
