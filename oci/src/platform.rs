@@ -6,9 +6,11 @@ use std::{fmt, str::FromStr};
 /// What an image runs on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// CPU architecture in Go's words: `amd64`, `arm64` …
+    /// CPU architecture in Go's words: `amd64`, `arm64` …; empty where an index does not say.
+    #[serde(default)]
     pub architecture: String,
-    /// Operating system in Go's words.
+    /// Operating system in Go's words; empty where an index does not say.
+    #[serde(default)]
     pub os: String,
     /// Version of the operating system.
     #[serde(rename = "os.version", skip_serializing_if = "Option::is_none", default)]

@@ -1,6 +1,6 @@
 //! Descriptors, manifests and indexes (image-spec `descriptor.md`, `manifest.md`, `image-index.md`).
 
-use super::{media_type, null_is_default};
+use super::{keys, media_type, null_is_default};
 use crate::{Digest, Platform, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,7 +64,8 @@ pub struct Manifest {
     pub artifact_type: Option<String>,
     /// The image configuration.
     pub config: Descriptor,
-    /// Layers, the base first.
+    /// Layers, the base first. Go's tools write `null` or nothing for none.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
     /// The manifest that this one refers to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -86,7 +87,8 @@ pub struct Index {
     /// Type of an artifact.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub artifact_type: Option<String>,
-    /// The manifests.
+    /// The manifests. Go's tools write `null` or nothing for none.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub manifests: Vec<Descriptor>,
     /// The manifest that this one refers to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -119,6 +121,9 @@ pub enum ManifestError {
     /// Both `layers` or `config` and `manifests` (CVE-2021-41190).
     #[error("the manifest is an image and an index at once")]
     Ambiguous,
+    /// A key that Go's tools take for another one: they read keys without case, and see another document.
+    #[error("the key `{0}` is written `{1}` in a manifest")]
+    KeyCase(String, &'static str),
     /// Docker's schema 1.
     #[error(
         "the manifest has schema version {0}; only version 2 is supported: push the image again with a current tool"
@@ -155,6 +160,7 @@ impl Parsed {
             return Err(ManifestError::Large(bytes.len() as u64));
         }
         let probe: Probe = serde_json::from_slice(bytes)?;
+        keys::check(bytes)?;
         if probe.schema_version != 2 {
             return Err(ManifestError::Schema(probe.schema_version));
         }
@@ -203,7 +209,9 @@ impl Index {
             .find(|entry| entry.platform.as_ref().is_some_and(|p| p.satisfies(platform)));
         matching.or_else(|| {
             let mut images = self.manifests.iter().filter(|entry| !attestation(entry));
-            images.next().filter(|only| only.platform.is_none() && images.next().is_none())
+            // a platform that names no architecture or system says as little as none
+            let silent = |platform: &Platform| platform.architecture.is_empty() || platform.os.is_empty();
+            images.next().filter(|only| only.platform.as_ref().is_none_or(silent) && images.next().is_none())
         })
     }
 }
@@ -238,6 +246,30 @@ mod tests {
             media_type::OCI_MANIFEST
         );
         assert!(matches!(Parsed::from_bytes(text.as_bytes(), None), Ok(Parsed::Manifest(_))));
+    }
+
+    #[test]
+    fn go_tools_leave_lists_and_platforms_out() {
+        let digest = Digest::sha256(b"");
+        let config = format!(r#""config":{{"mediaType":"x","digest":"{digest}","size":0}}"#);
+        let entry = |platform: &str| {
+            format!(r#"[{{"mediaType":"x","digest":"{digest}","size":0,"platform":{platform}}}]"#)
+        };
+        for (body, header, image) in [
+            (config.clone(), media_type::OCI_MANIFEST, true),
+            (format!("{config},\"layers\":null"), media_type::OCI_MANIFEST, true),
+            (format!("{config},\"layers\":null,\"manifests\":null"), media_type::OCI_MANIFEST, true),
+            ("\"manifests\":null".to_owned(), media_type::OCI_INDEX, false),
+            ("\"annotations\":null".to_owned(), media_type::OCI_INDEX, false),
+            (format!("\"manifests\":{}", entry("{\"os\":\"linux\"}")), media_type::OCI_INDEX, false),
+            (format!("\"manifests\":{}", entry("{\"architecture\":\"arm\"}")), media_type::OCI_INDEX, false),
+            (format!("\"manifests\":{}", entry("{}")), media_type::OCI_INDEX, false),
+            (format!("\"manifests\":{}", entry("null")), media_type::OCI_INDEX, false),
+        ] {
+            let text = format!("{{\"schemaVersion\":2,{body}}}");
+            let parsed = Parsed::from_bytes(text.as_bytes(), Some(header)).expect(&text);
+            assert_eq!(matches!(parsed, Parsed::Manifest(_)), image, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! `ArgsEscaped`) are carried because BuildKit, docker and podman read them.
 
 mod config;
+mod keys;
 mod manifest;
 pub mod media_type;
 

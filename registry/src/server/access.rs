@@ -41,6 +41,8 @@ pub(super) fn demand<'a>(route: &'a Route, method: &Method) -> Option<Demand<'a>
 pub(super) struct Policy {
     /// Whether anything may change.
     pub(super) read_only: bool,
+    /// Whether an index may name manifests that are not here.
+    pub(super) sparse: bool,
 }
 
 impl Policy {

@@ -56,6 +56,8 @@ pub struct ServerConfig {
     pub storage: PathBuf,
     /// Refuse everything that would change something.
     pub read_only: bool,
+    /// Take indexes whose manifests are not all here, as mirrors of a few platforms push them.
+    pub sparse: bool,
     /// What connections may cost.
     pub budgets: Budgets,
     /// Told of every request and failure.
@@ -69,6 +71,7 @@ impl ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
             storage,
             read_only: false,
+            sparse: false,
             budgets: Budgets::default(),
             observer: None,
         }
@@ -154,7 +157,7 @@ impl Server {
             memory: Memory::new(),
             files,
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
-            policy: Policy { read_only: config.read_only },
+            policy: Policy { read_only: config.read_only, sparse: config.sparse },
             observer: config.observer,
         });
         Ok(Server { runtime, listener, address, shared })

@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     read_only: bool,
+    /// Take indexes whose manifests are not all pushed (mirrors of a few platforms)
+    #[arg(long, env = "SLIPWAY_SPARSE")]
+    sparse: bool,
     /// Write a line a request to standard error
     #[arg(long)]
     access_log: bool,
@@ -30,6 +33,7 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     let mut config = ServerConfig::new(storage.clone());
     config.listen = arguments.listen;
     config.read_only = arguments.read_only;
+    config.sparse = arguments.sparse;
     let access_log = arguments.access_log;
     config.observer = Some(Arc::new(move |event: &Event<'_>| match event {
         Event::Request { method, path, status, elapsed } if access_log => {

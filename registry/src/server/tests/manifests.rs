@@ -283,3 +283,126 @@ fn referrers_come_in_pages_that_clients_can_take() {
     }
     assert_eq!((pages, seen.len()), (3, 3));
 }
+
+#[test]
+fn images_without_layers_go_in_and_out() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    let config = serde_json::to_string(&Descriptor::of(media_type::OCI_CONFIG, b"{}")).expect("json");
+    for (number, rest) in ["", r#","layers":null"#, r#","layers":[],"manifests":null"#].iter().enumerate() {
+        let text = format!(r#"{{"schemaVersion":2,"config":{config}{rest}}}"#);
+        let tag = format!("t{number}");
+        let reply = registry.put_manifest("a", &tag, media_type::OCI_MANIFEST, text.as_bytes());
+        assert_eq!(reply.status, 201, "{text}: {}", reply.text());
+        assert_eq!(registry.get(&format!("/v2/a/manifests/{tag}")).text(), text);
+    }
+    for (tag, rest) in [("i0", ""), ("i1", r#","manifests":null"#)] {
+        let text = format!(r#"{{"schemaVersion":2{rest}}}"#);
+        assert_eq!(
+            registry.put_manifest("a", tag, media_type::OCI_INDEX, text.as_bytes()).status,
+            201,
+            "{text}"
+        );
+    }
+    let text = format!(r#"{{"schemaVersion":2,"config":{config},"Manifests":[]}}"#);
+    let refusal = registry.put_manifest("a", "x", media_type::OCI_MANIFEST, text.as_bytes()).refusal();
+    assert_eq!(refusal, (400, "MANIFEST_INVALID".into()));
+}
+
+#[test]
+fn the_same_bytes_keep_their_type() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    let config = serde_json::to_string(&Descriptor::of(media_type::OCI_CONFIG, b"{}")).expect("json");
+    let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+    assert_eq!(registry.put_manifest("a", "t", media_type::OCI_MANIFEST, text.as_bytes()).status, 201);
+    for tag in ["t", "other"] {
+        let reply = registry.put_manifest("a", tag, media_type::DOCKER_MANIFEST, text.as_bytes());
+        assert_eq!(reply.refusal(), (400, "MANIFEST_INVALID".into()));
+        assert_eq!(registry.get("/v2/a/manifests/t").header("content-type"), Some(media_type::OCI_MANIFEST));
+    }
+    // in another repository they are another manifest
+    registry.push_blob("b", b"{}");
+    assert_eq!(registry.put_manifest("b", "t", media_type::DOCKER_MANIFEST, text.as_bytes()).status, 201);
+    assert_eq!(registry.get("/v2/a/manifests/t").header("content-type"), Some(media_type::OCI_MANIFEST));
+}
+
+#[test]
+fn a_blob_that_a_manifest_needs_stays() {
+    let registry = Registry::start();
+    let (manifest, _) = registry.push_image("a", "t", b"layer");
+    for needed in [b"layer".as_slice(), b"{}"] {
+        let path = format!("/v2/a/blobs/{}", Digest::sha256(needed));
+        assert_eq!(registry.call("DELETE", &path, &[], b"").refusal(), (409, "DENIED".into()));
+        assert_eq!(registry.get(&path).body, needed);
+    }
+    // a tag's end frees nothing, the manifest's does
+    assert_eq!(registry.call("DELETE", "/v2/a/manifests/t", &[], b"").status, 202);
+    let path = format!("/v2/a/blobs/{}", Digest::sha256(b"layer"));
+    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 409);
+    assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{manifest}"), &[], b"").status, 202);
+    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 202);
+    assert_eq!(registry.get(&path).status, 404);
+}
+
+#[test]
+fn sparse_indexes_are_taken_by_rule() {
+    let mut registry = Registry::start();
+    let child = Descriptor::of(media_type::OCI_MANIFEST, b"elsewhere");
+    let child = serde_json::to_string(&child).expect("json");
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#);
+    let put = |registry: &Registry| registry.put_manifest("a", "t", media_type::OCI_INDEX, index.as_bytes());
+    assert_eq!(put(&registry).refusal(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+    registry.restart_with(|config| config.sparse = true);
+    assert_eq!(put(&registry).status, 201);
+    assert_eq!(registry.get("/v2/a/manifests/t").text(), index);
+    // an image's own parts are asked for all the same
+    let reply = registry.put_manifest("a", "u", media_type::OCI_MANIFEST, &image(b"absent", ""));
+    assert_eq!(reply.refusal(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+}
+
+#[test]
+fn reads_beside_deletes_never_fail() {
+    let registry = Registry::start();
+    let layer = vec![5; 300_000];
+    let (digest, bytes) = registry.push_image("a", "t", &layer);
+    let large = Digest::sha256(&layer);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for path in
+            [format!("/v2/a/manifests/{digest}"), "/v2/a/manifests/t".into(), format!("/v2/a/blobs/{large}")]
+        {
+            let (registry, stop, layer, bytes) = (&registry, &stop, &layer, &bytes);
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let reply = registry.get(&path);
+                    match reply.status {
+                        200 => assert!(reply.body == *layer || reply.body == *bytes, "{path}"),
+                        404 => {}
+                        status => panic!("{path}: {status}"),
+                    }
+                }
+            });
+        }
+        for _ in 0..25 {
+            for path in [format!("/v2/a/manifests/{digest}"), format!("/v2/a/blobs/{large}")] {
+                assert_eq!(registry.call("DELETE", &path, &[], b"").status, 202);
+            }
+            registry.push_image("a", "t", &layer);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_mount_with_an_unknown_algorithm_is_an_upload() {
+    let registry = Registry::start();
+    for mount in ["md5:00", "sha384:00", "blake3:abc"] {
+        let path = format!("/v2/a/blobs/uploads/?mount={mount}&from=b");
+        let reply = registry.call("POST", &path, &[], b"");
+        assert_eq!(reply.status, 202, "{mount}");
+        assert!(reply.header("location").is_some());
+    }
+    let refusal = registry.call("POST", "/v2/a/blobs/uploads/?mount=sha256:xyz&from=b", &[], b"").refusal();
+    assert_eq!(refusal, (400, "DIGEST_INVALID".into()));
+}

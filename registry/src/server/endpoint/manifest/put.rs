@@ -23,7 +23,10 @@ pub(in crate::server) async fn put(call: Call, name: String, reference: &str) ->
     let storage = call.shared.storage.clone();
     let incoming = Incoming::new(&call.shared, call.body);
     let bytes = body::manifest(incoming, length).await?;
-    let manifest = examine(&bytes.bytes, content_type.as_deref(), &key, tags)?;
+    let mut manifest = examine(&bytes.bytes, content_type.as_deref(), &key, tags)?;
+    for required in manifest.required.iter_mut().filter(|required| required.manifest) {
+        required.optional = call.shared.policy.sparse;
+    }
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
     let shown = matches!(key, ManifestKey::Digest(_))
         .then(|| manifest.tags.join(", "))
