@@ -24,6 +24,9 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) insecure_registry: Vec<String>,
+    /// A PEM file of certificate authorities to trust beside the system's
+    #[arg(long, global = true, env = "SLIPWAY_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// Let a registry's credentials go to a token service of another owner that it names
     #[arg(
         long,
@@ -103,4 +106,15 @@ pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
 /// The caller's home folder.
 pub(crate) fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Where docker and podman keep certificates for single registries, the caller's own before the machine's
+/// (containers-certs.d(5); docker's documentation, also for its rootless form).
+pub(crate) fn certificate_folders() -> Vec<PathBuf> {
+    let own = home().map(|home| home.join(".config"));
+    let config =
+        std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or(own);
+    let own =
+        config.iter().flat_map(|config| [config.join("containers/certs.d"), config.join("docker/certs.d")]);
+    own.chain(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()]).collect()
 }

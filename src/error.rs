@@ -158,8 +158,11 @@ fn registry_hint(error: &ClientError) -> Option<String> {
             Some(format!("check the name `{host}`, /etc/resolv.conf and, behind a proxy, HTTPS_PROXY"))
         }
         ClientError::Untrusted { host, .. } => Some(format!(
-            "trust its issuer with SSL_CERT_FILE, or, for a registry that you know, --insecure-registry {host}"
+            "trust its issuer with --tls-ca or /etc/containers/certs.d/{host}/ca.crt, or, for a registry that you know, --insecure-registry {host}"
         )),
+        ClientError::NoAuthorities => {
+            Some("install `ca-certificates`, or name a file with --tls-ca or SSL_CERT_FILE".into())
+        }
         ClientError::Handshake { host, .. } => {
             Some(format!("if it speaks plain HTTP, say so: --insecure-registry {host}"))
         }

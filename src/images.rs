@@ -2,7 +2,7 @@
 
 use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
-    app::{Global, home},
+    app::{Global, certificate_folders, home},
     error::Failure,
     git, nearby,
 };
@@ -32,6 +32,7 @@ pub(crate) struct Images<'a> {
     store: &'a Store,
     config_folder: Option<PathBuf>,
     insecure: Vec<String>,
+    authorities: Option<PathBuf>,
     token_services: Vec<TokenService>,
     show: &'a dyn Show,
     client: OnceLock<Result<Client, String>>,
@@ -44,6 +45,7 @@ impl<'a> Images<'a> {
             store,
             config_folder,
             insecure: global.insecure_registry.clone(),
+            authorities: global.tls_ca.clone(),
             token_services: global.token_service.clone(),
             show: &Quiet,
             client: OnceLock::new(),
@@ -69,6 +71,8 @@ impl<'a> Images<'a> {
             let config = ClientConfig {
                 insecure: self.insecure.clone(),
                 credentials: Some(credentials.into_credentials()),
+                authorities: self.authorities.clone(),
+                certificate_folders: certificate_folders(),
                 token_services: self.token_services.clone(),
                 user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
                 ..ClientConfig::default()

@@ -147,6 +147,9 @@ pub const DOCKER_CONFIG_BYTES: u64 = 4 << 20;
 /// Largest answer of a credential helper, in bytes.
 pub const HELPER_BYTES: u64 = 1 << 20;
 
+/// Most entries of a registry's certificate folder that are looked at.
+pub const CERTIFICATE_FILES: usize = 1000;
+
 /// Largest file of extra certificate authorities, in bytes.
 pub const AUTHORITIES_BYTES: u64 = 16 << 20;
 

@@ -186,7 +186,7 @@ impl Transport {
         service: Option<&str>,
         credential: Option<&Credential>,
     ) -> Result<reqwest::RequestBuilder, ClientError> {
-        let http = self.http(endpoint.kind_for(&url))?;
+        let http = self.http(endpoint.kind_for(&url), &url)?;
         if let Some(Credential::IdentityToken(token)) = credential {
             let scopes = scope.written().join(" ");
             let mut form =

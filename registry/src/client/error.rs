@@ -187,12 +187,16 @@ pub enum ClientError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// TLS cannot be set up.
-    #[error(
-        "cannot set up TLS: certificate authorities are needed for https (`ca-certificates`, or SSL_CERT_FILE)"
-    )]
+    #[error("cannot set up connections")]
     Tls(#[source] reqwest::Error),
+    /// No certificate authority is known at all.
+    #[error("there are no certificate authorities to check the registry's certificate with")]
+    NoAuthorities,
+    /// Settings of TLS that contradict each other, such as a key that is not the certificate's.
+    #[error("cannot set up TLS")]
+    TlsSettings(#[source] rustls::Error),
     /// The file of extra certificate authorities cannot be used.
-    #[error("cannot read certificate authorities from `{path}`")]
+    #[error("cannot use the certificates of `{path}`")]
     Authorities {
         /// The file.
         path: PathBuf,

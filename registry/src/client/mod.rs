@@ -36,6 +36,7 @@ mod retry;
 mod sink;
 mod tags;
 mod transport;
+mod trust;
 mod upload;
 mod url;
 
@@ -65,6 +66,8 @@ pub struct ClientConfig {
     pub token_services: Vec<TokenService>,
     /// A PEM file of certificate authorities to trust beside the system's.
     pub authorities: Option<PathBuf>,
+    /// Folders of certificates with a folder `HOST[:PORT]` for each registry, as docker's and podman's `certs.d`.
+    pub certificate_folders: Vec<PathBuf>,
     /// What requests say they come from.
     pub user_agent: String,
     /// Attempts after a first failure that may pass.
@@ -82,6 +85,7 @@ impl Default for ClientConfig {
             credentials: None,
             token_services: Vec::new(),
             authorities: None,
+            certificate_folders: Vec::new(),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             backoff: Duration::from_millis(300),

@@ -7,6 +7,7 @@ use super::{
     credential::Credentials,
     dns,
     error::ClientError,
+    trust::Trust,
 };
 use crate::limits;
 use reqwest::{
@@ -16,7 +17,7 @@ use reqwest::{
 use std::{
     collections::HashMap,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, Once},
 };
 use tokio::sync::OnceCell;
@@ -93,14 +94,15 @@ pub(super) struct Ask<'a> {
 
 /// Everything that requests share.
 pub(super) struct Transport {
-    clients: Mutex<HashMap<Kind, reqwest::Client>>,
+    /// By kind and, where the host has one, its folder of certificates.
+    clients: Mutex<HashMap<(Kind, Option<PathBuf>), reqwest::Client>>,
     /// A cell a registry: whoever asks for one waits for nobody who asks for another.
     endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
     pub(super) tokens: Tokens,
     pub(super) credentials: Option<Credentials>,
     pub(super) token_services: Vec<TokenService>,
     insecure: Vec<String>,
-    authorities: Option<PathBuf>,
+    trust: Trust,
     user_agent: String,
     resolver: dns::Resolver,
 }
@@ -120,24 +122,29 @@ impl Transport {
             credentials: config.credentials.clone(),
             token_services: config.token_services.clone(),
             insecure: config.insecure.clone(),
-            authorities: config.authorities.clone(),
+            trust: Trust {
+                authorities: config.authorities.clone(),
+                folders: config.certificate_folders.clone(),
+            },
             user_agent: config.user_agent.clone(),
             resolver: dns::Resolver::default(),
         }
     }
 
-    /// The connections of a kind.
-    pub(super) fn http(&self, kind: Kind) -> Result<reqwest::Client, ClientError> {
+    /// The connections of a kind to the host of an address.
+    pub(super) fn http(&self, kind: Kind, url: &Url) -> Result<reqwest::Client, ClientError> {
+        let plain = matches!(kind, Kind::Loopback | Kind::Plain);
+        let key = (kind, if plain { None } else { self.trust.folder(url) });
         let mut clients = self.clients.lock().expect("no panic happens while the connections are held");
-        if let Some(client) = clients.get(&kind) {
+        if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(kind)?;
-        clients.insert(kind, client.clone());
+        let client = self.build(kind, key.1.as_deref())?;
+        clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn build(&self, kind: Kind) -> Result<reqwest::Client, ClientError> {
+    fn build(&self, kind: Kind, folder: Option<&Path>) -> Result<reqwest::Client, ClientError> {
         let mut builder = reqwest::Client::builder()
             // redirects are followed here, where each target is judged
             .redirect(reqwest::redirect::Policy::none())
@@ -150,19 +157,11 @@ impl Transport {
         builder = match kind {
             Kind::Loopback => builder.no_proxy().tls_certs_only([]),
             Kind::Plain => builder.tls_certs_only([]),
-            Kind::LoopbackTls => builder.no_proxy().tls_danger_accept_invalid_certs(true),
-            Kind::Unverified => builder.tls_danger_accept_invalid_certs(true),
-            Kind::Secure => builder.tls_certs_merge(self.extra_authorities()?),
+            Kind::LoopbackTls => builder.no_proxy().tls_backend_preconfigured(self.trust.tls(folder, false)?),
+            Kind::Unverified => builder.tls_backend_preconfigured(self.trust.tls(folder, false)?),
+            Kind::Secure => builder.tls_backend_preconfigured(self.trust.tls(folder, true)?),
         };
         builder.build().map_err(ClientError::Tls)
-    }
-
-    fn extra_authorities(&self) -> Result<Vec<reqwest::Certificate>, ClientError> {
-        let Some(path) = &self.authorities else { return Ok(Vec::new()) };
-        let unusable = |source| ClientError::Authorities { path: path.clone(), source };
-        let pem = slipway_oci::file::read_capped(path, limits::AUTHORITIES_BYTES).map_err(unusable)?;
-        let wrong = |error| unusable(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(wrong)
     }
 
     /// Finds out how to speak to a registry, once.
@@ -208,7 +207,7 @@ impl Transport {
     async fn probe(&self, endpoint: Endpoint) -> Result<Endpoint, ClientError> {
         let mut url = endpoint.base.clone();
         url.set_path("/v2/");
-        let sent = self.http(endpoint.kind)?.get(url).send().await;
+        let sent = self.http(endpoint.kind, &url)?.get(url).send().await;
         let response = sent.map_err(|source| ClientError::unanswered(endpoint.host(), source))?;
         if response.status() == StatusCode::BAD_REQUEST {
             return Err(body::status_error("GET", response).await);
@@ -255,7 +254,7 @@ impl Transport {
         ask: &mut Ask<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<(Response, bool), ClientError> {
-        let http = self.http(endpoint.kind_for(&ask.url))?;
+        let http = self.http(endpoint.kind_for(&ask.url), &ask.url)?;
         let mut request = http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
         if let Some(value) = authorization {
             request = request.header(header::AUTHORIZATION, value.clone());

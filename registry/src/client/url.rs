@@ -135,7 +135,7 @@ impl Inner {
                 (_, true) => Kind::Loopback,
                 _ => Kind::Plain,
             };
-            let mut request = self.transport.http(kind)?.get(url.clone());
+            let mut request = self.transport.http(kind, &url)?.get(url.clone());
             if let Some(tag) = &options.if_none_match {
                 request = request.header(header::IF_NONE_MATCH, tag);
             }

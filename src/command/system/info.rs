@@ -1,7 +1,7 @@
 //! `slipway info`.
 
 use crate::{
-    app::{App, Global},
+    app::{App, Global, certificate_folders},
     error::Failure,
     show::{self, template},
 };
@@ -22,6 +22,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         "Version": env!("CARGO_PKG_VERSION"),
         "Root": app.store.root(),
         "Sandbox": app.tier.name(),
+        "Registries": registries(global),
         "Images": app.store.list_images()?.len(),
         "Host": report,
     });
@@ -31,4 +32,16 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         None => show::say(format!("{value:#}"))?,
     }
     Ok(0)
+}
+
+/// What decides how registries are spoken to, in the order in which it counts.
+fn registries(global: &Global) -> serde_json::Value {
+    let folders: Vec<_> = certificate_folders().into_iter().filter(|folder| folder.is_dir()).collect();
+    serde_json::json!({
+        "CertificateFolders": folders,
+        "Authorities": global.tls_ca,
+        "SSL_CERT_FILE": std::env::var("SSL_CERT_FILE").ok(),
+        "SSL_CERT_DIR": std::env::var("SSL_CERT_DIR").ok(),
+        "Insecure": global.insecure_registry,
+    })
 }

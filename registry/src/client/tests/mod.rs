@@ -4,6 +4,7 @@ mod auth;
 mod hostile;
 mod resume;
 mod round_trip;
+mod tls;
 mod url;
 
 use super::*;

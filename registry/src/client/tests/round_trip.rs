@@ -111,7 +111,8 @@ fn pages_of_tags_are_followed() {
         .push(&registry.reference("a:t"), &Push { blobs: &blobs, children: &[], manifest }, &here.blobs, &())
         .expect("push");
     // tags are cheap for the registry: a hundred a request
-    let http = client.inner.transport.http(super::super::transport::Kind::Loopback).expect("http");
+    let home = "http://127.0.0.1/".parse().expect("address");
+    let http = client.inner.transport.http(super::super::transport::Kind::Loopback, &home).expect("http");
     for hundred in 0..15 {
         let query: Vec<String> = (0..100).map(|n| format!("tag=t{:04}", hundred * 100 + n)).collect();
         let url = format!(
