@@ -15,6 +15,7 @@ mod images;
 mod nearby;
 mod progress;
 mod recipe;
+mod request;
 mod service;
 mod show;
 mod signals;

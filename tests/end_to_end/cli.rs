@@ -153,3 +153,16 @@ fn habits_of_other_programs_are_answered() {
     let ended = crate::support::run(command.env("DOCKER_HOST", "tcp://127.0.0.1:1"));
     assert!(ended.code() == Some(0) && ended.stderr.contains("DOCKER_HOST"), "{}", ended.stderr);
 }
+
+#[test]
+fn rules_are_explained_and_a_recipe_is_no_context() {
+    let slipway = Slipway::empty();
+    for word in ["SW1002", "aptrecommends", "JSONArgsRecommended"] {
+        assert!(slipway.ok(["check", "--explain", word]).starts_with("# "), "{word}");
+    }
+    let message = slipway.fails(2, ["check", "--explain", "SW0"]);
+    assert!(message.contains("`SW0`"), "{message}");
+    let recipe = slipway.context("one", &[("Dockerfile", "FROM scratch\n")]).join("Dockerfile");
+    let message = slipway.fails(2, ["check".as_ref(), recipe.as_os_str()]);
+    assert!(message.contains(&format!("slipway check -f {}", recipe.display())), "{message}");
+}

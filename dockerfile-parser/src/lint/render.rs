@@ -68,7 +68,14 @@ impl Warning {
     /// The warning as a diagnostic, for showing it.
     pub fn diagnostic(&self) -> Diagnostic {
         let name = (self.rule.name != self.rule.code).then(|| format!("{}: ", self.rule.name));
-        let note = format!("{}see {}", name.unwrap_or_default(), self.rule.url());
+        // users of the binary have no docs/ folder, but the page is in the binary
+        let url = self.rule.url();
+        let place = if url.starts_with("docs/") {
+            format!("slipway check --explain {}", self.rule.code)
+        } else {
+            url
+        };
+        let note = format!("{}see {place}", name.unwrap_or_default());
         let found = Diagnostic::warning(self.rule.code, self.span, &self.message).with_note(note, None);
         match &self.hint {
             Some(hint) => found.with_hint(hint),

@@ -7,15 +7,17 @@ use crate::{
     error::{self, Failure},
     images::Images,
     progress::{self, Style},
+    request::{
+        self,
+        build::{Compression, GivenEpoch, Network, Permission, Timestamps},
+    },
     service::{input, output::Output},
     show, signals,
 };
 use context::Context;
-use slipway_builder::{
-    BuildRequest, Cancel, Environment, NamedContext, NetworkMode, SecretSource, epoch::Epoch,
-};
+use slipway_builder::{BuildRequest, Cancel, Environment, NamedContext, SecretSource, epoch::Epoch};
 use slipway_dockerfile::lint::LintOptions;
-use slipway_oci::{Platform, Reference, compression::Compression, limits};
+use slipway_oci::{Platform, Reference, limits};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -71,23 +73,23 @@ pub(crate) struct Arguments {
     #[arg(long = "ssh", value_name = "SPEC")]
     ssh: Vec<String>,
     /// Network of RUN steps
-    #[arg(long, value_name = "host|none|default")]
-    network: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    network: Network,
     /// An entry for /etc/hosts of RUN steps
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
     /// Allow what recipes may ask for: network.host, security.insecure, device
-    #[arg(long, value_name = "PERMISSION", value_delimiter = ',')]
-    allow: Vec<String>,
+    #[arg(long, value_enum, value_name = "PERMISSION", value_delimiter = ',')]
+    allow: Vec<Permission>,
     /// A folder with CDI specifications for RUN --device [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "cdi-spec-dir", value_name = "FOLDER")]
     cdi_folders: Vec<PathBuf>,
     /// Compression of new layers
-    #[arg(long, value_name = "zstd|gzip|uncompressed", default_value = "zstd", env = "SLIPWAY_COMPRESSION")]
-    compression: String,
+    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_COMPRESSION")]
+    compression: Compression,
     /// Clamp times in the image to the build's epoch, or keep them
-    #[arg(long, value_name = "clamp|keep", default_value = "clamp")]
-    timestamps: String,
+    #[arg(long, value_enum, default_value_t)]
+    timestamps: Timestamps,
     /// The build's epoch in seconds since 1970, or `context` for its commit's [default: the context's, else the base's]
     #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS|context")]
     source_date_epoch: Option<String>,
@@ -245,111 +247,30 @@ fn report(
     Ok(())
 }
 
-/// What SOURCE_DATE_EPOCH says.
-#[derive(Clone, Copy)]
-enum GivenEpoch {
-    Seconds(i64),
-    /// The commit time of the context, without which the build fails.
-    Context,
-}
-
 /// Flags that need checking before anything is opened.
 struct Parsed {
     build_args: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     contexts: BTreeMap<String, NamedContext>,
     ssh: BTreeMap<String, PathBuf>,
-    network: NetworkMode,
     hosts: Vec<(String, String)>,
-    compression: Compression,
-    keep_times: bool,
     epoch: Option<GivenEpoch>,
 }
 
 fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
-    let mut build_args = BTreeMap::new();
-    for text in &arguments.build_args {
-        match text.split_once('=') {
-            Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
-            None => {
-                if let Ok(value) = std::env::var(text) {
-                    build_args.insert(text.clone(), value);
-                }
-            }
-        }
-    }
-    let epoch = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| arguments.source_date_epoch.clone());
-    let epoch = epoch.filter(|text| !text.is_empty()).map(|text| match text.parse::<i64>() {
-        Ok(seconds) if seconds >= 0 => Ok(GivenEpoch::Seconds(seconds)),
-        _ if text == "context" => Ok(GivenEpoch::Context),
-        _ => {
-            let words = format!("SOURCE_DATE_EPOCH must be a number of seconds or `context`, not `{text}`");
-            Err(Failure::usage(words).with_hint("times of other contexts and of stages are not taken"))
-        }
-    });
-    let mut labels = BTreeMap::new();
-    for text in &arguments.labels {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        labels.insert(name.to_owned(), value.to_owned());
-    }
-    let mut contexts = BTreeMap::new();
-    for text in &arguments.build_contexts {
-        let (name, source) = text
-            .split_once('=')
-            .filter(|(name, source)| !name.is_empty() && !source.is_empty())
-            .ok_or_else(|| Failure::usage(format!("--build-context: `{text}` is not NAME=SOURCE")))?;
-        contexts.insert(name.to_owned(), context::named(source)?);
-    }
-    let mut ssh = BTreeMap::new();
-    for text in &arguments.ssh {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) => (id.to_owned(), Some(PathBuf::from(socket))),
-            None => (text.clone(), std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)),
-        };
-        let socket = socket.ok_or_else(|| {
-            Failure::new("--ssh: SSH_AUTH_SOCK is not set").with_hint("start an agent, or give ID=SOCKET")
-        })?;
-        ssh.insert(id, socket);
-    }
-    let network = match arguments.network.as_deref() {
-        None | Some("default" | "host") => NetworkMode::Host,
-        Some("none") => NetworkMode::None,
-        Some(other) => {
-            return Err(Failure::usage(format!("--network: `{other}` is not one of default, host, none")));
-        }
-    };
-    let compression = match arguments.compression.as_str() {
-        "zstd" => Compression::Zstd,
-        "gzip" => Compression::Gzip,
-        "uncompressed" | "none" => Compression::None,
-        other => {
-            return Err(Failure::usage(format!(
-                "--compression: `{other}` is not one of zstd, gzip, uncompressed"
-            )));
-        }
-    };
-    let keep_times = match arguments.timestamps.as_str() {
-        "clamp" => false,
-        "keep" => true,
-        other => return Err(Failure::usage(format!("--timestamps: `{other}` is not one of clamp, keep"))),
-    };
-    for permission in &arguments.allow {
-        if !matches!(permission.as_str(), "network.host" | "security.insecure" | "device") {
-            return Err(Failure::usage(format!(
-                "--allow: `{permission}` is not one of network.host, security.insecure, device"
-            )));
-        }
-    }
+    let build_args = request::build_arguments(&arguments.build_args, &request::environment);
+    let epoch = request::build::epoch(&build_args, arguments.source_date_epoch.as_deref())?;
+    let contexts = request::build::contexts(&arguments.build_contexts)?
+        .into_iter()
+        .map(|(name, source)| Ok((name.to_owned(), context::named(source)?)))
+        .collect::<Result<_, Failure>>()?;
     Ok(Parsed {
         build_args,
-        labels,
+        labels: request::labels(&arguments.labels),
         contexts,
-        ssh,
-        network,
-        hosts: hosts(&arguments.hosts)?,
-        compression,
-        keep_times,
-        epoch: epoch.transpose()?,
+        ssh: request::build::agents(&arguments.ssh, &request::environment)?,
+        hosts: request::hosts(&arguments.hosts)?,
+        epoch,
     })
 }
 
@@ -389,24 +310,6 @@ fn from_environment(name: &str) -> Result<SecretSource, Failure> {
     Ok(SecretSource::Value(value.into_vec()))
 }
 
-/// `name:address` or `name=address`, as `--add-host` takes them.
-pub(crate) fn hosts(specs: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let mut hosts = Vec::new();
-    for spec in specs {
-        let (name, address) = spec.split_once(['=', ':']).unwrap_or((spec, ""));
-        let address = match address.trim_start_matches('[').trim_end_matches(']') {
-            // docker's name for the host as containers see it: they share its network here
-            "host-gateway" => "127.0.0.1",
-            address => address,
-        };
-        if name.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
-            return Err(Failure::usage(format!("--add-host: `{spec}` is not NAME:ADDRESS")));
-        }
-        hosts.push((name.to_owned(), address.to_owned()));
-    }
-    Ok(hosts)
-}
-
 fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<BuildRequest, Failure> {
     let now = || {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64)
@@ -420,7 +323,7 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
         })?),
         None => None,
     };
-    let epoch = match (parsed.keep_times, given) {
+    let epoch = match (arguments.timestamps == Timestamps::Keep, given) {
         (true, epoch) => Epoch::Keep(epoch.unwrap_or_else(now)),
         (false, Some(epoch)) => Epoch::Given(epoch),
         (false, None) => commit().map_or(Epoch::Base, Epoch::Commit),
@@ -439,12 +342,12 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
         refresh: arguments.pull,
         names: arguments.tags.iter().cloned().map(Reference::or_latest).collect(),
         labels: parsed.labels,
-        compression: parsed.compression,
+        compression: arguments.compression.into(),
         epoch,
-        network: parsed.network,
-        allow_host_network: arguments.allow.iter().any(|allow| allow == "network.host"),
-        allow_insecure: arguments.allow.iter().any(|allow| allow == "security.insecure"),
-        allow_devices: arguments.allow.iter().any(|allow| allow == "device"),
+        network: arguments.network.into(),
+        allow_host_network: arguments.allow.contains(&Permission::NetworkHost),
+        allow_insecure: arguments.allow.contains(&Permission::SecurityInsecure),
+        allow_devices: arguments.allow.contains(&Permission::Device),
         device_folders: match arguments.cdi_folders.as_slice() {
             [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             given => given.to_vec(),

@@ -38,6 +38,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The value of `--network`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum NetworkFlag {
+    /// The host's
+    #[default]
+    Host,
+    /// None but loopback
+    None,
+}
+
+/// The value of `--pull`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    /// When the store lacks the image
+    #[default]
+    Missing,
+    /// Each time
+    Always,
+    /// Not at all
+    Never,
+}
+
 /// Run a command in a new container.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
@@ -73,8 +95,8 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     tty: bool,
     /// Network
-    #[arg(long, alias = "net", value_name = "host|none", default_value = "host")]
-    network: String,
+    #[arg(long, alias = "net", value_enum, value_name = "NETWORK", default_value_t)]
+    network: NetworkFlag,
     /// The program in place of the image's
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -112,8 +134,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     /// When to ask the registry
-    #[arg(long, value_name = "missing|always|never", default_value = "missing")]
-    pull: String,
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pull: Pull,
     /// The image: a name, id or digest
     image: String,
     /// The command and its arguments, handed on as they are
@@ -135,11 +157,10 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
             .with_hint("leave -t out, or run from a terminal"));
     }
     let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let hosts = crate::command::builder::build::hosts(&arguments.hosts)?;
-    let network = match arguments.network.as_str() {
-        "host" => Network::Host,
-        "none" => Network::None,
-        other => return Err(Failure::usage(format!("--network: `{other}` is not one of host, none"))),
+    let hosts = crate::request::hosts(&arguments.hosts)?;
+    let network = match arguments.network {
+        NetworkFlag::Host => Network::Host,
+        NetworkFlag::None => Network::None,
     };
     let app = App::open_for_containers(global)?;
     let show = progress::of(Style::Auto);
@@ -187,16 +208,13 @@ impl Drop for Scratch {
 fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRecord, Failure> {
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let local = || app.store.find_image(&arguments.image);
-    let digest = match arguments.pull.as_str() {
-        "always" => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
-        "missing" => match local()? {
+    let digest = match arguments.pull {
+        Pull::Always => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
+        Pull::Missing => match local()? {
             Some(digest) => digest,
             None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
         },
-        "never" => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
-        other => {
-            return Err(Failure::usage(format!("--pull: `{other}` is not one of missing, always, never")));
-        }
+        Pull::Never => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
     };
     let record = app.store.read_image(&digest)?;
     if !record.config.platform.satisfies(&platform) {

@@ -1,16 +1,15 @@
 //! `slipway check`.
 
-use crate::{app::Global, error::Failure, recipe, service::output, show};
+mod explain;
+
+use crate::{app::Global, error::Failure, recipe, request, service::output, show};
 use slipway_dockerfile::{
     extension,
     ignore::IgnoreFile,
     lint::{self, LintOptions, LintReport},
 };
 use slipway_oci::Platform;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +47,9 @@ pub(crate) struct Arguments {
     /// Mend in the file what can be mended mechanically
     #[arg(long)]
     fix: bool,
+    /// Print what a rule means, by its code or name, and check nothing
+    #[arg(long, value_name = "RULE")]
+    explain: Option<String>,
     /// The folder that COPY would take files from, or `-` for a recipe on standard input
     #[arg(value_name = "CONTEXT", default_value = ".")]
     context: PathBuf,
@@ -63,6 +65,9 @@ struct Recipe {
 
 /// Carries the command out.
 pub(crate) fn run(_global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    if let Some(rule) = &arguments.explain {
+        return explain::explain(rule);
+    }
     let stdin = |path: &Path| path.as_os_str() == "-";
     if stdin(&arguments.context) && arguments.file.as_deref().is_some_and(|path| !stdin(path)) {
         return Err(Failure::usage("the context is a recipe already: -f has no place"));
@@ -73,8 +78,11 @@ pub(crate) fn run(_global: &Global, arguments: &Arguments) -> Result<u8, Failure
     }
     let folder = Some(arguments.context.as_path()).filter(|path| !stdin(path));
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Failure::usage(format!("the context `{}` is not a folder", folder.display()))
-            .with_hint("a check fetches nothing: give a folder, or a recipe with -f"));
+        let failure = Failure::usage(format!("the context `{}` is not a folder", folder.display()));
+        return Err(match folder.is_file() && arguments.file.is_none() {
+            true => failure.with_hint(format!("to check this recipe: slipway check -f {}", folder.display())),
+            false => failure.with_hint("a check fetches nothing: give a folder, or a recipe with -f"),
+        });
     }
     let mut recipe = if from_stdin { read_stdin()? } else { read_file(arguments)? };
     let options = options(arguments, recipe.path.as_deref(), folder)?;
@@ -109,15 +117,10 @@ fn options(
     recipe: Option<&Path>,
     folder: Option<&Path>,
 ) -> Result<LintOptions, Failure> {
-    let mut build_args = BTreeMap::new();
-    for text in &arguments.build_args {
-        let given = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        build_args.extend(given.or_else(|| Some((text.clone(), std::env::var(text).ok()?))));
-    }
     let name = |text: &String| text.split('=').next().unwrap_or_default().to_owned();
     let host = Platform::host();
     Ok(LintOptions {
-        build_args,
+        build_args: request::build_arguments(&arguments.build_args, &request::environment),
         target: arguments.target.clone(),
         target_platform: arguments.platform.as_ref().unwrap_or(&host).to_string(),
         build_platform: host.to_string(),

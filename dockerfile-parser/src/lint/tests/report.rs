@@ -41,7 +41,7 @@ warning[SW2001]: `cd` ends with its RUN: the next instruction begins in WORKDIR 
   |
 3 |     cd /app
   |     ^^^^^^^
-  = note: CdDoesNotLast: see docs/checks/SW2001.md
+  = note: CdDoesNotLast: see slipway check --explain SW2001
   = hint: use `WORKDIR /app`
 
 1 warning

@@ -1,0 +1,176 @@
+//! What the flags of `build` ask for.
+
+use super::Variables;
+use crate::error::Failure;
+use slipway_builder::NetworkMode;
+use slipway_oci::compression;
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// The value of `--network`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Network {
+    /// The host's
+    #[default]
+    Default,
+    /// The host's
+    Host,
+    /// None but loopback
+    None,
+}
+
+impl From<Network> for NetworkMode {
+    fn from(network: Network) -> NetworkMode {
+        match network {
+            Network::Default | Network::Host => NetworkMode::Host,
+            Network::None => NetworkMode::None,
+        }
+    }
+}
+
+/// The value of `--compression`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Compression {
+    /// Small and fast
+    #[default]
+    Zstd,
+    /// For old pullers
+    Gzip,
+    /// None
+    #[value(alias = "none")]
+    Uncompressed,
+}
+
+impl From<Compression> for compression::Compression {
+    fn from(given: Compression) -> compression::Compression {
+        match given {
+            Compression::Zstd => compression::Compression::Zstd,
+            Compression::Gzip => compression::Compression::Gzip,
+            Compression::Uncompressed => compression::Compression::None,
+        }
+    }
+}
+
+/// The value of `--timestamps`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Timestamps {
+    /// None later than the build's epoch
+    #[default]
+    Clamp,
+    /// As they are
+    Keep,
+}
+
+/// One value of `--allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Permission {
+    /// RUN --network=host
+    #[value(name = "network.host")]
+    NetworkHost,
+    /// RUN --security=insecure
+    #[value(name = "security.insecure")]
+    SecurityInsecure,
+    /// RUN --device
+    #[value(name = "device")]
+    Device,
+}
+
+/// What SOURCE_DATE_EPOCH says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivenEpoch {
+    /// Since 1970.
+    Seconds(i64),
+    /// The commit time of the context, without which the build fails.
+    Context,
+}
+
+/// The build's epoch; the build argument goes before the flag. Empty is as if it were not given.
+///
+/// # Errors
+/// When it is neither a number nor `context`.
+pub(crate) fn epoch(
+    build_arguments: &BTreeMap<String, String>,
+    flag: Option<&str>,
+) -> Result<Option<GivenEpoch>, Failure> {
+    let given = build_arguments.get("SOURCE_DATE_EPOCH").map(String::as_str).or(flag);
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.parse::<i64>() {
+        Ok(seconds) if seconds >= 0 => Ok(Some(GivenEpoch::Seconds(seconds))),
+        _ if text == "context" => Ok(Some(GivenEpoch::Context)),
+        _ => {
+            let words = format!("SOURCE_DATE_EPOCH must be a number of seconds or `context`, not `{text}`");
+            Err(Failure::usage(words).with_hint("times of other contexts and of stages are not taken"))
+        }
+    }
+}
+
+/// `NAME=SOURCE` of `--build-context`.
+///
+/// # Errors
+/// When one lacks a part.
+pub(crate) fn contexts(given: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+    let one = |text| {
+        let parts =
+            str::split_once(text, '=').filter(|(name, source)| !name.is_empty() && !source.is_empty());
+        parts.ok_or_else(|| Failure::usage(format!("--build-context: `{text}` is not NAME=SOURCE")))
+    };
+    given.iter().map(|text| one(text.as_str())).collect()
+}
+
+/// `ID=SOCKET` of `--ssh`, or an id alone for the agent of the environment.
+///
+/// # Errors
+/// When there is no agent.
+pub(crate) fn agents(
+    given: &[String],
+    variables: Variables<'_>,
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let one = |text: &String| {
+        let (id, socket) = match text.split_once('=') {
+            Some((id, socket)) => (id.to_owned(), Some(socket.to_owned())),
+            None => (text.clone(), variables("SSH_AUTH_SOCK")),
+        };
+        let socket = socket.ok_or_else(|| {
+            Failure::new("--ssh: SSH_AUTH_SOCK is not set").with_hint("start an agent, or give ID=SOCKET")
+        })?;
+        Ok((id, PathBuf::from(socket)))
+    };
+    given.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_seconds_or_the_contexts() {
+        let none = BTreeMap::new();
+        for (flag, expected) in [
+            (None, None),
+            (Some(""), None),
+            (Some("0"), Some(GivenEpoch::Seconds(0))),
+            (Some("1700000000"), Some(GivenEpoch::Seconds(1_700_000_000))),
+            (Some("context"), Some(GivenEpoch::Context)),
+        ] {
+            assert_eq!(epoch(&none, flag).unwrap(), expected, "{flag:?}");
+        }
+        for flag in ["-1", "1.5", "now", "99999999999999999999"] {
+            assert!(epoch(&none, Some(flag)).unwrap_err().words().contains(flag), "{flag}");
+        }
+        let argument = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), "7".to_owned())]);
+        assert_eq!(epoch(&argument, Some("9")).unwrap(), Some(GivenEpoch::Seconds(7)));
+    }
+
+    #[test]
+    fn contexts_and_agents() {
+        let given = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let found = given(&["a=b=c", "x=./y"]);
+        assert_eq!(contexts(&found).unwrap(), [("a", "b=c"), ("x", "./y")]);
+        for text in ["a", "=b", "a=", "="] {
+            assert!(contexts(&given(&[text])).unwrap_err().words().contains(text), "{text}");
+        }
+        let variables: Variables<'_> = &|name| (name == "SSH_AUTH_SOCK").then(|| "/agent".to_owned());
+        let found = agents(&given(&["default", "other=/socket"]), variables).unwrap();
+        assert_eq!(found, [("default".into(), "/agent".into()), ("other".into(), "/socket".into())].into());
+        assert!(agents(&given(&["default"]), &|_| None).is_err());
+    }
+}
