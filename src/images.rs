@@ -15,8 +15,8 @@ use slipway_oci::{
     store::{ImageRecord, Store},
 };
 use slipway_registry::client::{
-    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Push, TokenService,
-    UrlContent, UrlOptions,
+    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Proxies, Push,
+    TokenService, UrlContent, UrlOptions,
 };
 use std::{
     collections::BTreeSet,
@@ -73,6 +73,7 @@ impl<'a> Images<'a> {
                 credentials: Some(credentials.into_credentials()),
                 authorities: self.authorities.clone(),
                 certificate_folders: certificate_folders(),
+                proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
                 token_services: self.token_services.clone(),
                 user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
                 ..ClientConfig::default()

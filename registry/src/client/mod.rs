@@ -30,6 +30,7 @@ mod fetch;
 mod manifest;
 mod outgoing;
 mod progress;
+mod proxy;
 mod push;
 mod realm;
 mod retry;
@@ -47,6 +48,7 @@ pub use credential::{Credential, CredentialError, Credentials, DockerConfig};
 pub use error::ClientError;
 pub use manifest::ManifestBytes;
 pub use progress::{Event, Progress};
+pub use proxy::Proxies;
 pub use push::{BlobReader, BlobSource, Push, Pushed};
 pub use url::{Fetched, UrlContent, UrlOptions};
 
@@ -68,6 +70,8 @@ pub struct ClientConfig {
     pub authorities: Option<PathBuf>,
     /// Folders of certificates with a folder `HOST[:PORT]` for each registry, as docker's and podman's `certs.d`.
     pub certificate_folders: Vec<PathBuf>,
+    /// Proxies that lead out.
+    pub proxies: Proxies,
     /// What requests say they come from.
     pub user_agent: String,
     /// Attempts after a first failure that may pass.
@@ -86,6 +90,7 @@ impl Default for ClientConfig {
             token_services: Vec::new(),
             authorities: None,
             certificate_folders: Vec::new(),
+            proxies: Proxies::default(),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             backoff: Duration::from_millis(300),

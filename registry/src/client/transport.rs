@@ -7,6 +7,7 @@ use super::{
     credential::Credentials,
     dns,
     error::ClientError,
+    proxy::Proxies,
     trust::Trust,
 };
 use crate::limits;
@@ -32,10 +33,8 @@ pub(super) enum Kind {
     Plain,
     /// https with verified certificates.
     Secure,
-    /// https without verification, to a host that the user called insecure.
+    /// https without verification, to a host that the user called insecure, or to this machine.
     Unverified,
-    /// https without verification to this machine, never through a proxy (Go: `httpproxy.Config.useProxy`).
-    LoopbackTls,
 }
 
 /// A registry's address.
@@ -103,6 +102,7 @@ pub(super) struct Transport {
     pub(super) token_services: Vec<TokenService>,
     insecure: Vec<String>,
     trust: Trust,
+    proxies: Proxies,
     user_agent: String,
     resolver: dns::Resolver,
 }
@@ -126,6 +126,7 @@ impl Transport {
                 authorities: config.authorities.clone(),
                 folders: config.certificate_folders.clone(),
             },
+            proxies: config.proxies.clone(),
             user_agent: config.user_agent.clone(),
             resolver: dns::Resolver::default(),
         }
@@ -145,7 +146,9 @@ impl Transport {
     }
 
     fn build(&self, kind: Kind, folder: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+        let proxies = self.proxies.clone();
         let mut builder = reqwest::Client::builder()
+            .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))
             // redirects are followed here, where each target is judged
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -155,9 +158,7 @@ impl Transport {
             .read_timeout(limits::REPLY_PAUSE)
             .dns_resolver(std::sync::Arc::new(self.resolver.clone()));
         builder = match kind {
-            Kind::Loopback => builder.no_proxy().tls_certs_only([]),
-            Kind::Plain => builder.tls_certs_only([]),
-            Kind::LoopbackTls => builder.no_proxy().tls_backend_preconfigured(self.trust.tls(folder, false)?),
+            Kind::Loopback | Kind::Plain => builder.tls_certs_only([]),
             Kind::Unverified => builder.tls_backend_preconfigured(self.trust.tls(folder, false)?),
             Kind::Secure => builder.tls_backend_preconfigured(self.trust.tls(folder, true)?),
         };
@@ -189,7 +190,7 @@ impl Transport {
         };
         let secure = at(Kind::Secure)?;
         let candidates = if is_loopback(secure.base.host_str().unwrap_or_default()) {
-            [Kind::Loopback, Kind::LoopbackTls]
+            [Kind::Loopback, Kind::Unverified]
         } else if self.insecure.iter().any(|entry| names(entry, host)) {
             [Kind::Unverified, Kind::Plain]
         } else {

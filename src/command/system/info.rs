@@ -37,7 +37,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
 /// What decides how registries are spoken to, in the order in which it counts.
 fn registries(global: &Global) -> serde_json::Value {
     let folders: Vec<_> = certificate_folders().into_iter().filter(|folder| folder.is_dir()).collect();
+    let is_set = |name: &&str| {
+        [name.to_string(), name.to_ascii_lowercase()].iter().any(|name| std::env::var_os(name).is_some())
+    };
+    let proxies: Vec<&str> =
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].into_iter().filter(is_set).collect();
     serde_json::json!({
+        "Proxies": proxies,
         "CertificateFolders": folders,
         "Authorities": global.tls_ca,
         "SSL_CERT_FILE": std::env::var("SSL_CERT_FILE").ok(),
