@@ -1,14 +1,20 @@
 //! `slipway serve`.
 
-use crate::{error::Failure, signals};
+use crate::{error::Failure, request, signals};
 use slipway_registry::server::{self, Event, ServerConfig, Shutdown};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// Serve a registry.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", env = "SLIPWAY_LISTEN")]
+    /// Where to listen: ADDRESS:PORT, localhost:PORT, :PORT for every address, PORT for this machine; 0 takes a free one
+    #[arg(
+        long,
+        value_name = "[ADDRESS:]PORT",
+        default_value = "127.0.0.1:5000",
+        env = "SLIPWAY_LISTEN",
+        value_parser = request::serve::listen
+    )]
     listen: SocketAddr,
     /// Folder of the registry's content [default: registry, in the folder of the local store]
     #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
