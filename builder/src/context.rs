@@ -119,7 +119,8 @@ impl ContextTree {
     /// Saves what was learnt about the files.
     pub(crate) fn finish(self) {
         if let Some(cache) = self.cache {
-            cache.save();
+            let root = &self.root;
+            cache.save(|path| root.metadata(Path::new(OsStr::from_bytes(path))).is_ok());
         }
     }
 

@@ -1,8 +1,10 @@
 //! Remembers the digest of a context's files by what `stat` says of them.
 //!
 //! A file whose device, inode, size, modification and change time are all the same has the same bytes, unless it was
-//! changed twice within one tick of the kernel's clock. So a file younger than [`TICK_NANOSECONDS`] when it was read is
-//! not remembered: it is read again next time (git calls such an entry "racily clean").
+//! changed twice within one tick of the kernel's clock. So a file that was younger than [`TICK_NANOSECONDS`] when the
+//! cache was opened, which is before any file is looked at, is not remembered: it is read again next time (git calls
+//! such an entry "racily clean"). The time after a read says nothing: a slow one outlasts the tick that it fell into.
+//! Paths that are gone are forgotten when the cache is written.
 //!
 //! File: `context/<sha256 of the folder's path>`; magic `SLIPSTA1`, then per file the path (u32 length and bytes), five
 //! u64 and 32 bytes of digest. It is only ever an accelerator: a damaged one is thrown away.
@@ -12,7 +14,10 @@ use std::{
     collections::HashMap,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 const MAGIC: &[u8; 8] = b"SLIPSTA1";
@@ -52,10 +57,20 @@ impl Fingerprint {
     }
 }
 
+/// What an earlier build found.
+struct Known {
+    fingerprint: Fingerprint,
+    digest: Digest,
+    /// Whether this build has met the path.
+    met: AtomicBool,
+}
+
 /// The cache of one folder.
 pub(crate) struct StatCache {
     path: PathBuf,
-    known: HashMap<Vec<u8>, (Fingerprint, Digest)>,
+    /// When the cache was opened, in nanoseconds since 1970.
+    opened: i128,
+    known: HashMap<Vec<u8>, Known>,
     fresh: Mutex<HashMap<Vec<u8>, (Fingerprint, Digest)>>,
 }
 
@@ -63,36 +78,50 @@ impl StatCache {
     /// The cache of the context `folder`, kept in `caches`.
     pub(crate) fn open(caches: &Path, folder: &Path) -> StatCache {
         let path = caches.join(Digest::sha256(folder.as_os_str().as_bytes()).hex());
-        let known =
+        let known: HashMap<_, _> =
             file::read_capped(&path, MOST_BYTES).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        StatCache { path, known, fresh: Mutex::default() }
+        let known = known.into_iter().map(|(path, (fingerprint, digest))| {
+            (path, Known { fingerprint, digest, met: AtomicBool::new(false) })
+        });
+        let opened = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.as_nanos() as i128);
+        StatCache { path, opened, known: known.collect(), fresh: Mutex::default() }
     }
 
     /// The digest of a file that has not changed.
     pub(crate) fn get(&self, path: &[u8], fingerprint: &Fingerprint) -> Option<Digest> {
-        let matching = |entry: &&(Fingerprint, Digest)| entry.0 == *fingerprint;
         let fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        fresh.get(path).or_else(|| self.known.get(path)).filter(matching).map(|(_, digest)| digest.clone())
+        let (found, digest) = match (fresh.get(path), self.known.get(path)) {
+            (Some((found, digest)), _) => (found, digest),
+            (None, Some(known)) => {
+                known.met.store(true, Ordering::Relaxed);
+                (&known.fingerprint, &known.digest)
+            }
+            (None, None) => return None,
+        };
+        (found == fingerprint).then(|| digest.clone())
     }
 
     /// Notes the digest of a file; `fingerprint` is from before it was read.
     pub(crate) fn put(&self, path: &[u8], fingerprint: Fingerprint, digest: Digest) {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |now| now.as_nanos() as i128);
-        if fingerprint.is_settled(now) {
+        if fingerprint.is_settled(self.opened) {
             let mut fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             fresh.insert(path.to_vec(), (fingerprint, digest));
         }
     }
 
-    /// Writes what is new. A cache that cannot be written costs time, not correctness, so failure is not reported.
-    pub(crate) fn save(self) {
+    /// Writes what is new, and forgets paths that this build has not met and that are not `there` any more. A cache that
+    /// cannot be written costs time, not correctness, so failure is not reported.
+    pub(crate) fn save(self, there: impl Fn(&[u8]) -> bool) {
         let fresh = self.fresh.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if fresh.is_empty() {
             return;
         }
-        let mut all = self.known;
+        let known = self.known.into_iter();
+        let kept = known.filter(|(path, known)| known.met.load(Ordering::Relaxed) || there(path));
+        let mut all: HashMap<_, _> =
+            kept.map(|(path, known)| (path, (known.fingerprint, known.digest))).collect();
         all.extend(fresh);
         let temporary = self.path.with_file_name(file::temporary_name("stat"));
         if std::fs::write(&temporary, encode(&all))
@@ -151,21 +180,54 @@ mod tests {
         Fingerprint { device: 1, inode: 2, size_bytes: 3, modified: 4, changed }
     }
 
+    fn now() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("after 1970").as_nanos() as u64
+    }
+
     #[test]
     fn remembers_settled_files_only() {
         let folder = tempfile::tempdir().expect("folder");
         let cache = StatCache::open(folder.path(), Path::new("/context"));
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("after 1970")
-            .as_nanos() as u64;
+        let now = now();
         cache.put(b"old", fingerprint(5), Digest::sha256(b"old"));
         cache.put(b"young", fingerprint(now), Digest::sha256(b"young"));
-        cache.save();
+        cache.save(|_| true);
         let cache = StatCache::open(folder.path(), Path::new("/context"));
         assert_eq!(cache.get(b"old", &fingerprint(5)), Some(Digest::sha256(b"old")));
         assert_eq!(cache.get(b"old", &fingerprint(6)), None);
         assert_eq!(cache.get(b"young", &fingerprint(now)), None);
+    }
+
+    #[test]
+    fn a_read_that_outlasts_the_tick_does_not_settle_a_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut cache = StatCache::open(folder.path(), Path::new("/context"));
+        // as if the build had begun a minute ago and the read had taken until now
+        cache.opened -= 60_000_000_000;
+        let written = (cache.opened + 1_000_000) as u64;
+        cache.put(b"slow", fingerprint(written), Digest::sha256(b"before"));
+        cache.save(|_| true);
+        let cache = StatCache::open(folder.path(), Path::new("/context"));
+        assert_eq!(cache.get(b"slow", &fingerprint(written)), None);
+    }
+
+    #[test]
+    fn forgets_what_is_gone_and_only_that() {
+        let folder = tempfile::tempdir().expect("folder");
+        let open = || StatCache::open(folder.path(), Path::new("/context"));
+        let cache = open();
+        for path in [&b"met"[..], b"apart", b"gone/deep"] {
+            cache.put(path, fingerprint(5), Digest::sha256(path));
+        }
+        cache.save(|_| true);
+        let cache = open();
+        assert!(cache.get(b"met", &fingerprint(5)).is_some());
+        cache.put(b"new", fingerprint(5), Digest::sha256(b"new"));
+        cache.save(|path| path == b"apart");
+        let mut left: Vec<_> = open().known.into_keys().collect();
+        left.sort();
+        assert_eq!(left, [&b"apart"[..], b"met", b"new"]);
     }
 
     #[test]
