@@ -59,6 +59,7 @@ groups! {
     privileged_add "add"
     privileged_arguments "arguments"
     privileged_buildkit_archives "buildkit_archives"
+    privileged_buildkit_selection "buildkit_selection"
     privileged_buildkit_variables "buildkit_variables"
     privileged_buildkit_workdir "buildkit_workdir"
     privileged_configuration "configuration"

@@ -28,45 +28,61 @@ pub(crate) struct Selector {
 impl Selector {
     /// Everything that the source argument `text` stands for in `tree`.
     pub(crate) fn select(&self, tree: &dyn SourceTree, text: &str) -> Result<Vec<Pick>, StepError> {
-        let pattern = clean(text.as_bytes());
-        // what stands before `/./` is not kept by --parents
-        let pivot = match (self.parents, text.split_once("/./")) {
-            (true, Some((before, _))) => clean(before.as_bytes()),
-            _ => Vec::new(),
-        };
+        let mut pattern = clean(text.as_bytes());
+        let mut pivot = 0;
+        // what stands before `/./` is not kept by --parents; there `**` is no more than `*`
+        if let (true, Some((before, after))) = (self.parents, text.split_once("/./")) {
+            let before = clean(before.replace("**", "*").as_bytes());
+            pivot = before.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count();
+            pattern = join(&before, &clean(after.as_bytes()));
+        }
         if !has_wildcard(&pattern) {
             let path =
                 self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
             let Some(path) = path else { return Err(self.missing(tree, text, &pattern)?) };
-            return Ok(self.pick(tree, &pattern, path, &pivot)?.into_iter().collect());
+            let pick = self.pick(tree, &pattern, path, pivot, false)?;
+            return match pick {
+                Some(pick) => Ok(vec![pick]),
+                None => Err(self.missing(tree, text, &pattern)?),
+            };
         }
         let mut picks = Vec::new();
         for written in self.expand(tree, &pattern)? {
             let path = match tree.node(&written)? {
                 Some(node) if node.entry.kind == Kind::Symlink && !self.parents => {
-                    self.follow(tree, &written)?
+                    let leads_to = self.follow(tree, &written)?;
+                    match leads_to {
+                        Some(path) if tree.node(&path)?.is_some() => Some(path),
+                        _ => return Err(self.missing(tree, &shown(&written), &written)?),
+                    }
                 }
                 Some(_) => Some(written.clone()),
                 None => None,
             };
             if let Some(path) = path {
-                picks.extend(self.pick(tree, &written, path, &pivot)?);
+                picks.extend(self.pick(tree, &written, path, pivot, true)?);
             }
         }
         Ok(picks)
     }
 
+    /// One path and what is below it; `None` where ignore file or excludes leave nothing. An exclude does not reach a
+    /// file that the recipe names letter by letter.
     fn pick(
         &self,
         tree: &dyn SourceTree,
         written: &[u8],
         path: Vec<u8>,
-        pivot: &[u8],
+        pivot: usize,
+        found_by_wildcard: bool,
     ) -> Result<Option<Pick>, StepError> {
         let Some(mut node) = tree.node(&path)? else { return Ok(None) };
         let name = name_of(written).to_vec();
         if node.entry.is_directory() {
             let mut nodes = descend(tree, &path, self.exclude.as_ref())?;
+            if node.ghost && nodes.is_empty() {
+                return Ok(None);
+            }
             if self.parents {
                 let kept = kept_path(written, pivot);
                 let mut with_parents = ancestors(tree, written, pivot)?;
@@ -75,7 +91,7 @@ impl Selector {
             }
             return Ok(Some(Pick { name, folder: Some(node), nodes }));
         }
-        if node.ghost || self.excludes(&name, false) {
+        if node.ghost || (found_by_wildcard && self.excludes(&name, false)) {
             return Ok(None);
         }
         if self.parents {
@@ -126,7 +142,8 @@ impl Selector {
         Ok(Some(done))
     }
 
-    /// All paths that match a pattern, component by component; `**` crosses folders under --parents.
+    /// All paths that match a pattern, component by component; `**` crosses folders under --parents. Links are followed
+    /// in the part before the first wildcard only.
     fn expand(&self, tree: &dyn SourceTree, pattern: &[u8]) -> Result<Vec<Vec<u8>>, StepError> {
         let text = shown(pattern);
         if self.parents && text.contains("**") {
@@ -136,10 +153,12 @@ impl Selector {
             return Ok(matching.map(|(path, _)| path).collect());
         }
         let mut found: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut met_wildcard = false;
         for part in text.split('/') {
             let mut next = Vec::new();
             for folder in found {
-                let Some(folder) = self.follow(tree, &folder)? else { continue };
+                let folder = if met_wildcard { Some(folder) } else { self.follow(tree, &folder)? };
+                let Some(folder) = folder else { continue };
                 if !tree.node(&folder)?.is_some_and(|node| node.entry.is_directory()) {
                     continue;
                 }
@@ -155,13 +174,28 @@ impl Selector {
                 }
             }
             found = next;
+            met_wildcard |= has_wildcard(part.as_bytes());
         }
         Ok(found)
     }
 
     /// The error for a literal source that is not there, with the nearest name in its folder.
     fn missing(&self, tree: &dyn SourceTree, text: &str, path: &[u8]) -> Result<StepError, StepError> {
+        if text.split('/').any(|part| part == "..") {
+            let hint =
+                Some(format!("`..` ends at the top of {}: nothing outside can be copied", tree.place()));
+            return Ok(StepError::NotFound { path: text.to_owned(), place: tree.place(), hint });
+        }
         let folder = self.follow(tree, parent_of(path).unwrap_or_default())?;
+        let itself = folder.as_ref().map(|folder| tree.node(&join(folder, name_of(path)))).transpose()?;
+        if let Some(node) = itself.flatten() {
+            let reason = match node.entry.kind {
+                Kind::Symlink => "it is a link that leads to nothing there",
+                _ => "the ignore file leaves nothing of it",
+            };
+            let hint = Some(reason.to_owned());
+            return Ok(StepError::NotFound { path: text.to_owned(), place: tree.place(), hint });
+        }
         let names: Vec<String> = match folder {
             Some(folder) if tree.node(&folder)?.is_some_and(|node| node.entry.is_directory()) => {
                 tree.children(&folder)?.into_iter().map(|(name, _)| shown(&name)).collect()
@@ -237,18 +271,20 @@ fn drop_ghosts(found: &mut Vec<(Vec<u8>, Node)>) {
     *found = kept;
 }
 
-/// What --parents keeps of a path.
-fn kept_path(path: &[u8], pivot: &[u8]) -> Vec<u8> {
-    let rest = path.strip_prefix(pivot).unwrap_or(path);
-    rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
+/// What --parents keeps of a path: all but its first `pivot` components.
+fn kept_path(path: &[u8], pivot: usize) -> Vec<u8> {
+    path.splitn(pivot + 1, |byte| *byte == b'/').nth(pivot).unwrap_or_default().to_vec()
 }
 
 /// The folders of a kept path, outermost first, the path itself included where it is a folder.
-fn ancestors(tree: &dyn SourceTree, path: &[u8], pivot: &[u8]) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+fn ancestors(tree: &dyn SourceTree, path: &[u8], pivot: usize) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
     let mut found = Vec::new();
-    let mut here = pivot.to_vec();
-    for part in kept_path(path, pivot).split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+    let mut here = Vec::new();
+    for (index, part) in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).enumerate() {
         here = join(&here, part);
+        if index < pivot {
+            continue;
+        }
         if let Some(node) = tree.node(&here)? {
             found.push((kept_path(&here, pivot), node));
         }
