@@ -111,10 +111,66 @@ pub(crate) fn home() -> Option<PathBuf> {
 /// Where docker and podman keep certificates for single registries, the caller's own before the machine's
 /// (containers-certs.d(5); docker's documentation, also for its rootless form).
 pub(crate) fn certificate_folders() -> Vec<PathBuf> {
-    let own = home().map(|home| home.join(".config"));
-    let config =
-        std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or(own);
+    let config = config_home();
     let own =
         config.iter().flat_map(|config| [config.join("containers/certs.d"), config.join("docker/certs.d")]);
     own.chain(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()]).collect()
+}
+
+/// The caller's folder of configurations (XDG base directory specification).
+fn config_home() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| home().map(|home| home.join(".config")))
+}
+
+/// Registries that may have a bad certificate or none: the caller's list, then that of docker's daemon on this machine.
+pub(crate) fn insecure_registries(global: &Global) -> Vec<String> {
+    let own = config_home().map(|config| config.join("docker/daemon.json"));
+    let files = own.into_iter().chain([PathBuf::from("/etc/docker/daemon.json")]);
+    let daemons = files.flat_map(|file| match slipway_oci::file::read_capped(&file, DAEMON_BYTES) {
+        Ok(bytes) => insecure_in(&bytes).unwrap_or_else(|error| {
+            crate::show::note(format_args!("warning: `{}` is passed over: {error}", file.display()));
+            Vec::new()
+        }),
+        // most machines have none, and whoever may not read it is not meant by it
+        Err(_) => Vec::new(),
+    });
+    global.insecure_registry.iter().cloned().chain(daemons).collect()
+}
+
+/// Most bytes of docker's `daemon.json` that are read.
+const DAEMON_BYTES: u64 = 1 << 20;
+
+/// `insecure-registries` of a `daemon.json`.
+fn insecure_in(bytes: &[u8]) -> Result<Vec<String>, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Daemon {
+        #[serde(default, rename = "insecure-registries")]
+        insecure: Vec<String>,
+    }
+    let daemon: Daemon = serde_json::from_slice(bytes)?;
+    // docker takes a scheme with a warning, and so do people
+    let bare = |entry: &String| entry.trim_start_matches("https://").trim_start_matches("http://").to_owned();
+    Ok(daemon.insecure.iter().map(bare).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::insecure_in;
+
+    #[test]
+    fn docker_s_daemon_names_insecure_registries() {
+        for (text, expected) in [
+            (
+                r#"{"insecure-registries":["r.test:5000","10.0.0.0/8","http://x.test"],"debug":true}"#,
+                Some(vec!["r.test:5000", "10.0.0.0/8", "x.test"]),
+            ),
+            ("{}", Some(vec![])),
+            (r#"{"insecure-registries":"r.test"}"#, None),
+            ("", None),
+        ] {
+            let expected = expected.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(insecure_in(text.as_bytes()).ok(), expected, "{text}");
+        }
+    }
 }

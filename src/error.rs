@@ -150,13 +150,14 @@ fn registry_hint(error: &ClientError) -> Option<String> {
     let hub = |host: &str| host.ends_with("docker.io");
     match error {
         ClientError::Lookup { host, .. } | ClientError::Connect { host, .. } if hub(host) => Some(
-            "a name without a registry means Docker Hub: name the registry (`HOST/NAME`), or bring the image \
-             here with `slipway load` or `slipway import`"
-                .into(),
+            "name another registry (`HOST/NAME`), or bring the image here with `slipway load` or `slipway import`".into(),
         ),
         ClientError::Lookup { host, .. } => {
             Some(format!("check the name `{host}`, /etc/resolv.conf and, behind a proxy, HTTPS_PROXY"))
         }
+        ClientError::Untrusted { host, issuer: false, .. } => Some(format!(
+            "the registry needs another certificate; one that you know all the same: --insecure-registry {host}"
+        )),
         ClientError::Untrusted { host, .. } => Some(format!(
             "trust its issuer with --tls-ca or /etc/containers/certs.d/{host}/ca.crt, or, for a registry that you know, --insecure-registry {host}"
         )),

@@ -2,7 +2,7 @@
 
 use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
-    app::{Global, certificate_folders, home},
+    app::{Global, certificate_folders, home, insecure_registries},
     error::Failure,
     git, nearby,
 };
@@ -44,7 +44,7 @@ impl<'a> Images<'a> {
         Ok(Images {
             store,
             config_folder,
-            insecure: global.insecure_registry.clone(),
+            insecure: insecure_registries(global),
             authorities: global.tls_ca.clone(),
             token_services: global.token_service.clone(),
             show: &Quiet,

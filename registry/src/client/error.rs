@@ -1,6 +1,6 @@
 //! What can go wrong between this machine and a registry.
 
-use super::{credential::CredentialError, dns};
+use super::{credential::CredentialError, dns, trust::is_authority};
 use rustls::CertificateError;
 use slipway_oci::{Digest, blobs::BlobError, spec::ManifestError};
 use std::{error::Error, io, path::PathBuf, time::Duration};
@@ -37,6 +37,8 @@ pub enum ClientError {
     Untrusted {
         /// Host and port.
         host: String,
+        /// Whether it would be trusted if one more authority were; else the certificate itself is out of order.
+        issuer: bool,
         /// Why not.
         why: String,
     },
@@ -226,10 +228,11 @@ impl ClientError {
         }
         match cause::<rustls::Error>(&source) {
             Some(rustls::Error::InvalidCertificate(error)) => {
-                return ClientError::Untrusted { host, why: certificate_words(error) };
+                let issuer = matches!(error, CertificateError::UnknownIssuer) || is_authority(error);
+                return ClientError::Untrusted { host, issuer, why: certificate_words(error) };
             }
-            Some(error @ rustls::Error::InvalidMessage(_)) if source.is_connect() => {
-                return ClientError::Handshake { host, why: error.to_string() };
+            Some(rustls::Error::InvalidMessage(_)) if source.is_connect() => {
+                return ClientError::Handshake { host, why: "it answers with something else".into() };
             }
             Some(error @ rustls::Error::AlertReceived(_)) if source.is_connect() => {
                 return ClientError::Handshake { host, why: format!("it refuses: {error}") };
@@ -237,7 +240,7 @@ impl ClientError {
             _ => {}
         }
         match source.is_connect() {
-            true => ClientError::Connect { host, why: last_cause(&source) },
+            true => ClientError::Connect { host, why: connect_words(last_cause(&source)) },
             false => ClientError::Interrupted { host, source: Some(source) },
         }
     }
@@ -296,6 +299,14 @@ fn last_cause(error: &(dyn Error + 'static)) -> String {
     last.to_string()
 }
 
+/// Why there is no connection. hyper-util keeps the type of its tunnel's failures to itself.
+fn connect_words(cause: String) -> String {
+    match cause.strip_prefix("tunnel error: ") {
+        Some(why) => format!("the proxy does not lead there ({why}); NO_PROXY names hosts that need none"),
+        None => cause,
+    }
+}
+
 /// What is wrong with a certificate, in words of people.
 fn certificate_words(error: &CertificateError) -> String {
     match error {
@@ -307,6 +318,7 @@ fn certificate_words(error: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".into()
         }
+        error if is_authority(error) => "it is an authority's, and not trusted itself".into(),
         CertificateError::Revoked => "it was revoked".into(),
         other => other.to_string(),
     }
@@ -330,7 +342,7 @@ mod tests {
         };
         for (error, again) in [
             (ClientError::Lookup { host: host(), why: why() }, false),
-            (ClientError::Untrusted { host: host(), why: why() }, false),
+            (ClientError::Untrusted { host: host(), issuer: true, why: why() }, false),
             (ClientError::Handshake { host: host(), why: why() }, false),
             (ClientError::NotFound { what: why() }, false),
             (status(400), false),

@@ -99,6 +99,11 @@ fn exception(entry: &str) -> Option<Exception> {
     (!domain.is_empty()).then_some(Exception::Domain(domain, below.is_none(), port))
 }
 
+/// Whether an address is in a network, written `ADDRESS/LENGTH`.
+pub(super) fn is_in(network: &str, address: IpAddr) -> bool {
+    matches!(exception(network), Some(Exception::Network(network, length)) if within(address, network, length))
+}
+
 fn within(ip: IpAddr, network: IpAddr, length: u8) -> bool {
     let bits = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, 32),

@@ -7,7 +7,7 @@ use super::{
     credential::Credentials,
     dns,
     error::ClientError,
-    proxy::Proxies,
+    proxy::{self, Proxies},
     trust::Trust,
 };
 use crate::limits;
@@ -278,9 +278,12 @@ impl Transport {
     }
 }
 
-/// Whether an entry of the insecure list (`host` or `host:port`) names a host.
+/// Whether an entry of the insecure list (`host`, `host:port` or, as in docker's, a network) names a host.
 fn names(entry: &str, host: &str) -> bool {
-    entry == host || host.rsplit_once(':').is_some_and(|(name, _)| name == entry)
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    let literal = name.trim_start_matches('[').trim_end_matches(']').parse();
+    entry == host || entry == name || literal.is_ok_and(|address| proxy::is_in(entry, address))
 }
 
 /// 127.0.0.0/8, `::1` and `localhost`.
@@ -339,6 +342,11 @@ mod tests {
     #[test]
     fn insecure_entries_name_hosts_or_ports() {
         assert!(names("h", "h") && names("h", "h:5000") && names("h:5000", "h:5000"));
+        assert!(names("10.0.0.0/8", "10.1.2.3:5000") && names("10.0.0.0/8", "10.1.2.3"));
+        assert!(names("fd00::/8", "[fd00::1]:5000") && names("[fd00::1]", "[fd00::1]:5000"));
+        assert!(
+            !names("10.0.0.0/8", "11.0.0.1") && !names("10.0.0.0/8", "h") && !names("10.0.0.0/x", "10.0.0.1")
+        );
         assert!(!names("h:5000", "h") && !names("h", "hh") && !names("h:1", "h:2"));
     }
 }

@@ -178,7 +178,9 @@ impl ServerCertVerifier for Verifier {
         let usual = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match usual {
             // webpki looks at the dates before it looks at the kind, so they are right
-            Err(error) if is_authority(&error) && self.anchors.contains(end_entity) => {
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_authority(&error) && self.anchors.contains(end_entity) =>
+            {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -210,8 +212,8 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// Whether all that is wrong with a server's certificate is that it is an authority's.
-fn is_authority(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
+pub(super) fn is_authority(error: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(inner)) = error else {
         return false;
     };
     matches!(inner.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))

@@ -1,7 +1,7 @@
 //! `slipway info`.
 
 use crate::{
-    app::{App, Global, certificate_folders},
+    app::{App, Global, certificate_folders, insecure_registries},
     error::Failure,
     show::{self, template},
 };
@@ -48,6 +48,6 @@ fn registries(global: &Global) -> serde_json::Value {
         "Authorities": global.tls_ca,
         "SSL_CERT_FILE": std::env::var("SSL_CERT_FILE").ok(),
         "SSL_CERT_DIR": std::env::var("SSL_CERT_DIR").ok(),
-        "Insecure": global.insecure_registry,
+        "Insecure": insecure_registries(global),
     })
 }
