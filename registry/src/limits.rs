@@ -58,12 +58,14 @@ pub const EARLY_FILES: usize = 64;
 /// Most requests of one HTTP/2 connection at a time.
 pub const STREAMS: u32 = 64;
 
-/// Bytes of a request's body that an HTTP/2 peer may send ahead of its reader, by stream and by connection; also the
-/// most that waits for a peer of HTTP/1, beside one piece.
+/// Most bytes of a request's head, and of a reply that wait for a peer of HTTP/1 beside one piece.
+pub const HEAD_BYTES: usize = 32 << 10;
+
+/// Bytes of a request's body that an HTTP/2 peer may send ahead of its reader, by stream; twice that by connection.
 pub const AHEAD_BYTES: u32 = 64 << 10;
 
 /// Bytes of pieces larger than [`PIECE_SMALL_BYTES`] and of whole replies and manifests that are in memory at a time.
-pub const MEMORY_BYTES: usize = 48 << 20;
+pub const MEMORY_BYTES: usize = 24 << 20;
 
 /// Size of a piece when the memory for larger ones is in use; also the first piece of every reply.
 pub const PIECE_SMALL_BYTES: usize = 16 << 10;

@@ -220,3 +220,49 @@ fn a_second_push_and_pull_move_nothing() {
     assert!(blobs().lines().count() <= count + 2, "blobs are kept once for all repositories: {}", blobs());
     slipway.ok(["pull", &name]);
 }
+
+/// Kilobytes of memory that the server had at most, and its descriptors now.
+fn cost(server: &Server) -> (u64, usize) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    (peak.trim().trim_end_matches(" kB").parse().unwrap(), descriptors)
+}
+
+#[test]
+fn peers_that_take_nothing_cost_little() {
+    use std::io::Write;
+    let Pair { slipway: _slipway, server } = pair();
+    let address = server.address.as_str();
+    let content = vec![7; 8 << 20];
+    let digest = Digest::sha256(&content);
+    let target = format!("/v2/a/blobs/uploads/?digest={digest}");
+    assert_eq!(request(address, "POST", &target, &[], &content).status, 201);
+    let path = format!("/v2/a/blobs/{digest}");
+    let plain = format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").into_bytes();
+    // HTTP/2: SETTINGS_INITIAL_WINDOW_SIZE of 0 and 64 requests
+    let mut windows = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
+    for number in 0..64_u32 {
+        let head = [&[0x82, 0x86, 4, path.len() as u8], path.as_bytes(), &[1, 1, b't']].concat();
+        windows.extend_from_slice(&[0, 0, head.len() as u8, 1, 5]);
+        windows.extend_from_slice(&(number * 2 + 1).to_be_bytes());
+        windows.extend_from_slice(&head);
+    }
+    for (state, count, first) in [("windows of 0", 10, windows), ("readers that do not read", 300, plain)] {
+        let (before, _) = cost(&server);
+        let held: Vec<_> = (0..count)
+            .map(|_| {
+                let mut stream = std::net::TcpStream::connect(address).unwrap();
+                stream.write_all(&first).unwrap();
+                stream
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(request(address, "GET", "/v2/", &[], b"").status, 200);
+        let (after, descriptors) = cost(&server);
+        eprintln!("{count} {state}: {} kB more, {descriptors} descriptors", after - before);
+        assert!(after - before < 120 << 10, "{state}: {} kB more", after - before);
+        assert!(descriptors < 1000, "{state}: {descriptors} descriptors");
+        drop(held);
+    }
+}

@@ -54,7 +54,7 @@ fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.budgets.idle)
-        .max_buf_size(limits::AHEAD_BYTES as usize);
+        .max_buf_size(limits::HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -62,7 +62,7 @@ fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(limits::AHEAD_BYTES)
         .initial_connection_window_size(limits::AHEAD_BYTES * 2)
         .max_send_buf_size(limits::AHEAD_BYTES as usize)
-        .max_header_list_size(limits::QUERY_BYTES as u32 * 2);
+        .max_header_list_size(limits::HEAD_BYTES as u32);
     builder
 }
 

@@ -73,7 +73,8 @@ async fn next(
         let mut bytes = vec![0; count];
         // a file that became shorter breaks the reply off: never a wrong answer that looks complete
         file.read_exact_at(&mut bytes, offset)?;
-        let permit = permit.or_else(|| files.try_acquire_owned().ok());
+        // a peer that took nothing yet, and perhaps never will, keeps no descriptor
+        let permit = permit.or_else(|| files.try_acquire_owned().ok().filter(|_| sent > 0));
         let kept = permit.filter(|_| left > count as u64).map(|permit| (file, permit));
         Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept))
     };
