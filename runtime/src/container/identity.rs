@@ -46,7 +46,7 @@ pub enum IdentityError {
     /// A number that is not an id.
     #[error("`{0}` is not a user or group id (0 to 4294967294)")]
     BadId(String),
-    /// A text such as `a:b:c` or `user:`.
+    /// A text such as `a:b:c`.
     #[error("`{0}` is not of the form user, uid, user:group or uid:gid")]
     BadForm(String),
 }
@@ -66,13 +66,14 @@ struct Group<'a> {
 
 /// Finds the identity for `user[:group]` in the contents of the image's passwd(5) and group(5) files.
 ///
-/// An empty `text` means user 0. Missing files are empty contents.
+/// An empty `text` means user 0, and so does what is missing before or behind a colon (BuildKit: `:g`, `u:`, `:`).
+/// `root` is 0 whatever the files say nothing about. Missing files are empty contents.
 pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, IdentityError> {
     let bad_form = || IdentityError::BadForm(text.to_owned());
     let (user_text, group_text) = match text.split_once(':') {
         None => (text, None),
-        Some((_, group)) if group.is_empty() || group.contains(':') => return Err(bad_form()),
-        Some(("", _)) => return Err(bad_form()),
+        Some((_, group)) if group.contains(':') => return Err(bad_form()),
+        Some((user, "")) => (user, Some("0")),
         Some((user, group)) => (user, Some(group)),
     };
     let user_text = if user_text.is_empty() { "0" } else { user_text };
@@ -82,6 +83,7 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Iden
         Some(user) => (user.uid, Some(user)),
         None => match number(user_text)? {
             Some(uid) => (uid, users(passwd).find(|user| user.uid == uid)),
+            None if user_text == "root" => (0, None),
             None => return Err(IdentityError::UnknownUser(user_text.to_owned())),
         },
     };
@@ -104,6 +106,9 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Iden
 pub fn group_id(text: &str, group: &[u8]) -> Result<u32, IdentityError> {
     if let Some(found) = groups(group).find(|entry| entry.name == text.as_bytes()) {
         return Ok(found.gid);
+    }
+    if text == "root" {
+        return Ok(0);
     }
     number(text)?.ok_or_else(|| IdentityError::UnknownGroup(text.to_owned()))
 }
@@ -185,6 +190,15 @@ mod tests {
         assert_eq!(ids("app:audio"), Ok((1000, 29, vec![])));
         assert_eq!(ids("app:7"), Ok((1000, 7, vec![])));
         assert_eq!(ids("4321:video"), Ok((4321, 44, vec![])));
+        for (text, expected) in
+            [(":", (0, 0)), (":7", (0, 7)), ("app:", (1000, 0)), ("4321:", (4321, 0)), (":audio", (0, 29))]
+        {
+            assert_eq!(ids(text), Ok((expected.0, expected.1, vec![])), "{text}");
+        }
+        for text in ["root", "root:root", ":root", "0:root", "root:"] {
+            let bare = resolve(text, b"", b"").map(|found| found.identity);
+            assert_eq!(bare, Ok(Identity { uid: 0, gid: 0, groups: vec![] }), "{text}");
+        }
         assert_eq!(ids("77"), Ok((5, 6, vec![])), "a name that is digits wins");
     }
 
@@ -203,7 +217,7 @@ mod tests {
             assert_eq!(ids(text), Err(IdentityError::BadId(text.into())), "{text:?}");
             assert_eq!(ids(&format!("app:{text}")), Err(IdentityError::BadId(text.into())), "{text:?}");
         }
-        for text in ["0:", ":0", "a:b:c", ":", "0::"] {
+        for text in ["a:b:c", "::", "0::", ":0:"] {
             assert_eq!(ids(text), Err(IdentityError::BadForm(text.into())), "{text:?}");
         }
         assert_eq!(ids("nobody"), Err(IdentityError::UnknownUser("nobody".into())));
