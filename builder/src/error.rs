@@ -96,6 +96,18 @@ pub enum StepError {
         /// Why not.
         reason: &'static str,
     },
+    /// A folder would lie on a link.
+    #[error(
+        "cannot copy the folder `{path}` to `{destination}`: `/{path}` is a link to `{link}` there; copy what it holds to `/{path}/` by an instruction of its own, or name it so in the source"
+    )]
+    FolderOverLink {
+        /// Where the link is, from the root.
+        path: String,
+        /// Where it leads.
+        link: String,
+        /// The destination as written.
+        destination: String,
+    },
     /// An archive whose files cannot be taken.
     #[error("cannot unpack `{archive}`")]
     Archive {

@@ -78,6 +78,10 @@ impl StageState<'_, '_> {
                     words.push(paths.last().cloned().unwrap_or_default());
                 }
                 Source::Heredoc(heredoc) => {
+                    if heredoc.name.split('/').any(|part| matches!(part, "." | "..")) {
+                        let words = format!("`{}` is no name for a file: it leads elsewhere", heredoc.name);
+                        return Err(StepError::Value(words));
+                    }
                     let body = &heredoc.content;
                     let body = if heredoc.expand { self.expand_body(body)? } else { body.clone() };
                     words.push(format!("<<{}", heredoc.name));

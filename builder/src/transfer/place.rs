@@ -190,6 +190,15 @@ impl<'a> Destination<'a> {
     ) -> Result<(), StepError> {
         self.place_parents(&target);
         let before = self.here(&target).map(Entry::is_directory);
+        if let Some(link) = self.here(&target).filter(|entry| entry.kind == Kind::Symlink)
+            && node.entry.is_directory()
+        {
+            return Err(StepError::FolderOverLink {
+                path: shown(&target),
+                link: shown(&link.link),
+                destination: self.text.clone(),
+            });
+        }
         match (before, node.entry.is_directory()) {
             (Some(true), false) => {
                 return Err(self.refuse(&shown(&target), "a file cannot take the place of a folder"));
