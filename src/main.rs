@@ -3,6 +3,8 @@
 //! This crate is the only one that talks to people: arguments, progress, words for errors, exit statuses. One file a
 //! command ([`command`]); the work is done by the libraries.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::too_many_lines))]
+// tables of cases are as long as they are
 // lines for people go through `show`, which cleans them and survives a reader that went away; these macros do neither
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -164,6 +164,24 @@ fn unsafe_code_has_one_place() {
     }
 }
 
+/// The most lines of code in one file, without tests and comments. Functions have theirs in clippy.toml.
+const FILE_LINES: usize = 500;
+
+#[test]
+fn files_have_one_subject() {
+    let folders = LIBRARIES.map(|folder| format!("{folder}/src")).into_iter();
+    for folder in folders.chain(["src".to_owned(), "xtask/src".to_owned()]) {
+        for (path, code) in sources(&folder) {
+            let lines = code.lines().count();
+            assert!(
+                lines <= FILE_LINES,
+                "{} has {lines} lines of code, the house's most is {FILE_LINES}",
+                path.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn code_for_tests_is_left_out() {
     let text =

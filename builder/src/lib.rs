@@ -16,6 +16,7 @@
 //! **Edges.** The builder never speaks to a registry: base images come through [`ImageSource`], which the command line
 //! supplies. It does not print: progress is [`Event`]s.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
 mod base;
 mod cancel;

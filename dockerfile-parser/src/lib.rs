@@ -20,6 +20,7 @@
 //! assert_eq!(mistakes[0].hint.as_deref(), Some("did you mean `RUN`?"));
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
 pub mod chmod;
 pub mod diagnostic;

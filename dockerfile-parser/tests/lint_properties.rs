@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use slipway_dockerfile::lint::{LintOptions, check, fix, json, sarif, text};
 
 /// Pieces that make texts which look like recipes with shell in them.
+#[allow(clippy::too_many_lines)] // a table of pieces
 fn piece() -> impl Strategy<Value = String> {
     let words = [
         "FROM scratch\n",

@@ -3,6 +3,7 @@
 //! Needs nothing but the standard library and `serde_json`, so that it compiles in a second on a machine that has
 //! nothing yet. Everything it makes lies under `target/`.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
 mod base;
 mod bench;
