@@ -37,8 +37,14 @@ fn meant(text: &str, names: &[String]) -> Option<String> {
     let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
     let same = names.iter().find(|name| **name != wanted && last(name) == last(&wanted));
     let near = same.map(String::as_str).or_else(|| {
-        let candidates = names.iter().map(String::as_str).filter(|name| *name != wanted);
-        slipway_dockerfile::nearest(&wanted, candidates)
+        // tags would drown the difference of two short names
+        let bare = |name: &str| name.parse::<Reference>().ok().map(|reference| reference.familiar_name());
+        let repositories: Vec<(String, &str)> =
+            names.iter().filter_map(|name| Some((bare(name)?, name.as_str()))).collect();
+        let near =
+            slipway_dockerfile::nearest(&bare(&wanted)?, repositories.iter().map(|(bare, _)| bare.as_str()))?;
+        let own = repositories.iter().find(|(bare, name)| bare == near && *name != wanted);
+        own.map(|(_, name)| *name)
     });
     near.map(|near| format!("did you mean `{near}`, which is in the store?"))
 }
@@ -99,6 +105,8 @@ mod tests {
             ("debain:12", Some("did you mean `debian:12`, which is in the store?")),
             ("web", Some("did you mean `localhost:5000/team/web:latest`, which is in the store?")),
             ("registry.test/debian:12", Some("did you mean `debian:12`, which is in the store?")),
+            ("appp", Some("did you mean `app:1`, which is in the store?")),
+            ("debain:13-slim-with-more", Some("did you mean `debian:12`, which is in the store?")),
             ("quite-other", None),
             ("Not A Name", None),
         ] {
