@@ -1,6 +1,6 @@
 //! What every command has at hand: the store's folder, the privilege it runs with.
 
-use crate::error::Failure;
+use crate::{error::Failure, request::size};
 use slipway_oci::{layer::OverlayXattrs, store::Store};
 use slipway_registry::client::TokenService;
 use slipway_runtime::levels::{self, Tier};
@@ -36,6 +36,9 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) token_service: Vec<TokenService>,
+    /// Most that one archive, layer or context may unpack to [default: 64g, and no more than 200 times its size beyond 4g]
+    #[arg(long, global = true, env = "SLIPWAY_MAX_UNPACKED", value_name = "SIZE", value_parser = size::argument)]
+    pub(crate) max_unpacked: Option<u64>,
 }
 
 /// The store, and what the process may do.

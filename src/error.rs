@@ -3,7 +3,7 @@
 use crate::show;
 use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
-use slipway_oci::{layout::LayoutError, store::StoreError};
+use slipway_oci::{layout::LayoutError, store::StoreError, unpacking::TooMuch};
 use slipway_registry::client::ClientError;
 
 /// Exit status of a failure that is the user's input or the machine's state.
@@ -52,6 +52,12 @@ impl Failure {
         self
     }
 
+    /// The same where nothing better is known.
+    pub(crate) fn or_hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
     pub(crate) fn with_status(mut self, status: u8) -> Failure {
         self.status = status;
         self
@@ -63,7 +69,6 @@ impl Failure {
     }
 
     /// What went wrong, on one line.
-    #[cfg(test)]
     pub(crate) fn words(&self) -> String {
         self.message.clone()
     }
@@ -118,6 +123,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if TooMuch::of(error).is_some() {
+            return Some(
+                "if that much is meant, say so: --max-unpacked SIZE, or SLIPWAY_MAX_UNPACKED".into(),
+            );
+        }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             return match io.kind() {
                 std::io::ErrorKind::StorageFull => {

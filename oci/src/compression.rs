@@ -5,7 +5,7 @@
 //! Go's, libarchive's and containerd's readers take it so. Piece size and levels are part of what digests depend on:
 //! changing them changes every image, so they are pinned here and nowhere else.
 
-use crate::spec::media_type;
+use crate::{spec::media_type, unpacking};
 use std::{
     collections::VecDeque,
     io::{self, BufRead, Read, Write},
@@ -219,7 +219,13 @@ pub fn sniff(start: &[u8]) -> Format {
 }
 
 /// Decompresses `input`, whose format is told by its first bytes.
-pub fn decoder<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+///
+/// What comes out is capped ([`crate::unpacking`]), also where nothing is decompressed.
+pub fn decoder<'a, R: BufRead + Send + 'a>(input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+    unpacking::capped(input, uncapped)
+}
+
+fn uncapped<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
     let format = sniff(input.fill_buf()?);
     Ok(match format {
         Format::Plain => Box::new(input),

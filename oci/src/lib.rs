@@ -26,6 +26,7 @@ pub mod reference;
 pub mod root;
 pub mod spec;
 pub mod store;
+pub mod unpacking;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use platform::Platform;

@@ -25,8 +25,16 @@ pub const LAYER_ENTRIES: u64 = 4_000_000;
 /// Most paths that links add to those that a layer's missing parents are looked up at (links that multiply).
 pub const FOOTING_PATHS: usize = 10_000;
 
-/// Largest sum of file sizes that one layer may unpack to, in bytes (a decompression bomb).
-pub const LAYER_UNPACKED_BYTES: u64 = 256 << 30;
+/// Most bytes that one archive or compressed stream may unpack to, and largest sum of one layer's file sizes (a
+/// decompression bomb, an endless pipe); `--max-unpacked` names another.
+pub const UNPACKED_BYTES: u64 = 64 << 30;
+
+/// Bytes that a stream may unpack to however well it is compressed: an image of zeros is no attack.
+pub const UNPACKED_FREE_BYTES: u64 = 4 << 30;
+
+/// Most times its own size that a stream may unpack to beyond [`UNPACKED_FREE_BYTES`]. Source trees reach 10, logs 100;
+/// gzip bombs 1,000, others 10,000 and more.
+pub const UNPACKED_RATIO: u64 = 200;
 
 /// Most pieces of one sparse file of an archive.
 pub const SPARSE_PIECES: usize = 1 << 20;

@@ -67,6 +67,9 @@ enum Command {
 /// Carries out one command and answers the exit status.
 pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
+    if let Some(most_bytes) = global.max_unpacked {
+        slipway_oci::unpacking::allow(most_bytes);
+    }
     match cli.command {
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Check(arguments) => check::run(&global, &arguments),

@@ -3,6 +3,7 @@
 
 pub(crate) mod build;
 pub(crate) mod serve;
+pub(crate) mod size;
 
 use crate::error::Failure;
 use std::collections::BTreeMap;

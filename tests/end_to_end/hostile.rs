@@ -2,7 +2,7 @@
 
 use crate::support::image::blob;
 use crate::support::server::Server;
-use crate::support::{Slipway, run};
+use crate::support::{Slipway, find, run, run_with_input};
 use serde_json::json;
 use slipway_oci::Digest;
 use std::fs;
@@ -299,4 +299,97 @@ fn privileged_the_programs_own_file_is_out_of_reach() {
     let ended = slipway.run(["run", "--rm", "base", "/proc/self/exe", "no-such-command"]);
     // 2: its usage error; 127: a build that is not static finds no loader there
     assert!(matches!(ended.code(), Some(2 | 127)));
+}
+
+/// Bytes of the file of zeros in [`bomb`]; its archive is small in every form.
+const BOMB_BYTES: usize = 48 << 20;
+
+/// A tar archive of one file of zeros, passed through `program`.
+fn bomb(slipway: &Slipway, program: &str) -> Option<std::path::PathBuf> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(BOMB_BYTES as u64);
+    builder.append_data(&mut header, "zeros", vec![0; BOMB_BYTES].as_slice()).unwrap();
+    let plain = slipway.path("bomb.tar");
+    fs::write(&plain, builder.into_inner().unwrap()).unwrap();
+    if program == "cat" {
+        return Some(plain);
+    }
+    find(program)?;
+    let packed = slipway.path(&format!("bomb.{program}"));
+    let output = Command::new(program).arg("-c").arg(&plain).output().unwrap();
+    assert!(output.status.success());
+    fs::write(&packed, output.stdout).unwrap();
+    Some(packed)
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let listed = run(Command::new("du").args(["-s", "--block-size=1"]).arg(folder)).ok();
+    listed.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Issue 7, A11: the whole that is written is capped by everything that unpacks, and the word says how to raise it.
+#[test]
+fn bombs_do_not_fill_the_disk() {
+    let slipway = Slipway::new();
+    let folder = slipway.context("add", &[("Dockerfile", "FROM scratch\nADD bomb /\n")]);
+    for program in ["cat", "gzip", "xz", "bzip2", "zstd"] {
+        let Some(bomb) = bomb(&slipway, program) else { continue };
+        fs::copy(&bomb, folder.join("bomb")).unwrap();
+        let bytes = fs::read(&bomb).unwrap();
+        let import = || slipway.command(["import".as_ref(), bomb.as_os_str(), "imported".as_ref()]);
+        let load = || slipway.command(["load".as_ref(), "-i".as_ref(), bomb.as_os_str()]);
+        let add = || slipway.command(["build".as_ref(), "--no-cache".as_ref(), folder.as_os_str()]);
+        let context = || slipway.command(["build", "-"]);
+        for (what, mut command, input) in [
+            ("import", import(), &[][..]),
+            ("load", load(), &[]),
+            ("ADD", add(), &[]),
+            ("context", context(), &bytes),
+        ] {
+            let before = bytes_below(&slipway.root);
+            let words = run_with_input(command.env("SLIPWAY_MAX_UNPACKED", "8m"), input).fails(1);
+            assert!(words.contains("--max-unpacked"), "{program} {what}: {words}");
+            assert!(words.contains("8388608 bytes"), "{program} {what}: {words}");
+            let grown = bytes_below(&slipway.root).saturating_sub(before);
+            assert!(grown < 4 << 20, "{program} {what}: the store grew by {grown} bytes");
+            assert_eq!(slipway.leftovers(), Vec::<String>::new(), "{program} {what}");
+        }
+        run(import().env("SLIPWAY_MAX_UNPACKED", "64m")).ok();
+        run(add().args(["--max-unpacked", "64m"])).ok();
+    }
+}
+
+/// The same of layers that a registry sends: as they travel, and as they are unpacked.
+#[test]
+fn bombs_of_registries_do_not_fill_the_disk() {
+    let slipway = Slipway::new();
+    let server = Server::slipway(&slipway, &slipway.path("registry"));
+    let bomb = bomb(&slipway, "cat").unwrap();
+    for compression in ["zstd", "uncompressed"] {
+        let name = server.name(&format!("bomb:{compression}"));
+        let folder = slipway.context("pushed", &[("Dockerfile", "FROM scratch\nADD bomb.tar /\n")]);
+        fs::copy(&bomb, folder.join("bomb.tar")).unwrap();
+        let maker = slipway.another(&format!("maker-{compression}"));
+        maker.build_folder(&name, &folder, &["--compression", compression]).ok();
+        maker.ok(["push", &name]);
+        let victim = slipway.another(compression);
+        let pull = run(victim.command(["pull", &name]).env("SLIPWAY_MAX_UNPACKED", "8m"));
+        // a layer of a few bytes may travel; it cannot be unpacked
+        let words = match compression {
+            "zstd" => {
+                pull.ok();
+                let used = victim.context(
+                    "used",
+                    &[("Dockerfile", &format!("FROM {name}\nCOPY --from={name} /zeros /x\n"))],
+                );
+                run(victim.command(["build"]).arg(&used).env("SLIPWAY_MAX_UNPACKED", "8m")).fails(1)
+            }
+            _ => pull.fails(1),
+        };
+        assert!(words.contains("--max-unpacked"), "{compression}: {words}");
+        assert!(bytes_below(&victim.root) < 4 << 20, "{compression}");
+        run(victim.command(["pull", &name]).env("SLIPWAY_MAX_UNPACKED", "64m")).ok();
+    }
 }

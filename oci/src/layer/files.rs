@@ -10,7 +10,7 @@ use super::{
     entry::{Entry, Kind},
     unpack::describe_at,
 };
-use crate::{Algorithm, Digest, digest::HashingReader, limits};
+use crate::{Algorithm, Digest, digest::HashingReader, limits, unpacking::TooMuch};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -46,6 +46,9 @@ pub enum ArchiveError {
         /// The cap.
         most: u64,
     },
+    /// A bomb, or more than was expected.
+    #[error("it is too large")]
+    TooMuch(#[source] TooMuch),
     /// The place for the files' bytes failed.
     #[error("its files cannot be kept")]
     Keep(#[source] io::Error),
@@ -83,8 +86,9 @@ impl FileArchive {
             })?;
             starts.push(keep.at);
             if entry.kind == Kind::File {
-                if entry.size_bytes > limits::LAYER_UNPACKED_BYTES.saturating_sub(keep.at) {
-                    return Err(ArchiveError::Limit { what: "bytes", most: limits::LAYER_UNPACKED_BYTES });
+                let most = crate::unpacking::most_bytes();
+                if entry.size_bytes > most.saturating_sub(keep.at) {
+                    return Err(ArchiveError::TooMuch(TooMuch::Bytes { most }));
                 }
                 let mut content = HashingReader::new(&mut archive, Algorithm::Sha256);
                 keep.take(&mut content, |source| ArchiveError::Read {

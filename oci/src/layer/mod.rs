@@ -53,7 +53,7 @@ pub enum LayerError {
         source: io::Error,
     },
     /// The archive cannot be read.
-    #[error("the layer archive is damaged")]
+    #[error("the layer archive cannot be read")]
     Archive(#[source] io::Error),
     /// An archive entry that no honest tool writes.
     #[error("the layer archive has a bad entry `{path}`: {reason}")]
@@ -71,6 +71,9 @@ pub enum LayerError {
         /// The cap.
         most: u64,
     },
+    /// A bomb, or more than was expected.
+    #[error("the layer is too large")]
+    TooMuch(#[source] crate::unpacking::TooMuch),
     /// The blob could not be stored.
     #[error(transparent)]
     Blob(#[from] crate::blobs::BlobError),

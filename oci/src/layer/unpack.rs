@@ -15,7 +15,7 @@ use super::{
     toc::Toc,
     xattr,
 };
-use crate::{Algorithm, Digest, digest::HashingReader, limits};
+use crate::{Algorithm, Digest, digest::HashingReader, limits, unpacking::TooMuch};
 use std::{
     collections::{BTreeMap, HashSet},
     ffi::OsStr,
@@ -124,9 +124,10 @@ impl Unpacker<'_> {
         if self.whiteouts.remove(&entry.path) {
             entry.opaque |= entry.is_directory();
         }
-        self.unpacked_bytes += entry.size_bytes;
-        if self.unpacked_bytes > limits::LAYER_UNPACKED_BYTES {
-            return Err(LayerError::Limit { what: "bytes", most: limits::LAYER_UNPACKED_BYTES });
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(entry.size_bytes);
+        let most = crate::unpacking::most_bytes();
+        if self.unpacked_bytes > most {
+            return Err(LayerError::TooMuch(TooMuch::Bytes { most }));
         }
         let content = match &mut self.disk {
             Some(disk) => disk.create(&entry, source)?,

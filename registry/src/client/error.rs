@@ -2,12 +2,20 @@
 
 use super::{credential::CredentialError, dns, trust::is_authority};
 use rustls::CertificateError;
-use slipway_oci::{Digest, blobs::BlobError, spec::ManifestError};
+use slipway_oci::{Digest, blobs::BlobError, spec::ManifestError, unpacking::TooMuch};
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
 /// A failure of the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// An image of more bytes than are taken ([`slipway_oci::unpacking`]).
+    #[error("the image is too large: its blobs have {bytes} bytes")]
+    TooMuch {
+        /// What its descriptors say.
+        bytes: u64,
+        /// The cap.
+        source: TooMuch,
+    },
     /// No answer at all.
     #[error("cannot reach `{host}`: {why}")]
     Connect {

@@ -41,8 +41,16 @@ impl Inner {
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         let mut seen = BTreeSet::new();
-        let wanted = descriptors.iter().filter(|descriptor| seen.insert(&descriptor.digest));
-        stream::iter(wanted.map(Ok))
+        let wanted: Vec<_> = descriptors.iter().filter(|wanted| seen.insert(&wanted.digest)).collect();
+        let bytes = wanted.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size_bytes));
+        let most = slipway_oci::unpacking::most_bytes();
+        if bytes > most {
+            return Err(ClientError::TooMuch {
+                bytes,
+                source: slipway_oci::unpacking::TooMuch::Bytes { most },
+            });
+        }
+        stream::iter(wanted.into_iter().map(Ok))
             .try_for_each_concurrent(self.parallel, |descriptor| {
                 self.fetch_blob(repository, descriptor, into, progress)
             })

@@ -430,7 +430,7 @@ fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
     });
     Ok(Some(CgroupSpec {
         name: random_name(),
-        memory_bytes: arguments.memory.as_deref().map(options::bytes).transpose()?,
+        memory_bytes: arguments.memory.as_deref().map(crate::request::size::bytes).transpose()?,
         // docker: 0 and -1 mean no limit
         pids_max: arguments.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
         cpu_quota: cpus.transpose()?,

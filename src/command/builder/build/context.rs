@@ -119,7 +119,7 @@ impl Context {
         let folder = self.scratch(store)?.join("context");
         std::fs::create_dir(&folder)?;
         layer::unpack(compression::decoder(reader)?, &folder, store.xattrs(), None).map_err(|error| {
-            Failure::of(&error).with_hint("a context on standard input is a tar archive or a recipe")
+            Failure::of(&error).or_hint("a context on standard input is a tar archive or a recipe")
         })?;
         self.folder = Some(folder);
         Ok(None)
