@@ -51,5 +51,5 @@ pub use sandbox::launch::{Exit, Running, spawn};
 pub use sandbox::plan::Plan;
 pub use sandbox::seccomp;
 pub use sandbox::spec::{
-    BindSource, Device, Mount, Process, Rlimit, SandboxSpec, Seccomp, Security, Stdio, Stream,
+    BindSource, Device, FileContent, Mount, Process, Rlimit, SandboxSpec, Seccomp, Security, Stdio, Stream,
 };

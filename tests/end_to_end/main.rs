@@ -25,4 +25,5 @@ mod registry;
 mod reproducible;
 mod rootless;
 mod run;
+mod secrets;
 mod store;

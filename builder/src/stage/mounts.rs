@@ -17,7 +17,7 @@ use slipway_oci::{
     layer::{self, Tree},
     store::LayerForm,
 };
-use slipway_runtime::Mount as SandboxMount;
+use slipway_runtime::{FileContent, Mount as SandboxMount};
 use std::{
     fs::{self, File},
     os::unix::{
@@ -320,21 +320,14 @@ impl StageState<'_, '_> {
                 return Ok(());
             }
         }
-        // memory, where there is one to be had: a secret has no business on a disk
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { memory.to_owned() } else { self.solver.temporary().clone() };
-        let path = folder.join(format!("slipway-{}", file::temporary_name("secret")));
-        let options = File::options().create_new(true).write(true).clone();
-        let mut secret = std::os::unix::fs::OpenOptionsExt::mode(&mut options.clone(), 0o600)
-            .open(&path)
-            .map_err(StepError::io("create", &path))?;
-        attached.scratch.push(path.clone());
-        std::io::Write::write_all(&mut secret, &value).map_err(StepError::io("write", &path))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mount.mode))
-            .map_err(StepError::io("write", &path))?;
-        chown(&path, Some(mount.uid), Some(mount.gid)).map_err(StepError::io("write", &path))?;
         let target = mount.target.clone().unwrap_or_else(|| format!("/run/secrets/{}", mount.id));
-        attached.mounts.push(bind(path, self.target(&target), true));
+        attached.mounts.push(SandboxMount::File {
+            content: FileContent(value),
+            target: self.target(&target),
+            mode: mount.mode,
+            uid: mount.uid,
+            gid: mount.gid,
+        });
         Ok(())
     }
 

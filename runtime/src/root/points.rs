@@ -38,6 +38,7 @@ pub fn mount_points(tree: &Tree, mounts: &[Mount]) -> io::Result<Vec<MountPoint>
                 (target, kind.is_dir())
             }
             Mount::Tmpfs { target, .. } => (target, true),
+            Mount::File { target, .. } => (target, false),
         };
         let resolved = tree.resolve(target.as_os_str().as_bytes(), true).map_err(io::Error::other)?;
         // /dev is always ours: what is mounted below it is made there

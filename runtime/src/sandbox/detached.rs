@@ -5,6 +5,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -40,6 +41,27 @@ pub(crate) fn tmpfs(
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// The name of the one file of [`file`]'s file system.
+pub(crate) const FILE: &std::ffi::CStr = c"file";
+
+/// A file system in memory that holds one file, called [`FILE`].
+pub(crate) fn file(content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<OwnedFd, Errno> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let folder = tmpfs(None, 0o700, attributes)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(&folder, FILE, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    // the owner first: a change of it takes special bits away
+    fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
+    Ok(folder)
 }
 
 /// A detached clone of what a descriptor shows.

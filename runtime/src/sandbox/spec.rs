@@ -180,6 +180,29 @@ pub enum Mount {
         /// Whether programs on it may be executed.
         exec: bool,
     },
+    /// A read-only file in memory that exists in the sandbox alone: no path of the host leads to it at any time, and it
+    /// is gone with the sandbox, however that ends.
+    File {
+        /// What it holds.
+        content: FileContent,
+        /// Where; made if missing.
+        target: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner, as the caller's user namespace counts.
+        uid: u32,
+        /// Its group, as the caller's user namespace counts.
+        gid: u32,
+    },
+}
+
+/// The bytes of a file, which may be a secret and are shown nowhere.
+pub struct FileContent(pub Vec<u8>);
+
+impl std::fmt::Debug for FileContent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
 }
 
 /// The host's side of a bind mount.

@@ -292,7 +292,9 @@ fn ensure_cwd(
 ) -> Result<(), Failure> {
     use std::os::unix::{ffi::OsStrExt, fs::chown};
     let mounted = mounts.iter().any(|mount| match mount {
-        Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => cwd.starts_with(target),
+        Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } | Mount::File { target, .. } => {
+            cwd.starts_with(target)
+        }
     });
     let virtual_tree = ["/dev", "/proc", "/sys"].iter().any(|path| cwd.starts_with(path));
     let resolved = tree.resolve(cwd.as_os_str().as_bytes(), true)?;

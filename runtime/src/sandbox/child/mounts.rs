@@ -17,7 +17,7 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::{At, Failure};
 use crate::error::Step;
-use crate::sandbox::detached::ATTR_RDONLY;
+use crate::sandbox::detached::{self, ATTR_RDONLY};
 use crate::sandbox::devices::NODES;
 use crate::sandbox::plan::{Hidden, Plan, STANDARD, STANDARD_PLACE, SystemMounts};
 use crate::sandbox::sys;
@@ -155,9 +155,28 @@ fn requested(plan: &Plan) -> Result<(), Failure> {
         if found.f_type == PROC_SUPER_MAGIC {
             return Err(Errno::PERM).at_place(Step::InsideProc, place);
         }
-        attach(&mount.source, &target).at_place(Step::Mount, place)?;
+        let attached = match mount.is_file_inside {
+            true => attach_file_inside(&mount.source, &plan.devices.folder, &target),
+            false => attach(&mount.source, &target),
+        };
+        attached.at_place(Step::Mount, place)?;
     }
     Ok(())
+}
+
+/// Attaches the file of a detached file system. Kernels before 6.15 clone no part of what is in no namespace, so it is in
+/// ours for a moment, on a folder of our own `/dev`.
+fn attach_file_inside(source: &OwnedFd, dev: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    attach_in(source, dev, "shm")?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let file = open_tree(source, detached::FILE, flags)?;
+    fchdir(source)?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    let attributes = MountAttr { set: ATTR_RDONLY, ..MountAttr::default() };
+    sys::mount::set_attributes(file.as_fd(), false, &attributes)?;
+    attach(&file, target)
 }
 
 /// Masks and write-protects paths of `/proc` and `/sys`. They are looked up beneath the root's descriptor without

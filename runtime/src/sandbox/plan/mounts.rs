@@ -31,6 +31,8 @@ pub(crate) struct SystemMounts {
 pub(crate) struct PlannedMount {
     pub(crate) source: OwnedFd,
     pub(crate) target: Target,
+    /// Not the source itself is mounted but the one file in it ([`detached::file`]).
+    pub(crate) is_file_inside: bool,
 }
 
 /// Masked and read-only paths, relative to the root.
@@ -77,7 +79,15 @@ impl PlannedMount {
                 let source = detached::tmpfs(*size_bytes, *mode & 0o7777, attributes).map_err(|errno| {
                     Error::Prepare { what: format!("tmpfs on {target:?}"), source: errno.into() }
                 })?;
-                Ok(PlannedMount { source, target: Target::new(target, true, true)? })
+                Ok(PlannedMount { source, target: Target::new(target, true, true)?, is_file_inside: false })
+            }
+            Mount::File { content, target, mode, uid, gid } => {
+                let source =
+                    detached::file(&content.0, *mode, *uid, *gid).map_err(|errno| Error::Prepare {
+                        what: format!("the file of {uid}:{gid} on {target:?}"),
+                        source: errno.into(),
+                    })?;
+                Ok(PlannedMount { source, target: Target::new(target, false, true)?, is_file_inside: true })
             }
         }
     }
@@ -106,7 +116,8 @@ impl PlannedMount {
         let kind = FileType::from_raw_mode(statat(held, "", AtFlags::EMPTY_PATH).map_err(failed)?.st_mode);
         let tree = detached::clone_of(held, recursive).map_err(failed)?;
         detached::make_private(&tree, set).map_err(failed)?;
-        Ok(PlannedMount { source: tree, target: Target::new(target, kind == FileType::Directory, create)? })
+        let target = Target::new(target, kind == FileType::Directory, create)?;
+        Ok(PlannedMount { source: tree, target, is_file_inside: false })
     }
 
     pub(super) fn device(device: &Device) -> Result<Self, Error> {
