@@ -23,6 +23,15 @@ pub(crate) struct Failure {
     status: u8,
 }
 
+/// A failure may be another error's cause; [`hint_for`] finds its hint there.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl Failure {
     /// A failure in so many words.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
@@ -73,14 +82,6 @@ impl Failure {
         self.message.clone()
     }
 
-    /// The same with what to do about it, where no hint can follow.
-    pub(crate) fn words_and_hint(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{} ({hint})", self.message),
-            None => self.message.clone(),
-        }
-    }
-
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         self.status
@@ -105,24 +106,17 @@ impl Failure {
     }
 }
 
-/// An error and its causes, each cause once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    // one message, one line: what a cause quotes from a file may be anything
-    show::text::line(&text)
+/// An error and its causes, each cause once, on one line: what a cause quotes from a file may be anything.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    show::text::line(&slipway_oci::error::chain(error))
 }
 
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if let Some(hint) = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.clone()) {
+            return Some(hint);
+        }
         if TooMuch::of(error).is_some() {
             return Some(
                 "if that much is meant, say so: --max-unpacked SIZE, or SLIPWAY_MAX_UNPACKED".into(),

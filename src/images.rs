@@ -221,41 +221,32 @@ impl BlobSource for StoreBlobs<'_> {
     }
 }
 
-fn source_error(failure: Failure) -> SourceError {
-    SourceError { message: failure.words_and_hint(), source: None }
-}
-
 impl ImageSource for Images<'_> {
     fn resolve(&self, reference: &Reference, platform: &Platform, _: bool) -> Result<Digest, SourceError> {
-        let (digest, _) = self.fetch_metadata(reference, platform).map_err(source_error)?;
+        let (digest, _) = self.fetch_metadata(reference, platform).map_err(SourceError::new)?;
         Ok(digest)
     }
 
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {
-        let mut last =
-            SourceError { message: format!("no registry is known to have `{}`", blob.digest), source: None };
+        let mut last = SourceError::new(format!("no registry is known to have `{}`", blob.digest));
         for repository in repositories {
             let Ok(reference) = repository.parse::<Reference>() else { continue };
-            let client = self.client().map_err(source_error)?;
+            let client = self.client().map_err(SourceError::new)?;
             let progress = self.transfers("pulling");
             match client.fetch_blobs(&reference, std::slice::from_ref(blob), self.store.blobs(), &progress) {
                 Ok(()) => return Ok(()),
-                Err(error) => last = source_error(Failure::of(&error)),
+                Err(error) => last = SourceError::new(error),
             }
         }
         Err(last)
     }
 
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError> {
-        let client = self.client().map_err(source_error)?;
+        let client = self.client().map_err(SourceError::new)?;
         let options = UrlOptions { checksum: checksum.cloned(), ..UrlOptions::default() };
         let fetched = client.fetch_url(url, self.store.blobs(), &options, &());
-        let client::Fetched::Content(content) = fetched.map_err(|error| source_error(Failure::of(&error)))?
-        else {
-            return Err(SourceError {
-                message: format!("`{url}` answered that nothing changed"),
-                source: None,
-            });
+        let client::Fetched::Content(content) = fetched.map_err(SourceError::new)? else {
+            return Err(SourceError::new(format!("`{url}` answered that nothing changed")));
         };
         let UrlContent { digest, size_bytes, last_modified, filename, .. } = content;
         let since_1970 = last_modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
@@ -268,7 +259,7 @@ impl ImageSource for Images<'_> {
     }
 
     fn checkout(&self, url: &str, keep_git_dir: bool, into: &Path) -> Result<String, SourceError> {
-        git::checkout(url, keep_git_dir, into).map(|checkout| checkout.commit).map_err(source_error)
+        git::checkout(url, keep_git_dir, into).map(|checkout| checkout.commit).map_err(SourceError::new)
     }
 
     fn layout(
@@ -278,10 +269,11 @@ impl ImageSource for Images<'_> {
         platform: &Platform,
     ) -> Result<Digest, SourceError> {
         let loaded = layout::load_folder(self.store, folder, reference, platform);
-        let loaded = loaded.map_err(|error| source_error(Failure::of(&error)))?;
-        loaded.into_iter().next().map(|image| image.digest).ok_or_else(|| SourceError {
-            message: format!("the layout `{}` has no image", folder.display()),
-            source: None,
-        })
+        let loaded = loaded.map_err(SourceError::new)?;
+        loaded
+            .into_iter()
+            .next()
+            .map(|image| image.digest)
+            .ok_or_else(|| SourceError::new(format!("the layout `{}` has no image", folder.display())))
     }
 }

@@ -49,8 +49,7 @@ pub(crate) fn from_digest(environment: &Environment<'_>, digest: Digest) -> Resu
 fn from_record(digest: Digest, record: ImageRecord) -> Result<BaseImage, StepError> {
     let (ids, blobs) = (&record.config.rootfs.diff_ids, &record.manifest.layers);
     if ids.len() != blobs.len() {
-        let words = format!("its configuration names {} layers, its manifest {}", ids.len(), blobs.len());
-        return Err(StepError::Value(format!("image `{digest}` is not whole: {words}")));
+        return Err(StepError::NotWhole { image: digest, diff_ids: ids.len(), layers: blobs.len() });
     }
     let layers = ids
         .iter()

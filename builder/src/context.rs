@@ -1,7 +1,7 @@
 //! The build context: a folder of the host, seen through its ignore file, never outside itself.
 
 use crate::{
-    StepError,
+    StepError, ValueError,
     epoch::StageEpoch,
     statcache::{Fingerprint, StatCache},
     transfer::{Bytes, Node, SourceTree},
@@ -109,7 +109,7 @@ impl ContextTree {
         let path = folder.canonicalize().map_err(StepError::io("open", folder))?;
         let root = Root::open(&path).map_err(StepError::io("open", folder))?;
         let ignore = match ignore {
-            Some(text) => Some(IgnoreFile::parse(text).map_err(|error| StepError::Value(error.to_string()))?),
+            Some(text) => Some(IgnoreFile::parse(text).map_err(ValueError::from)?),
             None => None,
         };
         let cache = caches.map(|caches| StatCache::open(caches, &path));

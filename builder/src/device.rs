@@ -3,7 +3,7 @@
 //! A specification is a JSON file of one kind, `vendor/class`, with devices and what each changes in a container: nodes,
 //! variables, mounts. Hooks would run programs of the host outside the sandbox; a device that wants them is refused.
 
-use crate::{StepError, limits};
+use crate::{StepError, ValueError, limits};
 use serde::Deserialize;
 use slipway_oci::file;
 use slipway_runtime::{BindSource, Device, Mount};
@@ -76,7 +76,10 @@ struct CdiMount {
 impl Request {
     /// Reads `vendor/class=name[,required]`, or with `name=` before the name.
     pub(crate) fn parse(text: &str) -> Result<Request, StepError> {
-        let bad = || StepError::Value(format!("`--device={text}` is not `vendor/class=name[,required]`"));
+        let bad = || -> StepError {
+            let expected = "expected `vendor/class=name[,required]`";
+            ValueError::form(format!("--device={text}"), "a device", expected).into()
+        };
         let mut request = Request { name: String::new(), required: false };
         for part in text.split(',') {
             match part.split_once('=') {
@@ -124,9 +127,8 @@ fn find(
     for folder in folders.iter().rev() {
         for path in specifications(folder)? {
             let bytes = file::read_capped(&path, limits::CDI_BYTES).map_err(StepError::io("read", &path))?;
-            let parsed: Specification = serde_json::from_slice(&bytes).map_err(|error| {
-                StepError::Value(format!("`{}` is not a CDI specification: {error}", path.display()))
-            })?;
+            let parsed: Specification = serde_json::from_slice(&bytes)
+                .map_err(|source| ValueError::Cdi { path: path.display().to_string(), source })?;
             if parsed.kind != kind {
                 continue;
             }
@@ -159,8 +161,7 @@ fn specifications(folder: &Path) -> Result<Vec<PathBuf>, StepError> {
 impl Edits {
     fn add(&mut self, change: ContainerEdits, name: &str) -> Result<(), StepError> {
         if !change.hooks.is_empty() {
-            let words = format!("the device `{name}` wants hooks run on the host, which slipway does not do");
-            return Err(StepError::Value(words));
+            return Err(ValueError::CdiHooks(name.to_owned()).into());
         }
         self.env.extend(change.env);
         self.devices.extend(change.device_nodes.into_iter().map(|node| Device {

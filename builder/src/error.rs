@@ -1,9 +1,26 @@
 //! What can go wrong in a build, and where in the recipe.
 
-use crate::{GraphError, SourceError};
+use crate::{GraphError, SourceError, ValueError};
 use slipway_dockerfile::{Diagnostic, Origin};
-use slipway_oci::{layer::LayerError, store::StoreError};
+use slipway_oci::{Digest, layer::LayerError, store::StoreError};
 use std::{io, path::PathBuf, sync::Arc};
+
+/// What `--from` and `from=` cannot mean.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// A stage that is made later, or the same one.
+    #[error("stage {0} is not before this one: only earlier stages can be copied from")]
+    Later(String),
+    /// A context that was not given.
+    #[error("there is no context `{0}`")]
+    NoContext(String),
+    /// A folder where an image is needed.
+    #[error("the context `{0}` is no image")]
+    NoImage(String),
+    /// No stage or context, and no image's name.
+    #[error(transparent)]
+    Reference(#[from] slipway_oci::reference::ReferenceError),
+}
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +91,42 @@ pub enum StepError {
         source: slipway_dockerfile::ExpandError,
     },
     /// A value that is not of the right form.
-    #[error("{0}")]
-    Value(String),
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// `--from` means nothing that there is.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// `--from` means an image that nobody has, and nearly a stage.
+    #[error("{}; {hint}", slipway_oci::error::chain(.error.as_ref()))]
+    NearStage {
+        /// Which stage.
+        hint: String,
+        /// Why there is no such image.
+        error: Box<StepError>,
+    },
+    /// What failed for another stage too.
+    #[error(transparent)]
+    Shared(Arc<StepError>),
+    /// An image whose parts do not belong together.
+    #[error("image `{image}` is not whole: its configuration names {diff_ids} layers, its manifest {layers}")]
+    NotWhole {
+        /// Its digest.
+        image: Digest,
+        /// How many layers the configuration names.
+        diff_ids: usize,
+        /// How many the manifest has.
+        layers: usize,
+    },
+    /// A commit that is another than the recipe says.
+    #[error("`{url}` is at commit `{found}`, not at `{wanted}`")]
+    Commit {
+        /// The repository.
+        url: String,
+        /// Its commit.
+        found: String,
+        /// The recipe's.
+        wanted: String,
+    },
     /// A source that is not in the context.
     #[error("`{path}` is not in {place}")]
     NotFound {

@@ -1,5 +1,6 @@
 //! Which stages there are, what each is built from, and which the target needs. Pure: nothing is looked up.
 
+use crate::error::ProviderError;
 use crate::{
     BuildRequest,
     epoch::{self, Epoch},
@@ -127,7 +128,7 @@ impl BuildGraph {
         };
         let base = self
             .resolve_name(&base, stage.index, None)
-            .map_err(|message| fail(message, self.suggest(&base, stage.index)))?;
+            .map_err(|error| fail(error.to_string(), self.suggest(&base, stage.index)))?;
         let mut needs: Vec<usize> = Vec::new();
         needs.extend(if let Base::Stage(index) = base { Some(index) } else { None });
         let sources = stage
@@ -135,8 +136,8 @@ impl BuildGraph {
             .iter()
             .flat_map(|located| sources_of(located).into_iter().map(|from| (from, located.origin.clone())));
         for (from, origin) in sources {
-            let found = self.provider(&from, stage.index).map_err(|message| GraphError {
-                message,
+            let found = self.provider(&from, stage.index).map_err(|error| GraphError {
+                message: error.to_string(),
                 hint: self.suggest(&from.to_lowercase(), stage.index),
                 origin: Some(origin.clone()),
             })?;
@@ -149,25 +150,21 @@ impl BuildGraph {
     }
 
     /// What `--from=text` in stage `index` means: a number, a stage's name, a named context or an image.
-    pub fn provider(&self, text: &str, index: usize) -> Result<Base, String> {
+    pub fn provider(&self, text: &str, index: usize) -> Result<Base, ProviderError> {
         if let Ok(number) = text.parse::<usize>() {
             if number < index {
                 return Ok(Base::Stage(number));
             }
-            return Err(format!(
-                "stage {number} is not before this one: only earlier stages can be copied from"
-            ));
+            return Err(ProviderError::Later(number.to_string()));
         }
         let later = self.names.get(&text.to_lowercase()).is_some_and(|all| all.iter().all(|at| *at >= index));
         if later && !self.contexts.iter().any(|name| same_context(name, text)) {
-            return Err(format!(
-                "stage `{text}` is not before this one: only earlier stages can be copied from"
-            ));
+            return Err(ProviderError::Later(format!("`{text}`")));
         }
         self.resolve_name(text, index, None)
     }
 
-    fn resolve_name(&self, text: &str, index: usize, skip: Option<&str>) -> Result<Base, String> {
+    fn resolve_name(&self, text: &str, index: usize, skip: Option<&str>) -> Result<Base, ProviderError> {
         if self.contexts.iter().any(|name| Some(name.as_str()) != skip && same_context(name, text)) {
             return Ok(Base::Context(text.to_owned()));
         }
@@ -179,10 +176,7 @@ impl BuildGraph {
         if let Some(stage) = earlier {
             return Ok(Base::Stage(*stage));
         }
-        match text.parse::<Reference>() {
-            Ok(reference) => Ok(Base::Image(reference.or_latest())),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(Base::Image(text.parse::<Reference>()?.or_latest()))
     }
 
     fn suggest(&self, text: &str, index: usize) -> Option<String> {

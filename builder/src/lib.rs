@@ -37,6 +37,7 @@ mod source;
 mod stage;
 mod statcache;
 mod transfer;
+mod value;
 
 pub use base::BaseImage;
 pub use cancel::Cancel;
@@ -51,3 +52,4 @@ pub use solve::{BuildOutput, build};
 pub use source::{Fetched, ImageSource, SourceError};
 pub use stage::apply_changes;
 pub use transfer::is_git_url;
+pub use value::ValueError;

@@ -3,15 +3,16 @@
 use slipway_oci::{Descriptor, Digest, Platform, Reference};
 use std::path::Path;
 
-/// A failure of a source, in words that the source chose.
+/// A failure of a source: whatever its supplier calls an error, which tells it by its own type again.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// What went wrong.
-    pub message: String,
-    /// The cause.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+#[error("{0}")]
+pub struct SourceError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl SourceError {
+    /// A supplier's error.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SourceError {
+        SourceError(error.into())
+    }
 }
 
 /// A file that was fetched from a URL.

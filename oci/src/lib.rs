@@ -15,6 +15,7 @@ pub mod blobs;
 pub mod compression;
 pub mod database;
 pub mod digest;
+pub mod error;
 pub mod file;
 pub mod layer;
 pub mod layout;

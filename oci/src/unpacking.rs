@@ -76,11 +76,12 @@ impl Rules {
     }
 
     fn check(self, came_out: u64, went_in: u64) -> Result<(), TooMuch> {
-        if came_out > self.most {
-            return Err(TooMuch::Bytes { most: self.most });
-        }
+        // one read may break both rules: the ratio says more about what it was
         if came_out > self.free && came_out / self.ratio > went_in {
             return Err(TooMuch::Ratio { bytes: self.free, ratio: self.ratio });
+        }
+        if came_out > self.most {
+            return Err(TooMuch::Bytes { most: self.most });
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Where the files of a build come from: images, the context, contexts by name. Each is looked up or opened once.
 
-use super::{chain_of, locked};
+use super::locked;
 use crate::{
     BuildRequest, Environment, Event, StepError,
     base::{self, BaseImage},
@@ -54,7 +54,7 @@ impl<'a> Sources<'a> {
         });
         match result {
             Ok(image) => Ok(image.clone()),
-            Err(error) => Err(StepError::Value(chain_of(error.as_ref()))),
+            Err(error) => Err(StepError::Shared(error.clone())),
         }
     }
 

@@ -144,7 +144,7 @@ impl<'a> Workshop<'a> {
 
     /// What `--from=text` in stage `index` means.
     pub(crate) fn provider(&self, text: &str, index: usize) -> Result<Base, StepError> {
-        self.graph.provider(text, index).map_err(StepError::Value)
+        Ok(self.graph.provider(text, index)?)
     }
 
     /// The epoch of a stage on a base created at `base`.

@@ -1,8 +1,9 @@
 //! FROM: what a stage begins with, and the triggers that its base brings.
 
 use super::{Provided, StageState};
+use crate::error::ProviderError;
 use crate::{
-    Base, NamedContext, StepError, base, limits,
+    Base, NamedContext, StepError, ValueError, base, limits,
     solve::{AskStage, FoundFolder, Workshop},
     transfer::is_archive,
 };
@@ -87,7 +88,7 @@ fn begin_context(state: &mut StageState<'_, '_>, name: &str) -> Result<(), StepE
         return Ok(());
     }
     let Provided::Folder(folder) = named(solver, name, &state.platform)? else {
-        return Err(StepError::Value(format!("the context `{name}` is no image")));
+        return Err(ProviderError::NoImage(name.to_owned()).into());
     };
     state.config.config.env.push(format!("PATH={DEFAULT_PATH}"));
     let form = state.layer_of(&*folder, b"", &Tree::default())?;
@@ -144,7 +145,7 @@ pub(super) fn named(solver: &Workshop<'_>, name: &str, platform: &Platform) -> R
                 fetch_context(solver, url, &into)?;
                 Ok(FoundFolder::Fetched(into))
             }
-            _ => Err(StepError::Value(format!("there is no context `{name}`"))),
+            _ => Err(ProviderError::NoContext(name.to_owned()).into()),
         }
     })?;
     Ok(Provided::Folder(folder))
@@ -172,7 +173,12 @@ fn fetch_context(solver: &Workshop<'_>, url: &str, into: &Path) -> Result<(), St
 pub(super) fn triggers(state: &mut StageState<'_, '_>) -> Result<Vec<Located>, StepError> {
     let texts = std::mem::take(&mut state.config.config.on_build);
     if texts.len() > limits::TRIGGERS {
-        return Err(StepError::Value(format!("the base image has more than {} triggers", limits::TRIGGERS)));
+        return Err(ValueError::TooMany {
+            what: "the base image",
+            most: limits::TRIGGERS,
+            things: "triggers",
+        }
+        .into());
     }
     let escape = state.solver.recipe.directives.escape;
     texts

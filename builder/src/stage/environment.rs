@@ -2,6 +2,7 @@
 
 use super::StageState;
 use crate::StepError;
+use crate::ValueError;
 use slipway_dockerfile::{ArgDeclaration, Expansion, KeyValue};
 
 /// Arguments that need no declaration and stay out of keys and history unless they are declared.
@@ -85,7 +86,7 @@ impl StageState<'_, '_> {
         let mut words = Vec::new();
         for (key, value) in expanded {
             if key.is_empty() {
-                return Err(StepError::Value("ENV names must not be empty".to_owned()));
+                return Err(ValueError::Empty("ENV names").into());
             }
             words.push(format!("{key}={value}"));
             put_env(&mut self.config.config.env, &key, &value);

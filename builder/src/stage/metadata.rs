@@ -2,6 +2,7 @@
 
 use super::{StageState, environment::put_env};
 use crate::StepError;
+use crate::ValueError;
 use slipway_dockerfile::{CommandLine, Expander, Healthcheck, Instruction, KeyValue, Onbuild};
 use slipway_oci::spec;
 use std::{collections::BTreeMap, time::Duration};
@@ -53,7 +54,7 @@ impl StageState<'_, '_> {
         for pair in pairs {
             let (key, value) = (self.expand(&pair.key)?, self.expand(&pair.value)?);
             if key.is_empty() {
-                return Err(StepError::Value("LABEL names must not be empty".to_owned()));
+                return Err(ValueError::Empty("LABEL names").into());
             }
             words.push(format!("{key}={value}"));
             self.config.config.labels.get_or_insert_default().insert(key, value);
@@ -124,9 +125,12 @@ impl StageState<'_, '_> {
         let numeric = signal.parse::<u32>().is_ok_and(|number| (1..=64).contains(&number));
         let real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
         if !numeric && !real_time && !SIGNALS.split_whitespace().any(|known| known == name) {
-            return Err(StepError::Value(format!(
-                "`{signal}` is not a signal: use a name such as SIGTERM or a number from 1 to 64"
-            )));
+            return Err(ValueError::form(
+                signal,
+                "a signal",
+                "use a name such as SIGTERM or a number from 1 to 64",
+            )
+            .into());
         }
         self.note(format!("STOPSIGNAL {signal}"), true);
         self.config.config.stop_signal = Some(signal);
@@ -136,7 +140,7 @@ impl StageState<'_, '_> {
     pub(super) fn user(&mut self, text: &str) -> Result<(), StepError> {
         let user = self.expand(text)?;
         if user.is_empty() {
-            return Err(StepError::Value("USER must not be empty".to_owned()));
+            return Err(ValueError::Empty("USER").into());
         }
         self.note(format!("USER {user}"), true);
         self.config.config.user = Some(user);
@@ -148,7 +152,7 @@ impl StageState<'_, '_> {
         for path in paths {
             let path = self.expand(path)?;
             if path.is_empty() {
-                return Err(StepError::Value("VOLUME paths must not be empty".to_owned()));
+                return Err(ValueError::Empty("VOLUME paths").into());
             }
             self.config
                 .config
@@ -225,9 +229,7 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 
 /// `8080`, `8000-8010/udp`, also docker's `ip:host:container` forms, of which the container's part counts.
 fn parse_ports(word: &str) -> Result<Vec<String>, StepError> {
-    let bad = || {
-        StepError::Value(format!("`{word}` is not a port: expected `port[-last][/tcp|udp|sctp]`, 0 to 65535"))
-    };
+    let bad = || ValueError::form(word, "a port", "expected `port[-last][/tcp|udp|sctp]`, 0 to 65535").into();
     let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = protocol.to_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {

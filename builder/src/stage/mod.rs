@@ -15,7 +15,7 @@ pub use metadata::apply_changes;
 pub(crate) use mounts::Attached;
 
 use crate::{
-    Base, ErrorAt, Event, Outcome, StepError, StepId, base as images, clock,
+    Base, ErrorAt, Event, Outcome, StepError, StepId, ValueError, base as images, clock,
     epoch::StageEpoch,
     key::chain_id,
     solve::{AskStage, Workshop, is_visible, visible_steps},
@@ -117,7 +117,7 @@ fn ended(error: &StepError) -> (Outcome, String) {
         }
         // its words and its output are in the failure that ends the build
         StepError::Command { status, .. } => (Outcome::Failed, status.clone()),
-        other => (Outcome::Failed, crate::solve::chain_of(other)),
+        other => (Outcome::Failed, slipway_oci::error::chain(other)),
     }
 }
 
@@ -198,7 +198,7 @@ impl<'s, 'a> StageState<'s, 'a> {
         if let Some(form) = layer {
             if self.layers.len() >= slipway_oci::limits::LAYERS {
                 let most = slipway_oci::limits::LAYERS;
-                return Err(StepError::Value(format!("an image has at most {most} layers")));
+                return Err(ValueError::TooMany { what: "the image", most, things: "layers" }.into());
             }
             self.tree = None;
             self.layers.push(form);
@@ -256,7 +256,7 @@ impl<'s, 'a> StageState<'s, 'a> {
             Base::Image(reference) => {
                 let image = solver.image(&reference, &self.solver.request.platform);
                 let image = image.map_err(|error| match solver.graph.suggest_stage(text) {
-                    Some(hint) => StepError::Value(format!("{}; {hint}", crate::solve::chain_of(&error))),
+                    Some(hint) => StepError::NearStage { hint, error: Box::new(error) },
                     None => error,
                 })?;
                 Ok(Provided::Layers(image.layers, format!("image `{}`", reference.familiar())))

@@ -2,7 +2,7 @@
 
 use super::{Provided, StageState, environment::put_env};
 use crate::{
-    SecretSource, StepError,
+    SecretSource, StepError, ValueError,
     execute::bind,
     key::{MountStep, StepDescription, chain_id},
     limits,
@@ -67,7 +67,7 @@ impl StageState<'_, '_> {
                 let lookup = |name: &str| state.variable(name);
                 let mut expand =
                     |text: &str| state.expander.expand(text, &lookup).map(|expansion| expansion.value);
-                RunMount::parse(text, &mut expand).map_err(|error| StepError::Value(error.to_string()))?
+                RunMount::parse(text, &mut expand).map_err(ValueError::from)?
             };
             let target = match &parsed {
                 RunMount::Bind(mount) => Some(mount.target.as_str()),
@@ -79,8 +79,7 @@ impl StageState<'_, '_> {
             if target
                 .is_some_and(|target| transfer::clean(self.target(target).as_os_str().as_bytes()).is_empty())
             {
-                let words = format!("the mount `{text}` has the target `/`: give it a folder below");
-                return Err(StepError::Value(words));
+                return Err(ValueError::MountOnRoot(text.clone()).into());
             }
             mounts.push(match parsed {
                 RunMount::Bind(mount) => self.bind_source(mount)?,
@@ -314,7 +313,7 @@ impl StageState<'_, '_> {
         };
         if let Some(name) = &mount.env {
             let text = String::from_utf8(value.clone());
-            let text = text.map_err(|_| StepError::Value(format!("the secret `{}` is no text", mount.id)))?;
+            let text = text.map_err(|_| ValueError::SecretBytes(mount.id.clone()))?;
             put_env(env, name, &text);
             if mount.target.is_none() {
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{StageState, environment::put_env};
 use crate::{
-    NetworkMode, Outcome, StepError, StepId, base, device,
+    NetworkMode, Outcome, StepError, StepId, ValueError, base, device,
     execute::{self, Command},
     key::{Operation, RunStep, StepDescription, latest_time},
 };
@@ -94,9 +94,7 @@ impl StageState<'_, '_> {
                 });
             }
             Some(other) => {
-                return Err(StepError::Value(format!(
-                    "`{other}` is not a network mode: use default, none or host"
-                )));
+                return Err(ValueError::form(other, "a network mode", "use default, none or host").into());
             }
         };
         let insecure = match run.security.as_deref() {
@@ -107,9 +105,7 @@ impl StageState<'_, '_> {
                 return Err(StepError::Entitlement { what: "RUN --security=insecure", flag });
             }
             Some(other) => {
-                return Err(StepError::Value(format!(
-                    "`{other}` is not a security mode: use sandbox or insecure"
-                )));
+                return Err(ValueError::form(other, "a security mode", "use sandbox or insecure").into());
             }
         };
         let devices: Vec<_> =
@@ -127,7 +123,7 @@ impl StageState<'_, '_> {
             None => (self.command_words(&run.command), None),
         };
         if argv.is_empty() {
-            return Err(StepError::Value("RUN has no command".to_owned()));
+            return Err(ValueError::Empty("the command of RUN").into());
         }
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let hostname = hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned());

@@ -2,7 +2,7 @@
 
 use super::{Provided, StageState};
 use crate::{
-    Outcome, StepError,
+    Outcome, StepError, ValueError,
     context::ContextTree,
     key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
     transfer::{
@@ -56,7 +56,7 @@ impl StageState<'_, '_> {
             None => Some(Origin::Folder(self.solver.context()?)),
         };
         if let Some(url) = expanded.paths.iter().find(|path| keyword == "COPY" && is_remote_url(path)) {
-            return Err(StepError::Value(format!("COPY does not fetch `{url}`: use ADD")));
+            return Err(ValueError::CopyOfUrl(url.clone()).into());
         }
         let (layer, outcome) = match origin {
             Some(Origin::Layers(layers, place)) => {
@@ -79,8 +79,7 @@ impl StageState<'_, '_> {
                 }
                 Source::Heredoc(heredoc) => {
                     if heredoc.name.split('/').any(|part| matches!(part, "." | "..")) {
-                        let words = format!("`{}` is no name for a file: it leads elsewhere", heredoc.name);
-                        return Err(StepError::Value(words));
+                        return Err(ValueError::HeredocName(heredoc.name.clone()).into());
                     }
                     let body = &heredoc.content;
                     let body = if heredoc.expand { self.expand_body(body)? } else { body.clone() };
@@ -98,7 +97,7 @@ impl StageState<'_, '_> {
                 flags.push_str(&format!("--{name}={value} "));
             }
         }
-        let parse = |text: String| Chmod::parse(&text).map_err(|error| StepError::Value(error.to_string()));
+        let parse = |text: String| Chmod::parse(&text).map_err(ValueError::from);
         let chmod_text = chmod.filter(|text| !text.is_empty());
         let chmod = chmod_text.clone().map(parse).transpose()?;
         let created_by = format!("{keyword} {flags}{} {destination}", words.join(" "));
@@ -144,7 +143,7 @@ impl StageState<'_, '_> {
             true => None,
             false => {
                 let patterns = IgnoreFile::from_patterns(transfer.exclude.iter().map(String::as_str));
-                Some(patterns.map_err(|error| StepError::Value(error.to_string()))?)
+                Some(patterns.map_err(ValueError::from)?)
             }
         };
         Ok(Selector { exclude, parents: transfer.parents })
@@ -251,9 +250,7 @@ impl StageState<'_, '_> {
         let chown = match &expanded.chown {
             None => None,
             Some(_) if transfer.link && expanded.chown.as_deref().is_some_and(has_names) => {
-                let words =
-                    "--chown with --link takes numbers only: there is no file system to look names up in";
-                return Err(StepError::Value(words.to_owned()));
+                return Err(ValueError::LinkedOwner.into());
             }
             Some(text) => Some(self.chown(text)?),
         };

@@ -1,7 +1,7 @@
 //! ADD of what is elsewhere: URLs and git repositories.
 
 use super::{Bytes, Gathered, Gatherer, Node, Pick, SourceTree, archive, descend};
-use crate::{StepError, context::ContextTree, epoch::StageEpoch};
+use crate::{StepError, ValueError, context::ContextTree, epoch::StageEpoch};
 use slipway_oci::{
     Digest, file,
     layer::{Entry, Kind, LayerError},
@@ -19,7 +19,8 @@ pub(super) fn git<'t>(
     std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
     let commit = gatherer.environment.images.checkout(url, gatherer.keep_git_dir, &into)?;
     if let Some(wanted) = gatherer.checksum.as_deref().filter(|wanted| !commit.starts_with(*wanted)) {
-        return Err(StepError::Value(format!("`{url}` is at commit `{commit}`, not at `{wanted}`")));
+        let (url, wanted) = (url.to_owned(), wanted.to_owned());
+        return Err(StepError::Commit { url, found: commit, wanted });
     }
     let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
     let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", None)? };
@@ -35,13 +36,13 @@ pub(super) fn url<'e: 't, 't>(
 ) -> Result<Gathered, StepError> {
     let store = gatherer.environment.store;
     let checksum = gatherer.checksum.as_deref().map(str::parse::<Digest>).transpose();
-    let checksum = checksum.map_err(|error| StepError::Value(error.to_string()))?;
+    let checksum = checksum.map_err(ValueError::from)?;
     let fetched = gatherer.environment.images.fetch_url(url, checksum.as_ref())?;
     let name = file_name(url).or(fetched.file_name).unwrap_or_default();
     let blob = || store.blobs().open_blob(&fetched.digest).map_err(LayerError::from);
     let archive = (gatherer.unpack == Some(true) && archive::is_archive(blob()?)).then(|| url.to_owned());
     if name.is_empty() && gatherer.into_folder && archive.is_none() {
-        return Err(StepError::Value(format!("`{url}` has no file name: give the destination one")));
+        return Err(ValueError::UrlWithoutName(url.to_owned()).into());
     }
     let mut entry = Entry::new(name.clone(), Kind::File, 0o600);
     entry.size_bytes = fetched.size_bytes;

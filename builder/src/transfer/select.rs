@@ -1,8 +1,12 @@
 //! Which paths a COPY or ADD takes.
 
 use super::{Node, SourceTree, clean, join, name_of, parent_of, shown};
-use crate::{StepError, limits};
-use slipway_dockerfile::{glob, ignore::IgnoreFile, nearest};
+use crate::{StepError, ValueError, limits};
+use slipway_dockerfile::{
+    glob::{self, GlobError},
+    ignore::IgnoreFile,
+    nearest,
+};
 use slipway_oci::layer::Kind;
 
 /// What one source argument stands for.
@@ -125,10 +129,7 @@ impl Selector {
                 Some(node) if node.entry.kind == Kind::Symlink => {
                     links += 1;
                     if links > slipway_oci::limits::SYMLINKS {
-                        return Err(StepError::Value(format!(
-                            "`{}` leads through too many links",
-                            shown(path)
-                        )));
+                        return Err(ValueError::Links(shown(path)).into());
                     }
                     if node.entry.link.starts_with(b"/") {
                         done.clear();
@@ -147,7 +148,7 @@ impl Selector {
     fn expand(&self, tree: &dyn SourceTree, pattern: &[u8]) -> Result<Vec<Vec<u8>>, StepError> {
         let text = shown(pattern);
         if self.parents && text.contains("**") {
-            let deep = glob::Glob::deep(&text).map_err(|error| bad_pattern(&text, &error))?;
+            let deep = glob::Glob::deep(&text).map_err(|source| bad_pattern(&text, source))?;
             let all = descend(tree, b"", None)?;
             let matching = all.into_iter().filter(|(path, _)| deep.matches(&shown(path)));
             return Ok(matching.map(|(path, _)| path).collect());
@@ -168,7 +169,7 @@ impl Selector {
                     continue;
                 }
                 for (name, _) in tree.children(&folder)? {
-                    if glob::matches(part, &shown(&name)).map_err(|error| bad_pattern(&text, &error))? {
+                    if glob::matches(part, &shown(&name)).map_err(|source| bad_pattern(&text, source))? {
                         next.push(join(&folder, &name));
                     }
                 }
@@ -210,8 +211,8 @@ impl Selector {
     }
 }
 
-fn bad_pattern(text: &str, error: &dyn std::fmt::Display) -> StepError {
-    StepError::Value(format!("`{text}` is not a pattern: {error}"))
+fn bad_pattern(text: &str, source: GlobError) -> StepError {
+    ValueError::Pattern { text: text.to_owned(), source }.into()
 }
 
 /// Everything below a folder, parents first, relative to it.
@@ -237,13 +238,18 @@ pub(crate) fn descend(
             }
             if is_directory {
                 if below.iter().filter(|byte| **byte == b'/').count() >= slipway_oci::limits::TREE_DEPTH {
-                    return Err(StepError::Value(format!("`{}` is nested too deeply", shown(&below))));
+                    return Err(ValueError::Nesting(shown(&below)).into());
                 }
                 pending.push(below.clone());
             }
             found.push((below, node));
             if found.len() > limits::COPY_FILES {
-                return Err(StepError::Value(format!("more than {} files in one copy", limits::COPY_FILES)));
+                return Err(ValueError::TooMany {
+                    what: "one copy",
+                    most: limits::COPY_FILES,
+                    things: "files",
+                }
+                .into());
             }
         }
     }

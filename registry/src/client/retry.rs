@@ -76,24 +76,12 @@ impl<'a> Attempts<'a> {
         let own = self.policy.backoff.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
         let pause = error.retry_after().unwrap_or(own);
         if self.policy.is_news(&error, pause) {
-            let (what, attempt, reason) = (&self.what, self.failed, with_sources(&error));
+            let (what, attempt, reason) = (&self.what, self.failed, slipway_oci::error::chain(&error));
             self.progress.event(&Event::Retrying { what, attempt, reason: &reason, pause });
         }
         tokio::time::sleep(pause).await;
         Ok(())
     }
-}
-
-/// An error and what caused it, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
