@@ -1,7 +1,8 @@
 //! The database: schema, and connections.
 
 use crate::{limits, server::storage::StorageError};
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
+use slipway_oci::database::{self, OpenError, Schema, Settings};
 use std::{
     path::{Path, PathBuf},
     sync::{Condvar, Mutex, MutexGuard},
@@ -71,39 +72,28 @@ CREATE INDEX uploads_by_repository ON uploads (repository, touched);
 CREATE INDEX uploads_by_age ON uploads (touched);
 ";
 
+/// A registry that lost its last answered push would have lied, so every commit is on the disk.
+const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_secs(30), cache_kib: 4096 };
+
 /// Opens the database for writing, making or refusing its schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
-    let mut database = connect(path)?;
-    database.pragma_update(None, "journal_mode", "WAL")?;
-    let version =
-        |database: &Connection| database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    match version(&database)? {
-        SCHEMA_VERSION => {}
-        0 => {
-            let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            // another process may have been first
-            if version(&transaction)? == 0 {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            }
-            transaction.commit()?;
-        }
-        found if found < SCHEMA_VERSION => {
-            return Err(StorageError::Older { found, known: SCHEMA_VERSION });
-        }
-        found => return Err(StorageError::Newer { found, known: SCHEMA_VERSION }),
-    }
-    Ok(database)
+    let migrate = |_: &Transaction<'_>, found| Err(StorageError::Older { found, known: SCHEMA_VERSION });
+    let schema = Schema { version: SCHEMA_VERSION, create: SCHEMA, migrate: &migrate };
+    let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
+        OpenError::Sqlite(error) => error.into(),
+        OpenError::Newer { found, known } => StorageError::Newer { found, known },
+        OpenError::Migration(error) => error,
+    })?;
+    Ok(prepared(database))
 }
 
 fn connect(path: &Path) -> Result<Connection, StorageError> {
-    let database = Connection::open(path)?;
-    // another server on the same folder may write; waiting is better than failing
-    database.busy_timeout(Duration::from_secs(30))?;
-    database.pragma_update(None, "synchronous", "FULL")?;
-    database.pragma_update(None, "cache_size", -4096)?;
+    Ok(prepared(database::connect(path, &SETTINGS)?))
+}
+
+fn prepared(database: Connection) -> Connection {
     database.set_prepared_statement_cache_capacity(64);
-    Ok(database)
+    database
 }
 
 /// Connections that only read; WAL lets them run beside the writer. Each is two descriptors, so there is a cap, and who
