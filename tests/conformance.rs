@@ -28,7 +28,7 @@ macro_rules! groups {
     ($($name:ident $file:literal)+) => {
         $(#[test]
         fn $name() {
-            need_root!();
+            slipway_skip::need_root!();
             harness::group($file);
         })+
 

@@ -107,10 +107,7 @@ mod tests {
 
     #[test]
     fn privileged_a_clone_is_read_only() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root to clone a mount");
-            return;
-        }
+        slipway_skip::need_root!();
         let own = File::open(OWN_FILE).expect("own file");
         let clone = File::from(read_only_clone(&own).expect("clone"));
         assert!(is_protected(&clone).expect("looked at"));

@@ -1,9 +1,9 @@
 //! What the instructions do.
 
-use crate::need_root;
 use crate::support::Slipway;
 use crate::support::image::Image;
 use serde_json::json;
+use slipway_skip::need_root;
 use std::fs;
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::file_server;
 use crate::support::image::{Image, text};
 use crate::support::{Ended, Slipway, run, run_with_input};
-use crate::{need, need_root};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use slipway_skip::{need, need_root};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

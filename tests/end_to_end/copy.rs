@@ -1,8 +1,8 @@
 //! COPY and ADD.
 
-use crate::need_root;
 use crate::support::Slipway;
 use crate::support::image::Image;
+use slipway_skip::need_root;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 

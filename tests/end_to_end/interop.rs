@@ -3,7 +3,7 @@
 use crate::support::image::Image;
 use crate::support::server::{Server, free_address};
 use crate::support::{Slipway, find, run};
-use crate::{need, need_root};
+use slipway_skip::{need, need_root};
 use std::fs;
 use std::process::Command;
 

@@ -1,8 +1,8 @@
 //! Files that the caller names, for results and as input: whatever a shell can make of them.
 
-use crate::need_root;
 use crate::support::{Slipway, run, start};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use slipway_skip::need_root;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

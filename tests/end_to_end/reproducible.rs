@@ -1,10 +1,10 @@
 //! The same inputs give the same digest, wherever and by whomever.
 
-use crate::need_root;
 use crate::support::base::MTIME;
 use crate::support::image::{Image, text};
 use crate::support::user::User;
 use crate::support::{Slipway, run, skip};
+use slipway_skip::need_root;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -82,7 +82,7 @@ fn no_time_is_later_than_the_epoch() {
 
 #[test]
 fn an_image_is_created_when_its_commit_was() {
-    crate::need!("git");
+    slipway_skip::need!("git");
     let slipway = Slipway::new();
     let context = slipway.path("repository");
     checkout(&context, false, 1_600_000_000);

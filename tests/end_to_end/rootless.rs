@@ -1,8 +1,8 @@
 //! A plain user, through user namespaces: with subordinate ids, and with nothing but its own id.
 
-use crate::need_root;
 use crate::support::user::User;
 use crate::support::{run, skip, start, wait_until};
+use slipway_skip::need_root;
 
 const RECIPE: &str = "FROM base
 WORKDIR /app

@@ -1,8 +1,8 @@
 //! `slipway run`.
 
-use crate::need_root;
 use crate::support::{Slipway, run, run_with_input, start, wait_until};
 use rustix::process::Signal;
+use slipway_skip::need_root;
 use std::fs;
 use std::io::{Read, Write};
 
@@ -87,7 +87,7 @@ fn no_network_is_no_network() {
         |network: &str| slipway.ok(["run", "--rm", "--network", network, "base", "ls", "/sys/class/net"]);
     assert_eq!(list("none"), "lo\n");
     let hosts: usize = fs::read_dir("/sys/class/net").unwrap().count();
-    if crate::support::is_root() {
+    if slipway_skip::is_root() {
         assert_eq!(list("host").lines().count(), hosts);
     }
     let message = slipway.fails(125, ["run", "--network", "elsewhere", "base", "true"]);

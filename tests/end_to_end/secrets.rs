@@ -44,7 +44,7 @@ fn a_secret_is_nowhere_on_the_host_while_a_step_has_it_nor_after_a_kill() {
     // the step's own mount namespace has it, or the test would look for nothing
     let pid = pids_with(&word)[0].as_raw_nonzero();
     let inside = fs::read_to_string(format!("/proc/{pid}/root/deep/er/secret"));
-    assert!(!crate::support::is_root() || inside.unwrap() == value);
+    assert!(!slipway_skip::is_root() || inside.unwrap() == value);
     build.signal(Signal::KILL);
     build.wait();
     wait_until("the step is gone", || processes_with(&word) == 0);

@@ -19,53 +19,7 @@ use std::time::{Duration, Instant};
 /// No command of a test takes longer, on however slow a machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(240);
 
-/// Says why a test cannot run here. In CI that is a failure; otherwise it is counted (xtask/src/test.rs).
-#[track_caller]
-pub fn skip(reason: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    assert!(!ci, "CI must run `{test}`, but {reason}");
-    eprintln!("skipped: {test}: {reason}");
-    if let Some(list) = std::env::var_os("SLIPWAY_SKIPPED") {
-        use std::io::Write;
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
-    }
-}
-
-/// Whether the tests run as root.
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Skips unless root.
-#[macro_export]
-macro_rules! need_root {
-    () => {
-        if !$crate::support::is_root() {
-            return $crate::support::skip("it needs root");
-        }
-    };
-}
-
-/// Skips unless the programs are installed.
-#[macro_export]
-macro_rules! need {
-    ($($program:literal),+) => {
-        for program in [$($program),+] {
-            if $crate::support::find(program).is_none() {
-                return $crate::support::skip(&format!("`{program}` is not installed"));
-            }
-        }
-    };
-}
-
-/// Where a program is.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
-}
+pub use slipway_skip::{find, skip};
 
 /// The binary under test.
 pub fn binary() -> PathBuf {

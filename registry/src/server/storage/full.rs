@@ -41,9 +41,7 @@ fn push(storage: &Arc<Storage>, seed: u8, size_bytes: usize) -> Result<Digest, S
 
 #[test]
 fn privileged_a_full_disk_is_named_and_deletes_mend_it() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    slipway_skip::need_root!();
     let small = Small::mount(24);
     let storage = Storage::open(&small.0).expect("open");
     for round in 0..3_u8 {

@@ -1,0 +1,67 @@
+//! How a test of this house says that it cannot run on a machine: [`skip`], and the conditions that lead to it.
+//!
+//! Rust's runner knows no test that finds out at run time. So a skipped one ends as passed there, writes its name and
+//! reason into the file that `SLIPWAY_SKIPPED` names, and `cargo xtask test` counts it as skipped. CI may skip nothing.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Says why the running test cannot run here.
+///
+/// # Panics
+/// In CI, where every test must run.
+#[track_caller]
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    assert!(!ci, "CI must run `{test}`, but {reason}");
+    let line = format!("{test}: {reason}\n");
+    // the runner keeps what a passed test prints to itself
+    print!("skipped: {line}");
+    if let Some(list) = std::env::var_os("SLIPWAY_SKIPPED") {
+        let file = OpenOptions::new().append(true).create(true).open(list);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("the list of skipped tests takes a line");
+    }
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where a program is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Ends the test as skipped unless a condition holds; the rest are the words for that.
+#[macro_export]
+macro_rules! need_that {
+    ($condition:expr, $($reason:tt)+) => {
+        if !$condition {
+            return $crate::skip(&format!($($reason)+));
+        }
+    };
+}
+
+/// Ends the test as skipped unless it is root's.
+#[macro_export]
+macro_rules! need_root {
+    () => {
+        $crate::need_that!($crate::is_root(), "it needs root")
+    };
+}
+
+/// Ends the test as skipped unless the programs are installed.
+#[macro_export]
+macro_rules! need {
+    ($($program:literal),+) => {
+        for program in [$($program),+] {
+            $crate::need_that!($crate::find(program).is_some(), "`{program}` is not installed");
+        }
+    };
+}
