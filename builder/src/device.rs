@@ -164,11 +164,15 @@ impl Edits {
             return Err(ValueError::CdiHooks(name.to_owned()).into());
         }
         self.env.extend(change.env);
-        self.devices.extend(change.device_nodes.into_iter().map(|node| Device {
-            source: node.host_path.unwrap_or_else(|| node.path.clone()),
-            target: node.path,
-            readonly: node.permissions.is_some_and(|permissions| !permissions.contains('w')),
-        }));
+        for node in change.device_nodes {
+            let whole = |permissions: String| permissions.contains('r') && permissions.contains('w');
+            if !node.permissions.is_none_or(whole) {
+                let node = node.path.display().to_string();
+                return Err(ValueError::CdiPermissions { name: name.to_owned(), node }.into());
+            }
+            let source = node.host_path.unwrap_or_else(|| node.path.clone());
+            self.devices.push(Device { source, target: node.path });
+        }
         self.mounts.extend(change.mounts.into_iter().map(|mount| Mount::Bind {
             source: BindSource::Path(mount.host_path),
             target: mount.container_path,
@@ -210,8 +214,9 @@ mod tests {
             let text = format!(
                 r#"{{"cdiVersion": "0.8.0", "kind": "v.com/gpu", "containerEdits": {{"env": ["ALL=1"]}},
                 "devices": [{{"name": "0", "containerEdits": {{"env": ["FROM={value}"],
-                "deviceNodes": [{{"path": "/dev/gpu0", "hostPath": "/dev/null", "permissions": "r"}}],
+                "deviceNodes": [{{"path": "/dev/gpu0", "hostPath": "/dev/null", "permissions": "rwm"}}],
                 "mounts": [{{"hostPath": "/usr", "containerPath": "/opt", "options": ["ro", "bind"]}}]}}}},
+                {{"name": "half", "containerEdits": {{"deviceNodes": [{{"path": "/dev/zero", "permissions": "r"}}]}}}},
                 {{"name": "hooked", "containerEdits": {{"hooks": [{{"hookName": "createContainer"}}]}}}}]}}"#
             );
             std::fs::write(place.join("gpu.json"), text).expect("written");
@@ -221,11 +226,13 @@ mod tests {
         let request = |text: &str| [Request::parse(text).expect(text)];
         let found = edits(&request("v.com/gpu=0"), &folders).expect("edits");
         assert_eq!(found.env, ["ALL=1", "FROM=late"]);
-        let device = Device { source: "/dev/null".into(), target: "/dev/gpu0".into(), readonly: true };
+        let device = Device { source: "/dev/null".into(), target: "/dev/gpu0".into() };
         assert_eq!(found.devices, [device]);
         assert!(matches!(&found.mounts[..], [Mount::Bind { readonly: true, .. }]));
         assert!(edits(&request("v.com/gpu=1"), &folders).expect("edits").env.is_empty());
         assert!(matches!(edits(&request("v.com/gpu=1,required"), &folders), Err(StepError::Missing { .. })));
+        let message = edits(&request("v.com/gpu=half"), &folders).expect_err("read-only").to_string();
+        assert!(message.contains("/dev/zero"), "{message}");
         let message = edits(&request("v.com/gpu=hooked"), &folders).expect_err("hooks").to_string();
         assert!(message.contains("hooks"), "{message}");
     }

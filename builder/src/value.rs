@@ -85,6 +85,17 @@ pub enum ValueError {
     /// A device that wants programs run on the host.
     #[error("the device `{0}` wants hooks run on the host, which slipway does not do")]
     CdiHooks(String),
+    /// A device that is not to be both read and written.
+    #[error(
+        "the device `{name}` wants `{node}` without reading or without writing, to which slipway cannot keep a command: \
+         give the node `\"permissions\": \"rw\"` in its specification"
+    )]
+    CdiPermissions {
+        /// The device.
+        name: String,
+        /// Its node.
+        node: String,
+    },
 }
 
 impl ValueError {

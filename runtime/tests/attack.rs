@@ -7,7 +7,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use slipway_runtime::{BindSource, Error, Exit, Mount, RootFs, SandboxSpec, Stdio, Stream, spawn};
+use slipway_runtime::{
+    BindSource, CapabilitySet, Device, Error, Exit, Mount, RootFs, SandboxSpec, Security, Stdio, Stream,
+    spawn,
+};
 use support::{Scratch, output, privileged, script, succeed};
 
 fn bind(source: &Path, target: &str) -> Mount {
@@ -96,6 +99,59 @@ fn privileged_the_images_dev_is_of_no_consequence() {
         "stat -c '%F %t:%T' /dev/null; touch /dev/shm/x; ls /etc; wc -c </proc/keys",
     ));
     assert_eq!(seen, "character special file 1:3\nnot-executable\n0\n");
+}
+
+/// Issue 7, A5: what a container does to a node, by name or by descriptor, never shows on the host's.
+#[test]
+fn privileged_the_hosts_device_nodes_stay_as_they_are() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (mine, folder) = (scratch.path("mine"), scratch.path("folder"));
+    fs::create_dir(&folder).unwrap();
+    for node in [&mine, &folder.join("inner")] {
+        let made = std::process::Command::new("mknod").arg(node).args(["-m", "640", "c", "1", "5"]).status();
+        assert!(made.unwrap().success());
+    }
+    let names = ["null", "zero", "full", "random", "urandom", "tty"].map(|name| Path::new("/dev").join(name));
+    let inner = folder.join("inner");
+    let nodes: Vec<&Path> = names.iter().map(|name| name.as_path()).chain([&*mine, &*inner]).collect();
+    let before: Vec<_> = nodes.iter().map(|node| status(node)).collect();
+    let text = "for n in null zero full random urandom tty mine folder/inner; do
+            (chmod 0 /dev/$n; chown 12:34 /dev/$n; touch -d '1970-01-02 03:04' /dev/$n; rm -f /dev/$n
+             mv /dev/$n /dev/moved; ln /dev/$n /dev/linked) 2>>/dev/shm/said
+        done
+        for word in chmod chown touch; do grep -c $word.*Read-only /dev/shm/said; done
+        masks='/proc/kcore /proc/keys /proc/timer_list'; test -w /proc/sys && masks=
+        for n in /proc/self/fd/0 $masks; do chmod 0 $n; chown 12:34 $n; done 2>/dev/shm/said; grep -vc Read-only /dev/shm/said
+        touch -d '1970-01-02 03:04' /proc/self/fd/0 2>/dev/null; rm -rf /dev/folder 2>/dev/null
+        for n in null zero full mine folder/inner; do (echo data > /dev/$n) 2>/dev/null && printf $n,; done
+        head -c 5 /dev/zero | wc -c; head -c 5 /dev/urandom | wc -c; head -c 2 /dev/mine | wc -c; head -c 2 /dev/folder/inner | wc -c
+        cat /dev/null; exec 7<>/dev/null && echo open";
+    let security = [Security::default(), Security::insecure()];
+    for (security, capabilities) in security.into_iter().zip([CapabilitySet::DOCKER, CapabilitySet::ALL]) {
+        let mut spec = script(scratch.directory(), text);
+        spec.devices = vec![
+            Device { source: mine.clone(), target: "/dev/mine".into() },
+            Device { source: folder.clone(), target: "/dev/folder".into() },
+        ];
+        (spec.security, spec.process.capabilities) = (security, capabilities);
+        spec.process.umask = 0;
+        let seen = succeed(spec);
+        assert_eq!(seen, "8\n8\n8\n0\nnull,zero,mine,folder/inner,5\n5\n2\n2\nopen\n");
+        let after: Vec<_> = nodes.iter().map(|node| status(node)).collect();
+        assert_eq!(after, before);
+    }
+}
+
+/// Mode, owner, times but that of the last access, links.
+fn status(path: &Path) -> (u32, u32, u32, i64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let found = fs::symlink_metadata(path).unwrap();
+    // data that is written moves the time of a device's content on, as it does for everybody
+    let mtime = if found.mtime() < 1_000_000 { found.mtime() } else { i64::MAX };
+    (found.mode(), found.uid(), found.gid(), mtime, found.nlink())
 }
 
 /// 8: mount destinations that are links, out of the root or into /proc.

@@ -164,7 +164,7 @@ fn privileged_device_nodes_of_the_containers_own_making_do_not_open() {
     let seen = succeed(script(scratch.overlay("n"), text));
     assert_eq!(seen.matches("Permission denied").count(), 2, "{seen}");
     let mut given = script(scratch.overlay("g"), "stat -c %F /dev/mine; head -c 1 /dev/mine | wc -c");
-    given.devices = vec![Device { source: "/dev/zero".into(), target: "/dev/mine".into(), readonly: false }];
+    given.devices = vec![Device { source: "/dev/zero".into(), target: "/dev/mine".into() }];
     assert_eq!(succeed(given), "character special file\n1\n");
 }
 

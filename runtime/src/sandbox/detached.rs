@@ -17,6 +17,8 @@ use crate::sandbox::sys::mount::MountAttr;
 
 /// `MOUNT_ATTR_RDONLY` (linux/mount.h).
 pub(crate) const ATTR_RDONLY: u64 = 0x1;
+/// `MOUNT_ATTR_NOSUID` (linux/mount.h).
+pub(crate) const ATTR_NOSUID: u64 = 0x2;
 /// `MOUNT_ATTR_NODEV` (linux/mount.h).
 pub(crate) const ATTR_NODEV: u64 = 0x4;
 
@@ -25,6 +27,15 @@ pub(crate) fn make_private(tree: &OwnedFd, set: u64) -> Result<(), Errno> {
     use std::os::fd::AsFd;
     let attributes = MountAttr { set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     sys::mount::set_attributes(tree.as_fd(), true, &attributes)
+}
+
+/// A clone of what is the host's and only lent: a device node, or a folder of them. The mount is read-only, which keeps
+/// owner, mode, times and attributes of the host's own inode from the container; what is written to a device passes, as
+/// the kernel asks no mount about special files. Every way of lending a host object goes through here.
+pub(crate) fn lent(source: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let tree = clone_of(source, true)?;
+    make_private(&tree, ATTR_RDONLY | ATTR_NOSUID)?;
+    Ok(tree)
 }
 
 /// An empty file system in memory.

@@ -3,10 +3,11 @@
 //! The nodes are the host's, each a mount of its own, and not made with mknod: a user namespace may not make them, and
 //! a `/dev` that is `nodev` otherwise keeps a container with `CAP_MKNOD` from making one for the host's disk there.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, mkdirat, mknodat, statat, symlinkat};
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat, statat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 
 use crate::error::Error;
 use crate::sandbox::detached;
@@ -37,6 +38,22 @@ pub(crate) struct Devices {
     pub(crate) nodes: Vec<OwnedFd>,
     /// `/dev/shm`.
     pub(crate) shm: OwnedFd,
+}
+
+impl Devices {
+    /// The null device's node.
+    pub(crate) fn null(&self) -> Option<&OwnedFd> {
+        self.nodes.first()
+    }
+
+    /// Opens the null device through its lent node: through one that is opened at the host's place, `fchmod` reaches the
+    /// host's node.
+    pub(crate) fn open_null(&self) -> Result<OwnedFd, Errno> {
+        let node = self.null().ok_or(Errno::NODEV)?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // the link leads to the very node that the descriptor holds, wherever that is mounted
+        openat(CWD, format!("/proc/self/fd/{}", node.as_raw_fd()), flags, Mode::empty())
+    }
 }
 
 /// Makes `/dev`; `device_nodes` allows nodes beside ours, `console` makes the place for `/dev/console`.
@@ -72,10 +89,9 @@ pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Erro
 fn node(name: &str, major: u32, minor: u32) -> Result<OwnedFd, Error> {
     let path = format!("/dev/{name}");
     let failed = |source: std::io::Error| Error::Open { path: path.clone().into(), source };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let node = open_tree(CWD, &path, flags).map_err(|errno| failed(errno.into()))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = openat(CWD, &path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let node = detached::lent(held.as_fd()).map_err(|errno| failed(errno.into()))?;
     let found = statat(&node, "", AtFlags::EMPTY_PATH).map_err(|errno| failed(errno.into()))?;
     let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && found.st_rdev == rustix::fs::makedev(major, minor);

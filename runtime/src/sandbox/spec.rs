@@ -214,15 +214,13 @@ pub enum BindSource {
     Fd(OwnedFd),
 }
 
-/// A host device that the container gets.
+/// A host device that the container gets: it may read and write it, and change nothing about the node itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// The host's node.
     pub source: PathBuf,
     /// Where it appears; made if missing.
     pub target: PathBuf,
-    /// Whether the node is read-only.
-    pub readonly: bool,
 }
 
 /// The system call filter.

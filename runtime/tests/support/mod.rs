@@ -62,7 +62,7 @@ pub fn make_root(root: &Path) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     let applets = "sh true false cat ls id echo sleep stat mkdir touch pwd env test readlink mount mknod hostname \
-                   kill ps grep ip chown ulimit printf setsid tty dd wc head umask rm sed stty nc";
+                   kill ps grep ip chown ulimit printf setsid tty dd wc head umask rm sed stty nc chmod mv ln";
     for applet in applets.split_whitespace() {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }

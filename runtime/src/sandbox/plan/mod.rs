@@ -75,9 +75,10 @@ impl Plan {
             Stdio::Terminal { size } => Some(console::open(&pts, *size).map_err(prepare("a terminal"))?),
             Stdio::Streams { .. } => None,
         };
-        let streams = streams(&spec.stdio, terminal.as_ref(), &process)?;
+        let devices = devices::prepare(spec.security.device_nodes, terminal.is_some())?;
+        let streams = streams(&spec.stdio, terminal.as_ref(), &process, &devices)?;
         Ok(Plan {
-            devices: devices::prepare(spec.security.device_nodes, terminal.is_some())?,
+            devices,
             root,
             root_readonly: spec.root_readonly,
             pts,
@@ -159,6 +160,6 @@ fn hostname(name: &str) -> Result<CString, Error> {
 impl Plan {
     /// The checked null device, which also covers masked files.
     pub(crate) fn hidden_node(&self) -> Option<&OwnedFd> {
-        self.devices.nodes.first()
+        self.devices.null()
     }
 }

@@ -131,8 +131,13 @@ impl PlannedMount {
         ) {
             return Err(failed(std::io::Error::other("it is not a device")));
         }
-        let set = if device.readonly { ATTR_RDONLY } else { 0 };
-        Self::bind(&BindSource::Fd(held), &device.target, set, true, true)
+        let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        let source = detached::lent(held.as_fd()).map_err(|errno| failed(errno.into()))?;
+        Ok(PlannedMount {
+            source,
+            target: Target::new(&device.target, is_folder, true)?,
+            is_file_inside: false,
+        })
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Uid};
 use rustix::io::Errno;
 
 use super::PlannedProcess;
 use crate::error::Error;
 use crate::sandbox::console::Terminal;
+use crate::sandbox::devices::Devices;
 use crate::sandbox::spec::{Stdio, Stream};
 
 /// The descriptors that become 0, 1 and 2; `None` leaves the caller's. They are above 2, so placing one cannot destroy
@@ -16,6 +17,7 @@ pub(super) fn streams(
     stdio: &Stdio,
     terminal: Option<&Terminal>,
     process: &PlannedProcess,
+    devices: &Devices,
 ) -> Result<[Option<OwnedFd>; 3], Error> {
     let prepare = |errno: Errno| Error::Prepare { what: "standard streams".to_owned(), source: errno.into() };
     let duplicate = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(prepare);
@@ -24,10 +26,7 @@ pub(super) fn streams(
         (Stdio::Streams { stdin, stdout, stderr }, _) => {
             let open = |stream: &Stream| match stream {
                 Stream::Inherit => Ok(None),
-                Stream::Null => {
-                    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-                    duplicate(&null.map_err(prepare)?).map(Some)
-                }
+                Stream::Null => duplicate(&devices.open_null().map_err(prepare)?).map(Some),
                 Stream::Fd(fd) => {
                     let fd = duplicate(fd)?;
                     let kind = rustix::fs::fstat(&fd).map(|found| FileType::from_raw_mode(found.st_mode));
