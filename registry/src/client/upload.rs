@@ -44,6 +44,8 @@ struct Session {
     offset: u64,
     /// The least that a chunk may have, where the registry says so.
     least_chunk: u64,
+    /// Whether something was sent before: it may still be on its way in, so that more has to say where it belongs.
+    resumed: bool,
 }
 
 /// How an upload began.
@@ -157,7 +159,12 @@ impl Inner {
                 let least = response.headers().get(protocol::CHUNK_MIN_LENGTH_HEADER);
                 let least = least.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
                 let location = location(job, &response)?;
-                Ok(Begun::Session(Session { location, offset: 0, least_chunk: least.unwrap_or(0) }))
+                Ok(Begun::Session(Session {
+                    location,
+                    offset: 0,
+                    least_chunk: least.unwrap_or(0),
+                    resumed: false,
+                }))
             }
             _ => Err(body::status_error("POST", response).await),
         }
@@ -196,13 +203,13 @@ impl Inner {
             return Ok(None);
         }
         let location = location(job, &response).unwrap_or(session.location);
-        Ok(Some(Session { location, offset, ..session }))
+        Ok(Some(Session { location, offset, resumed: true, ..session }))
     }
 
     /// Sends what is missing and closes the session.
     async fn transfer(&self, job: &Job<'_>, session: &mut Session, chunked: bool) -> Result<(), ClientError> {
         let size = job.blob.size_bytes;
-        if session.offset == 0 && !chunked {
+        if !session.resumed && !chunked {
             return self.close(job, session, size).await;
         }
         while session.offset < size {

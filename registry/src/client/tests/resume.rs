@@ -197,3 +197,56 @@ fn a_server_that_refuses_one_piece_gets_chunks() {
 fn limits_chunk() -> u64 {
     crate::limits::CHUNK_BYTES
 }
+
+/// A session says that it has nothing, while what was cut off is still on its way in: what follows names its place, so
+/// that the registry can refuse it.
+#[test]
+fn what_was_cut_off_and_comes_in_late_is_not_doubled() {
+    let content = bytes(100_000);
+    let late = content[..40_000].to_vec();
+    let (send, received) = mpsc::channel();
+    let send = Mutex::new(send);
+    let stored = Mutex::new(Vec::new());
+    let fake = Fake::start(move |asked, before| {
+        let mut stored = stored.lock().expect("stored");
+        match (asked.method.as_str(), asked.path.as_str()) {
+            ("GET", "/v2/") => reply(200, &[], b"{}"),
+            ("HEAD", _) => head(404, &[]),
+            ("POST", _) => reply(202, &[("location", "/v2/a/blobs/uploads/u")], b""),
+            ("GET", _) if before == 0 => {
+                let reply = reply(204, &[("location", "/v2/a/blobs/uploads/u"), ("range", "0-0")], b"");
+                stored.extend_from_slice(&late);
+                reply
+            }
+            ("GET", _) => {
+                let range = format!("0-{}", stored.len() - 1);
+                reply(204, &[("location", "/v2/a/blobs/uploads/u"), ("range", &range)], b"")
+            }
+            ("PUT", _) if stored.is_empty() => reply(502, &[], b""),
+            ("PUT", _) => {
+                stored.extend_from_slice(&asked.body);
+                send.lock().expect("send").send(stored.clone()).expect("test");
+                reply(201, &[], b"")
+            }
+            ("PATCH", _)
+                if !asked
+                    .header("content-range")
+                    .is_some_and(|range| range.starts_with(&format!("{}-", stored.len()))) =>
+            {
+                reply(416, &[], b"")
+            }
+            ("PATCH", _) => {
+                stored.extend_from_slice(&asked.body);
+                reply(202, &[("location", "/v2/a/blobs/uploads/u")], b"")
+            }
+            _ => reply(500, &[], b""),
+        }
+    });
+    let here = Local::new();
+    let blob = here.put(media_type::OCI_LAYER, &content);
+    let client = client_with(|config| config.retries = 4);
+    let target = fake.reference("a");
+    let sent = client.inner.push_blob(&target, &blob, &here.blobs, &());
+    client.runtime.block_on(async { sent.await.expect("push") });
+    assert!(received.recv().expect("a closed upload") == content);
+}
