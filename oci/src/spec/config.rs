@@ -167,56 +167,22 @@ impl ImageConfig {
 
 /// RFC 3339 times of whole seconds in UTC, the only form that is written.
 pub mod rfc3339 {
-    /// `1970-01-01T00:00:00Z` plus `seconds`.
+    use jiff::Timestamp;
+
+    /// The first second of the year 0, before which the form has no times.
+    const FIRST: i64 = -62_167_219_200;
+
+    /// `1970-01-01T00:00:00Z` plus `seconds`; what lies outside of the years 0 to 9999 is their first or last second.
     pub fn format(seconds: i64) -> String {
-        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        let seconds = seconds.clamp(FIRST, Timestamp::MAX.as_second());
+        Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
     }
 
     /// Seconds since 1970 of an RFC 3339 time; fractions are cut off. `None` where it is not one.
     pub fn parse(text: &str) -> Option<i64> {
-        let bytes = text.as_bytes();
-        if !text.is_ascii() || bytes.len() < 20 || bytes[4] != b'-' || bytes[7] != b'-' || bytes[13] != b':' {
-            return None;
-        }
-        let number = |from: usize, to: usize| {
-            let part = &text[from..to];
-            part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<i64>().ok()).flatten()
-        };
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
-            return None;
-        }
-        let zone = text[19..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-        let offset = match zone.as_bytes() {
-            [b'Z' | b'z'] => 0,
-            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-                let digit = |byte: &u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
-                let minutes = (digit(h1)? * 10 + digit(h2)?) * 60 + digit(m1)? * 10 + digit(m2)?;
-                if *sign == b'-' { -minutes * 60 } else { minutes * 60 }
-            }
-            _ => return None,
-        };
-        // days_from_civil of the same paper
-        let shifted_year = year - i64::from(month <= 2);
-        let era = shifted_year.div_euclid(400);
-        let year_of_era = shifted_year.rem_euclid(400);
-        let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        let days = era * 146_097 + day_of_era - 719_468;
-        Some(days * 86_400 + hour * 3600 + minute * 60 + second - offset)
+        let time: Timestamp = text.parse().ok()?;
+        // towards the past on both sides of 1970
+        Some(time.as_second() - i64::from(time.subsec_nanosecond() < 0))
     }
 }
 
@@ -230,12 +196,27 @@ mod tests {
             (0, "1970-01-01T00:00:00Z"),
             (1_700_000_000, "2023-11-14T22:13:20Z"),
             (951_782_400, "2000-02-29T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (-62_167_219_200, "0000-01-01T00:00:00Z"),
+            (253_402_207_200, "9999-12-30T22:00:00Z"),
         ] {
             assert_eq!(rfc3339::format(seconds), text);
             assert_eq!(rfc3339::parse(text), Some(seconds));
         }
         assert_eq!(rfc3339::parse("2023-11-14T23:13:20.123456789+01:00"), Some(1_700_000_000));
-        for text in ["", "yesterday", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20", "2023-11-14 22:13"] {
+        assert_eq!(rfc3339::parse("1969-12-31T23:59:58.5Z"), Some(-2));
+        assert_eq!(rfc3339::format(i64::MAX), "9999-12-30T22:00:00Z");
+        assert_eq!(rfc3339::format(i64::MIN), "0000-01-01T00:00:00Z");
+        for text in [
+            "",
+            "yesterday",
+            "2023-02-30T00:00:00Z",
+            "0001-01-01",
+            "2023-11-14T22:13:20+1:00",
+            "2023-13-14T22:13:20Z",
+            "2023-11-14T22:13:20",
+            "2023-11-14 22:13",
+        ] {
             assert_eq!(rfc3339::parse(text), None, "{text}");
         }
     }
