@@ -145,6 +145,36 @@ fn privileged_the_hosts_device_nodes_stay_as_they_are() {
     }
 }
 
+/// Issue 7, A7: nothing that the caller has by name becomes a stream: not its terminal, not its files, devices and FIFOs.
+#[test]
+fn privileged_streams_are_nameless_or_refused() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let fifo = scratch.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let write = |path: &Path| fs::File::options().read(true).write(true).open(path).unwrap();
+    let file = fs::File::create(scratch.path("file")).unwrap();
+    let terminal =
+        rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+    let folder = fs::File::open("/").unwrap();
+    let all =
+        [file.into(), folder.into(), terminal, write(&fifo).into(), write(Path::new("/dev/null")).into()];
+    for (number, given) in all.into_iter().enumerate() {
+        for place in 0..3 {
+            let given = Stream::Fd(given.try_clone().unwrap());
+            let mut streams = [Stream::Null, Stream::Null, Stream::Null];
+            streams[place] = given;
+            let [stdin, stdout, stderr] = streams;
+            let mut spec = script(scratch.directory(), "true");
+            spec.stdio = Stdio::Streams { stdin, stdout, stderr };
+            let error = spawn(&spec).unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{number} as {place}: {error:?}");
+        }
+    }
+}
+
 /// Mode, owner, times but that of the last access, links.
 fn status(path: &Path) -> (u32, u32, u32, i64, u64) {
     use std::os::unix::fs::MetadataExt;

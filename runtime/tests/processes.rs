@@ -72,7 +72,7 @@ fn inner(args: &[String]) -> ExitCode {
         "sleep" => {
             let mut spec =
                 support::script(RootFs::Directory(root), &format!("setsid sleep {0} & sleep {0}", args[2]));
-            spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+            spec.stdio = Stdio::null();
             let mut running = spawn(&spec).unwrap();
             println!("{}", running.pid().as_raw_nonzero());
             running.wait().unwrap();

@@ -132,7 +132,7 @@ fn privileged_mounts_follow_the_order_and_stay_inside() {
     spec.hostname = Some("box".into());
     let (reader, writer) = std::io::pipe().unwrap();
     spec.stdio =
-        Stdio::Streams { stdin: Stream::Null, stdout: Stream::Fd(writer.into()), stderr: Stream::Inherit };
+        Stdio::Streams { stdin: Stream::Null, stdout: Stream::Fd(writer.into()), stderr: Stream::Null };
     let mut running = spawn(&spec).unwrap();
     drop(spec);
     let seen = std::io::read_to_string(reader).unwrap();

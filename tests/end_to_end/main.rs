@@ -27,3 +27,4 @@ mod rootless;
 mod run;
 mod secrets;
 mod store;
+mod streams;

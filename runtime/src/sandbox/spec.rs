@@ -43,14 +43,14 @@ pub struct SandboxSpec {
 }
 
 impl SandboxSpec {
-    /// A sandbox with docker's defaults: root's identity, fourteen capabilities, the default filter, the caller's
-    /// streams, no network but loopback.
+    /// A sandbox with docker's defaults: root's identity, fourteen capabilities, the default filter, no
+    /// input and output, no network but loopback.
     pub fn new<A: Into<OsString>>(root: RootFs, args: impl IntoIterator<Item = A>) -> Self {
         SandboxSpec {
             root,
             root_readonly: false,
             process: Process::new(args),
-            stdio: Stdio::inherit(),
+            stdio: Stdio::null(),
             hostname: None,
             network: Network::None,
             mounts: Vec::new(),
@@ -136,20 +136,20 @@ pub enum Stdio {
 }
 
 impl Stdio {
-    /// The caller's own three streams.
-    pub fn inherit() -> Self {
-        Stdio::Streams { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit }
+    /// No input, and output that nobody sees.
+    pub fn null() -> Self {
+        Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null }
     }
 }
 
-/// One of the process's streams.
+/// One of the process's streams. There is no way to hand on the caller's own: a terminal could be read through it, and a
+/// file's or device's mode and owner changed.
 #[derive(Debug)]
 pub enum Stream {
-    /// The caller's own.
-    Inherit,
     /// `/dev/null`.
     Null,
-    /// This descriptor. A pipe or socket here is given to the process's user, so that `/dev/stdout` can be reopened.
+    /// This pipe or socket; anything else is refused. It is given to the process's user, so that `/dev/stdout` can be
+    /// opened anew.
     Fd(OwnedFd),
 }
 

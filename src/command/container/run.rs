@@ -7,6 +7,7 @@
 //! could start it again.
 
 mod options;
+mod streams;
 mod terminal;
 
 use crate::{
@@ -28,7 +29,7 @@ use slipway_oci::{
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security,
-    Stdio, Stream, container, identity,
+    Stdio, container, identity,
 };
 use std::{
     collections::BTreeMap,
@@ -187,12 +188,12 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     spec.single_id = app.single_id();
     apply_security(&mut spec, arguments)?;
     spec.cgroup = limits(arguments)?;
-    spec.stdio = stdio(arguments);
+    let sides = stdio(&mut spec, arguments)?;
     // removes what killed containers have left, so that groups do not pile up
     slipway_runtime::sweep()?;
     let running = slipway_runtime::spawn(&spec)?;
     drop(spec);
-    attend(running, arguments)
+    attend(running, arguments, sides)
 }
 
 /// A folder that goes away with the container.
@@ -440,16 +441,20 @@ fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
     }))
 }
 
-fn stdio(arguments: &Arguments) -> Stdio {
+/// The command's streams; our sides of them where it has no terminal.
+fn stdio(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<Option<streams::Sides>, Failure> {
     if arguments.tty {
-        return Stdio::Terminal { size: terminal::size() };
+        spec.stdio = Stdio::Terminal { size: terminal::size() };
+        return Ok(None);
     }
-    let stdin = if arguments.interactive { Stream::Inherit } else { Stream::Null };
-    Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
+    let (stdio, sides) = streams::pipes(arguments.interactive)?;
+    spec.stdio = stdio;
+    Ok(Some(sides))
 }
 
 /// Waits for the container, passing signals and the terminal on.
-fn attend(mut running: Running, arguments: &Arguments) -> Result<u8, Failure> {
+fn attend(mut running: Running, arguments: &Arguments, sides: Option<streams::Sides>) -> Result<u8, Failure> {
+    let copying = sides.map(|sides| sides.copy(&running)).transpose()?;
     let pidfd = running.pidfd().try_clone_to_owned()?;
     let master = running.terminal();
     let resized = master.as_ref().map(|master| master.try_clone()).transpose()?;
@@ -469,6 +474,9 @@ fn attend(mut running: Running, arguments: &Arguments) -> Result<u8, Failure> {
         Some(master) => terminal::attend(&mut running, master, arguments.interactive)?,
         None => running.wait()?,
     };
+    if let Some(copying) = copying {
+        copying.finish()?;
+    }
     Ok(u8::try_from(exit.status()).unwrap_or(u8::MAX))
 }
 

@@ -85,9 +85,7 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
 fn streams(plan: &Plan) -> Result<(), Failure> {
     setsid().at(Step::Streams)?;
     for (number, stream) in plan.streams.iter().enumerate() {
-        if let Some(fd) = stream {
-            sys::exec::place(fd.as_fd(), number as u32).at(Step::Streams)?;
-        }
+        sys::exec::place(stream.as_fd(), number as u32).at(Step::Streams)?;
     }
     if let Some(terminal) = &plan.terminal {
         rustix::process::ioctl_tiocsctty(&terminal.slave).at(Step::Terminal)?;

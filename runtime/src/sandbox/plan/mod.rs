@@ -45,7 +45,7 @@ pub struct Plan {
     pub(crate) system: SystemMounts,
     pub(crate) mounts: Vec<PlannedMount>,
     pub(crate) hidden: Hidden,
-    pub(crate) streams: [Option<OwnedFd>; 3],
+    pub(crate) streams: [OwnedFd; 3],
     pub(crate) hostname: Option<CString>,
     pub(crate) group: Option<Group>,
     pub(crate) process: PlannedProcess,

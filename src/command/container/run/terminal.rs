@@ -1,5 +1,6 @@
 //! The caller's terminal, joined with the container's.
 
+use super::streams::write_all;
 use crate::error::Failure;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -76,7 +77,9 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
             match rustix::io::read(&master, &mut buffer) {
                 // EIO: the last process has let go of the terminal
                 Ok(0) | Err(Errno::IO) => break,
-                Ok(count) => write_all(std::io::stdout().as_fd(), &buffer[..count])?,
+                Ok(count) => drop(
+                    write_all(std::io::stdout().as_fd(), &buffer[..count]).map_err(std::io::Error::from)?,
+                ),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }
@@ -84,7 +87,7 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
         if input_open && !ended && ready.get(2) == Some(&true) {
             match rustix::io::read(std::io::stdin(), &mut buffer) {
                 Ok(0) => input_open = false,
-                Ok(count) => write_all(master.as_fd(), &buffer[..count])?,
+                Ok(count) => drop(write_all(master.as_fd(), &buffer[..count]).map_err(std::io::Error::from)?),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => input_open = false,
             }
@@ -93,17 +96,4 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
     }
     drop(raw);
     Ok(running.wait()?)
-}
-
-fn write_all(target: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Failure> {
-    while !bytes.is_empty() {
-        match rustix::io::write(target, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
-            // the reader is gone: the container goes on without one
-            Err(Errno::PIPE | Errno::IO) => return Ok(()),
-            Err(error) => return Err(std::io::Error::from(error).into()),
-        }
-    }
-    Ok(())
 }
