@@ -1,8 +1,8 @@
-//! From a finished stage to an image in the store: configuration, manifest, names.
+//! From a finished stage to what the caller asked for: an image in the store, by configuration, manifest and names.
 
-use crate::{BuildRequest, Environment, StepError, base, epoch::StageEpoch};
+use crate::{Environment, StepError, base, stage::StageResult};
 use slipway_oci::{
-    Descriptor, Digest,
+    Descriptor, Digest, Reference,
     compression::Compression,
     layer::LayerError,
     spec::{ImageConfig, Manifest, media_type, rfc3339, to_json},
@@ -19,39 +19,69 @@ pub struct BuiltImage {
     pub config: Digest,
 }
 
-/// Stores the image and names it.
-pub(crate) fn export(
-    environment: &Environment<'_>,
-    request: &BuildRequest,
-    mut config: ImageConfig,
-    layers: &[LayerForm],
-    epoch: &StageEpoch,
-) -> Result<BuiltImage, StepError> {
-    let store = environment.store;
-    config.created = Some(rfc3339::format(epoch.created));
-    if !request.labels.is_empty() {
-        config.config.labels.get_or_insert_default().extend(request.labels.clone());
+/// A finished target, to be made something of.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// Its configuration; the layers' diff ids and the image's time are in it.
+    pub config: ImageConfig,
+    /// Its layers, the base's first. Not all of their bytes need be here.
+    pub layers: &'a [LayerForm],
+}
+
+/// What becomes of a finished target.
+pub trait Exporter: Sync {
+    /// Makes it.
+    fn export(&self, environment: &Environment<'_>, finished: &Finished<'_>)
+    -> Result<BuiltImage, StepError>;
+}
+
+/// Puts an image into the store, and its names last.
+#[derive(Clone, Debug)]
+pub struct ImageExporter {
+    /// Names for the image.
+    pub names: Vec<Reference>,
+    /// The compression of its own layers.
+    pub compression: Compression,
+}
+
+impl Exporter for ImageExporter {
+    fn export(
+        &self,
+        environment: &Environment<'_>,
+        finished: &Finished<'_>,
+    ) -> Result<BuiltImage, StepError> {
+        let store = environment.store;
+        let mut descriptors = Vec::with_capacity(finished.layers.len());
+        for form in finished.layers {
+            descriptors.push(as_oci(&in_form(environment, form, self.compression)?));
+        }
+        let config_bytes = to_json(&finished.config);
+        let config = store.blobs().put(&config_bytes).map_err(LayerError::from)?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
+            layers: descriptors,
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let bytes = to_json(&manifest);
+        let digest = store.blobs().put(&bytes).map_err(LayerError::from)?;
+        store.put_built_image(&digest, &self.names)?;
+        Ok(BuiltImage { manifest: Descriptor::of(media_type::OCI_MANIFEST, &bytes), config })
     }
-    config.rootfs.diff_ids = layers.iter().map(|form| form.diff_id.clone()).collect();
-    let mut descriptors = Vec::with_capacity(layers.len());
-    for form in layers {
-        descriptors.push(as_oci(&in_form(environment, form, request.compression)?));
+}
+
+/// A stage's result as a finished target.
+pub(crate) fn finished<'a>(target: &'a StageResult, labels: &BTreeMap<String, String>) -> Finished<'a> {
+    let mut config = target.config.clone();
+    config.created = Some(rfc3339::format(target.epoch.created));
+    if !labels.is_empty() {
+        config.config.labels.get_or_insert_default().extend(labels.clone());
     }
-    let config_bytes = to_json(&config);
-    let config_digest = store.blobs().put(&config_bytes).map_err(LayerError::from)?;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
-        layers: descriptors,
-        subject: None,
-        annotations: BTreeMap::new(),
-    };
-    let bytes = to_json(&manifest);
-    let digest = store.blobs().put(&bytes).map_err(LayerError::from)?;
-    store.put_built_image(&digest, &request.names)?;
-    Ok(BuiltImage { manifest: Descriptor::of(media_type::OCI_MANIFEST, &bytes), config: config_digest })
+    config.rootfs.diff_ids = target.layers.iter().map(|form| form.diff_id.clone()).collect();
+    Finished { config, layers: &target.layers }
 }
 
 /// The layer in the compression that was asked for, where it is one that this house made; the layers of a base image

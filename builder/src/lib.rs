@@ -36,6 +36,8 @@ mod solve;
 mod source;
 mod stage;
 mod statcache;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod value;
 
@@ -43,7 +45,7 @@ pub use base::BaseImage;
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
 pub use error::{BuildError, ErrorAt, StepError};
-pub use export::BuiltImage;
+pub use export::{BuiltImage, Exporter, Finished, ImageExporter};
 pub use graph::{Base, BuildGraph, GraphError, StageNode};
 pub use key::{CopyStep, InlineFile, MountStep, Operation, RunStep, StepDescription, WorkdirStep};
 pub use progress::{Event, Outcome, Progress, StepId, Stream};

@@ -2,7 +2,7 @@
 
 use crate::{Cancel, ImageSource, Progress, epoch::Epoch};
 use slipway_oci::{Platform, Reference, compression::Compression, store::Store};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 /// The network of RUN steps that do not say themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +63,12 @@ pub struct BuildRequest {
     pub no_cache_stages: Vec<String>,
     /// Whether registries are asked even for images that the store has.
     pub refresh: bool,
-    /// Names for the image.
-    pub names: Vec<Reference>,
     /// Labels beyond the recipe's.
     pub labels: BTreeMap<String, String>,
     /// How new layers are compressed.
     pub compression: Compression,
+    /// How many stages are made at a time; `None` where only their needs bound it.
+    pub jobs: Option<NonZeroUsize>,
     /// The build's time.
     pub epoch: Epoch,
     /// Network of RUN steps.

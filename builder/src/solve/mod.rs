@@ -13,7 +13,9 @@ pub(crate) use stages::{AskStage, Stages};
 pub(crate) use steps::Steps;
 pub(crate) use workshop::Workshop;
 
-use crate::{BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, export};
+use crate::{
+    BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, Exporter, export,
+};
 use slipway_dockerfile::{Instruction, Stage};
 use slipway_oci::spec::ImageConfig;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,32 +39,42 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Builds what `request` asks for.
-pub fn build(request: &BuildRequest, environment: &Environment<'_>) -> Result<BuildOutput, BuildError> {
+/// Builds what `request` asks for and hands it to `exporter`. A failure throws no switch of the caller's.
+pub fn build(
+    request: &BuildRequest,
+    environment: &Environment<'_>,
+    exporter: &dyn Exporter,
+) -> Result<BuildOutput, BuildError> {
+    let cancel = &environment
+        .cancel
+        .below()
+        .map_err(|source| BuildError::Io { operation: "make the build's own switch", source })?;
+    let environment = &Environment { cancel, ..*environment };
     let recipe = slipway_dockerfile::parse_recipe(&request.recipe).map_err(BuildError::Recipe)?;
     let graph = BuildGraph::new(&recipe, request)?;
     let at = |error| BuildError::Step(Arc::new(ErrorAt { origin: None, stage: "build".into(), error }));
     let epoch = graph.epoch(&recipe, request)?;
     let workshop = Workshop::new(environment, request, &recipe, &graph, epoch).map_err(at)?;
     environment.progress.event(Event::Planned { steps: workshop.planned() });
-    let result = solve(&workshop);
+    let result = solve(&workshop, exporter);
     workshop.finish();
     result
 }
 
-fn solve(workshop: &Workshop<'_>) -> Result<BuildOutput, BuildError> {
+fn solve(workshop: &Workshop<'_>, exporter: &dyn Exporter) -> Result<BuildOutput, BuildError> {
     let stages = Stages::new(workshop);
     let (environment, request) = (workshop.environment, workshop.request);
     let target = stages.stage(workshop.graph.target).map_err(|failure| stages.failure(failure))?;
     environment.progress.event(Event::Exporting);
-    let (config, layers) = (target.config.clone(), &target.layers);
-    let image = export::export(environment, request, config.clone(), layers, &target.epoch)
+    let finished = export::finished(&target, &request.labels);
+    let image = exporter
+        .export(environment, &finished)
         .map_err(|error| stages.failure(Arc::new(ErrorAt { origin: None, stage: "export".into(), error })))?;
     let counts = workshop.steps().counts();
     let unused = request.build_args.keys().filter(|name| !counts.used_arguments.contains(*name));
     Ok(BuildOutput {
         image,
-        config,
+        config: finished.config,
         cached_steps: counts.cached,
         executed_steps: counts.executed,
         unused_arguments: unused.cloned().collect(),

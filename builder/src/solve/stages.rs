@@ -1,14 +1,19 @@
 //! The stages of a build: each made once, on demand, on threads.
 //!
 //! A stage is a cell that is filled by whoever needs it first; others wait. The target's needs are started together,
-//! so independent stages run side by side. References go to earlier stages only, so the waiting has no cycle.
+//! so independent stages run side by side. References go to earlier stages only, so the waiting has no cycle. Where the
+//! number of stages at a time has a bound, a stage takes its place once all that it needs is there, so that nobody who has
+//! a place waits for one.
 
-use super::Workshop;
+use super::{Workshop, locked};
 use crate::{
     BuildError, ErrorAt, StepError, clock,
     stage::{self, StageResult},
 };
-use std::sync::{Arc, OnceLock};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
+};
 
 /// A finished stage, or why it failed.
 pub(crate) type StageOutcome = Result<Arc<StageResult>, Arc<ErrorAt>>;
@@ -20,12 +25,40 @@ pub(crate) type AskStage<'s> = dyn Fn(usize) -> StageOutcome + Sync + 's;
 pub(crate) struct Stages<'s, 'a> {
     workshop: &'s Workshop<'a>,
     cells: Vec<OnceLock<StageOutcome>>,
+    places: Option<Places>,
+}
+
+/// The right of so many to work at a time.
+struct Places {
+    free: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Places {
+    fn new(count: NonZeroUsize) -> Places {
+        Places { free: Mutex::new(count.get()), returned: Condvar::new() }
+    }
+
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut free = locked(&self.free);
+        while *free == 0 {
+            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        drop(free);
+        // the process ends with a panic (Cargo.toml), so every place comes back
+        let result = work();
+        *locked(&self.free) += 1;
+        self.returned.notify_one();
+        result
+    }
 }
 
 impl<'s, 'a> Stages<'s, 'a> {
     /// No stage is made yet.
     pub(crate) fn new(workshop: &'s Workshop<'a>) -> Stages<'s, 'a> {
-        Stages { workshop, cells: workshop.recipe.stages.iter().map(|_| OnceLock::new()).collect() }
+        let cells = workshop.recipe.stages.iter().map(|_| OnceLock::new()).collect();
+        Stages { workshop, cells, places: workshop.request.jobs.map(Places::new) }
     }
 
     /// The result of a stage; built now if nobody has.
@@ -63,7 +96,17 @@ impl<'s, 'a> Stages<'s, 'a> {
             if needs.len() > 1 {
                 let _ = self.stage(needs[0]);
             }
-            stage::run(self.workshop, &|index| self.wait_for(index), index).map(Arc::new).map_err(Arc::new)
+            let run = || stage::run(self.workshop, &|index| self.wait_for(index), index);
+            let result = match &self.places {
+                None => run(),
+                Some(places) => {
+                    for need in needs {
+                        let _ = self.stage(*need);
+                    }
+                    places.within(run)
+                }
+            };
+            result.map(Arc::new).map_err(Arc::new)
         })
     }
 

@@ -15,13 +15,15 @@ use crate::{
     show, signals,
 };
 use context::Context;
-use slipway_builder::{BuildRequest, Cancel, Environment, NamedContext, SecretSource, epoch::Epoch};
+use slipway_builder::{
+    BuildRequest, Cancel, Environment, ImageExporter, NamedContext, SecretSource, epoch::Epoch,
+};
 use slipway_dockerfile::lint::LintOptions;
 use slipway_oci::{Platform, Reference, limits};
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 /// Build an image from a Dockerfile.
@@ -87,6 +89,9 @@ pub(crate) struct Arguments {
     /// Compression of new layers
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_COMPRESSION")]
     compression: Compression,
+    /// How many stages are made at a time; 0 has no bound
+    #[arg(long, env = "SLIPWAY_JOBS", value_name = "NUMBER", default_value_t = 0)]
+    jobs: usize,
     /// Clamp times in the image to the build's epoch, or keep them
     #[arg(long, value_enum, default_value_t)]
     timestamps: Timestamps,
@@ -123,7 +128,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     }
     let outputs = Outputs::prepare(&arguments)?;
     let request = request(&arguments, parsed, &context)?;
-    let cancel = Arc::new(Cancel::new()?);
+    let cancel = Cancel::new()?;
     let thrown = cancel.clone();
     signals::on(&signals::ENDING, move |_| {
         if thrown.is_cancelled() {
@@ -139,21 +144,26 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         cancel: &cancel,
         single_id: app.single_id(),
     };
+    let exporter = ImageExporter {
+        names: arguments.tags.iter().cloned().map(Reference::or_latest).collect(),
+        compression: request.compression,
+    };
     let began = std::time::Instant::now();
-    let output =
-        progress::ended(&*progress, slipway_builder::build(&request, &environment)).map_err(|failure| {
-            error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
-        })?;
+    let built = slipway_builder::build(&request, &environment, &exporter);
+    let output = progress::ended(&*progress, built).map_err(|failure| {
+        error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
+    })?;
     for name in &output.unused_arguments {
         crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
     }
     if arguments.push {
-        for name in &request.names {
+        for name in &exporter.names {
             images.push(name, &output.image.manifest.digest)?;
         }
     }
-    outputs.write(&request, &output)?;
-    report(&request, &output, began.elapsed(), style)?;
+    let names: Vec<String> = exporter.names.iter().map(Reference::familiar).collect();
+    outputs.write(&names, &output)?;
+    report(&names, &output, began.elapsed(), style)?;
     app.store.maintain()?;
     Ok(0)
 }
@@ -194,13 +204,12 @@ impl Outputs {
         })
     }
 
-    fn write(self, request: &BuildRequest, output: &slipway_builder::BuildOutput) -> Result<(), Failure> {
+    fn write(self, names: &[String], output: &slipway_builder::BuildOutput) -> Result<(), Failure> {
         let id = output.image.config.to_string();
         if let Some(file) = self.id {
             file.finish_with(id.as_bytes())?;
         }
         if let Some(file) = self.metadata {
-            let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
             let metadata = serde_json::json!({
                 "containerimage.config.digest": id,
                 "containerimage.digest": output.image.manifest.digest,
@@ -216,7 +225,7 @@ impl Outputs {
 }
 
 fn report(
-    request: &BuildRequest,
+    names: &[String],
     output: &slipway_builder::BuildOutput,
     took: std::time::Duration,
     style: Style,
@@ -225,7 +234,6 @@ fn report(
     if style == Style::Quiet {
         return show::say(id);
     }
-    let names: Vec<String> = request.names.iter().map(Reference::familiar).collect();
     if style == Style::Json {
         let built = serde_json::json!({
             "event": "built", "id": id, "digest": output.image.manifest.digest, "names": names,
@@ -340,9 +348,9 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
         no_cache: arguments.no_cache,
         no_cache_stages: arguments.no_cache_filter.clone(),
         refresh: arguments.pull,
-        names: arguments.tags.iter().cloned().map(Reference::or_latest).collect(),
         labels: parsed.labels,
         compression: arguments.compression.into(),
+        jobs: NonZeroUsize::new(arguments.jobs),
         epoch,
         network: arguments.network.into(),
         allow_host_network: arguments.allow.contains(&Permission::NetworkHost),
