@@ -1,10 +1,14 @@
 //! What every command has at hand: the store's folder, the privilege it runs with.
 
 use crate::{error::Failure, request::size};
-use slipway_oci::{layer::OverlayXattrs, store::Store};
+use slipway_oci::{layer::OverlayXattrs, private, store::Store};
 use slipway_registry::client::TokenService;
 use slipway_runtime::levels::{self, Tier};
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// Settings that come before the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,14 +56,14 @@ impl App {
     ///
     /// Must come before any thread is started.
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
-        let root = store_folder(global)?;
+        let root = own_folder(global)?;
         let entered = levels::enter()?;
         App::open_store(&root, entered)
     }
 
     /// The same for a command that makes containers: this program's own file is put out of their reach first.
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
-        let root = store_folder(global)?;
+        let root = own_folder(global)?;
         let entered = levels::enter()?;
         // in a user namespace the process that begins again is root: the choice that was made outside must stay
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
@@ -69,18 +73,23 @@ impl App {
         App::open_store(&root, entered)
     }
 
-    fn open_store(root: &std::path::Path, entered: levels::Entered) -> Result<App, Failure> {
+    fn open_store(root: &Path, entered: levels::Entered) -> Result<App, Failure> {
         if let Some(note) = &entered.note {
             crate::show::note(format_args!("warning: {note}"));
+        }
+        for parent in private::open_parents(root)? {
+            crate::show::note(format_args!(
+                "warning: other users may write `{}` and so put another folder in the place of the store `{}`: \
+                 `chmod +t` it, or choose another folder with --root",
+                parent.display(),
+                root.display()
+            ));
         }
         let xattrs = match slipway_runtime::host::in_user_namespace() {
             true => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };
-        let store = Store::open(root, xattrs).map_err(|error| {
-            Failure::of(&error)
-                .with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
-        })?;
+        let store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
         Ok(App { store, tier: entered.tier })
     }
 
@@ -90,8 +99,20 @@ impl App {
     }
 }
 
+/// The store's folder, made and closed to others. Before a user namespace is entered: inside, all other users look alike.
+pub(crate) fn own_folder(global: &Global) -> Result<PathBuf, Failure> {
+    let root = store_folder(global)?;
+    private::folder(&root).map_err(|error| elsewhere(&error, &root))?;
+    root.canonicalize().map_err(Failure::from)
+}
+
+fn elsewhere(error: &(dyn std::error::Error + 'static), root: &Path) -> Failure {
+    Failure::of(error)
+        .with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
+}
+
 /// Where the store is.
-pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
+fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(root) = &global.root {
         return std::path::absolute(root).map_err(Failure::from);
     }

@@ -6,7 +6,12 @@
 //!
 //! The folder is judged and tightened through one descriptor, so nothing can be put in its place between the look and
 //! the change. A symbolic link as the last component is followed only where it is the caller's own or root's: another
-//! user's link in a shared folder (`/tmp/x -> /home/you`) leads nowhere.
+//! user's link in a shared folder (`/tmp/x -> /home/you`) leads nowhere. On the way there the kernel's own rule holds
+//! (`fs.protected_symlinks`), also where that is switched off: in a folder that others may write, a link counts only
+//! if it is the caller's or the folder's owner's.
+//!
+//! What cannot be mended from here is a parent that others may write without the sticky bit: they can put another
+//! folder in the place of ours at any time. [`open_parents`] names those, so that the caller can be told.
 
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags},
@@ -80,6 +85,7 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> Private
 pub fn folder(path: &Path) -> Result<OwnedFd, PrivateError> {
     let mut path = path.to_owned();
     for _ in 0..LINKS {
+        check_way(&path)?;
         let found = open_or_make(&path)?;
         let status = fs::fstat(&found).map_err(failed("read", &path))?;
         match FileType::from_raw_mode(status.st_mode) {
@@ -92,6 +98,55 @@ pub fn folder(path: &Path) -> Result<OwnedFd, PrivateError> {
         }
     }
     Err(failed("open", &path)(Errno::LOOP))
+}
+
+/// The folders above `path`, which is there, that others may write and have no sticky bit.
+pub fn open_parents(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let real = path.canonicalize()?;
+    let own_group = rustix::process::getegid().as_raw();
+    let mut open = Vec::new();
+    for parent in real.ancestors().skip(1) {
+        let status = fs::stat(parent)?;
+        // a group of one's own is the caller alone as a rule (umask 002 goes with it), and group 0 is root's
+        let group = status.st_mode & 0o020 != 0 && status.st_gid != own_group && status.st_gid != 0;
+        if (group || status.st_mode & 0o002 != 0) && status.st_mode & 0o1000 == 0 {
+            open.push(parent.to_owned());
+        }
+    }
+    Ok(open)
+}
+
+/// Refuses links of others in folders that others may write, on the way to the last component of `path`.
+fn check_way(path: &Path) -> Result<(), PrivateError> {
+    let user = rustix::process::geteuid().as_raw();
+    let mut left: Vec<OsString> = path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+    let (mut at, mut links) = (PathBuf::new(), 0);
+    // the last one is judged by `folder`
+    while left.len() > 1 {
+        let next = at.join(left.pop().unwrap_or_default());
+        let status = match fs::lstat(&next) {
+            // what is not there is made, or fails, where it is needed
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.map_err(failed("read", &next))?,
+        };
+        if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(failed("open", path)(Errno::LOOP));
+        }
+        let here = if at.as_os_str().is_empty() { Path::new(".") } else { &at };
+        let holder = fs::stat(here).map_err(failed("read", here))?;
+        if holder.st_mode & 0o022 != 0 && status.st_uid != user && status.st_uid != holder.st_uid {
+            return Err(PrivateError::ForeignLink { path: next, owner: status.st_uid });
+        }
+        let target = fs::readlink(&next, Vec::new()).map_err(failed("read", &next))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        left.extend(target.components().rev().map(|part| part.as_os_str().to_owned()));
+    }
+    Ok(())
 }
 
 /// Opens what has the name, no link followed, or makes a folder of it.
@@ -221,6 +276,57 @@ mod tests {
         folder(&top.path().join("two")).expect("made at the end");
         assert_eq!(mode(&top.path().join("real")), 0o700);
         assert!(top.path().join("two").is_symlink());
+    }
+
+    #[test]
+    fn parents_that_others_may_write_are_named() {
+        let top = scratch();
+        let real = top.path().canonicalize().expect("real");
+        let path = real.join("parent/below/store");
+        folder(&path).expect("made");
+        let parent = real.join("parent");
+        let own = rustix::process::getegid().as_raw();
+        for (mode, open) in [
+            (0o755, false),
+            (0o777, true),
+            (0o1777, false),
+            (0o757, true),
+            (0o702, true),
+            (0o1703, false),
+            // of the caller's own group
+            (0o775, false),
+        ] {
+            std::fs::set_permissions(&parent, Permissions::from_mode(mode)).expect("mode");
+            let found: Vec<PathBuf> = open_parents(&path).expect("looked");
+            assert_eq!(found.contains(&parent), open, "{mode:o}, group {own}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn privileged_links_on_the_way_are_taken_by_the_kernels_rule() {
+        slipway_skip::need_root!();
+        let top = scratch();
+        let shared = top.path().join("shared");
+        std::fs::create_dir(&shared).expect("folder");
+        std::fs::create_dir(top.path().join("target")).expect("folder");
+        let link = shared.join("link");
+        symlink(top.path().join("target"), &link).expect("link");
+        std::os::unix::fs::lchown(&link, Some(54_329), None).expect("owner");
+        for (mode, owner, taken) in [
+            (0o1777, 0, false),
+            (0o777, 0, false),
+            (0o775, 0, false),
+            // nobody but root and the owner of the folder can have made it
+            (0o755, 0, true),
+            (0o1777, 54_329, true),
+        ] {
+            chown(&shared, Some(owner), None).expect("owner");
+            std::fs::set_permissions(&shared, Permissions::from_mode(mode)).expect("mode");
+            let made = folder(&link.join("below/store"));
+            assert_eq!(made.is_ok(), taken, "{mode:o} of {owner}: {made:?}");
+            let refused = matches!(made, Err(PrivateError::ForeignLink { owner: 54_329, .. }));
+            assert_eq!(refused, !taken, "{mode:o} of {owner}");
+        }
     }
 
     #[test]

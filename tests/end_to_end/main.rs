@@ -20,6 +20,7 @@ mod interop;
 mod layers;
 mod outputs;
 mod plumbing;
+mod private;
 mod processes;
 mod registry;
 mod reproducible;

@@ -36,12 +36,14 @@ use crate::{
     blobs::{BlobError, Blobs},
     file,
     layer::{LayerError, OverlayXattrs},
+    private::{self, PrivateError},
 };
 use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
@@ -59,6 +61,9 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// The folder cannot be the caller's alone.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// The database refused.
     #[error("the store's database failed")]
     Database(#[from] rusqlite::Error),
@@ -119,12 +124,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `root`, making it where it is missing. `xattrs` says which overlay marks this process can
+    /// Opens the store in `root`, making it where it is missing; it is closed to other users, and one that is another
+    /// user's is refused ([`crate::private`]). `xattrs` says which overlay marks this process can
     /// write; a store made by root and one made in a user namespace are not mixed, because their owners differ.
     pub fn open(root: &Path, xattrs: OverlayXattrs) -> Result<Store, StoreError> {
-        for folder in ["", "layers", "tmp", "run", "context"] {
+        // nothing below is trusted to modes: nobody else gets through the top
+        private::folder(root)?;
+        for folder in ["layers", "tmp", "run", "context"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(io_at("create", &path))?;
+            match private::new_folder(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(io_at("create", &path))?,
+            }
         }
         let root = root.canonicalize().map_err(io_at("open", root))?;
         let lock_path = root.join("store.lock");
@@ -163,7 +174,9 @@ impl Store {
     /// A new, empty folder in `tmp/`, swept once this process is gone.
     pub fn temporary_folder(&self, kind: &str) -> Result<PathBuf, StoreError> {
         let path = self.root.join("tmp").join(file::temporary_name(kind));
-        fs::create_dir(&path).map_err(io_at("create", &path))?;
+        private::new_folder(&path).map_err(io_at("create", &path))?;
+        // a container may see it as a folder of its own: the mode is meant, whatever the umask
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_at("create", &path))?;
         Ok(path)
     }
 

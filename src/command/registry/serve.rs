@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<u8, Failure> {
     let storage = match &arguments.storage {
         Some(folder) => folder.clone(),
-        None => crate::app::store_folder(global)?.join("registry"),
+        None => crate::app::own_folder(global)?.join("registry"),
     };
     let mut config = ServerConfig::new(storage.clone());
     config.listen = arguments.listen;
