@@ -26,6 +26,9 @@ use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
+        return ended(outcome.map_err(error::Failure::from));
+    }
     let cli = command::Cli::command();
     let line = match front::read(std::env::args_os().skip(1), &cli, &|name| std::env::var(name).ok()) {
         Ok(line) => line,

@@ -115,13 +115,10 @@ pub enum Error {
         /// The kernel's answer; `ENOEXEC` is a file of another machine or a script without `#!`.
         source: io::Error,
     },
-    /// Too many containers run in this process at once.
-    #[error("this process runs {0} containers already, which is the most it can guard")]
-    TooMany(usize),
     /// Waiting for, or signalling, the process failed.
     #[error("cannot {what} the container's process")]
     Process {
-        /// `wait for` or `signal`.
+        /// `wait for`, `find` or `signal`.
         what: &'static str,
         /// The kernel's answer.
         source: io::Error,
@@ -194,11 +191,13 @@ pub enum Step {
     Capabilities,
     /// Executing the command.
     Exec,
+    /// Executing the init process.
+    Init,
 }
 
 impl Step {
     /// Every step; the place is the number that travels from the child.
-    const ALL: [Step; 23] = [
+    const ALL: [Step; 24] = [
         Step::JoinCgroup,
         Step::CgroupNamespace,
         Step::Propagation,
@@ -222,6 +221,7 @@ impl Step {
         Step::User,
         Step::Capabilities,
         Step::Exec,
+        Step::Init,
     ];
 
     /// The step with this number.
@@ -255,6 +255,7 @@ impl std::fmt::Display for Step {
             Step::User => "change user and groups",
             Step::Capabilities => "set capabilities",
             Step::Exec => "execute the command",
+            Step::Init => "execute the init process",
         })
     }
 }
@@ -269,6 +270,6 @@ mod tests {
             assert_eq!(*step as usize, number);
             assert_eq!(Step::from_number(number as u32), Some(*step));
         }
-        assert_eq!(Step::from_number(23), None);
+        assert_eq!(Step::from_number(24), None);
     }
 }

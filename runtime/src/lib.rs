@@ -42,12 +42,12 @@ pub mod root;
 mod sandbox;
 
 pub use cgroup::{CgroupSpec, CpuQuota, sweep};
-pub use container::identity;
+pub use container::{identity, init};
 pub use error::{Error, Step};
 pub use network::Network;
 pub use root::RootFs;
 pub use sandbox::capability::{self, Capability, CapabilitySet};
-pub use sandbox::launch::{Exit, Running, spawn};
+pub use sandbox::launch::{Exit, Handle, Running, spawn};
 pub use sandbox::plan::Plan;
 pub use sandbox::seccomp;
 pub use sandbox::spec::{

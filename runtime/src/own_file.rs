@@ -34,7 +34,7 @@ pub fn protect(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> io::Result<()> {
-    let own = File::open(OWN_FILE)?;
+    let own = open()?;
     if is_protected(&own)? {
         // before Linux 6.14 a program executed by descriptor is called by the descriptor's number
         let _ = rustix::thread::set_name(c"slipway");
@@ -55,6 +55,11 @@ pub fn protect(
     let arguments = sys::exec::StringArray::new(arguments);
     let environment = sys::exec::StringArray::new(environment);
     Err(sys::exec::execute_file(safe.as_fd(), &arguments, &environment).into())
+}
+
+/// This program's file, which is executable through the descriptor wherever the process is.
+pub(crate) fn open() -> io::Result<File> {
+    File::open(OWN_FILE)
 }
 
 fn is_protected(own: &File) -> io::Result<bool> {
@@ -80,7 +85,8 @@ fn read_only_clone(own: &File) -> io::Result<OwnedFd> {
     Ok(clone)
 }
 
-fn sealed_copy(own: &File) -> io::Result<OwnedFd> {
+/// The program's file as a copy in memory that nobody can write.
+pub(crate) fn sealed_copy(own: &File) -> io::Result<OwnedFd> {
     let copy = memfd_create(c"slipway", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut writer = File::from(copy);
     io::copy(&mut &*own, &mut writer)?;

@@ -275,7 +275,7 @@ fn privileged_dropping_and_cancelling_end_the_container() {
     }
     let scratch = Scratch::new();
     let running = spawn(&script(scratch.directory(), "sleep 1000")).unwrap();
-    let pid = running.pid();
+    let pid = running.pid().unwrap();
     drop(running);
     assert!(rustix::process::test_kill_process(pid).is_err());
 

@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     if args.iter().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
+        ("privileged_whatever_dies_no_container_lives_on", whatever_dies),
+        ("privileged_nothing_is_left_to_reap", nothing_to_reap),
         ("privileged_no_user_sees_the_memory_of_the_program", secret_memory),
         ("privileged_killing_the_runner_kills_its_containers", killed_runner),
         ("privileged_a_terminals_interrupt_leaves_the_guard_alone", interrupted_runner),
@@ -74,14 +76,49 @@ fn inner(args: &[String]) -> ExitCode {
                 support::script(RootFs::Directory(root), &format!("setsid sleep {0} & sleep {0}", args[2]));
             spec.stdio = Stdio::null();
             let mut running = spawn(&spec).unwrap();
-            println!("{}", running.pid().as_raw_nonzero());
+            println!("{}", running.pid().unwrap().as_raw_nonzero());
             running.wait().unwrap();
             ExitCode::SUCCESS
         }
+        "reap" => reap(&root),
         "user" => user(&root),
         "peek" => peek(&args[1], &args[2]),
         other => panic!("{other}"),
     }
+}
+
+/// Runs containers one after the other and two at once, and says how many children there are then, dead or alive.
+fn reap(root: &Path) -> ExitCode {
+    let run = |text: &str| {
+        let mut spec = support::script(RootFs::Directory(root.to_owned()), text);
+        spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+        spawn(&spec)
+    };
+    let mut ends = Vec::new();
+    for text in ["exit 0", "exit 7", "kill -KILL $$; exec sleep 0", "sleep 0.1 & exit 3"] {
+        ends.push(run(text).unwrap().wait().unwrap().status());
+    }
+    let (mut one, mut other) = (run("exit 1").unwrap(), run("sleep 0.2; exit 2").unwrap());
+    ends.extend([other.wait().unwrap().status(), one.wait().unwrap().status()]);
+    drop(run("sleep 1000").unwrap());
+    let mut spec = SandboxSpec::new(RootFs::Directory(root.to_owned()), ["/no/such/program"]);
+    spec.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+    assert!(spawn(&spec).is_err());
+    println!("{ends:?} {}", children(std::process::id()).len());
+    ExitCode::SUCCESS
+}
+
+/// The ids of a process's children with their names, zombies among them.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let child = |entry: fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+        let is_child = rest.split(' ').nth(1) == Some(&parent.to_string());
+        is_child.then(|| (pid, name.to_owned()))
+    };
+    entries.into_iter().filter_map(child).collect()
 }
 
 /// Enters a user namespace and runs everything there that differs in one.
@@ -206,6 +243,43 @@ fn orphaned_guards() -> bool {
             stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
         read("comm") == "slipway-guard\n" && fields.get(1) == Some(&"1") && fields.first() != Some(&"Z")
     })
+}
+
+/// A9: the runner, its guard, or both before either can do anything about it, in any order.
+fn whatever_dies() {
+    if !privileged() {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    for (round, victims) in ["runner", "guard", "runner guard", "guard runner"].into_iter().enumerate() {
+        let mut runner = Runner::start(&mut subject("sleep", &scratch.path("root")), 270_000 + round as u32);
+        let guards = children(runner.process.id());
+        assert_eq!(guards.len(), 1, "{guards:?}");
+        assert_eq!(guards[0].1, "slipway-guard");
+        let pids = victims
+            .split(' ')
+            .map(|victim| if victim == "guard" { guards[0].0 } else { runner.process.id() });
+        let pids: Vec<_> = pids.map(|pid| rustix::process::Pid::from_raw(pid as i32).unwrap()).collect();
+        // none of them runs again
+        for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
+            pids.iter().for_each(|pid| rustix::process::kill_process(*pid, signal).unwrap());
+        }
+        runner.wait_for_the_container();
+        let ended = runner.process.wait().unwrap();
+        // a runner that lives sees its container end
+        assert_eq!(ended.success(), victims == "guard", "{victims}: {ended}");
+        wait_until("the guard stayed", || !orphaned_guards());
+    }
+}
+
+fn nothing_to_reap() {
+    if !privileged() {
+        return;
+    }
+    let scratch = support::Scratch::new();
+    let output = subject("reap", &scratch.path("root")).output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(seen, "[0, 7, 0, 3, 2, 1] 0\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn interrupted_runner() {

@@ -27,5 +27,6 @@ mod reproducible;
 mod rootless;
 mod run;
 mod secrets;
+mod stop;
 mod store;
 mod streams;

@@ -10,10 +10,6 @@ use std::{collections::BTreeMap, time::Duration};
 /// The shell of shell forms where SHELL says nothing.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
-/// Signal names that STOPSIGNAL takes, without `SIG` (signal(7); moby `signal.SignalMap`).
-const SIGNALS: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT \
-    STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ";
-
 impl StageState<'_, '_> {
     /// The words that a command line runs as.
     pub(super) fn command_words(&self, line: &CommandLine) -> Vec<String> {
@@ -120,11 +116,7 @@ impl StageState<'_, '_> {
 
     pub(super) fn stopsignal(&mut self, text: &str) -> Result<(), StepError> {
         let signal = self.expand(text)?;
-        let name = signal.to_uppercase();
-        let name = name.strip_prefix("SIG").unwrap_or(&name);
-        let numeric = signal.parse::<u32>().is_ok_and(|number| (1..=64).contains(&number));
-        let real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
-        if !numeric && !real_time && !SIGNALS.split_whitespace().any(|known| known == name) {
+        if slipway_runtime::container::stop::parse_signal(&signal).is_none() {
             return Err(ValueError::form(
                 signal,
                 "a signal",

@@ -1,20 +1,20 @@
 //! Starting a planned sandbox, and its first process's life.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::cgroup::Group;
+use crate::container::stop::{self, Reception};
 use crate::error::Error;
-use crate::sandbox::child;
-use crate::sandbox::guard::{self, Enrolled};
+use crate::sandbox::guard::Guard;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::spec::SandboxSpec;
 use crate::sandbox::sys;
-use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Memory, Request};
+use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Memory};
 use crate::sandbox::undumpable;
 
 /// How a container's first process ended.
@@ -44,13 +44,13 @@ impl Exit {
 /// A running container. Dropping it kills the container and waits for its end.
 #[derive(Debug)]
 pub struct Running {
-    pid: Pid,
+    pid: Option<Pid>,
     pidfd: OwnedFd,
     terminal: Option<OwnedFd>,
     made: Vec<PathBuf>,
     exit: Option<Exit>,
-    /// Held for what their drop does, in this order: leave the guard's list, then remove the empty group.
-    enrolled: Option<Enrolled>,
+    guard: Guard,
+    /// Removed when it is empty.
     group: Option<Group>,
 }
 
@@ -65,25 +65,17 @@ pub fn spawn(spec: &SandboxSpec) -> Result<Running, Error> {
 impl Plan {
     /// Makes the process and executes the command in it.
     pub fn start(mut self) -> Result<Running, Error> {
-        let enrolled = guard::enroll()?;
-        let request = Request {
-            memory: self.memory(),
-            flags: self.namespaces(),
-            pid_slot: Some(enrolled.slot()),
-            cgroup: self.group.as_ref().and_then(Group::folder),
-        };
         let undumpable = undumpable::hold();
-        let cloned = sys::clone::vfork(&request, child::run, &self);
+        let started = Guard::start(&self, self.memory(), self.namespaces());
         drop(undumpable);
-        let (pid, pidfd) = cloned.map_err(|errno| Error::Clone { source: errno.into() })?;
+        let (guard, pidfd) = started.map_err(|errno| Error::Clone { source: errno.into() })?;
         let mut running = Running {
-            // A successful clone gives a positive number.
-            pid: Pid::from_raw(pid).ok_or(Error::Clone { source: Errno::SRCH.into() })?,
+            pid: pid_of(&pidfd),
             pidfd,
             terminal: self.terminal.take().map(|terminal| terminal.master),
             made: self.made(),
             exit: None,
-            enrolled: Some(enrolled),
+            guard,
             group: self.group.take(),
         };
         match self.failure() {
@@ -118,8 +110,8 @@ impl Running {
         self.pidfd.as_fd()
     }
 
-    /// The first process's id as the caller sees it.
-    pub fn pid(&self) -> Pid {
+    /// The first process's id as the caller sees it; `None` for one that ended at once.
+    pub fn pid(&self) -> Option<Pid> {
         self.pid
     }
 
@@ -139,22 +131,8 @@ impl Running {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        // Not before it has ended may its slot be emptied, and not after it was reaped.
-        self.poll_end(None)?;
-        self.enrolled = None;
-        let status = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
-                Err(Errno::INTR) => {}
-                result => break result,
-            }
-        };
-        let failed = |errno: Errno| Error::Process { what: "wait for", source: errno.into() };
-        let status = status.map_err(failed)?.ok_or_else(|| failed(Errno::CHILD))?;
-        let exit = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) => return Err(failed(Errno::INVAL)),
-        };
+        let exit = self.guard.wait();
+        let exit = exit.map_err(|errno| Error::Process { what: "wait for", source: errno.into() })?;
         self.exit = Some(exit);
         self.group = None;
         Ok(exit)
@@ -168,14 +146,16 @@ impl Running {
         self.wait()
     }
 
+    /// A way to the first process for another thread.
+    pub fn handle(&self) -> Result<Handle, Error> {
+        let pidfd = self.pidfd.try_clone();
+        let pidfd = pidfd.map_err(|source| Error::Process { what: "signal", source })?;
+        Ok(Handle { pid: self.pid, pidfd })
+    }
+
     /// Sends a signal to the first process. One that has ended already is no error.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        let failed = |errno: Errno| Error::Process { what: "signal", source: errno.into() };
-        let signal = Signal::from_named_raw(signal).ok_or_else(|| failed(Errno::INVAL))?;
-        match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(errno) => Err(failed(errno)),
-        }
+        send(self.pidfd.as_fd(), signal)
     }
 
     /// Kills the container: without its first process the kernel ends every other one of its pid namespace.
@@ -202,6 +182,76 @@ impl Running {
                 return Ok(true);
             }
         }
+    }
+}
+
+/// The id of a pidfd's process in this process's pid namespace (pidfd_open(2), "fdinfo"); `None` once it was reaped.
+fn pid_of(pidfd: &OwnedFd) -> Option<Pid> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    Pid::from_raw(
+        text.lines()
+            .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+            .filter(|pid| *pid > 0)?,
+    )
+}
+
+fn masks(process: &Path, signal: i32) -> Reception {
+    let text = std::fs::read_to_string(process.join("status"));
+    text.map_or(Reception::Unknown, |text| Reception::read(&text, signal))
+}
+
+/// Whether any thread of a process waits for signals, if that can be seen.
+fn waits_for_signals(process: &Path) -> Option<bool> {
+    let threads = std::fs::read_dir(process.join("task")).ok()?;
+    let mut calls =
+        threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("syscall")).ok());
+    calls.try_fold(false, |found, call| Some(found || stop::is_waiting_for_signals(&call?)))
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
+    match sys::signal::send(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Error::Process { what: "signal", source: errno.into() }),
+    }
+}
+
+/// A way to a container's first process that may be used from any thread, also after its end.
+#[derive(Debug)]
+pub struct Handle {
+    pid: Option<Pid>,
+    pidfd: OwnedFd,
+}
+
+impl Handle {
+    /// Sends a signal. A process that has ended already is no error.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        send(self.pidfd.as_fd(), signal)
+    }
+
+    /// Whether the process has not ended, or not been waited for.
+    pub fn is_alive(&self) -> bool {
+        sys::signal::send(self.pidfd.as_fd(), 0).is_ok()
+    }
+
+    /// What a signal does to the process right now. [`Reception::Unknown`] where that cannot be seen.
+    pub fn reception(&self, signal: i32) -> Reception {
+        let Some(pid) = self.pid else { return Reception::Unknown };
+        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let found = masks(&process, signal);
+        if found != Reception::Dropped {
+            return found;
+        }
+        // Both ways around, as the process may begin and end waiting in between.
+        match (waits_for_signals(&process), masks(&process, signal), waits_for_signals(&process)) {
+            (Some(false), found, Some(false)) if self.is_alive() => found,
+            (Some(_), _, Some(_)) => Reception::Blocked,
+            _ => Reception::Unknown,
+        }
+    }
+
+    /// Whether the process leads the group that a terminal's keys signal, so that these are for it.
+    pub fn leads(&self, terminal: BorrowedFd<'_>) -> bool {
+        self.pid.is_some() && rustix::termios::tcgetpgrp(terminal).ok() == self.pid
     }
 }
 

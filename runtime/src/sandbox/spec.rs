@@ -83,6 +83,8 @@ pub struct Process {
     pub capabilities: CapabilitySet,
     /// Resource limits to set.
     pub rlimits: Vec<Rlimit>,
+    /// Whether the command gets a first process above it that passes signals on and reaps ([`crate::init`]).
+    pub init: bool,
 }
 
 impl Process {
@@ -97,6 +99,7 @@ impl Process {
             no_new_privileges: false,
             capabilities: CapabilitySet::DOCKER,
             rlimits: Vec::new(),
+            init: false,
         }
     }
 }

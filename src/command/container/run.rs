@@ -1,12 +1,15 @@
 //! `slipway run`: a new container from an image, in the foreground.
 //!
 //! The exit status is the command's; 125 where the container could not be made, 126 where the command cannot be
-//! executed, 127 where it is not there, 128 + n where signal n ended it (as docker).
+//! executed, 127 where it is not there, 128 + n where signal n ended it (as docker), also where it is a signal that the
+//! kernel keeps from first processes.
 //!
 //! What the command changes is thrown away with the container, with or without `--rm`: there is no command yet that
 //! could start it again.
 
+mod attend;
 mod options;
+mod security;
 mod streams;
 mod terminal;
 
@@ -17,7 +20,6 @@ use crate::{
     nearby,
     progress::{self, Style},
     service::input,
-    signals,
 };
 use options::Volume;
 use slipway_oci::{
@@ -27,15 +29,11 @@ use slipway_oci::{
     spec::ContainerConfig,
     store::ImageRecord,
 };
-use slipway_runtime::{
-    BindSource, CapabilitySet, CgroupSpec, Mount, Network, RootFs, Running, SandboxSpec, Seccomp, Security,
-    Stdio, container, identity,
-};
+use slipway_runtime::{BindSource, Mount, Network, RootFs, SandboxSpec, Stdio, container, identity};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::IsTerminal,
-    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -131,6 +129,15 @@ pub(crate) struct Arguments {
     /// Most processes
     #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<i64>,
+    /// Give the command a first process that passes signals on and reaps
+    #[arg(long)]
+    init: bool,
+    /// What a TERM to slipway asks the command to end with [default: the image's, or SIGTERM]
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds that it has then before it is killed; -1 for ever [default: 10]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
     /// What the image must run on
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -170,6 +177,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let (folders, tree) = images.unpacked(&record)?;
     let scratch = Scratch(app.store.temporary_folder("container")?);
     let config = &record.config.config;
+    let policy = attend::policy(config, arguments)?;
     let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
     let mut mounts = container::standard_files(&scratch.0, &hosts, Some(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
@@ -181,19 +189,21 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
     ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity)?;
     spec.process.user = resolved.identity;
-    spec.process.capabilities = capabilities(arguments)?;
+    spec.process.init = arguments.init;
+    spec.process.capabilities = security::capabilities(arguments)?;
     spec.hostname = Some(hostname);
     spec.network = network;
     spec.mounts = mounts;
     spec.single_id = app.single_id();
-    apply_security(&mut spec, arguments)?;
-    spec.cgroup = limits(arguments)?;
+    security::apply_security(&mut spec, arguments)?;
+    spec.cgroup = security::limits(arguments)?;
     let sides = stdio(&mut spec, arguments)?;
     // removes what killed containers have left, so that groups do not pile up
     slipway_runtime::sweep()?;
+    let received = attend::receive()?;
     let running = slipway_runtime::spawn(&spec)?;
     drop(spec);
-    attend(running, arguments, sides)
+    attend::attend(running, received, policy, attend::Streams { sides, interactive: arguments.interactive })
 }
 
 /// A folder that goes away with the container.
@@ -376,71 +386,6 @@ fn environment(
     Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect())
 }
 
-fn capabilities(arguments: &Arguments) -> Result<CapabilitySet, Failure> {
-    let mut set = if arguments.privileged { CapabilitySet::ALL } else { CapabilitySet::DOCKER };
-    let all = |text: &String| text.eq_ignore_ascii_case("all");
-    if arguments.cap_drop.iter().any(all) {
-        set = CapabilitySet::NONE;
-    }
-    if arguments.cap_add.iter().any(all) {
-        set = CapabilitySet::ALL;
-    }
-    let parse = |text: &String| {
-        text.parse::<slipway_runtime::Capability>()
-            .map_err(|_| Failure::usage(format!("`{text}` is not a capability, such as NET_ADMIN")))
-    };
-    for text in arguments.cap_add.iter().filter(|text| !all(text)) {
-        set.insert(parse(text)?);
-    }
-    for text in arguments.cap_drop.iter().filter(|text| !all(text)) {
-        set.remove(parse(text)?);
-    }
-    Ok(set)
-}
-
-fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.privileged {
-        spec.seccomp = Seccomp::Unconfined;
-        spec.security = Security::insecure();
-    }
-    for option in &arguments.security_opt {
-        match option.as_str() {
-            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
-                spec.process.no_new_privileges = true
-            }
-            "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp = Seccomp::Unconfined,
-            other => {
-                let words =
-                    format!("--security-opt: `{other}` is not one of no-new-privileges, seccomp=unconfined");
-                return Err(Failure::usage(words));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
-    if arguments.memory.is_none() && arguments.cpus.is_none() && arguments.pids_limit.is_none() {
-        return Ok(None);
-    }
-    const PERIOD_MICROSECONDS: u64 = 100_000;
-    let cpus = arguments.cpus.map(|cpus| match cpus.is_finite() && cpus > 0.0 {
-        true => Ok(slipway_runtime::CpuQuota {
-            quota_us: (cpus * PERIOD_MICROSECONDS as f64) as u64,
-            period_us: PERIOD_MICROSECONDS,
-        }),
-        false => Err(Failure::usage("--cpus must be more than 0")),
-    });
-    Ok(Some(CgroupSpec {
-        name: random_name(),
-        memory_bytes: arguments.memory.as_deref().map(crate::request::size::bytes).transpose()?,
-        // docker: 0 and -1 mean no limit
-        pids_max: arguments.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
-        cpu_quota: cpus.transpose()?,
-        cpuset_cpus: None,
-    }))
-}
-
 /// The command's streams; our sides of them where it has no terminal.
 fn stdio(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<Option<streams::Sides>, Failure> {
     if arguments.tty {
@@ -450,34 +395,6 @@ fn stdio(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<Option<streams
     let (stdio, sides) = streams::pipes(arguments.interactive)?;
     spec.stdio = stdio;
     Ok(Some(sides))
-}
-
-/// Waits for the container, passing signals and the terminal on.
-fn attend(mut running: Running, arguments: &Arguments, sides: Option<streams::Sides>) -> Result<u8, Failure> {
-    let copying = sides.map(|sides| sides.copy(&running)).transpose()?;
-    let pidfd = running.pidfd().try_clone_to_owned()?;
-    let master = running.terminal();
-    let resized = master.as_ref().map(|master| master.try_clone()).transpose()?;
-    signals::on(&signals::FORWARDED, move |signal| {
-        if signal == signal_hook::consts::SIGWINCH {
-            if let Some(master) = &resized {
-                terminal::copy_size(master.as_fd());
-            }
-            return;
-        }
-        if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
-            // a container that has just ended takes no signal
-            let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
-        }
-    })?;
-    let exit = match master {
-        Some(master) => terminal::attend(&mut running, master, arguments.interactive)?,
-        None => running.wait()?,
-    };
-    if let Some(copying) = copying {
-        copying.finish()?;
-    }
-    Ok(u8::try_from(exit.status()).unwrap_or(u8::MAX))
 }
 
 /// Twelve random hexadecimal digits, as docker names containers.

@@ -87,6 +87,10 @@ pub(super) fn execute(process: &PlannedProcess) -> Failure {
     if let Err(errno) = sys::signal::set_mask(0) {
         return fail(errno);
     }
+    if let Some((_, args)) = &process.init {
+        let errno = sys::exec::execute_kept(super::INIT_PROGRAM, args, &process.env);
+        return Failure { step: Step::Init, place: 0, errno };
+    }
     let mut outcome = Errno::NOENT;
     for candidate in &process.candidates {
         match execute_one(process, candidate) {

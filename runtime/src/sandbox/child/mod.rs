@@ -44,6 +44,9 @@ impl<T> At<T> for Result<T, Errno> {
     }
 }
 
+/// The descriptor of the program that becomes the first process, where that is not the command.
+const INIT_PROGRAM: u32 = 3;
+
 /// The status of a child that failed before its command ran; the parent reads the report and not this.
 const SETUP_FAILED: i32 = 125;
 
@@ -75,9 +78,16 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     streams(plan)?;
     // Nothing that the caller or we have open is there for what follows: not for a working folder of
     // /proc/self/fd/N, through which even our own descriptors would lead below a mask, and not for the command.
-    sys::exec::close_from(3).at(Step::Streams)?;
+    close_others(plan).at(Step::Streams)?;
     credentials::assume(&plan.process)?;
     Err(credentials::execute(&plan.process))
+}
+
+/// Closes all but the streams and, in its own place, the program that becomes the first process.
+fn close_others(plan: &Plan) -> Result<(), Errno> {
+    let Some((program, _)) = &plan.process.init else { return sys::exec::close_from(INIT_PROGRAM) };
+    sys::exec::keep(program.as_fd(), INIT_PROGRAM)?;
+    sys::exec::close_from(INIT_PROGRAM + 1)
 }
 
 /// Places the streams. A session of its own in any case: without one, the caller's terminal would be the container's

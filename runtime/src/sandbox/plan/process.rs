@@ -1,10 +1,14 @@
 //! The command and its credentials.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
+use crate::container::init;
 use crate::error::Error;
 use crate::host;
 use crate::sandbox::seccomp;
@@ -32,6 +36,8 @@ pub(crate) struct PlannedProcess {
     /// Resource, soft and hard limit.
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) filter: Option<Arc<[Instruction]>>,
+    /// What is executed in the command's place to be the first process, and its arguments.
+    pub(crate) init: Option<(OwnedFd, StringArray)>,
     pub(super) command: OsString,
     pub(super) working_folder: PathBuf,
 }
@@ -70,10 +76,20 @@ impl PlannedProcess {
             last_capability: host::facts().last_capability,
             rlimits: rlimits(process)?,
             filter: seccomp::filter(spec.seccomp, process.capabilities, spec.single_id),
+            init: process.init.then(|| init(&process.args)).transpose()?,
             command: command.clone(),
             working_folder: process.cwd.clone(),
         })
     }
+}
+
+/// The init process: this program's file above the places where the child puts descriptors, and how it is called.
+fn init(command: &[OsString]) -> Result<(OwnedFd, StringArray), Error> {
+    let prepare = |errno: Errno| Error::Prepare { what: "the init process".to_owned(), source: errno.into() };
+    let file = rustix::io::fcntl_dupfd_cloexec(init::program()?, 4).map_err(prepare)?;
+    let words: Vec<OsString> =
+        [init::NAME, "--"].map(OsString::from).into_iter().chain(command.iter().cloned()).collect();
+    Ok((file, strings(&words, "argument")?))
 }
 
 fn rlimits(process: &Process) -> Result<Vec<(u32, u64, u64)>, Error> {

@@ -5,14 +5,14 @@
 
 use std::arch::asm;
 use std::ffi::c_void;
-use std::mem::size_of;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::mem::{ManuallyDrop, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::AtomicU32;
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use super::check;
+use super::{check, exec};
 
 /// Room for the child's frames; debug builds need a fifth of it. Only touched pages cost memory.
 const STACK_BYTES: usize = 256 * 1024;
@@ -41,13 +41,19 @@ struct CloneArgs {
 }
 
 /// A mapped stack, unmapped when dropped.
-struct Stack {
+#[derive(Debug)]
+pub(crate) struct Stack {
     base: *mut c_void,
 }
 
+// SAFETY: the mapping belongs to the value alone, which gives no access to it but by `&mut`.
+unsafe impl Send for Stack {}
+// SAFETY: as above.
+unsafe impl Sync for Stack {}
+
 impl Stack {
     /// Maps a stack with a guard below it.
-    fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let stack = Stack { base: map(GUARD_BYTES + STACK_BYTES)? };
         // SAFETY: the range is the lower part of the mapping made above, which nothing uses yet.
         match unsafe { libc::mprotect(stack.base, GUARD_BYTES, libc::PROT_NONE) } {
@@ -71,7 +77,7 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: `base` and the length are those of the mapping made in `new`; no process runs on it any more, as
-        // the only one that did was waited for with CLONE_VFORK or never made.
+        // the only one that did has left this memory (`vfork`) or ended (`Companion`), or was never made.
         let unmapped = unsafe { libc::munmap(self.base, GUARD_BYTES + STACK_BYTES) };
         debug_assert_eq!(unmapped, 0);
     }
@@ -106,61 +112,123 @@ pub(crate) enum Memory {
 }
 
 /// How the child differs from its parent.
-pub(crate) struct Request<'a> {
+pub(crate) struct Request {
     /// What it has of the parent's memory.
     pub(crate) memory: Memory,
     /// `CLONE_*` beside those that this module adds.
     pub(crate) flags: u64,
-    /// Where the kernel writes the child's process id before the child runs.
-    pub(crate) pid_slot: Option<&'a AtomicU32>,
     /// A cgroup2 folder to start in.
     pub(crate) cgroup: Option<i32>,
 }
 
-/// Makes a child that runs `body(data)` in the caller's memory, or a copy of it, while the calling thread sleeps, until
-/// the child executes or ends; gives its pid and pidfd.
+/// Makes a child that runs `body(data)` in the caller's memory, or a copy of it, while the caller sleeps, until the child
+/// executes or ends; gives its pidfd's number, which nobody owns yet. It makes system calls only.
 ///
 /// `body` may only make system calls: it has the thread-local storage of the calling thread, and a lock that another
 /// thread holds is never released in it.
-pub(crate) fn vfork<T>(request: &Request<'_>, body: fn(&T) -> !, data: &T) -> Result<(i32, OwnedFd), Errno> {
-    let mut stack = Stack::new()?;
-    start(request, libc::CLONE_VFORK as u64, libc::SIGCHLD, &mut stack, Start { body, data })
-}
-
-/// Makes a child that runs `body(data)` in the caller's memory beside it, for ever or until it exits. It sends no
-/// signal at its end and plain waits do not see it. The rules of [`vfork`] hold for `body`.
-pub(crate) fn companion<T>(body: fn(&T) -> !, data: &'static T) -> Result<OwnedFd, Errno> {
-    let mut stack = Stack::new()?;
-    let request = Request { memory: Memory::Shared, flags: 0, pid_slot: None, cgroup: None };
-    let (_, pidfd) = start(&request, 0, 0, &mut stack, Start { body, data })?;
-    // The companion runs on it as long as this process lives.
-    std::mem::forget(stack);
-    Ok(pidfd)
-}
-
-fn start<T>(
-    request: &Request<'_>,
-    more_flags: u64,
-    exit_signal: i32,
+pub(crate) fn vfork<T>(
+    request: &Request,
     stack: &mut Stack,
-    start: Start<T>,
-) -> Result<(i32, OwnedFd), Errno> {
+    body: fn(&T) -> !,
+    data: &T,
+) -> Result<i32, Errno> {
+    start(request, libc::CLONE_VFORK as u64, stack, Start { body, data })
+}
+
+/// A process that runs in this process's memory beside it. What it runs on is kept as long as the value is.
+#[derive(Debug)]
+pub(crate) struct Companion<K> {
+    pidfd: OwnedFd,
+    /// Never unmapped if the process may still run on it.
+    memory: ManuallyDrop<(Stack, Box<K>)>,
+}
+
+impl<K> Companion<K> {
+    /// The process's pidfd.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What it shares with this process for as long as it lives.
+    pub(crate) fn kept(&self) -> &K {
+        &self.memory.1
+    }
+}
+
+impl<K> Drop for Companion<K> {
+    fn drop(&mut self) {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        if matches!(poll(&mut fds, Some(&now)), Ok(1..)) {
+            // SAFETY: the value is not used after this, its owner being dropped.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
+    }
+}
+
+/// What a companion starts with.
+struct Beginning<B, K> {
+    begin: fn(&mut B, &K) -> Option<[i32; 2]>,
+    stay: fn(&K, [BorrowedFd<'_>; 2]) -> !,
+    birth: *mut B,
+    kept: *const K,
+    begun: i32,
+}
+
+/// Makes a child of the namespaces `flags` that runs in the caller's memory beside it: first `begin`, with the caller's
+/// descriptor table, while the calling thread sleeps; then `stay`, with a table of its own that has the two descriptors
+/// which `begin` gave and no other, until it exits. The rules of [`vfork`] hold for both.
+pub(crate) fn companion<B, K: Sync>(
+    flags: u64,
+    begin: fn(&mut B, &K) -> Option<[i32; 2]>,
+    stay: fn(&K, [BorrowedFd<'_>; 2]) -> !,
+    birth: &mut B,
+    kept: Box<K>,
+) -> Result<Companion<K>, Errno> {
+    let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let mut stack = Stack::new()?;
+    let begun = event.as_raw_fd();
+    let beginning = Beginning { begin, stay, birth: &raw mut *birth, kept: &raw const *kept, begun };
+    let request = Request { memory: Memory::Shared, flags: flags | libc::CLONE_FILES as u64, cgroup: None };
+    let number =
+        start(&request, 0, &mut stack, Start { body: companion_life::<B, K>, data: &raw const beginning })?;
+    // SAFETY: a successful call has stored a fresh descriptor there that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
+    let companion = Companion { pidfd, memory: ManuallyDrop::new((stack, kept)) };
+    // Until here `birth` and `beginning` are the companion's: it has begun, or it has ended.
+    loop {
+        let mut fds = [PollFd::new(&event, PollFlags::IN), PollFd::new(&companion.pidfd, PollFlags::IN)];
+        if let Ok(1..) = poll(&mut fds, None) {
+            return Ok(companion);
+        }
+    }
+}
+
+/// A companion's life.
+fn companion_life<B, K>(beginning: &Beginning<B, K>) -> ! {
+    // SAFETY: `companion` made the pointers from a reference and a box, and does not return or touch what they point to
+    // before the event below or this process's end.
+    let (birth, kept) = unsafe { (&mut *beginning.birth, &*beginning.kept) };
+    let (begin, stay, begun) = (beginning.begin, beginning.stay, beginning.begun);
+    let Some(descriptors) = begin(birth, kept) else { exec::exit(0) };
+    let Ok(descriptors) = exec::own_table(descriptors, begun) else { exec::exit(0) };
+    // From here on `birth` and `beginning` are the caller's again; `kept` stays until this process has ended.
+    stay(kept, descriptors)
+}
+
+fn start<T>(request: &Request, more_flags: u64, stack: &mut Stack, start: Start<T>) -> Result<i32, Errno> {
     let mut pidfd: i32 = -1;
     let (place, stack_size) = stack.place(start);
     let mut args = CloneArgs {
         flags: request.flags | more_flags | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: exit_signal as u64,
+        exit_signal: libc::SIGCHLD as u64,
         stack: stack.base as u64 + GUARD_BYTES as u64,
         stack_size,
         ..CloneArgs::default()
     };
     if request.memory == Memory::Shared {
         args.flags |= libc::CLONE_VM as u64;
-    }
-    if let Some(slot) = request.pid_slot {
-        args.flags |= libc::CLONE_PARENT_SETTID as u64;
-        args.parent_tid = slot.as_ptr() as u64;
     }
     if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
@@ -169,10 +237,10 @@ fn start<T>(
     // SAFETY: `args` is a full `clone_args` whose pointers are to live memory of the right types; the stack is mapped
     // and unused; `enter::<T>` gets the `Start<T>` that it expects, which lives on that stack. The stack and the
     // data outlive the child: it has copies of its own, or `vfork` returns only when the child has left this memory,
-    // or, for `companion`, the stack is kept for ever and the data are static.
-    let pid = check(unsafe { clone3(&args, enter::<T>, place) })?;
-    // SAFETY: with CLONE_PIDFD a successful call has stored a fresh descriptor there that nobody else owns.
-    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    // or, for `companion`, they are kept as long as it uses them.
+    check(unsafe { clone3(&args, enter::<T>, place) })?;
+    // With CLONE_PIDFD a successful call has stored a fresh descriptor there.
+    Ok(pidfd)
 }
 
 /// The child's first function.

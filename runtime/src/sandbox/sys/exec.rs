@@ -16,6 +16,11 @@ pub(crate) struct StringArray {
     pointers: Vec<*const c_char>,
 }
 
+// SAFETY: the pointers are to the strings that the value owns, and nobody writes to either.
+unsafe impl Send for StringArray {}
+// SAFETY: as above.
+unsafe impl Sync for StringArray {}
+
 impl StringArray {
     /// Takes the strings.
     pub(crate) fn new(strings: Vec<CString>) -> Self {
@@ -48,6 +53,19 @@ pub(crate) fn execute_file(file: BorrowedFd<'_>, args: &StringArray, env: &Strin
     check(unsafe { raw::call(libc::SYS_execveat, arguments) }).err().unwrap_or(Errno::INVAL)
 }
 
+/// execveat(2) of the file at descriptor `number`, which [`keep`] put there; returns only when it fails.
+pub(crate) fn execute_kept(number: u32, args: &StringArray, env: &StringArray) -> Errno {
+    // SAFETY: only for a child about to execute, in which no object owns or closes the descriptor.
+    execute_file(unsafe { BorrowedFd::borrow_raw(number as i32) }, args, env)
+}
+
+/// Makes descriptor `number` a duplicate of one above it that is closed at an exec.
+pub(crate) fn keep(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
+    let arguments = [fd.as_raw_fd() as usize, number as usize, libc::O_CLOEXEC as usize, 0, 0, 0];
+    // SAFETY: only for a child about to execute, in whose table every other descriptor is closed unused.
+    check(unsafe { raw::call(libc::SYS_dup3, arguments) }).map(drop)
+}
+
 /// Closes every descriptor from `first` on in a process whose descriptor table is its own.
 pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
     // SAFETY: only for a child in shared memory, whose table is a copy of its own: the objects that own the
@@ -64,12 +82,28 @@ pub(crate) fn exit(status: i32) -> ! {
     }
 }
 
-/// Moves descriptor `number` to 0 in a process whose descriptor table is its own, and owns it.
-pub(crate) fn adopt_as_first(number: u32) -> Result<OwnedFd, Errno> {
-    // SAFETY: only for a companion, in whose table no object owns descriptor 0.
-    check(unsafe { raw::call(libc::SYS_dup3, [number as usize, 0, libc::O_CLOEXEC as usize, 0, 0, 0]) })?;
-    // SAFETY: the call above made descriptor 0, and nothing else in this process owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(0) })
+/// Gives a companion, which shares its maker's descriptor table until here, a table of its own with two descriptors only,
+/// and tells its maker through `event`. The three numbers must be above 2.
+pub(crate) fn own_table(kept: [i32; 2], event: i32) -> Result<[BorrowedFd<'static>; 2], Errno> {
+    // SAFETY: the table becomes a copy; the objects that own its descriptors are never dropped in this process.
+    check(unsafe { raw::call(libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]) })?;
+    for (from, to) in [kept[0], kept[1], event].into_iter().zip(0..) {
+        let arguments = [from as usize, to, libc::O_CLOEXEC as usize, 0, 0, 0];
+        // SAFETY: as above; the standard streams are no object's own.
+        check(unsafe { raw::call(libc::SYS_dup3, arguments) })?;
+    }
+    close_from(3)?;
+    // SAFETY: the loop above made them, and nothing in this process closes the first two.
+    let [first, second, event] = unsafe { [0, 1, 2].map(|number| BorrowedFd::borrow_raw(number)) };
+    rustix::io::write(event, &1u64.to_ne_bytes())?;
+    close_from(2)?;
+    Ok([first, second])
+}
+
+/// Owns a descriptor that a child with the same table made.
+pub(crate) fn adopt(number: i32) -> OwnedFd {
+    // SAFETY: only for the number that the kernel gave a guard for its child's pidfd, once.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Makes standard stream `number` a duplicate of a descriptor above 2; it stays open at an exec.

@@ -1,5 +1,7 @@
 //! Signal dispositions and masks (rt_sigaction(2), rt_sigprocmask(2)).
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use rustix::io::Errno;
 
 use super::{check, raw};
@@ -37,4 +39,24 @@ pub(crate) fn set_mask(mask: u64) -> Result<u64, Errno> {
     // SAFETY: both sets are eight bytes, as the call is told.
     check(unsafe { raw::call(libc::SYS_rt_sigprocmask, arguments) })?;
     Ok(former)
+}
+
+/// Sends a signal to the process of a pidfd (pidfd_send_signal(2)), real-time ones too, which rustix cannot name.
+pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let arguments = [pidfd.as_raw_fd() as usize, signal as usize, 0, 0, 0, 0];
+    // SAFETY: a null information structure is what kill(2) sends; the call takes no other pointer.
+    check(unsafe { raw::call(libc::SYS_pidfd_send_signal, arguments) }).map(drop)
+}
+
+/// Sends a signal to a process (kill(2)).
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes numbers only.
+    check(unsafe { raw::call(libc::SYS_kill, [pid as usize, signal as usize, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// Waits for one of the signals of a set that are blocked, and takes it (rt_sigtimedwait(2)).
+pub(crate) fn wait(set: u64) -> Result<i32, Errno> {
+    let arguments = [&raw const set as usize, 0, 0, SET_BYTES, 0, 0];
+    // SAFETY: the set is eight bytes, as the call is told; no information and no time limit are asked for.
+    check(unsafe { raw::call(libc::SYS_rt_sigtimedwait, arguments) }).map(|signal| signal as i32)
 }

@@ -1,14 +1,17 @@
 //! The caller's terminal, joined with the container's.
 
-use super::streams::write_all;
+use super::{attend::Keeper, streams::write_all};
 use crate::error::Failure;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    termios::{self, OptionalActions, Termios},
+    termios::{self, OptionalActions, SpecialCodeIndex, Termios},
 };
 use slipway_runtime::{Exit, Running};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 /// Rows and columns of the caller's terminal.
 pub(super) fn size() -> Option<(u16, u16)> {
@@ -49,14 +52,19 @@ impl Drop for Raw {
 }
 
 /// Copies between the terminals until the container has ended and all of its output is out.
-pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) -> Result<Exit, Failure> {
-    let raw = interactive.then(Raw::enter);
+/// With a keeper the caller's input goes along.
+pub(super) fn attend(
+    running: &mut Running,
+    master: &OwnedFd,
+    keeper: Option<&Arc<Keeper>>,
+) -> Result<Exit, Failure> {
+    let raw = keeper.map(|_| Raw::enter());
     let mut buffer = vec![0u8; 16 << 10];
-    let mut input_open = interactive;
+    let mut input_open = keeper.is_some();
     let mut ended = false;
     loop {
         let stdin = std::io::stdin();
-        let mut events = vec![PollFd::new(&master, PollFlags::IN)];
+        let mut events = vec![PollFd::new(master, PollFlags::IN)];
         let pidfd = running.pidfd().try_clone_to_owned()?;
         if !ended {
             events.push(PollFd::new(&pidfd, PollFlags::IN));
@@ -74,7 +82,7 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
         let ready: Vec<bool> = events.iter().map(|event| !event.revents().is_empty()).collect();
         drop(events);
         if ready[0] {
-            match rustix::io::read(&master, &mut buffer) {
+            match rustix::io::read(master, &mut buffer) {
                 // EIO: the last process has let go of the terminal
                 Ok(0) | Err(Errno::IO) => break,
                 Ok(count) => drop(
@@ -87,7 +95,10 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
         if input_open && !ended && ready.get(2) == Some(&true) {
             match rustix::io::read(std::io::stdin(), &mut buffer) {
                 Ok(0) => input_open = false,
-                Ok(count) => drop(write_all(master.as_fd(), &buffer[..count]).map_err(std::io::Error::from)?),
+                Ok(count) => {
+                    write_all(master.as_fd(), &buffer[..count]).map_err(std::io::Error::from)?;
+                    keeper.into_iter().for_each(|keeper| keys(keeper, master.as_fd(), &buffer[..count]));
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => input_open = false,
             }
@@ -96,4 +107,21 @@ pub(super) fn attend(running: &mut Running, master: OwnedFd, interactive: bool) 
     }
     drop(raw);
     Ok(running.wait()?)
+}
+
+/// Ctrl-C and Ctrl-\\: the container's terminal makes signals of them, which its first process may not get.
+fn keys(keeper: &Arc<Keeper>, master: BorrowedFd<'_>, typed: &[u8]) {
+    let Ok(settings) = termios::tcgetattr(master) else { return };
+    if !settings.local_modes.contains(termios::LocalModes::ISIG) || !keeper.is_in_front(master) {
+        return;
+    }
+    let key = |index| Some(settings.special_codes[index]).filter(|code| *code != 0);
+    let (interrupt, quit) = (key(SpecialCodeIndex::VINTR), key(SpecialCodeIndex::VQUIT));
+    for byte in typed {
+        if Some(*byte) == interrupt {
+            keeper.typed(signal_hook::consts::SIGINT);
+        } else if Some(*byte) == quit {
+            keeper.typed(signal_hook::consts::SIGQUIT);
+        }
+    }
 }
