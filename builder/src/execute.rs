@@ -74,7 +74,7 @@ pub(crate) fn execute(
     fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
         .map_err(StepError::io("open", &upper))?;
     chown(&upper, Some(root.uid), Some(root.gid)).map_err(StepError::io("open", &upper))?;
-    let mut mounts = standard_files(solver, &scratch.0)?;
+    let mut mounts = standard_files(solver, command, &scratch.0)?;
     mounts.append(&mut attached.mounts);
     if let Some((path, content)) = command.script {
         let file = scratch.0.join("script");
@@ -251,8 +251,13 @@ pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) 
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.
-fn standard_files(solver: &Workshop<'_>, folder: &Path) -> Result<Vec<Mount>, StepError> {
-    container::standard_files(folder, &solver.request.hosts, None).map_err(StepError::io("write", folder))
+fn standard_files(
+    solver: &Workshop<'_>,
+    command: &Command<'_>,
+    folder: &Path,
+) -> Result<Vec<Mount>, StepError> {
+    let name = container::Name::Localhost(command.hostname);
+    container::standard_files(folder, &solver.request.hosts, name).map_err(StepError::io("write", folder))
 }
 
 /// The extra lowest layer: every mount point, so that none has to be made in the layer to be.

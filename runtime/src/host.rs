@@ -8,6 +8,7 @@ use rustix::fs::statfs;
 use serde::Serialize;
 
 use crate::cgroup;
+use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::sys;
 
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
@@ -34,6 +35,11 @@ pub(crate) fn facts() -> &'static Facts {
         last_capability: number("/proc/sys/kernel/cap_last_cap").unwrap_or(40) as u32,
         cgroup2_only: is_cgroup2(Path::new("/sys/fs/cgroup")),
     })
+}
+
+/// The capabilities that containers can have here: the calling process's own.
+pub fn capabilities() -> CapabilitySet {
+    CapabilitySet::from_bits(facts().capabilities)
 }
 
 /// Whether the calling process is in a user namespace other than the first, which alone maps every id to itself

@@ -146,10 +146,7 @@ pub fn enter() -> Result<Entered, UsernsError> {
         },
         None => {
             unshare()?;
-            let user = user_name(uid).unwrap_or_else(|| uid.to_string());
-            let line = format!("{user}:100000:65536");
-            let note = format!("no subordinate ids: add the line `{line}` to /etc/subuid and /etc/subgid");
-            (Tier::SingleId, Some(note))
+            (Tier::SingleId, Some(missing_ids(user_name(uid).as_deref(), uid)))
         }
     };
     if outcome == Tier::SingleId {
@@ -281,16 +278,46 @@ fn subordinates() -> Option<(Vec<IdRange>, Vec<IdRange>)> {
 
 /// The lines of subuid(5) that are this user's, by name or by number.
 pub fn ranges(file: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
-    let line = |line: &str| {
+    let mine = |owner: &str| Some(owner) == name || owner.parse() == Ok(uid);
+    let own = lines(file).filter(|(owner, _)| mine(owner)).map(|(_, range)| range);
+    own.take(MAX_RANGES).collect()
+}
+
+/// All lines of subuid(5) that mean something: who has which ids.
+fn lines(file: &str) -> impl Iterator<Item = (&str, IdRange)> {
+    file.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let owner = fields.next()?;
         let range = IdRange { start: fields.next()?.parse().ok()?, count: fields.next()?.parse().ok()? };
-        let mine = Some(owner) == name || owner.parse() == Ok(uid);
         let whole =
             range.count > 0 && range.start.checked_add(range.count).is_some() && fields.next().is_none();
-        (mine && whole).then_some(range)
-    };
-    file.lines().filter_map(line).take(MAX_RANGES).collect()
+        whole.then_some((owner, range))
+    })
+}
+
+/// What to do about subordinate ids that are missing.
+fn missing_ids(name: Option<&str>, uid: u32) -> String {
+    let user = name.map_or_else(|| uid.to_string(), str::to_owned);
+    let files =
+        ["/etc/subuid", "/etc/subgid"].map(|path| (path, fs::read_to_string(path).unwrap_or_default()));
+    let lacking = files.iter().filter(|(_, text)| ranges(text, name, uid).is_empty()).map(|(path, _)| *path);
+    let start = free_ids(files.iter().map(|(_, text)| text.as_str()));
+    let line = format!("{user}:{start}:{}", WANTED_IDS + 1);
+    format!("no subordinate ids: add the line `{line}` to {}", lacking.collect::<Vec<_>>().join(" and "))
+}
+
+/// Where a range starts that no line of any of the files reaches into: as useradd(8) gives them, from `SUB_UID_MIN` on.
+fn free_ids<'a>(files: impl Iterator<Item = &'a str>) -> u64 {
+    const FIRST: u64 = 100_000;
+    let mut taken: Vec<(u64, u64)> = files
+        .flat_map(lines)
+        .map(|(_, range)| (range.start.into(), u64::from(range.start) + u64::from(range.count)))
+        .collect();
+    taken.sort_unstable();
+    taken.iter().fold(FIRST, |start, (from, to)| {
+        let end = start + u64::from(WANTED_IDS) + 1;
+        if *from < end && start < *to { *to } else { start }
+    })
 }
 
 /// The caller's name in the host's passwd(5). A static program must not use the C library's lookup, which loads plugins.
@@ -316,6 +343,24 @@ mod tests {
         let expected = [IdRange { start: 100_000, count: 65_536 }, IdRange { start: 300_000, count: 10 }];
         assert_eq!(found, expected);
         assert_eq!(ranges(FILE, None, 77), []);
+    }
+
+    #[test]
+    fn the_ids_that_are_proposed_are_nobodys() {
+        let cases: [(&[&str], u64); 7] = [
+            (&["", ""], 100_000),
+            (&["a:100000:65536\n", ""], 165_536),
+            (&["", "a:100000:65536\n"], 165_536),
+            // in any order, of different sizes, in either file
+            (&["b:165536:65536\na:100000:65536\n", "c:231072:10\n"], 231_082),
+            // a gap that is wide enough, and one that is not
+            (&["a:100000:1\nb:200000:65536\n"], 100_001),
+            (&["a:100000:1\nb:150000:65536\n"], 215_536),
+            (&["low:1:99999\nbad\nalso:bad:1\n"], 100_000),
+        ];
+        for (files, start) in cases {
+            assert_eq!(free_ids(files.iter().copied()), start, "{files:?}");
+        }
     }
 
     #[test]

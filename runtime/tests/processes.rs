@@ -356,7 +356,8 @@ fn single_id() {
     let seen = as_user(54_321);
     for part in [
         "tier SingleId uid 0",
-        "note no subordinate ids: add the line `54321:100000:65536`",
+        "note no subordinate ids: add the line `54321:",
+        ":65536` to /etc/subuid and /etc/subgid",
         "in | 0 | 0:0 | dev | null",
         "none terminal: /dev/pts/0 0 Code(0)",
     ] {

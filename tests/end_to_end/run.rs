@@ -244,3 +244,123 @@ fn what_follows_the_image_reaches_the_program_byte_by_byte() {
     let expected: Vec<u8> = tail.iter().flat_map(|word| [b"[", *word, b"]"].concat()).collect();
     assert_eq!(output.stdout, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// B10: docker's usual log links, whoever the program runs as and whatever the output is.
+#[test]
+fn every_user_opens_the_standard_streams_by_name() {
+    slipway_skip::need_root!();
+    let slipway = Slipway::new();
+    let script = "for name in /dev/stdout /proc/self/fd/1 /dev/fd/1; do echo $name > $name; echo $name >> $name; done; \
+                  for name in /dev/stderr /proc/self/fd/2; do echo $name > $name; done; \
+                  ln -s /dev/stdout /tmp/access.log; echo log > /tmp/access.log; cat < /dev/stdin";
+    let expected_out =
+        "/dev/stdout\n/dev/stdout\n/proc/self/fd/1\n/proc/self/fd/1\n/dev/fd/1\n/dev/fd/1\nlog\n";
+    let expected_err = "/dev/stderr\n/proc/self/fd/2\n";
+    for user in ["0", "1000", "1000:1000", "app", "33:0"] {
+        let words = ["run", "--rm", "-i", "-u", user, "base", "sh", "-c", script];
+        let ended = run_with_input(&mut slipway.command(words), b"input\n");
+        assert_eq!(ended.stdout, format!("{expected_out}input\n"), "{user}: {}", ended.stderr);
+        assert_eq!(ended.stderr, expected_err, "{user}");
+        // files: what is there already stays
+        let (out, err) = (slipway.path("out"), slipway.path("err"));
+        let file = |path| fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        fs::write(&out, "before\n").unwrap();
+        fs::write(&err, "").unwrap();
+        let mut command = slipway.command(words);
+        assert!(command.stdout(file(&out)).stderr(file(&err)).status().unwrap().success(), "{user}");
+        assert_eq!(fs::read_to_string(&out).unwrap(), format!("before\n{expected_out}"), "{user}");
+        assert_eq!(fs::read_to_string(&err).unwrap(), expected_err, "{user}");
+        // a terminal of its own
+        let (mut ours, theirs) = crate::support::terminal();
+        let words = [
+            "run",
+            "--rm",
+            "-t",
+            "-u",
+            user,
+            "base",
+            "sh",
+            "-c",
+            "echo one > /dev/stdout; echo two > /dev/tty; echo three > /dev/stderr",
+        ];
+        let mut command = slipway.command(words);
+        let mut child = command.stdout(theirs.try_clone().unwrap()).stderr(theirs).spawn().unwrap();
+        drop(command);
+        let mut seen = Vec::new();
+        let mut piece = [0; 1024];
+        while let Ok(count @ 1..) = ours.read(&mut piece) {
+            seen.extend_from_slice(&piece[..count]);
+        }
+        assert!(child.wait().unwrap().success(), "{user}");
+        // both terminals put a carriage return before the end of a line
+        assert_eq!(String::from_utf8_lossy(&seen).replace('\r', ""), "one\ntwo\nthree\n", "{user}");
+    }
+    // and the steps of a build
+    for user in ["root", "app", "1234"] {
+        let recipe = format!(
+            "FROM base\nUSER {user}\nRUN echo as-{user} > /dev/stdout && echo err-{user} > /proc/self/fd/2\n"
+        );
+        let seen = slipway.build_with("streams", &recipe, &[], &["--no-cache"]);
+        for text in [format!("as-{user}\n"), format!("err-{user}\n")] {
+            assert!(seen.stderr.contains(&text), "{user}: {}", seen.stderr);
+        }
+        assert!(seen.status.success());
+    }
+}
+
+#[test]
+fn a_container_finds_itself_by_its_name() {
+    let slipway = Slipway::new();
+    let script = "cat /etc/hostname; grep -w \"$(hostname)\" /etc/hosts; ping -c 1 -W 2 $(hostname) > /dev/null && echo there";
+    let seen = slipway.ok(["run", "--rm", "-h", "box.example", "base", "sh", "-c", script]);
+    assert!(seen.starts_with("box.example\n127.0.1.1\tbox.example box\n"), "{seen}");
+    let seen = slipway.ok([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "base",
+        "sh",
+        "-c",
+        "grep -cw $(hostname) /etc/hosts",
+    ]);
+    assert_eq!(seen, "1\n");
+    let script = "grep -w $(hostname) /etc/hosts";
+    let words = ["run", "--rm", "-h", "db", "--add-host", "db:10.0.0.9", "base", "sh", "-c", script];
+    assert_eq!(slipway.ok(words), "10.0.0.9\tdb\n");
+    slipway.build("step", "FROM base\nRUN grep -w \"localhost $(hostname)\" /etc/hosts\n", &[]).ok();
+}
+
+#[test]
+fn capabilities_that_cannot_be_given_are_refused() {
+    let slipway = Slipway::new();
+    let effective = |words: &[&str]| {
+        let words = [&["run", "--rm"], words, &["base", "grep", "CapEff", "/proc/self/status"]].concat();
+        let seen = slipway.ok(words);
+        u64::from_str_radix(seen.trim().rsplit('\t').next().unwrap(), 16).unwrap()
+    };
+    let (net_admin, chown) = (1 << 12, 1 << 0);
+    for word in ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "cap_net_admin", "SYSLOG,Net_Admin"] {
+        assert_ne!(effective(&["--cap-add", word]) & net_admin, 0, "{word}");
+    }
+    assert_eq!(effective(&["--cap-drop", "cap_all", "--cap-add", "chown"]), chown);
+    assert_eq!(effective(&["--cap-drop", "ALL"]), 0);
+    let all = effective(&["--cap-add", "all"]);
+    assert_eq!(all, effective(&["--privileged"]));
+    assert_eq!(effective(&["--cap-add", "ALL", "--cap-drop", "CHOWN"]), all & !chown);
+    let names = ["CHOWN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_RESOURCE", "SYS_TIME", "MAC_ADMIN"];
+    for (name, number) in names.into_iter().zip([0, 16, 17, 22, 24, 25, 33]) {
+        let ended = slipway.run(["run", "--rm", "--cap-add", name, "base", "true"]);
+        if all & 1 << number == 0 {
+            let message = ended.fails(125);
+            assert!(message.contains(&format!("CAP_{name}")), "{message}");
+        } else {
+            ended.ok();
+        }
+    }
+    for bad in ["NET", "CAP_", "CAP_NET", "", "NET_ADMIN "] {
+        let message = slipway.fails(125, ["run", "--cap-add", bad, "base", "true"]);
+        assert!(message.contains("is not a capability"), "{bad:?}: {message}");
+        slipway.fails(125, ["run", "--cap-drop", bad, "base", "true"]);
+    }
+}

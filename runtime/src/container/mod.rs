@@ -5,4 +5,4 @@ pub mod identity;
 pub mod init;
 pub mod stop;
 
-pub use files::standard_files;
+pub use files::{Name, standard_files};

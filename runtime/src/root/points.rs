@@ -84,9 +84,12 @@ mod tests {
             link,
         ]))]);
         let folder = tempfile::tempdir().expect("folder");
-        let mounts =
-            crate::container::standard_files(folder.path(), &[("db".into(), "10.0.0.2".into())], None)
-                .expect("files");
+        let mounts = crate::container::standard_files(
+            folder.path(),
+            &[("db".into(), "10.0.0.2".into())],
+            crate::container::Name::Localhost("x"),
+        )
+        .expect("files");
         assert!(fs::read_to_string(folder.path().join("hosts")).expect("hosts").contains("10.0.0.2\tdb"));
         let points = mount_points(&tree, &mounts).expect("points");
         let names: Vec<_> = points.iter().map(|point| point.path.display().to_string()).collect();

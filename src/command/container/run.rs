@@ -111,11 +111,11 @@ pub(crate) struct Arguments {
     /// All capabilities, no filter, no masked paths
     #[arg(long)]
     privileged: bool,
-    /// Add a capability
-    #[arg(long, value_name = "CAPABILITY")]
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     cap_add: Vec<String>,
-    /// Drop a capability
-    #[arg(long, value_name = "CAPABILITY")]
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     cap_drop: Vec<String>,
     /// no-new-privileges or seccomp=unconfined
     #[arg(long, value_name = "OPTION")]
@@ -179,7 +179,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let config = &record.config.config;
     let policy = attend::policy(config, arguments)?;
     let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
-    let mut mounts = container::standard_files(&scratch.0, &hosts, Some(&hostname))?;
+    let mut mounts = container::standard_files(&scratch.0, &hosts, container::Name::Machine(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
     let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
     let mut spec =
@@ -190,7 +190,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity)?;
     spec.process.user = resolved.identity;
     spec.process.init = arguments.init;
-    spec.process.capabilities = security::capabilities(arguments)?;
+    spec.process.capabilities = security::capabilities(arguments, slipway_runtime::host::capabilities())?;
     spec.hostname = Some(hostname);
     spec.network = network;
     spec.mounts = mounts;

@@ -2,28 +2,38 @@
 
 use super::Arguments;
 use crate::error::Failure;
-use slipway_runtime::{CapabilitySet, CgroupSpec, SandboxSpec, Seccomp, Security};
+use slipway_runtime::{Capability, CapabilitySet, CgroupSpec, SandboxSpec, Seccomp, Security};
 
-pub(super) fn capabilities(arguments: &Arguments) -> Result<CapabilitySet, Failure> {
-    let mut set = if arguments.privileged { CapabilitySet::ALL } else { CapabilitySet::DOCKER };
-    let all = |text: &String| text.eq_ignore_ascii_case("all");
-    if arguments.cap_drop.iter().any(all) {
-        set = CapabilitySet::NONE;
-    }
-    if arguments.cap_add.iter().any(all) {
-        set = CapabilitySet::ALL;
-    }
-    let parse = |text: &String| {
-        text.parse::<slipway_runtime::Capability>()
-            .map_err(|_| Failure::usage(format!("`{text}` is not a capability, such as NET_ADMIN")))
+/// What `--privileged`, `--cap-add` and `--cap-drop` leave; `available` is what this machine can give. All means what is
+/// there; what was asked for by its name and is not there is refused (as docker).
+pub(super) fn capabilities(
+    arguments: &Arguments,
+    available: CapabilitySet,
+) -> Result<CapabilitySet, Failure> {
+    let all = |text: &String| ["all", "cap_all"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let (added, dropped) = (&arguments.cap_add, &arguments.cap_drop);
+    let mut set = match (arguments.privileged || added.iter().any(all), dropped.iter().any(all)) {
+        (true, _) => CapabilitySet::ALL,
+        (false, true) => CapabilitySet::NONE,
+        (false, false) => CapabilitySet::DOCKER,
     };
-    for text in arguments.cap_add.iter().filter(|text| !all(text)) {
-        set.insert(parse(text)?);
+    for text in added.iter().filter(|text| !all(text)) {
+        let capability = capability("--cap-add", text)?;
+        if !available.contains(capability) {
+            return Err(Failure::new(format!("--cap-add: this machine cannot give {capability}"))
+                .with_hint("slipway itself is without it; `--cap-add ALL` means those that are there"));
+        }
+        set.insert(capability);
     }
-    for text in arguments.cap_drop.iter().filter(|text| !all(text)) {
-        set.remove(parse(text)?);
+    for text in dropped.iter().filter(|text| !all(text)) {
+        set.remove(capability("--cap-drop", text)?);
     }
     Ok(set)
+}
+
+fn capability(flag: &str, text: &str) -> Result<Capability, Failure> {
+    let words = format!("{flag}: `{text}` is not a capability, such as NET_ADMIN or ALL");
+    text.parse().map_err(|_| Failure::usage(words).with_hint("capabilities(7) names them all"))
 }
 
 pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<(), Failure> {
