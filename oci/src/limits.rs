@@ -46,6 +46,9 @@ pub const SPARSE_HOLE_BYTES: u64 = 64 << 30;
 /// Largest PAX or GNU long-name record in an archive, in bytes.
 pub const TAR_EXTENSION_BYTES: u64 = 1 << 20;
 
+/// How often a path is looked up again that a rename elsewhere raced (openat2(2), `EAGAIN`).
+pub const RESOLUTION_ATTEMPTS: u32 = 64;
+
 /// Deepest folder nesting that is walked or unpacked.
 pub const TREE_DEPTH: usize = 512;
 

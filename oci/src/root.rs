@@ -50,15 +50,13 @@ impl Root {
         let flags = flags | OFlags::CLOEXEC;
         if !WITHOUT_OPENAT2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            loop {
-                match fs::openat2(&self.folder, path, flags, mode, resolve) {
-                    Ok(descriptor) => return Ok(descriptor),
-                    // a rename somewhere raced with a `..`: the kernel asks to try again
-                    Err(Errno::AGAIN | Errno::INTR) => continue,
-                    // EPERM: seccomp filters that do not know the call
-                    Err(Errno::NOSYS | Errno::PERM) if self.lacks_openat2() => break,
-                    Err(error) => return Err(error.into()),
-                }
+            match again(|| fs::openat2(&self.folder, path, flags, mode, resolve)) {
+                Ok(descriptor) => return Ok(descriptor),
+                // the walk is in nobody's race
+                Err(Errno::AGAIN) => {}
+                // EPERM: seccomp filters that do not know the call
+                Err(Errno::NOSYS | Errno::PERM) if self.lacks_openat2() => {}
+                Err(error) => return Err(error.into()),
             }
         }
         walk(&self.folder, path, flags, mode)
@@ -228,6 +226,19 @@ fn walk(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> io::Result<Ow
     Ok(fs::openat(&here, ".", flags - OFlags::NOFOLLOW, mode)?)
 }
 
+/// Repeats what a rename or mount somewhere on the machine raced with a `..` (openat2(2), `EAGAIN`), but not for ever:
+/// somebody may rename all the time, and a file that is leased to another process answers so as well (open(2)).
+fn again<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut result = Err(Errno::AGAIN);
+    for _ in 0..limits::RESOLUTION_ATTEMPTS {
+        result = rustix::io::retry_on_intr(&mut attempt);
+        if !matches!(result, Err(Errno::AGAIN)) {
+            break;
+        }
+    }
+    result
+}
+
 /// Opens the walked object with the flags that were asked for, and proves that it is the object that was walked.
 fn reopen(parent: &OwnedFd, name: &OsStr, found: OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     if flags.contains(OFlags::CREATE | OFlags::EXCL) {
@@ -243,6 +254,25 @@ fn reopen(parent: &OwnedFd, name: &OsStr, found: OwnedFd, flags: OFlags) -> io::
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn races_are_repeated_but_not_for_ever() {
+        let mut count = 0;
+        let mut failing = |until: u32, other: Errno| {
+            count = 0;
+            let result = again(|| {
+                count += 1;
+                if count > until { Ok(()) } else { Err(other) }
+            });
+            (result, count)
+        };
+        assert_eq!(failing(0, Errno::AGAIN), (Ok(()), 1));
+        assert_eq!(failing(5, Errno::AGAIN), (Ok(()), 6));
+        assert_eq!(failing(u32::MAX, Errno::AGAIN), (Err(Errno::AGAIN), limits::RESOLUTION_ATTEMPTS));
+        assert_eq!(failing(u32::MAX, Errno::NOENT), (Err(Errno::NOENT), 1));
+        // a signal is no race
+        assert_eq!(failing(1000, Errno::INTR), (Ok(()), 1001));
+    }
+
     use super::*;
     use std::os::unix::fs::symlink;
 

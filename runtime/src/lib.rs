@@ -41,7 +41,7 @@ pub mod own_file;
 pub mod root;
 mod sandbox;
 
-pub use cgroup::{CgroupSpec, CpuQuota, sweep};
+pub use cgroup::{CgroupSpec, CpuQuota, SwapLimit, sweep};
 pub use container::{identity, init};
 pub use error::{Error, Step};
 pub use network::Network;

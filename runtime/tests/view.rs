@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use slipway_runtime::identity::Identity;
 use slipway_runtime::{
     BindSource, CapabilitySet, CgroupSpec, CpuQuota, Device, Error, Exit, Mount, Network, Rlimit,
-    SandboxSpec, Seccomp, Security, Stdio, Stream, spawn,
+    SandboxSpec, Seccomp, Security, Stdio, Stream, SwapLimit, spawn,
 };
 use support::{Scratch, output, privileged, script, succeed};
 
@@ -222,6 +222,7 @@ fn privileged_limits_hold_and_their_groups_go() {
     spec.cgroup = Some(CgroupSpec {
         name: "limits-test".into(),
         memory_bytes: Some(24 << 20),
+        swap: SwapLimit::AsMemory,
         pids_max: Some(6),
         cpu_quota: Some(CpuQuota { quota_us: 50_000, period_us: 100_000 }),
         cpuset_cpus: Some("0".into()),

@@ -364,3 +364,39 @@ fn capabilities_that_cannot_be_given_are_refused() {
         slipway.fails(125, ["run", "--cap-drop", bad, "base", "true"]);
     }
 }
+
+/// B11: a limit of memory that leaves swap open is none.
+#[test]
+fn a_memory_limit_is_one_of_swap_too() {
+    slipway_skip::need_root!();
+    let find = |file: &str, seconds: &str| -> Option<String> {
+        let pid = crate::support::pids_with(seconds).first()?.as_raw_nonzero();
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let group = groups.lines().find_map(|line| line.split_once(":memory:"))?.1;
+        fs::read_to_string(format!("/sys/fs/cgroup/memory{group}/{file}")).ok()
+    };
+    if !std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
+        return slipway_skip::skip("it needs version 1 control groups that count swap");
+    }
+    let slipway = Slipway::new();
+    let both = "memory.memsw.limit_in_bytes";
+    for (place, (flags, memory, swap)) in [
+        (&["-m", "32m"][..], 32 << 20, 64 << 20),
+        (&["--memory=32m", "--memory-swap=32m"], 32 << 20, 32 << 20),
+        (&["--memory", "32m", "--memory-swap", "48m"], 32 << 20, 48 << 20),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seconds = format!("{}{place}", 90_000 + std::process::id() % 10_000);
+        let words = [&["run", "--rm"], flags, &["base", "sleep", &seconds]].concat();
+        let started = start(&mut slipway.command(words));
+        wait_until("the container runs", || find(both, &seconds).is_some());
+        let number = |file| find(file, &seconds).unwrap().trim().parse::<u64>().unwrap();
+        assert_eq!((number("memory.limit_in_bytes"), number(both)), (memory, swap), "{flags:?}");
+        started.signal(Signal::TERM);
+        assert_eq!(started.wait().code(), Some(143));
+    }
+    let message = slipway.fails(125, ["run", "-m", "32m", "--memory-swap", "16m", "base", "true"]);
+    assert!(message.contains("--memory-swap"), "{message}");
+}

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 pub(crate) use placement::controllers;
 pub use placement::sweep;
-use placement::{make_folder, owner_prefix, remove};
+use placement::{make_folder, owner_prefix, remove, write_all};
 
 /// The longest name of a group, prefix not counted.
 const MAX_NAME_BYTES: usize = 128;
@@ -28,12 +28,26 @@ pub struct CgroupSpec {
     pub name: String,
     /// The most memory, in bytes.
     pub memory_bytes: Option<u64>,
+    /// The most swap beside a memory limit.
+    pub swap: SwapLimit,
     /// The most processes and threads.
     pub pids_max: Option<u64>,
     /// The most processor time.
     pub cpu_quota: Option<CpuQuota>,
     /// The processors it may run on, in the kernel's list form (`0-3,8`).
     pub cpuset_cpus: Option<String>,
+}
+
+/// How much swap a container has beside its memory; without a limit of memory it means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SwapLimit {
+    /// As much as memory, where the kernel counts swap (docker's default).
+    #[default]
+    AsMemory,
+    /// This many bytes.
+    Bytes(u64),
+    /// All that the machine has.
+    Unlimited,
 }
 
 /// Processor time per period: `--cpus 1.5` is 150000 of 100000 microseconds.
@@ -60,6 +74,24 @@ struct Limit<'a> {
     controller: &'static str,
     v1: Vec<(&'a str, String)>,
     v2: Vec<(&'a str, String)>,
+    /// Whether a kernel without these files is refused, or does without.
+    required: bool,
+}
+
+impl<'a> Limit<'a> {
+    fn new(controller: &'static str, v1: Vec<(&'a str, String)>, v2: Vec<(&'a str, String)>) -> Limit<'a> {
+        Limit { controller, v1, v2, required: true }
+    }
+
+    /// Writes a version's files of this limit. Swap is counted only by kernels that were told to (`swapaccount=1`).
+    fn write(&self, folder: &Path, files: &[(&str, String)]) -> Result<(), Error> {
+        let lacks = files.iter().any(|(file, _)| self.controller == "memory" && !folder.join(file).exists());
+        match (lacks, self.required) {
+            (true, false) => Ok(()),
+            (true, true) => Err(Error::Limit { limit: "swap", reason: "this kernel does not count swap" }),
+            (false, _) => write_all(folder, files),
+        }
+    }
 }
 
 impl CgroupSpec {
@@ -67,29 +99,41 @@ impl CgroupSpec {
         let mut limits = Vec::new();
         if let Some(bytes) = self.memory_bytes {
             let value = bytes.to_string();
-            let v1 = vec![("memory.limit_in_bytes", value.clone())];
-            limits.push(Limit { controller: "memory", v1, v2: vec![("memory.max", value)] });
+            limits.push(Limit::new(
+                "memory",
+                vec![("memory.limit_in_bytes", value.clone())],
+                vec![("memory.max", value)],
+            ));
+            limits.extend(self.swap(bytes));
         }
         if let Some(count) = self.pids_max {
             let files = || vec![("pids.max", count.to_string())];
-            limits.push(Limit { controller: "pids", v1: files(), v2: files() });
+            limits.push(Limit::new("pids", files(), files()));
         }
         if let Some(CpuQuota { quota_us, period_us }) = self.cpu_quota {
             let v1 = vec![
                 ("cpu.cfs_period_us", period_us.to_string()),
                 ("cpu.cfs_quota_us", quota_us.to_string()),
             ];
-            limits.push(Limit {
-                controller: "cpu",
-                v1,
-                v2: vec![("cpu.max", format!("{quota_us} {period_us}"))],
-            });
+            limits.push(Limit::new("cpu", v1, vec![("cpu.max", format!("{quota_us} {period_us}"))]));
         }
         if let Some(cpus) = &self.cpuset_cpus {
-            let v2 = vec![("cpuset.cpus", cpus.clone())];
-            limits.push(Limit { controller: "cpuset", v1: v2.clone(), v2 });
+            let files = || vec![("cpuset.cpus", cpus.clone())];
+            limits.push(Limit::new("cpuset", files(), files()));
         }
         limits
+    }
+
+    /// After the memory limit, which version 1 keeps from being above that of both.
+    fn swap(&self, memory_bytes: u64) -> Option<Limit<'static>> {
+        let (bytes, required) = match self.swap {
+            SwapLimit::AsMemory => (memory_bytes, false),
+            SwapLimit::Bytes(bytes) => (bytes, true),
+            SwapLimit::Unlimited => return None,
+        };
+        let both = memory_bytes.saturating_add(bytes).to_string();
+        let v1 = vec![("memory.memsw.limit_in_bytes", both)];
+        Some(Limit { required, ..Limit::new("memory", v1, vec![("memory.swap.max", bytes.to_string())]) })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -169,6 +213,42 @@ mod tests {
             assert!(CgroupSpec { name: name.into(), ..CgroupSpec::default() }.check().is_err(), "{name:?}");
         }
         assert!(CgroupSpec { name: "step-3.run_1".into(), ..CgroupSpec::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn memory_limits_swap_as_docker_does() {
+        let written = |swap| {
+            let spec = CgroupSpec { memory_bytes: Some(100), swap, ..CgroupSpec::default() };
+            let files = |limit: &Limit<'_>| {
+                let words = |files: &[(&str, String)]| {
+                    files.iter().map(|(file, value)| format!("{file}={value}")).collect::<String>()
+                };
+                format!("{} {} {}", words(&limit.v1), words(&limit.v2), limit.required)
+            };
+            spec.limits().iter().map(files).collect::<Vec<_>>()
+        };
+        let memory = "memory.limit_in_bytes=100 memory.max=100 true";
+        let cases = [
+            (SwapLimit::AsMemory, Some("memory.memsw.limit_in_bytes=200 memory.swap.max=100 false")),
+            (SwapLimit::Bytes(50), Some("memory.memsw.limit_in_bytes=150 memory.swap.max=50 true")),
+            (SwapLimit::Bytes(0), Some("memory.memsw.limit_in_bytes=100 memory.swap.max=0 true")),
+            (SwapLimit::Unlimited, None),
+        ];
+        for (swap, more) in cases {
+            assert_eq!(written(swap), [memory].into_iter().chain(more).collect::<Vec<_>>(), "{swap:?}");
+        }
+        let spec = CgroupSpec { swap: SwapLimit::Bytes(5), ..CgroupSpec::default() };
+        assert!(spec.limits().is_empty(), "swap alone is no limit");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_count_is_refused_if_it_was_asked_for() {
+        let folder = tempfile::tempdir().expect("folder");
+        let spec = |swap| CgroupSpec { memory_bytes: Some(100), swap, ..CgroupSpec::default() };
+        let write =
+            |swap| spec(swap).limits()[1].write(folder.path(), &[("memory.swap.max", "1".to_owned())]);
+        assert!(write(SwapLimit::AsMemory).is_ok());
+        assert!(matches!(write(SwapLimit::Bytes(1)), Err(Error::Limit { limit: "swap", .. })));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn apply(
         make_cpuset(&hierarchy.target, &folder)?;
     }
     let is_new = group.make(&folder)?;
-    write_all(&folder, &limit.v1)?;
+    limit.write(&folder, &limit.v1)?;
     if is_new {
         group.v1.push(open(&folder.join("cgroup.procs"), OFlags::WRONLY)?);
     }

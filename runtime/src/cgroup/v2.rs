@@ -24,7 +24,7 @@ pub(super) fn apply(group: &mut Group, limit: &Limit<'_>, name: &str) -> Result<
     if group.make(&folder)? {
         group.v2 = Some(open(&folder, OFlags::RDONLY | OFlags::DIRECTORY)?);
     }
-    write_all(&folder, &limit.v2)
+    limit.write(&folder, &limit.v2)
 }
 
 /// Whether the hierarchy has a controller to give.

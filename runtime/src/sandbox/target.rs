@@ -114,7 +114,7 @@ fn resolve(root: BorrowedFd<'_>, path: &CString) -> Result<OwnedFd, Errno> {
     let resolution = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: a rename or mount elsewhere raced a `..` (openat2(2)); the kernel asks to try again.
     let mut result = Err(Errno::AGAIN);
-    for _ in 0..64 {
+    for _ in 0..slipway_oci::limits::RESOLUTION_ATTEMPTS {
         result = openat2(root, path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolution);
         if !matches!(result, Err(Errno::AGAIN)) {
             break;

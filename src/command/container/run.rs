@@ -123,6 +123,9 @@ pub(crate) struct Arguments {
     /// Most memory, for example 512m
     #[arg(short, long, value_name = "BYTES")]
     memory: Option<String>,
+    /// Most memory and swap together; -1 for any amount of swap [default: twice the memory]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
     /// Most processors, for example 1.5
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,

@@ -1,8 +1,8 @@
 //! What a container may do and how much of the machine it gets.
 
 use super::Arguments;
-use crate::error::Failure;
-use slipway_runtime::{Capability, CapabilitySet, CgroupSpec, SandboxSpec, Seccomp, Security};
+use crate::{error::Failure, request::size};
+use slipway_runtime::{Capability, CapabilitySet, CgroupSpec, SandboxSpec, Seccomp, Security, SwapLimit};
 
 /// What `--privileged`, `--cap-add` and `--cap-drop` leave; `available` is what this machine can give. All means what is
 /// there; what was asked for by its name and is not there is refused (as docker).
@@ -58,7 +58,8 @@ pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> R
 }
 
 pub(super) fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
-    if arguments.memory.is_none() && arguments.cpus.is_none() && arguments.pids_limit.is_none() {
+    let (memory_bytes, swap) = memory(arguments.memory.as_deref(), arguments.memory_swap.as_deref())?;
+    if memory_bytes.is_none() && arguments.cpus.is_none() && arguments.pids_limit.is_none() {
         return Ok(None);
     }
     const PERIOD_MICROSECONDS: u64 = 100_000;
@@ -71,10 +72,70 @@ pub(super) fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failur
     });
     Ok(Some(CgroupSpec {
         name: super::random_name(),
-        memory_bytes: arguments.memory.as_deref().map(crate::request::size::bytes).transpose()?,
+        memory_bytes,
+        swap,
         // docker: 0 and -1 mean no limit
         pids_max: arguments.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
         cpu_quota: cpus.transpose()?,
         cpuset_cpus: None,
     }))
+}
+
+/// The least memory that docker gives a container; with less not even its first process starts.
+const LEAST_MEMORY_BYTES: u64 = 6 << 20;
+
+/// `--memory` and `--memory-swap`, which is the sum of both (docker `verifyPlatformContainerResources`): not given it is
+/// twice the memory, and -1 is no limit of swap.
+fn memory(memory: Option<&str>, both: Option<&str>) -> Result<(Option<u64>, SwapLimit), Failure> {
+    let given = |text: Option<&str>| text.filter(|text| *text != "0").map(size::bytes).transpose();
+    let memory = given(memory).map_err(|failure| failure.about("--memory"))?;
+    let swap = match both {
+        Some("-1") => SwapLimit::Unlimited,
+        both => match (given(both).map_err(|failure| failure.about("--memory-swap"))?, memory) {
+            (None, _) => SwapLimit::AsMemory,
+            (Some(_), None) => return Err(Failure::usage("--memory-swap needs --memory")),
+            (Some(both), Some(memory)) => SwapLimit::Bytes(both.checked_sub(memory).ok_or_else(|| {
+                Failure::usage("--memory-swap is memory and swap together: it cannot be less than --memory")
+            })?),
+        },
+    };
+    match memory {
+        Some(bytes) if bytes < LEAST_MEMORY_BYTES => Err(Failure::usage("--memory must be at least 6m")),
+        _ => Ok((memory, swap)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_swap_are_dockers() {
+        const M: u64 = 1 << 20;
+        let fine = |memory: Option<&str>, both: Option<&str>| super::memory(memory, both).expect("limits");
+        for (given, both, memory, swap) in [
+            (None, None, None, SwapLimit::AsMemory),
+            (Some("64m"), None, Some(64 * M), SwapLimit::AsMemory),
+            (Some("64m"), Some("0"), Some(64 * M), SwapLimit::AsMemory),
+            (Some("64m"), Some("64m"), Some(64 * M), SwapLimit::Bytes(0)),
+            (Some("64m"), Some("1g"), Some(64 * M), SwapLimit::Bytes(960 * M)),
+            (Some("64m"), Some("-1"), Some(64 * M), SwapLimit::Unlimited),
+            (Some("0"), None, None, SwapLimit::AsMemory),
+            (None, Some("-1"), None, SwapLimit::Unlimited),
+            (Some("6m"), None, Some(6 * M), SwapLimit::AsMemory),
+        ] {
+            assert_eq!(fine(given, both), (memory, swap), "{given:?} {both:?}");
+        }
+        for (given, both) in [
+            (Some("5m"), None),
+            (Some("64m"), Some("63m")),
+            (None, Some("64m")),
+            (Some("0"), Some("64m")),
+            (Some("64x"), None),
+            (Some("64m"), Some("-2")),
+            (Some("-1"), None),
+        ] {
+            assert!(super::memory(given, both).is_err(), "{given:?} {both:?}");
+        }
+    }
 }
