@@ -86,6 +86,7 @@ impl App {
             ));
         }
         let xattrs = match slipway_runtime::host::in_user_namespace() {
+            true if entered.tier == Tier::SingleId => OverlayXattrs::UserOneId,
             true => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };

@@ -7,7 +7,7 @@
 use crate::{Event, NetworkMode, StepError, StepId, Stream, limits, solve::Workshop, stage::Attached};
 use slipway_oci::{
     file,
-    layer::{Clamp, Entry, LayerWriter, OverlayXattrs, Tree, diff},
+    layer::{Clamp, Entry, LayerWriter, Tree, diff, owner},
     store::LayerForm,
 };
 use slipway_runtime::{
@@ -18,7 +18,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{Read, Write},
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -73,7 +73,7 @@ pub(crate) fn execute(
     }
     fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
         .map_err(StepError::io("open", &upper))?;
-    chown(&upper, Some(root.uid), Some(root.gid)).map_err(StepError::io("open", &upper))?;
+    owner::give(&upper, root.uid, root.gid, store.xattrs()).map_err(StepError::io("open", &upper))?;
     let mut mounts = standard_files(solver, command, &scratch.0)?;
     mounts.append(&mut attached.mounts);
     if let Some((path, content)) = command.script {
@@ -89,7 +89,7 @@ pub(crate) fn execute(
         upper: upper.clone(),
         work,
         volatile: true,
-        userxattr: store.xattrs() == OverlayXattrs::User,
+        userxattr: store.xattrs().is_user(),
     };
     let log = Log::create(solver, command.step)?;
     let exit = run_sandbox(solver, command, root_fs, mounts, &log)?;
@@ -123,7 +123,8 @@ fn make_layer(
         return Ok(None);
     }
     let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
-    diff::append_upper(&mut writer, upper, store.xattrs(), command.clamp, root)?;
+    let creator = (command.identity.uid, command.identity.gid);
+    diff::append_upper(&mut writer, upper, store.xattrs(), command.clamp, root, creator)?;
     if writer.is_empty() {
         return Ok(None);
     }

@@ -359,7 +359,7 @@ fn single_id() {
         "note no subordinate ids: add the line `54321:",
         ":65536` to /etc/subuid and /etc/subgid",
         "in | 0 | 0:0 | dev | null",
-        "none terminal: /dev/pts/0 0 Code(0)",
+        "none terminal: /dev/pts/0 1000 Code(0)",
     ] {
         assert!(seen.contains(part), "`{part}` in\n{seen}");
     }

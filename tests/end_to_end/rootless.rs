@@ -1,5 +1,6 @@
 //! A plain user, through user namespaces: with subordinate ids, and with nothing but its own id.
 
+use crate::support::image::{Entry, Image};
 use crate::support::user::User;
 use crate::support::{run, skip, start, wait_until};
 use slipway_skip::need_root;
@@ -82,4 +83,83 @@ fn privileged_a_store_of_another_user_is_refused() {
     let ended = user.run(["--root", root, "images"]);
     let message = ended.fails(1);
     assert!(message.contains(root), "{message}");
+}
+
+/// The user's image as another store has it: each path of its layers as it is at last.
+fn last(user: &User, name: &str) -> std::collections::BTreeMap<String, Entry> {
+    let archive = user.path("home/saved.tar");
+    user.ok(["save".as_ref(), "-o".as_ref(), archive.as_os_str(), name.as_ref()]);
+    let slipway = crate::support::Slipway::empty();
+    slipway.ok(["load".as_ref(), "-i".as_ref(), archive.as_os_str()]);
+    let entries = Image::read(&slipway, name).layers.into_iter().flatten();
+    entries.map(|entry| (entry.path.clone(), entry)).collect()
+}
+
+/// Issue 7, A8: owners and users that this user has not are neither lost nor changed.
+#[test]
+fn privileged_a_single_id_changes_nothing_that_was_asked() {
+    need_root!();
+    let user = User::nameless();
+    // as Debian's: files of groups and users other than root, in a layer of their own
+    let layer = user.path("layer");
+    for folder in ["etc", "home/app", "srv"] {
+        std::fs::create_dir_all(layer.join(folder)).unwrap();
+    }
+    std::fs::write(layer.join("etc/gshadow"), "root:*::\n").unwrap();
+    std::fs::write(layer.join("etc/shadow"), "root:*:\n").unwrap();
+    std::fs::write(layer.join("home/app/own"), "").unwrap();
+    std::fs::write(layer.join("srv/moved"), "").unwrap();
+    std::os::unix::fs::symlink("own", layer.join("home/app/link")).unwrap();
+    let script = "chown -h 0:42 etc/gshadow etc/shadow; chmod 640 etc/gshadow etc/shadow; \
+                  chown -hR 1000:1000 home/app; chown 33:33 srv srv/moved; tar -cf ../layer.tar .; chmod 644 ../layer.tar";
+    run(std::process::Command::new("sh").args(["-c", script]).current_dir(&layer)).ok();
+    let base = user.path("base.tar");
+    user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+    let recipe = "FROM base
+ADD layer.tar /
+RUN echo more >> /etc/gshadow && mv /srv/moved /srv/here && touch /srv/new /home/app/roots
+RUN chown 7:8 /etc/motd && touch /tmp/group && chown :9 /tmp/group && mkdir -p /deep/er && chown -R 1000:50 /deep
+RUN chmod 4755 /deep/er && cp /etc/motd /tmp/installed && chown 3:4 /tmp/installed
+USER 1000:100
+RUN id -u > /tmp/id && id -g >> /tmp/id && grep -c -E 'Cap(Prm|Eff|Amb):.0000000000000000' /proc/self/status >> /tmp/id
+RUN (chown 5 /tmp/id || echo refused) 2>/dev/null >> /tmp/id; echo more >> /etc/gshadow; mkdir /home/app/made
+USER 0
+RUN setpriv --reuid 1000 true 2>/dev/null && echo switched > /tmp/switched; su app -c true && echo switched > /tmp/switched; true
+";
+    let context = user.context(&[("Dockerfile", recipe)]);
+    std::fs::copy(user.path("layer.tar"), context.join("layer.tar")).unwrap();
+    user.ok(["build".as_ref(), "-t".as_ref(), "made".as_ref(), context.as_os_str()]);
+    let last = last(&user, "made");
+    for expected in [
+        "0:42 etc/gshadow",
+        "0:42 etc/shadow",
+        "1000:1000 home/app",
+        "1000:1000 home/app/own",
+        "1000:1000 home/app/link",
+        "0:0 home/app/roots",
+        "1000:100 home/app/made",
+        "33:33 srv",
+        "33:33 srv/here",
+        "0:0 srv/new",
+        "7:8 etc/motd",
+        "0:9 tmp/group",
+        "1000:50 deep",
+        "1000:50 deep/er",
+        "3:4 tmp/installed",
+        "1000:100 tmp/id",
+    ] {
+        let (owner, path) = expected.split_once(' ').unwrap();
+        let entry = last.get(path).unwrap_or_else(|| panic!("no `{path}` in {:?}", last.keys()));
+        assert_eq!(format!("{}:{}", entry.uid, entry.gid), owner, "{path}");
+        assert_eq!(entry.xattrs, [], "{path}");
+    }
+    assert!(!last.contains_key("tmp/switched"));
+    assert_eq!(String::from_utf8_lossy(&last["tmp/id"].content), "1000\n100\n3\nrefused\n");
+    // the same on top of what was unpacked, in a container
+    let words =
+        "id -u; id -g; echo x >> /etc/gshadow && grep CapEff /proc/self/status; echo out > /dev/stdout";
+    let seen = user.ok(["run", "--rm", "-u", "1000:100", "made", "sh", "-c", words]);
+    assert_eq!(seen, "1000\n100\nCapEff:\t0000000000000000\nout\n");
+    let seen = user.ok(["run", "--rm", "-u", "0:50", "made", "sh", "-c", "id -u; id -g"]);
+    assert_eq!(seen, "0\n50\n");
 }

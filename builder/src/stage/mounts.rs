@@ -14,16 +14,13 @@ use slipway_dockerfile::mount::{
 };
 use slipway_oci::{
     Digest, file,
-    layer::{self, Tree},
+    layer::{self, Tree, owner},
     store::LayerForm,
 };
 use slipway_runtime::{FileContent, Mount as SandboxMount};
 use std::{
     fs::{self, File},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{PermissionsExt, chown},
-    },
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -283,7 +280,8 @@ impl StageState<'_, '_> {
         }
         fs::set_permissions(&scratch, fs::Permissions::from_mode(mount.mode))
             .map_err(StepError::io("open", &scratch))?;
-        chown(&scratch, Some(mount.uid), Some(mount.gid)).map_err(StepError::io("open", &scratch))?;
+        owner::give(&scratch, mount.uid, mount.gid, store.xattrs())
+            .map_err(StepError::io("open", &scratch))?;
         match fs::rename(&scratch, path) {
             Ok(()) => Ok(()),
             // another step was first; its folder serves

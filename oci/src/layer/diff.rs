@@ -7,7 +7,7 @@
 use super::{
     LayerError, LayerWriter, OverlayXattrs,
     entry::{Entry, Kind, join},
-    io_at, xattr,
+    io_at, owner, xattr,
 };
 use crate::limits;
 use rustix::{
@@ -52,19 +52,27 @@ struct Folder {
 }
 
 /// Appends everything in the overlay folder `upper` to `writer`, sorted by component. `root` is what mode, owner and
-/// group the root had before; it is written only where that changed.
+/// group the root had before; it is written only where that changed. `creator` is as whom everything ran that made it, for
+/// where the disk cannot say so.
 pub fn append_upper(
     writer: &mut LayerWriter,
     upper: &Path,
     xattrs: OverlayXattrs,
     clamp: Clamp,
     root: (u32, u32, u32),
+    creator: (u32, u32),
 ) -> Result<(), LayerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let descriptor = fs::open(upper, flags, Mode::empty()).map_err(|e| io_at("open", upper)(e.into()))?;
     let stat = fs::fstat(&descriptor).map_err(|e| io_at("read", upper)(e.into()))?;
-    if (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != root {
-        writer.append(described(Vec::new(), Kind::Directory, &stat, clamp))?;
+    let mut top = described(Vec::new(), Kind::Directory, &stat, clamp);
+    let owners = (xattrs == OverlayXattrs::UserOneId).then_some(creator);
+    if owners.is_some() {
+        let kept = owner::read(&descriptor).map_err(io_at("read", upper))?;
+        (top.uid, top.gid) = kept.unwrap_or((root.1, root.2));
+    }
+    if (top.mode, top.uid, top.gid) != root {
+        writer.append(top)?;
     }
     let mut links: HashMap<u64, Vec<u8>> = HashMap::new();
     let mut stack = vec![list(descriptor, Vec::new())?];
@@ -74,7 +82,7 @@ pub fn append_upper(
             continue;
         };
         let path = join(&folder.path, name.as_bytes());
-        if let Some(below) = append_one(writer, folder, &name, path, xattrs, clamp, &mut links)? {
+        if let Some(below) = append_one(writer, folder, &name, path, (xattrs, owners), clamp, &mut links)? {
             if stack.len() >= limits::TREE_DEPTH {
                 return Err(LayerError::Limit {
                     what: "folders within folders",
@@ -106,7 +114,7 @@ fn append_one(
     folder: &Folder,
     name: &CString,
     path: Vec<u8>,
-    xattrs: OverlayXattrs,
+    (xattrs, owners): (OverlayXattrs, Option<(u32, u32)>),
     clamp: Clamp,
     links: &mut HashMap<u64, Vec<u8>>,
 ) -> Result<Option<Folder>, LayerError> {
@@ -124,6 +132,16 @@ fn append_one(
     }
     clamp_on_disk(&folder.descriptor, name, &stat, clamp).map_err(failed("set the time of"))?;
     let mut entry = described(path, kind, &stat, clamp);
+    if let Some(creator) = owners {
+        (entry.uid, entry.gid) = creator;
+    }
+    let own = |entry: &mut Entry, file: &dyn AsFd| -> Result<(), LayerError> {
+        if let Some(creator) = owners {
+            let owner = owner::of_upper(file.as_fd(), creator);
+            (entry.uid, entry.gid) = owner.map_err(io_at("read", Path::new(&shown)))?;
+        }
+        Ok(())
+    };
     if kind != Kind::Directory && stat.st_nlink > 1 {
         if let Some(first) = links.get(&stat.st_ino) {
             (entry.kind, entry.link, entry.size_bytes) = (Kind::Hardlink, first.clone(), 0);
@@ -143,11 +161,13 @@ fn append_one(
         }
         Kind::File => {
             let mut file = File::from(open(OFlags::RDONLY)?);
+            own(&mut entry, &file)?;
             entry.xattrs = xattr::read_all(&file).map_err(io_at("read", Path::new(&shown)))?;
             writer.append_file(entry, &mut file)?;
         }
         Kind::Directory => {
             let below = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+            own(&mut entry, &below)?;
             entry.xattrs = xattr::read_all(&below).map_err(io_at("read", Path::new(&shown)))?;
             entry.opaque = xattr::is_opaque(&below, xattrs).map_err(io_at("read", Path::new(&shown)))?;
             let path = entry.path.clone();

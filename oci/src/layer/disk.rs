@@ -3,7 +3,7 @@
 use super::{
     LayerError, OverlayXattrs,
     entry::{Entry, Kind, name_of, parent_of},
-    io_at,
+    io_at, owner,
     unpack::copy_digested,
     xattr,
 };
@@ -104,7 +104,7 @@ impl Disk {
                 other => other.map_err(failed)?,
             },
         }
-        set_attributes(parent, &name, entry, &target)?;
+        set_attributes(parent, &name, entry, &target, xattrs)?;
         Ok(content)
     }
 
@@ -147,12 +147,13 @@ impl Disk {
     pub(super) fn finish_folder(&mut self, entry: &Entry) -> Result<(), LayerError> {
         if entry.path.is_empty() {
             let here = File::open(&self.target).map_err(io_at("open", entry.as_path()))?;
-            return set_attributes(here.as_fd(), OsStr::new("."), entry, &self.target);
+            return set_attributes(here.as_fd(), OsStr::new("."), entry, &self.target, self.xattrs);
         }
         let target = self.target.clone();
         let name = OsStr::from_bytes(name_of(&entry.path)).to_owned();
+        let xattrs = self.xattrs;
         let parent = self.parent(&entry.path)?;
-        set_attributes(parent.as_fd(), &name, entry, &target)
+        set_attributes(parent.as_fd(), &name, entry, &target, xattrs)
     }
 }
 
@@ -170,21 +171,34 @@ fn make_node(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Errno>
 }
 
 /// Owner first (it clears setuid), then mode, attributes and time.
-fn set_attributes(parent: impl AsFd, name: &OsStr, entry: &Entry, target: &Path) -> Result<(), LayerError> {
+fn set_attributes(
+    parent: impl AsFd,
+    name: &OsStr,
+    entry: &Entry,
+    target: &Path,
+    xattrs: OverlayXattrs,
+) -> Result<(), LayerError> {
     let failed = |operation| move |error: Errno| io_at(operation, entry.as_path())(error.into());
-    let (uid, gid) = (fs::Uid::from_raw(entry.uid), fs::Gid::from_raw(entry.gid));
-    fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(failed("change owner of"))?;
+    // our own folder, just made: the path cannot have been swapped by the archive
+    owner::give(&target.join(entry.as_path()), entry.uid, entry.gid, xattrs)
+        .map_err(|error| not_mapped(entry, error))?;
     if entry.kind != Kind::Symlink {
         let mode = Mode::from_raw_mode(entry.mode);
         fs::chmodat(&parent, name, mode, AtFlags::empty()).map_err(failed("change mode of"))?;
     }
     for (key, value) in &entry.xattrs {
-        // our own folder, just made: the path cannot have been swapped by the archive
         let path = target.join(entry.as_path());
         xattr::set(&path, key, value).map_err(io_at("set an attribute of", entry.as_path()))?;
     }
     let time = fs::Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
     let times = fs::Timestamps { last_access: time, last_modification: time };
     fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set the time of"))
+}
+
+/// The kernel says `invalid argument` to an id that this user namespace has not.
+fn not_mapped(entry: &Entry, error: std::io::Error) -> LayerError {
+    match error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
+        true => LayerError::NotMapped { path: entry.as_path().to_owned(), uid: entry.uid, gid: entry.gid },
+        false => io_at("change owner of", entry.as_path())(error),
+    }
 }

@@ -42,7 +42,7 @@ pub fn import_archive(
 /// A folder of the host as a layer, owners and times as they are.
 pub fn import_folder(blobs: &Blobs, folder: &Path, compression: Compression) -> Result<Layer, LayerError> {
     let mut writer = LayerWriter::new(blobs, compression)?;
-    diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0))?;
+    diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0), (0, 0))?;
     writer.finish()
 }
 

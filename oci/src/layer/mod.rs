@@ -17,6 +17,7 @@ mod entry;
 mod files;
 mod footing;
 mod import;
+pub mod owner;
 mod sparse;
 mod toc;
 mod tree;
@@ -51,6 +52,19 @@ pub enum LayerError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// An owner that this user namespace has not.
+    #[error(
+        "`{path}` of the layer belongs to {uid}:{gid}, and this user has no such id: give it more subordinate ids \
+         in /etc/subuid and /etc/subgid, or run as root"
+    )]
+    NotMapped {
+        /// Path within the layer.
+        path: PathBuf,
+        /// The user id.
+        uid: u32,
+        /// The group id.
+        gid: u32,
     },
     /// The archive cannot be read.
     #[error("the layer archive cannot be read")]

@@ -11,6 +11,8 @@ pub enum OverlayXattrs {
     Trusted,
     /// `user.overlay.*`
     User,
+    /// The same where only one id is mapped: owners are beside the files ([`owner`](super::owner)).
+    UserOneId,
 }
 
 impl OverlayXattrs {
@@ -18,15 +20,26 @@ impl OverlayXattrs {
     pub const fn opaque(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.opaque",
-            OverlayXattrs::User => "user.overlay.opaque",
+            OverlayXattrs::User | OverlayXattrs::UserOneId => "user.overlay.opaque",
         }
+    }
+
+    /// Whether an overlay of such layers is mounted with `userxattr`.
+    pub fn is_user(self) -> bool {
+        self != OverlayXattrs::Trusted
     }
 }
 
 /// Attributes that belong to the host or to overlayfs and never travel.
 fn is_private(name: &[u8]) -> bool {
-    const PRIVATE: [&[u8]; 5] =
-        [b"trusted.overlay.", b"user.overlay.", b"security.selinux", b"security.ima", b"security.evm"];
+    const PRIVATE: [&[u8]; 6] = [
+        b"trusted.overlay.",
+        b"user.overlay.",
+        b"security.selinux",
+        b"security.ima",
+        b"security.evm",
+        super::owner::ATTRIBUTE.as_bytes(),
+    ];
     PRIVATE.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -52,7 +52,8 @@ CREATE TABLE layers (
 CREATE TABLE unpacked (            -- folders in layers/
     diff_id     TEXT NOT NULL,
     beneath     TEXT NOT NULL,     -- '' or, where the archive leaves out parents, what it was unpacked against
-    made_in     TEXT,              -- boot id, 'synced', or NULL where the folder is not there
+    made_in     TEXT,              -- boot id, 'synced', or NULL where the folder is not there;
+                                   -- followed by ' one id' where owners are beside the files
     made_at     INTEGER,
     used        INTEGER NOT NULL,
     PRIMARY KEY (diff_id, beneath)

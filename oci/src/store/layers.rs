@@ -171,9 +171,9 @@ impl Store {
             .prepare_cached(
                 "INSERT INTO unpacked (diff_id, beneath, made_in, made_at, used) VALUES (?1, ?2, ?3, ?4, ?4)
                  ON CONFLICT (diff_id, beneath) DO UPDATE SET made_in = ?3, made_at = ?4, used = ?4
-                     WHERE made_in IS NOT 'synced'",
+                     WHERE made_in IS NOT ?5",
             )?
-            .execute((form.diff_id.to_string(), form.beneath(), &self.boot_id, now()))?;
+            .execute((form.diff_id.to_string(), form.beneath(), &self.boot_id, now(), self.settled))?;
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl Store {
             .prepare_cached("SELECT made_in FROM unpacked WHERE diff_id = ?1 AND beneath = ?2")?
             .query_row((form.diff_id.to_string(), form.beneath()), |row| row.get(0))
             .optional()?;
-        let trusted = boot.flatten().is_some_and(|boot| boot == "synced" || boot == self.boot_id);
+        let trusted = boot.flatten().is_some_and(|boot| boot == self.settled || boot == self.boot_id);
         Ok(trusted && self.folder(form).is_dir())
     }
 

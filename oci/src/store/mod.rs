@@ -120,7 +120,10 @@ pub struct Store {
     database: Mutex<Connection>,
     lock: File,
     xattrs: OverlayXattrs,
+    /// What rows of unpacked layers say that were made in this boot.
     boot_id: String,
+    /// What they say once they are on the disk for certain.
+    settled: &'static str,
 }
 
 impl Store {
@@ -151,7 +154,12 @@ impl Store {
         let database = Mutex::new(database::open(&root.join("store.db"), &blobs)?);
         let boot_id =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let store = Store { root, blobs, database, lock, xattrs, boot_id };
+        let (boot_id, settled) = match xattrs {
+            // these folders have other owners on disk: nobody trusts those who have more ids, nor they these
+            OverlayXattrs::UserOneId => (format!("{boot_id} one id"), "synced one id"),
+            _ => (boot_id, "synced"),
+        };
+        let store = Store { root, blobs, database, lock, xattrs, boot_id, settled };
         store.sweep()?;
         Ok(store)
     }
@@ -219,8 +227,8 @@ impl Store {
         if pending > 0 {
             rustix::fs::syncfs(&self.lock).map_err(|error| io_at("sync", &self.root)(error.into()))?;
             self.database().execute(
-                "UPDATE unpacked SET made_in = 'synced' WHERE made_in = ?1 AND made_at < ?2",
-                (&self.boot_id, settled),
+                "UPDATE unpacked SET made_in = ?3 WHERE made_in = ?1 AND made_at < ?2",
+                (&self.boot_id, settled, self.settled),
             )?;
         }
         Ok(())

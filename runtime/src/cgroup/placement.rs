@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
@@ -34,7 +35,12 @@ pub fn sweep() -> Result<usize, Error> {
     for parent in tops.map(|top| top.join(PARENT)) {
         let entries = match fs::read_dir(&parent) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // another user's that we may not even read is not ours to sweep
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                continue;
+            }
             Err(source) => return Err(Error::Cgroup { path: parent, source }),
         };
         for entry in entries.flatten().filter(|entry| is_orphan(&entry.file_name().to_string_lossy())) {
@@ -95,9 +101,17 @@ pub(crate) fn controllers() -> (Vec<String>, Vec<String>) {
     (v1, v2.map(str::to_owned).collect())
 }
 
-/// Makes a group's folder, which may be there.
+/// Makes a group's folder, which may be there, with the mode that the kernel gives groups, whatever the umask.
 pub(super) fn make_folder(folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(|source| failed(folder, source))
+    if let Some(parent) = folder.parent().filter(|parent| !parent.exists()) {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| failed(folder, source))
 }
 
 /// Opens a group's file or folder.

@@ -124,6 +124,8 @@ impl CapabilitySet {
             | 1 << 29
             | 1 << 31,
     );
+    /// `CAP_CHOWN` alone.
+    pub(crate) const CHOWN: CapabilitySet = CapabilitySet(1);
     /// `CAP_SYS_ADMIN` alone; what it is compared with most.
     pub(crate) const SYS_ADMIN: CapabilitySet = CapabilitySet(1 << 21);
 

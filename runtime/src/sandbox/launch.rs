@@ -11,6 +11,7 @@ use crate::cgroup::Group;
 use crate::container::stop::{self, Reception};
 use crate::error::Error;
 use crate::sandbox::guard::Guard;
+use crate::sandbox::owners::{self, Keeper};
 use crate::sandbox::plan::Plan;
 use crate::sandbox::spec::SandboxSpec;
 use crate::sandbox::sys;
@@ -52,6 +53,8 @@ pub struct Running {
     guard: Guard,
     /// Removed when it is empty.
     group: Option<Group>,
+    /// Answers changes of owner; gone before the container counts as ended, as it is in its mount namespace.
+    keeper: Option<Keeper>,
 }
 
 /// Plans and starts a sandbox. When this returns, the command is executing.
@@ -77,9 +80,13 @@ impl Plan {
             exit: None,
             guard,
             group: self.group.take(),
+            keeper: None,
         };
         match self.failure() {
-            None => Ok(running),
+            None => {
+                running.keep_owners(&self)?;
+                Ok(running)
+            }
             Some(error) => {
                 running.wait()?;
                 Err(error)
@@ -91,7 +98,12 @@ impl Plan {
     /// the machine's (`fs.suid_dumpable`), and what it marks would be ours.
     fn memory(&self) -> Memory {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        if (self.process.uid, self.process.gid) == (uid, gid) { Memory::Shared } else { Memory::Copied }
+        let stays = self.process.own_ids.is_none();
+        if stays && (self.process.uid, self.process.gid) == (uid, gid) {
+            Memory::Shared
+        } else {
+            Memory::Copied
+        }
     }
 
     /// The namespaces made with the process; the control group one follows once it is in its group.
@@ -105,6 +117,19 @@ impl Plan {
 }
 
 impl Running {
+    /// Starts answering changes of owner, where the plan leaves them to us.
+    fn keep_owners(&mut self, plan: &Plan) -> Result<(), Error> {
+        if let (Some(channel), Some(pid)) = (&plan.process.owners, self.pid) {
+            match owners::keep(channel, pid, self.pidfd.as_fd()) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                // it has ended before, and nobody waits for an answer
+                Err(Errno::NOENT | Errno::SRCH) => {}
+                Err(errno) => return Err(Error::Process { what: "keep owners of", source: errno.into() }),
+            }
+        }
+        Ok(())
+    }
+
     /// The first process's pidfd, to poll: readable when it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -135,6 +160,7 @@ impl Running {
         let exit = exit.map_err(|errno| Error::Process { what: "wait for", source: errno.into() })?;
         self.exit = Some(exit);
         self.group = None;
+        self.keeper = None;
         Ok(exit)
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod detached;
 mod devices;
 mod guard;
 pub(crate) mod launch;
+pub(crate) mod owners;
 pub(crate) mod plan;
 pub mod seccomp;
 pub(crate) mod spec;

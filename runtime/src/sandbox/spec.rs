@@ -37,8 +37,10 @@ pub struct SandboxSpec {
     pub cgroup: Option<CgroupSpec>,
     /// Host devices beside the six that every container has.
     pub devices: Vec<Device>,
-    /// Only one user id and one group id are mapped ([`Tier::SingleId`](crate::levels::Tier::SingleId)): calls that
-    /// change owners or switch to other ids are answered with success, and the process runs as id 0.
+    /// Only one user id and one group id are mapped ([`Tier::SingleId`](crate::levels::Tier::SingleId)). A process of
+    /// another id than 0 has a user namespace of its own, in which the one id is the asked one: its ids and capabilities
+    /// are those asked for, supplementary groups are none, and every file appears as its own. Who is 0 gets the kernel's
+    /// answer when it switches to another id.
     pub single_id: bool,
 }
 

@@ -24,7 +24,7 @@ use crate::{
 use options::Volume;
 use slipway_oci::{
     Platform, Reference, file,
-    layer::{OverlayXattrs, Tree},
+    layer::{OverlayXattrs, Tree, owner},
     limits,
     spec::ContainerConfig,
     store::ImageRecord,
@@ -190,7 +190,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     spec.root_readonly = arguments.read_only;
     spec.process.env = environment(config, arguments, &resolved, &hostname)?;
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
-    ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity)?;
+    ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity, app.store.xattrs())?;
     spec.process.user = resolved.identity;
     spec.process.init = arguments.init;
     spec.process.capabilities = security::capabilities(arguments, slipway_runtime::host::capabilities())?;
@@ -250,9 +250,9 @@ fn root(
         std::fs::create_dir(folder)?;
     }
     if let Some(root) = tree.get(b"").map(|found| found.entry) {
-        use std::os::unix::fs::{PermissionsExt, chown};
+        use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))?;
-        chown(&upper, Some(root.uid), Some(root.gid))?;
+        owner::give(&upper, root.uid, root.gid, app.store.xattrs())?;
     }
     slipway_runtime::root::make_mount_points(&points, &slipway_runtime::root::mount_points(tree, mounts)?)?;
     folders.reverse();
@@ -263,7 +263,7 @@ fn root(
         work,
         // the container's changes are thrown away: nothing has to reach the disk
         volatile: true,
-        userxattr: app.store.xattrs() == OverlayXattrs::User,
+        userxattr: app.store.xattrs().is_user(),
     })
 }
 
@@ -303,8 +303,9 @@ fn ensure_cwd(
     cwd: &Path,
     mounts: &[Mount],
     user: &identity::Identity,
+    xattrs: OverlayXattrs,
 ) -> Result<(), Failure> {
-    use std::os::unix::{ffi::OsStrExt, fs::chown};
+    use std::os::unix::ffi::OsStrExt;
     let mounted = mounts.iter().any(|mount| match mount {
         Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } | Mount::File { target, .. } => {
             cwd.starts_with(target)
@@ -329,7 +330,7 @@ fn ensure_cwd(
         let beneath = tree.get(&here).map(|found| found.entry);
         let (uid, gid, mode) =
             beneath.map_or((user.uid, user.gid, 0o755), |entry| (entry.uid, entry.gid, entry.mode));
-        chown(&path, Some(uid), Some(gid))?;
+        owner::give(&path, uid, gid, xattrs)?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     }
     Ok(())

@@ -1,15 +1,17 @@
 //! Who the process is: limits, filter, ids, capabilities, and the exec.
 
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::chdir;
 use rustix::thread::Timespec;
 
 use super::{At, Failure};
 use crate::error::Step;
-use crate::sandbox::plan::PlannedProcess;
+use crate::sandbox::owners;
+use crate::sandbox::plan::{OwnIds, PlannedProcess};
 use crate::sandbox::sys;
 
 /// The longest working folder that is checked (`PATH_MAX`, linux/limits.h).
@@ -18,9 +20,10 @@ const MAX_PATH_BYTES: usize = 4096;
 /// How often a busy file is tried, 2 ms apart.
 const BUSY_ATTEMPTS: u32 = 50;
 
-/// Gives up what the specification does not grant. The order matters: the filter needs `CAP_SYS_ADMIN`, emptying the
-/// bounding set needs `CAP_SETPCAP`, changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away.
-pub(super) fn assume(process: &PlannedProcess) -> Result<(), Failure> {
+/// Gives up what the specification does not grant. The order matters: emptying the bounding set needs `CAP_SETPCAP`,
+/// changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away; the filter comes last, so that it need not
+/// allow what we do, and needs `CAP_SYS_ADMIN`, which goes after it.
+pub(super) fn assume(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
     // The caller's keys are not the container's. Best effort: kernels without keyrings have none to leave.
     let _ = sys::process::new_session_keyring();
     for (place, (resource, soft, hard)) in process.rlimits.iter().enumerate() {
@@ -31,8 +34,8 @@ pub(super) fn assume(process: &PlannedProcess) -> Result<(), Failure> {
     if process.no_new_privileges {
         sys::process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at(Step::Capabilities)?;
     }
-    if let Some(filter) = &process.filter {
-        sys::seccomp::install(filter).at(Step::Seccomp)?;
+    if let Some(ids) = &process.own_ids {
+        enter_own_ids(ids).at(Step::User)?;
     }
     drop_bounding(process).at(Step::Capabilities)?;
     sys::process::set_groups(&process.groups).or_else(|errno| ungrouped(process, errno)).at(Step::User)?;
@@ -43,14 +46,46 @@ pub(super) fn assume(process: &PlannedProcess) -> Result<(), Failure> {
     sys::process::set_user(process.uid).at(Step::User)?;
     sys::process::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::User)?;
     sys::process::clear_ambient().at(Step::Capabilities)?;
-    sys::process::set_capabilities(process.permitted).at(Step::Capabilities)?;
+    let for_filter = if process.filter.is_some() { SYS_ADMIN } else { 0 };
+    sys::process::set_capabilities(process.permitted | for_filter).at(Step::Capabilities)?;
     match early {
         // A file system that does not trust root, such as NFS: try again as the user.
         Err(Errno::ACCESS | Errno::PERM) => enter_working_folder(process).at(Step::Cwd)?,
         result => result.at(Step::Cwd)?,
     }
     rustix::process::umask(Mode::from_raw_mode(process.umask));
-    Ok(())
+    sys::signal::set_mask(0).at(Step::Exec)?;
+    install_filter(process, channel)?;
+    // The one call that a filter has to allow beside execve, as with runc.
+    sys::process::set_capabilities(process.permitted).at(Step::Capabilities)
+}
+
+/// `CAP_SYS_ADMIN`, which a filter needs where new privileges are allowed (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
+
+fn install_filter(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+    match (&process.filter, channel) {
+        (None, _) => Ok(()),
+        (Some(filter), None) => sys::seccomp::install(filter).at(Step::Seccomp),
+        (Some(filter), Some(channel)) => {
+            let listener = sys::seccomp::install_with_listener(filter).at(Step::Seccomp)?;
+            owners::send(channel, &listener).at(Step::Seccomp)
+        }
+    }
+}
+
+/// Makes the only id another one, in a user namespace of the process's own: without capabilities over the one that the
+/// mounts and namespaces belong to. Setgroups is denied there as it is here, which the map of groups needs.
+fn enter_own_ids(ids: &OwnIds) -> Result<(), Errno> {
+    sys::process::unshare(libc::CLONE_NEWUSER)?;
+    // What cannot be dumped has files in /proc that are root's. This copy is the caller's own, and its user is none
+    // but the caller: nobody sees it for this while who could not before.
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 1)?;
+    for (path, map) in [(c"/proc/self/uid_map", &ids.uid_map), (c"/proc/self/gid_map", &ids.gid_map)] {
+        let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&file, map.as_bytes())?;
+    }
+    sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
 }
 
 /// A user namespace that denies setgroups(2) (one mapped id) cannot set groups; none asked for is none missing.
@@ -84,9 +119,6 @@ fn enter_working_folder(process: &PlannedProcess) -> Result<(), Errno> {
 /// Executes the first candidate that can be; comes back only with a failure.
 pub(super) fn execute(process: &PlannedProcess) -> Failure {
     let fail = |errno| Failure { step: Step::Exec, place: 0, errno };
-    if let Err(errno) = sys::signal::set_mask(0) {
-        return fail(errno);
-    }
     if let Some((_, args)) = &process.init {
         let errno = sys::exec::execute_kept(super::INIT_PROGRAM, args, &process.env);
         return Failure { step: Step::Init, place: 0, errno };

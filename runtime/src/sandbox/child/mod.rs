@@ -8,7 +8,7 @@ mod credentials;
 mod mounts;
 
 use std::convert::Infallible;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::process::setsid;
@@ -78,16 +78,26 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     streams(plan)?;
     // Nothing that the caller or we have open is there for what follows: not for a working folder of
     // /proc/self/fd/N, through which even our own descriptors would lead below a mask, and not for the command.
-    close_others(plan).at(Step::Streams)?;
-    credentials::assume(&plan.process)?;
+    let channel = close_others(plan).at(Step::Streams)?;
+    credentials::assume(&plan.process, channel)?;
     Err(credentials::execute(&plan.process))
 }
 
-/// Closes all but the streams and, in its own place, the program that becomes the first process.
-fn close_others(plan: &Plan) -> Result<(), Errno> {
-    let Some((program, _)) = &plan.process.init else { return sys::exec::close_from(INIT_PROGRAM) };
-    sys::exec::keep(program.as_fd(), INIT_PROGRAM)?;
-    sys::exec::close_from(INIT_PROGRAM + 1)
+/// Closes all but the streams, the program that becomes the first process, in its own place, and after it the way on which
+/// a listener is sent.
+fn close_others(plan: &Plan) -> Result<Option<BorrowedFd<'static>>, Errno> {
+    let mut first = INIT_PROGRAM;
+    if let Some((program, _)) = &plan.process.init {
+        sys::exec::keep(program.as_fd(), first)?;
+        first += 1;
+    }
+    let mut channel = None;
+    if let Some(owners) = &plan.process.owners {
+        channel = Some(sys::exec::hold(owners.theirs(), first)?);
+        first += 1;
+    }
+    sys::exec::close_from(first)?;
+    Ok(channel)
 }
 
 /// Places the streams. A session of its own in any case: without one, the caller's terminal would be the container's

@@ -25,8 +25,8 @@ use crate::sandbox::console::{self, Terminal};
 use crate::sandbox::devices::{self, Devices};
 use crate::sandbox::spec::{SandboxSpec, Stdio};
 pub(crate) use mounts::{Hidden, PlannedMount, SystemMounts};
-pub(crate) use process::PlannedProcess;
 use process::c_string;
+pub(crate) use process::{OwnIds, PlannedProcess};
 pub(crate) use report::Report;
 use streams::streams;
 
@@ -63,7 +63,7 @@ impl Plan {
         let mounts: Vec<PlannedMount> = spec
             .mounts
             .iter()
-            .map(|mount| PlannedMount::new(mount, nodev))
+            .map(|mount| PlannedMount::new(mount, nodev, spec.single_id))
             .chain(spec.devices.iter().map(PlannedMount::device))
             .collect::<Result<_, _>>()?;
         let prepare = |what: &str| {

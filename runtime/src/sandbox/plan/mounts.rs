@@ -66,7 +66,7 @@ impl Hidden {
 }
 
 impl PlannedMount {
-    pub(super) fn new(mount: &Mount, nodev: bool) -> Result<Self, Error> {
+    pub(super) fn new(mount: &Mount, nodev: bool, single_id: bool) -> Result<Self, Error> {
         match mount {
             Mount::Bind { source, target, readonly, recursive, create } => {
                 let mut set = if *readonly { ATTR_RDONLY } else { 0 };
@@ -82,11 +82,12 @@ impl PlannedMount {
                 Ok(PlannedMount { source, target: Target::new(target, true, true)?, is_file_inside: false })
             }
             Mount::File { content, target, mode, uid, gid } => {
-                let source =
-                    detached::file(&content.0, *mode, *uid, *gid).map_err(|errno| Error::Prepare {
-                        what: format!("the file of {uid}:{gid} on {target:?}"),
-                        source: errno.into(),
-                    })?;
+                // the one id is everybody's
+                let (uid, gid) = if single_id { (0, 0) } else { (*uid, *gid) };
+                let source = detached::file(&content.0, *mode, uid, gid).map_err(|errno| Error::Prepare {
+                    what: format!("the file of {uid}:{gid} on {target:?}"),
+                    source: errno.into(),
+                })?;
                 Ok(PlannedMount { source, target: Target::new(target, false, true)?, is_file_inside: true })
             }
         }

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use crate::container::init;
 use crate::error::Error;
 use crate::host;
+use crate::sandbox::capability::CapabilitySet;
+use crate::sandbox::owners;
 use crate::sandbox::seccomp;
 use crate::sandbox::spec::{DEFAULT_PATH, Process, Rlimit, SandboxSpec};
 use crate::sandbox::sys::exec::StringArray;
@@ -26,6 +28,8 @@ pub(crate) struct PlannedProcess {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// Where these are the only ids and not 0: the maps of the user namespace in which they are.
+    pub(crate) own_ids: Option<OwnIds>,
     pub(crate) umask: u32,
     pub(crate) no_new_privileges: bool,
     /// What remains in the bounding set.
@@ -38,8 +42,22 @@ pub(crate) struct PlannedProcess {
     pub(crate) filter: Option<Arc<[Instruction]>>,
     /// What is executed in the command's place to be the first process, and its arguments.
     pub(crate) init: Option<(OwnedFd, StringArray)>,
+    /// Where the filter leaves changes of owner to us: the way on which its listener comes.
+    pub(crate) owners: Option<owners::Channel>,
     pub(super) command: OsString,
     pub(super) working_folder: PathBuf,
+}
+
+/// What is written to the files in `/proc/self` of a process that makes 0 of its user namespace another id in a new one.
+pub(crate) struct OwnIds {
+    pub(crate) uid_map: String,
+    pub(crate) gid_map: String,
+}
+
+impl OwnIds {
+    fn new(uid: u32, gid: u32) -> Self {
+        OwnIds { uid_map: format!("{uid} 0 1"), gid_map: format!("{gid} 0 1") }
+    }
 }
 
 impl PlannedProcess {
@@ -52,12 +70,17 @@ impl PlannedProcess {
             let what = format!("working directory {:?}", process.cwd);
             return Err(Error::Invalid { what, reason: "must be absolute" });
         }
-        // With one mapped id there is no other to switch to; the filter answers those who try later.
-        let (uid, gid, groups) = if spec.single_id {
-            (0, 0, Vec::new())
-        } else {
-            (process.user.uid, process.user.gid, process.user.groups.clone())
-        };
+        let (uid, gid) = (process.user.uid, process.user.gid);
+        let own_ids = (spec.single_id && (uid, gid) != (0, 0)).then(|| OwnIds::new(uid, gid));
+        // Groups could deny what others may, so who has one id may not set any (CVE-2014-8989).
+        let groups = if spec.single_id { Vec::new() } else { process.user.groups.clone() };
+        // who may not change owners has the kernel's refusal
+        let may_chown = process.capabilities.intersects(CapabilitySet::CHOWN);
+        let keeps_owners = spec.single_id && own_ids.is_none() && may_chown;
+        let owners = keeps_owners.then(owners::Channel::new).transpose().map_err(|errno| Error::Prepare {
+            what: "a listener for changes of owner".to_owned(),
+            source: errno.into(),
+        })?;
         let bounding = process.capabilities.bits();
         // As docker, and as execve would: a user other than 0 keeps the bounding set only.
         let permitted = if uid == 0 { bounding & host::facts().capabilities } else { 0 };
@@ -69,14 +92,16 @@ impl PlannedProcess {
             uid,
             gid,
             groups,
+            own_ids,
             umask: process.umask & 0o777,
             no_new_privileges: process.no_new_privileges,
             bounding,
             permitted,
             last_capability: host::facts().last_capability,
             rlimits: rlimits(process)?,
-            filter: seccomp::filter(spec.seccomp, process.capabilities, spec.single_id),
+            filter: seccomp::filter(spec.seccomp, process.capabilities, keeps_owners),
             init: process.init.then(|| init(&process.args)).transpose()?,
+            owners,
             command: command.clone(),
             working_folder: process.cwd.clone(),
         })

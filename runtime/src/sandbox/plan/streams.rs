@@ -30,7 +30,8 @@ pub(super) fn streams(
             Ok([open(stdin)?, open(stdout)?, open(stderr)?])
         }
         (Stdio::Terminal { .. }, Some(terminal)) => {
-            if process.uid != 0 {
+            // where there is one id it is the owner's already
+            if process.uid != 0 && process.own_ids.is_none() {
                 let owner = Some(Uid::from_raw(process.uid));
                 fchown(&terminal.slave, owner, None).map_err(prepare)?;
             }

@@ -32,6 +32,7 @@ const OFFSET_ARGUMENTS: u32 = 16;
 /// `SECCOMP_RET_*` (linux/seccomp.h).
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_USER_NOTIF: u32 = 0x7FC0_0000;
 const RETURN_ALLOW: u32 = 0x7FFF_0000;
 
 /// A half-open range up to the next one's start, with its answer.
@@ -100,6 +101,7 @@ fn leaf(answer: &Answer) -> Vec<Instruction> {
     match answer {
         Answer::Allow => vec![plain(Plain::Allow)],
         Answer::Errno(errno) => vec![plain(Plain::Errno(*errno))],
+        Answer::Listener => vec![statement(code::RETURN, RETURN_USER_NOTIF)],
         Answer::AnyBit { argument, bits, then, otherwise } => {
             vec![load_argument(*argument), jump(code::ANY_BIT, *bits, 0, 1), plain(*then), plain(*otherwise)]
         }

@@ -21,33 +21,33 @@ use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::spec::Seccomp;
 pub use crate::sandbox::sys::seccomp::Instruction;
 
+/// The running machine (`AUDIT_ARCH_*`, linux/audit.h).
+pub(crate) const NATIVE_MACHINE: u32 = profile::NATIVE[0].0;
+
 /// What the profile depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Variant {
     mode_default: bool,
     capabilities: CapabilitySet,
-    single_id: bool,
+    beside: bool,
 }
 
-/// The program for a process with these capabilities, kept for the next one; `None` when nothing is to be filtered.
-pub(crate) fn filter(
-    mode: Seccomp,
-    capabilities: CapabilitySet,
-    single_id: bool,
-) -> Option<Arc<[Instruction]>> {
+/// The program for a process with these capabilities, kept for the next one; `None` when nothing is to be filtered. With
+/// `beside` changes of owner wait for the answer of a listener.
+pub(crate) fn filter(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Option<Arc<[Instruction]>> {
     static KEPT: OnceLock<Mutex<HashMap<Variant, Arc<[Instruction]>>>> = OnceLock::new();
-    if mode == Seccomp::Unconfined && !single_id {
+    if mode == Seccomp::Unconfined && !beside {
         return None;
     }
-    let variant = Variant { mode_default: mode == Seccomp::Default, capabilities, single_id };
+    let variant = Variant { mode_default: mode == Seccomp::Default, capabilities, beside };
     let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let program = kept.entry(variant).or_insert_with(|| program(mode, capabilities, single_id).into());
+    let program = kept.entry(variant).or_insert_with(|| program(mode, capabilities, beside).into());
     Some(Arc::clone(program))
 }
 
 /// Compiles the program for a process with these capabilities.
-pub fn program(mode: Seccomp, capabilities: CapabilitySet, single_id: bool) -> Vec<Instruction> {
-    compile::program(&profile::machines(mode, capabilities, single_id))
+pub fn program(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<Instruction> {
+    compile::program(&profile::machines(mode, capabilities, beside))
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use crate::sandbox::spec::Seccomp;
 pub(super) enum Answer {
     /// Go on.
     Allow,
-    /// Fail with this number; 0 is success without doing it.
+    /// Fail with this number.
     Errno(u16),
+    /// Wait for the answer of whoever holds the listener.
+    Listener,
     /// If the argument equals one of the values, the first answer, else the second.
     OneOf { argument: u8, values: &'static [u32], then: Plain, otherwise: Plain },
     /// If any of the bits is set in the argument, the first answer, else the second.
@@ -49,15 +51,19 @@ const SOCKET_FAMILIES: &[u32] = &[
     35, 36, 39, 41, 42, 43, 44, 45,
 ];
 
-/// The machines that the running one can execute programs of.
-pub(super) fn machines(mode: Seccomp, capabilities: CapabilitySet, single_id: bool) -> Vec<MachineRules> {
-    const NATIVE: &[(u32, Machine)] = if cfg!(target_arch = "x86_64") {
-        &[(0xC000_003E, Machine::X86_64), (0x4000_0003, Machine::I386)]
-    } else {
-        &[(0xC000_00B7, Machine::Aarch64), (0x4000_0028, Machine::Arm)]
-    };
+/// The machines that the running one can execute programs of, itself first: `AUDIT_ARCH_*` and column.
+pub(super) const NATIVE: [(u32, Machine); 2] = if cfg!(target_arch = "x86_64") {
+    [(0xC000_003E, Machine::X86_64), (0x4000_0003, Machine::I386)]
+} else {
+    [(0xC000_00B7, Machine::Aarch64), (0x4000_0028, Machine::Arm)]
+};
+
+/// What those machines' calls are answered; `beside` leaves changes of owner to a listener.
+pub(super) fn machines(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<MachineRules> {
     let rules = |&(audit, machine): &(u32, Machine)| {
-        let answer = |row: &Row| Some((row.number(machine)?, answer(row, mode, capabilities, single_id)));
+        let answer = |row: &Row| {
+            Some((row.number(machine)?, answer(row, mode, capabilities, beside.then_some(machine))))
+        };
         let mut answers: Vec<_> = rows().iter().filter_map(answer).collect();
         answers.sort_by_key(|(number, _)| *number);
         MachineRules { audit, answers }
@@ -65,9 +71,10 @@ pub(super) fn machines(mode: Seccomp, capabilities: CapabilitySet, single_id: bo
     NATIVE.iter().map(rules).collect()
 }
 
-fn answer(row: &Row, mode: Seccomp, capabilities: CapabilitySet, single_id: bool) -> Answer {
-    if row.rule == "owner" && single_id {
-        return Answer::Errno(0);
+fn answer(row: &Row, mode: Seccomp, capabilities: CapabilitySet, beside: Option<Machine>) -> Answer {
+    // of programs for other machines the listener does not know the arguments
+    if let (true, Some(machine)) = (row.rule == "owner", beside) {
+        return if machine == NATIVE[0].1 { Answer::Listener } else { Answer::Errno(EPERM) };
     }
     if mode == Seccomp::Unconfined {
         return Answer::Allow;

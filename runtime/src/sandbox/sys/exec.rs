@@ -106,6 +106,15 @@ pub(crate) fn adopt(number: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Makes `number` a duplicate of a descriptor above it, which closes at an exec.
+pub(crate) fn hold(fd: BorrowedFd<'_>, number: u32) -> Result<BorrowedFd<'static>, Errno> {
+    let arguments = [fd.as_raw_fd() as usize, number as usize, libc::O_CLOEXEC as usize, 0, 0, 0];
+    // SAFETY: only for a child about to execute, whose table is a copy of its own: what owns `number` is the parent's.
+    check(unsafe { raw::call(libc::SYS_dup3, arguments) })?;
+    // SAFETY: the call above made it, and the child closes it by its exec only.
+    Ok(unsafe { BorrowedFd::borrow_raw(number as i32) })
+}
+
 /// Makes standard stream `number` a duplicate of a descriptor above 2; it stays open at an exec.
 pub(crate) fn place(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
     // SAFETY: only for a child about to execute; the standard streams are no object's own.
