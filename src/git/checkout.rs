@@ -46,6 +46,13 @@ const ENVIRONMENT: [&str; 10] = [
     "GIT_EXEC_PATH",
 ];
 
+/// Ways that no submodule is fetched by, whatever the person allows: what the repository names would be a program or a
+/// folder of this machine.
+const NEVER_BY_SUBMODULES: [&str; 2] = ["ext", "file"];
+
+/// A server that sends nothing for this many seconds is given up, unless the person's configuration says otherwise.
+const SILENCE: [(&str, &str); 2] = [("http.lowspeedlimit", "1"), ("http.lowspeedtime", "120")];
+
 /// What our repositories say, over whatever else is configured.
 const CONFIGURATION: [(&str, &str); 11] = [
     ("protocol.ext.allow", "never"),
@@ -111,7 +118,9 @@ fn fetch(text: &str, url: &GitUrl, work: &Path) -> Result<Checkout, Failure> {
     let root = Root::open(work)?;
     // as the repository has it: a link of that name is no list of submodules to git either
     if url.submodules && root.metadata(Path::new(".gitmodules")).is_ok() {
-        git.run(&["submodule", "update", "-q", "--init", "--recursive", "--depth", "1"])?;
+        let update = ["submodule", "update", "-q", "--init", "--recursive"];
+        // as above: not every server has a part of a history, or that part
+        git.run(&[&update[..], &["--depth", "1"]].concat()).or_else(|_| git.run(&update))?;
     }
     let time = commit::commit_time(git.run(&["cat-file", "commit", "HEAD"])?.as_bytes());
     Ok(Checkout { commit, time })
@@ -181,6 +190,7 @@ struct Git<'a> {
 impl<'a> Git<'a> {
     fn new(work: &'a Path, remote: &'a str) -> Result<Git<'a>, Failure> {
         let mut git = Git { work, remote, configuration: Vec::new() };
+        git.configuration.extend(SILENCE.map(|(key, value)| (key.to_owned(), value.to_owned())));
         for scope in ["--system", "--global"] {
             git.configuration.extend(own_configuration(scope));
         }
@@ -198,6 +208,10 @@ impl<'a> Git<'a> {
                 .env(format!("GIT_CONFIG_KEY_{index}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
+        if let Some(list) = allowed(arguments, std::env::var("GIT_ALLOW_PROTOCOL").ok()) {
+            // it counts more than any configuration (git(1), "GIT_ALLOW_PROTOCOL")
+            command.env("GIT_ALLOW_PROTOCOL", list);
+        }
         command.env("GIT_TERMINAL_PROMPT", "0").arg("-C").arg(self.work).args(arguments);
         let output = command
             .stdin(Stdio::null())
@@ -209,6 +223,13 @@ impl<'a> Git<'a> {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(Failure::new(format!("git could not fetch `{}`: {words}", self.remote)))
     }
+}
+
+/// The person's list of protocols, for submodules without those that these never have.
+fn allowed(arguments: &[&str], list: Option<String>) -> Option<String> {
+    let list = list?;
+    let kept = |name: &&str| arguments.first() != Some(&"submodule") || !NEVER_BY_SUBMODULES.contains(name);
+    Some(list.split(':').filter(kept).collect::<Vec<_>>().join(":"))
 }
 
 /// Takes out what would point git elsewhere.

@@ -90,7 +90,7 @@ fn build(slipway: &Slipway, form: Form, context: &Path, flags: &[&str]) -> Ended
 type Maker = fn(&Path, &Path);
 
 /// What stands where the builder looks for a file.
-const ASTRAY: [(&str, Maker); 7] = [
+const ASTRAY: [(&str, Maker); 8] = [
     ("a link to the host", |place, host| symlink(host, place).unwrap()),
     ("a link upwards", |place, host| {
         let up = "../".repeat(30);
@@ -99,6 +99,9 @@ const ASTRAY: [(&str, Maker); 7] = [
     ("a link by way of a link", |place, host| {
         symlink(host.parent().unwrap(), place.with_file_name("way")).unwrap();
         symlink(Path::new("way").join(host.file_name().unwrap()), place).unwrap();
+    }),
+    ("a link by way of a file", |place, host| {
+        symlink(format!("kept/../{}{}", "../".repeat(30), &host.to_str().unwrap()[1..]), place).unwrap();
     }),
     ("a link to a process's root", |place, host| {
         symlink(format!("/proc/self/root{}", host.display()), place).unwrap();
@@ -144,6 +147,41 @@ fn no_file_of_a_fetched_context_leads_to_the_host() {
                 assert!(!message.contains("stolen"), "{shown}");
                 fs::remove_dir_all(context.parent().unwrap()).unwrap();
             }
+        }
+    }
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+/// A folder of the context in the middle of a path that is a link to the host.
+#[test]
+fn no_folder_of_a_fetched_context_leads_to_the_host() {
+    need!("git", "tar");
+    let slipway = Slipway::new();
+    let host = slipway.context(
+        "host-folder",
+        &[("named", "FROM base\nLABEL marker=stolen\n"), ("named.dockerignore", "*")],
+    );
+    for form in [Form::Stdin, Form::Url, Form::Git, Form::GitSubfolder] {
+        for (index, target) in
+            [host.clone(), PathBuf::from(format!("{}{}", "../".repeat(30), &host.to_str().unwrap()[1..]))]
+                .iter()
+                .enumerate()
+        {
+            let context = slipway.path(&format!("middle-{form:?}-{index}/context"));
+            fs::create_dir_all(context.join("real")).unwrap();
+            fs::write(context.join("Dockerfile"), "FROM base\nCOPY way /x/\nCOPY way/named /y\n").unwrap();
+            symlink(target, context.join("way")).unwrap();
+            symlink("way", context.join("again")).unwrap();
+            for path in ["way/named", "again/named", "/way/named", "real/../way/named"] {
+                let message = build(&slipway, form, &context, &["-f", path]).fails(1);
+                assert!(
+                    message.contains("named") && !message.contains("stolen"),
+                    "{form:?} {path}: {message}"
+                );
+                let _ = fs::remove_dir_all(context.with_file_name("repository"));
+                let _ = fs::remove_dir_all(context.with_file_name("served"));
+            }
+            build(&slipway, form, &context, &[]).fails(1);
         }
     }
     assert_eq!(slipway.leftovers(), Vec::<String>::new());
@@ -454,6 +492,93 @@ fn a_checkout_is_the_same_whoever_makes_it() {
     git(&top, &["config", "--file", home.to_str().unwrap(), &away, "http://example.invalid/"]);
     slipway.ok(["build", "-t", "y", "http://example.invalid/repo.git"]);
     assert_eq!(slipway.digest("y"), plain);
+}
+
+/// Serves a repository whose submodule `sub` is at a commit; `lines` say where from. Answers the URL.
+fn serve_with_submodule(slipway: &Slipway, name: &str, lines: &str, commit: &str) -> String {
+    let top = slipway.context(&format!("{name}/top"), &[("Dockerfile", "FROM base\nCOPY . /all/\n")]);
+    fs::write(top.join(".gitmodules"), format!("[submodule \"sub\"]\n\tpath = sub\n{lines}")).unwrap();
+    repository(&top, &[]);
+    git(&top, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},sub")]);
+    git(&top, &["commit", "-q", "-m", "with a submodule"]);
+    serve_git(&top)
+}
+
+/// A submodule is fetched from where the repository says, but neither from this machine nor by a program.
+#[test]
+fn submodules_name_neither_folders_of_the_host_nor_programs() {
+    need!("git");
+    let mut slipway = Slipway::new();
+    let secret = slipway.context("secret", &[("file", "stolen")]);
+    repository(&secret, &[]);
+    let commit = git(&secret, &["rev-parse", "HEAD"]);
+    let bare = slipway.path("secret.git");
+    git(&secret, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    let marker = slipway.path("marker");
+    let with_submodule = |name: &str, lines: &str| serve_with_submodule(&slipway, name, lines, &commit);
+    let url = |url: &str| format!("\turl = {url}\n");
+    let (host, touch) = (bare.display(), format!("ext::touch {}", marker.display()));
+    let honest = slipway.context("honest/top", &[("file", "own")]);
+    repository(&honest, &[]);
+    let served = serve_git(&honest);
+    let hostile: Vec<(&str, String)> = vec![
+        ("path", with_submodule("path", &url(&host.to_string()))),
+        ("file", with_submodule("file", &url(&format!("file://{host}")))),
+        (
+            "upwards",
+            with_submodule("upwards", &url(&format!("{}{}", "../".repeat(12), &host.to_string()[1..]))),
+        ),
+        ("ext", with_submodule("ext", &url(&touch))),
+        ("option", with_submodule("option", &url(&format!("--upload-pack=touch {}", marker.display())))),
+        (
+            "ssh option",
+            with_submodule("ssh", &url(&format!("ssh://-oProxyCommand=touch%20{}/x", marker.display()))),
+        ),
+        (
+            "update",
+            with_submodule(
+                "update",
+                &format!("\turl = {}\n\tupdate = !touch {}\n", served, marker.display()),
+            ),
+        ),
+    ];
+    let config = slipway.path(".gitconfig");
+    for round in ["nothing said", "allowed by configuration", "allowed by the environment"] {
+        match round {
+            "allowed by configuration" => {
+                for name in ["protocol.allow", "protocol.ext.allow", "protocol.file.allow"] {
+                    git(&secret, &["config", "--file", config.to_str().unwrap(), name, "always"]);
+                }
+            }
+            "allowed by the environment" => {
+                slipway.environment.push(("GIT_ALLOW_PROTOCOL".into(), "ext:file:http:https".into()));
+            }
+            _ => {}
+        }
+        for (name, url) in &hostile {
+            let ended = slipway.run(["build", "--no-cache", "-t", "x", url]);
+            assert!(!marker.exists(), "{round}, {name}: {}", ended.stderr);
+            if ended.status.success() {
+                let image = Image::read(&slipway, "x");
+                let stolen = image.layers.iter().flatten().any(|entry| entry.content == b"stolen");
+                assert!(!stolen, "{round}, {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_submodule_is_part_of_its_repository() {
+    need!("git");
+    let slipway = Slipway::new();
+    let honest = slipway.context("honest/top", &[("file", "own")]);
+    repository(&honest, &[]);
+    let (commit, lines) = (git(&honest, &["rev-parse", "HEAD"]), format!("\turl = {}\n", serve_git(&honest)));
+    slipway.ok(["build", "-t", "x", &serve_with_submodule(&slipway, "uses", &lines, &commit)]);
+    let image = Image::read(&slipway, "x");
+    assert!(
+        image.layers.iter().flatten().any(|entry| entry.path == "all/sub/file" && entry.content == b"own")
+    );
 }
 
 /// Devices in an archive are not opened.
