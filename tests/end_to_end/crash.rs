@@ -76,6 +76,103 @@ fn a_killed_build_leaves_nothing_that_the_next_command_does_not_sweep() {
     assert_eq!(slipway.shell("after", "cat /kept"), "kept\n");
 }
 
+/// The processes that a command of ours consists of: itself and its guards, which are its children.
+fn with_guards(started: &crate::support::Started) -> Vec<rustix::process::Pid> {
+    let own = started.child.id().to_string();
+    let is_child = |entry: &fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(&own)
+    };
+    let children = fs::read_dir("/proc").unwrap().flatten().filter(is_child);
+    let pids = children.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = pids.chain([started.child.id() as i32]).filter_map(rustix::process::Pid::from_raw).collect();
+    assert!(Vec::len(&pids) >= 2, "no guard: {pids:?}");
+    pids
+}
+
+/// A9: `pkill -9 slipway`, by name or command line, takes the guard along; nothing of the containers may live on then.
+#[test]
+fn nothing_lives_on_when_all_of_ours_are_killed_at_once() {
+    let slipway = Slipway::new();
+    let volume = slipway.context("volume", &[]);
+    let bind = format!("{}:/v", volume.display());
+    for (round, user) in ["0", "1000", "0"].into_iter().enumerate() {
+        let seconds = format!("{}{round}", 60_000 + std::process::id() % 10_000);
+        let script = format!("setsid sleep {seconds} & while :; do date >> /v/log; sleep 0.01; done");
+        let words = ["run", "--rm", "-v", &bind, "-u", user, "base", "sh", "-c", &script];
+        fs::write(volume.join("log"), "").unwrap();
+        fs::set_permissions(volume.join("log"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        let mut command = slipway.command(words);
+        // and with --init there are more of that name
+        let started = if round == 2 {
+            let words = ["run", "--init", "-v", &bind, "base", "sh", "-c", &script];
+            start(&mut slipway.command(words))
+        } else {
+            start(&mut command)
+        };
+        wait_until("the container runs", || processes_with(&seconds) > 0);
+        let pids = with_guards(&started);
+        for signal in [Signal::STOP, Signal::KILL] {
+            pids.iter().for_each(|pid| rustix::process::kill_process(*pid, signal).unwrap());
+        }
+        started.wait();
+        wait_until("its processes end", || processes_with(&seconds) == 0);
+        let written = fs::metadata(volume.join("log")).unwrap().len();
+        slipway.ok(["images"]);
+        assert_eq!(traces(&slipway), Vec::<String>::new());
+        assert_eq!(fs::metadata(volume.join("log")).unwrap().len(), written, "something writes on");
+    }
+    // a build with steps in parallel has a guard for each
+    let seconds = format!("{}", 400_000 + std::process::id());
+    let recipe = format!(
+        "FROM base AS a\nRUN sleep {seconds}; echo a\nFROM base AS b\nRUN sleep {seconds}; echo b\n\
+         FROM base\nCOPY --from=a /etc/motd /a\nCOPY --from=b /etc/motd /b\n"
+    );
+    let context = slipway.context("parallel", &[("Dockerfile", &recipe)]);
+    let started = start(slipway.command(["build", "-t", "x"]).arg(context));
+    wait_until("both steps run", || processes_with(&seconds) >= 2);
+    let pids = with_guards(&started);
+    assert_eq!(pids.len(), 3);
+    for signal in [Signal::STOP, Signal::KILL] {
+        pids.iter().for_each(|pid| rustix::process::kill_process(*pid, signal).unwrap());
+    }
+    started.wait();
+    wait_until("its processes end", || processes_with(&seconds) == 0);
+    slipway.ok(["images"]);
+    assert_eq!(traces(&slipway), Vec::<String>::new());
+}
+
+/// Where process 1 reaps nobody, what a command leaves unreaped stays for ever.
+#[test]
+fn no_command_leaves_a_child() {
+    let slipway = Slipway::new();
+    // a first process that waits for its own child only, and counts what it has inherited
+    let script = r#"system("sh", "-c", $ARGV[0]); my $n = 0;
+        for my $path (glob "/proc/[0-9]*/stat") { open(my $file, "<", $path) or next; $n += (<$file> =~ /\) Z $$ /); }
+        print $n"#;
+    let count = |words: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "perl", "-e", script]);
+        command.arg(format!("{words} >/dev/null 2>&1"));
+        command.env("SLIPWAY_ROOT", &slipway.root).env("SLIPWAY", crate::support::binary());
+        crate::support::run(&mut command).stdout
+    };
+    slipway_skip::need_root!();
+    slipway_skip::need!("unshare", "perl");
+    let recipe = slipway.context("reaped", &[("Dockerfile", "FROM base\nRUN true\nRUN sleep 0 & exit 0\n")]);
+    assert_eq!(count("sh -c '(sleep 0; exit) & exec sleep 0.2'"), "1", "the test sees none");
+    for words in [
+        "$SLIPWAY run base true",
+        "$SLIPWAY run --init base sh -c 'sleep 0.1 & exit 3'",
+        "$SLIPWAY run base /no/such/program",
+        "timeout 1 $SLIPWAY run base sleep 1000",
+        &format!("$SLIPWAY build -t x {}", recipe.display()),
+        "$SLIPWAY images",
+    ] {
+        assert_eq!(count(words), "0", "{words}");
+    }
+}
+
 #[test]
 fn builds_killed_at_any_moment_do_not_hurt_the_store() {
     let slipway = Slipway::new();

@@ -74,6 +74,33 @@ fn privileged_a_plain_user_is_interrupted_cleanly() {
     assert_eq!(left, "");
 }
 
+/// Issue 7, B18: a plain user's containers end as root's do.
+#[test]
+fn privileged_a_plain_user_stops_containers() {
+    need_root!();
+    for user in [Some(User::nameless()), User::new()].into_iter().flatten() {
+        let base = user.path("base.tar");
+        user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+        for (round, flags) in [&[][..], &["--init"], &["--init", "-u", "0"]].iter().enumerate() {
+            let seconds = format!("{}{round}", 500_000 + std::process::id());
+            let words = [&["run"], *flags, &["base", "sleep", &seconds]].concat();
+            let started = start(&mut user.command(words));
+            // slipway's own line has the number as well
+            let line = format!("sleep\0{seconds}\0").into_bytes();
+            let runs = |entry: std::fs::DirEntry| {
+                std::fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == line)
+            };
+            wait_until("the container runs", || std::fs::read_dir("/proc").unwrap().flatten().any(runs));
+            started.signal(rustix::process::Signal::TERM);
+            let ended = started.wait();
+            assert_eq!(ended.code(), Some(143), "{flags:?}: {}", ended.stderr);
+            assert!(ended.took < std::time::Duration::from_secs(9), "{flags:?}: {:?}", ended.took);
+            wait_until("its processes end", || crate::support::processes_with(&seconds) == 0);
+        }
+        assert_eq!(user.run(["run", "--init", "base", "sh", "-c", "exit 4"]).code(), Some(4));
+    }
+}
+
 #[test]
 fn privileged_a_store_of_another_user_is_refused() {
     need_root!();
