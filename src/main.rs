@@ -26,6 +26,10 @@ use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // before any thread, and for the container's init too
+    if let Err(error) = slipway_runtime::signals::begin() {
+        return ended(Err(error::Failure::from(error)));
+    }
     if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
         return ended(outcome.map_err(error::Failure::from));
     }

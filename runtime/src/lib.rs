@@ -40,6 +40,7 @@ mod network;
 pub mod own_file;
 pub mod root;
 mod sandbox;
+pub mod signals;
 
 pub use cgroup::{CgroupSpec, CpuQuota, SwapLimit, sweep};
 pub use container::{identity, init};

@@ -20,6 +20,8 @@ use support::{make_root, privileged};
 const USER: &str = "slipwaytest";
 
 fn main() -> ExitCode {
+    // a background job of a shell would ignore the interrupts that are tried here
+    slipway_runtime::signals::begin().unwrap();
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).map(String::as_str) == Some("inner") {
         return inner(&args[2..]);

@@ -10,6 +10,7 @@ mod file_server;
 
 mod build;
 mod cache;
+mod callers;
 mod cli;
 mod contexts;
 mod copy;

@@ -64,8 +64,13 @@ impl Server {
 
     /// SIGTERM, and the exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
+        self.end(rustix::process::Signal::TERM)
+    }
+
+    /// A signal that ends it, and the exit status.
+    pub fn end(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
         wait_until("the server stops", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap()
     }

@@ -60,10 +60,9 @@ fn execute(command: &[OsString]) -> Error {
     let Some((program, arguments)) = command.split_first() else {
         return Error::Invalid { what: "command".to_owned(), reason: "is empty" };
     };
-    if let Err(errno) = sys::signal::set_mask(0) {
+    if let Err(errno) = sys::signal::make_default() {
         return Error::Process { what: "signal", source: errno.into() };
     }
-    // This gives SIGPIPE, which Rust ignores, its default again.
     let source = Command::new(program).args(arguments).exec();
     let command = program.clone();
     match source.kind() {

@@ -54,7 +54,8 @@ pub(super) fn assume(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) 
         result => result.at(Step::Cwd)?,
     }
     rustix::process::umask(Mode::from_raw_mode(process.umask));
-    sys::signal::set_mask(0).at(Step::Exec)?;
+    // before the filter, which need not allow it
+    sys::signal::make_default().at(Step::Exec)?;
     install_filter(process, channel)?;
     // The one call that a filter has to allow beside execve, as with runc.
     sys::process::set_capabilities(process.permitted).at(Step::Capabilities)

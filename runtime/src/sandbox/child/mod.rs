@@ -62,7 +62,6 @@ pub(crate) fn run(plan: &Plan) -> ! {
 }
 
 fn enter(plan: &Plan) -> Result<Infallible, Failure> {
-    sys::signal::reset_dispositions();
     if let Some(group) = &plan.group {
         group.join().at(Step::JoinCgroup)?;
     }

@@ -7,12 +7,13 @@ use rustix::io::Errno;
 use super::{check, raw};
 
 /// The highest signal number (`_NSIG`, asm-generic/signal.h).
-const LAST_SIGNAL: usize = 64;
+const LAST_SIGNAL: i32 = 64;
 /// The bytes of the kernel's signal set.
 const SET_BYTES: usize = 8;
 
 /// `struct sigaction` as the kernel takes it; all zero is `SIG_DFL`.
 #[repr(C)]
+#[derive(Default)]
 struct KernelAction {
     handler: usize,
     flags: usize,
@@ -20,15 +21,49 @@ struct KernelAction {
     mask: u64,
 }
 
-/// Gives every signal its default disposition. `CLONE_CLEAR_SIGHAND` does so for handlers but leaves what is
-/// ignored ignored, and Rust ignores SIGPIPE.
-pub(crate) fn reset_dispositions() {
-    let default = KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 };
-    for signal in 1..=LAST_SIGNAL {
-        let arguments = [signal, &raw const default as usize, 0, SET_BYTES, 0, 0];
-        // SAFETY: `default` is a full kernel action; the call only fails for SIGKILL and SIGSTOP, harmlessly.
-        unsafe { raw::call(libc::SYS_rt_sigaction, arguments) };
+/// What a signal does where no handler is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// `SIG_DFL`.
+    Default,
+    /// `SIG_IGN`.
+    Ignored,
+}
+
+/// Numbers of all signals that have a disposition of their own to set, those that libc keeps to itself included.
+pub(crate) fn all() -> impl Iterator<Item = i32> {
+    (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal))
+}
+
+/// Whether a signal is ignored.
+pub(crate) fn is_ignored(signal: i32) -> Result<bool, Errno> {
+    let mut found = KernelAction::default();
+    let arguments = [signal as usize, 0, &raw mut found as usize, SET_BYTES, 0, 0];
+    // SAFETY: `found` takes a full kernel action.
+    check(unsafe { raw::call(libc::SYS_rt_sigaction, arguments) })?;
+    Ok(found.handler == libc::SIG_IGN)
+}
+
+/// Takes a signal's handler away, or the lack of one.
+pub(crate) fn dispose(signal: i32, disposition: Disposition) -> Result<(), Errno> {
+    let handler = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignored => libc::SIG_IGN,
+    };
+    let action = KernelAction { handler, ..KernelAction::default() };
+    let arguments = [signal as usize, &raw const action as usize, 0, SET_BYTES, 0, 0];
+    // SAFETY: `action` is a full kernel action that names no function.
+    check(unsafe { raw::call(libc::SYS_rt_sigaction, arguments) }).map(drop)
+}
+
+/// The one place before every exec of a container's program: every signal has its default disposition and none is blocked,
+/// whatever the caller left behind. `CLONE_CLEAR_SIGHAND` does so for handlers but leaves what is ignored ignored, and
+/// an exec keeps both that and the mask.
+pub(crate) fn make_default() -> Result<(), Errno> {
+    for signal in all() {
+        dispose(signal, Disposition::Default)?;
     }
+    set_mask(0).map(drop)
 }
 
 /// Sets the calling thread's mask of blocked signals (bit n-1 is signal n) and gives the former one.
