@@ -123,7 +123,7 @@ fn count_packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<u
     for (at, form) in layers.iter().enumerate() {
         if !environment.store.has_unpacked(&form.diff_id, &below)? {
             packed += 1;
-            if !environment.store.has_toc(&form.diff_id) {
+            if !environment.store.has_toc(&form.diff_id)? {
                 return Ok(packed + layers.len() - at - 1);
             }
         }

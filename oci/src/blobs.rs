@@ -4,11 +4,17 @@
 //! checks digest and size, syncs and renames. A blob that is there is therefore whole, and writing one that is there
 //! already is harmless: the bytes are the same by definition.
 
-use crate::{Algorithm, Descriptor, Digest, Hasher, file, limits};
+use crate::{
+    Algorithm, Descriptor, Digest, Hasher, file,
+    lease::LeaseError,
+    limits,
+    store::{Holder, Kind},
+};
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A failure around one blob.
@@ -45,6 +51,9 @@ pub enum BlobError {
         /// The cap in bytes.
         most_bytes: u64,
     },
+    /// It cannot be noted that the blob is relied on.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The file system refused.
     #[error("cannot {operation} `{path}`")]
     Io {
@@ -67,6 +76,8 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> B
 pub struct Blobs {
     folder: PathBuf,
     temporary: PathBuf,
+    /// Who relies on what is looked at, where there is a collector.
+    holder: Option<Arc<Holder>>,
 }
 
 impl Blobs {
@@ -78,7 +89,20 @@ impl Blobs {
             fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         fs::create_dir_all(temporary).map_err(io_error("create", temporary))?;
-        Ok(Blobs { folder: folder.to_owned(), temporary: temporary.to_owned() })
+        Ok(Blobs { folder: folder.to_owned(), temporary: temporary.to_owned(), holder: None })
+    }
+
+    /// The same folder, from which nothing is collected that was looked at here.
+    pub(crate) fn held(self, holder: Arc<Holder>) -> Blobs {
+        Blobs { holder: Some(holder), ..self }
+    }
+
+    /// From now on the blob is not collected, if it is there.
+    fn rely(&self, digest: &Digest) -> Result<(), LeaseError> {
+        match &self.holder {
+            Some(holder) => holder.rely(Kind::Blob, digest),
+            None => Ok(()),
+        }
     }
 
     /// Where a blob lies, whether or not it is there.
@@ -86,8 +110,16 @@ impl Blobs {
         self.folder.join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// The size in bytes of a blob that is there.
+    /// The size in bytes of a blob that is there, and stays there while this process lives.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        if self.stat(digest)?.is_none() {
+            return Ok(None);
+        }
+        self.rely(digest)?;
+        self.stat(digest)
+    }
+
+    fn stat(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
         let path = self.path(digest);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(Some(metadata.len())),
@@ -103,6 +135,11 @@ impl Blobs {
 
     /// Opens a blob for reading.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, BlobError> {
+        self.rely(digest)?;
+        self.open_file(digest)
+    }
+
+    fn open_file(&self, digest: &Digest) -> Result<File, BlobError> {
         let path = self.path(digest);
         File::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => BlobError::Missing(digest.clone()),
@@ -112,7 +149,13 @@ impl Blobs {
 
     /// Reads a whole blob of at most `most_bytes` and verifies its digest.
     pub fn read(&self, digest: &Digest, most_bytes: u64) -> Result<Vec<u8>, BlobError> {
-        let file = self.open_blob(digest)?;
+        self.rely(digest)?;
+        self.read_file(digest, most_bytes)
+    }
+
+    /// The same for who has noted it already, or relies on nothing but the bytes that are answered.
+    pub(crate) fn read_file(&self, digest: &Digest, most_bytes: u64) -> Result<Vec<u8>, BlobError> {
+        let file = self.open_file(digest)?;
         let path = self.path(digest);
         let size_bytes = file.metadata().map_err(io_error("read", &path))?.len();
         if size_bytes > most_bytes {
@@ -135,7 +178,11 @@ impl Blobs {
 
     /// A writer for bytes whose digest is not known yet, or known and to be checked on commit.
     pub fn writer(&self, algorithm: Algorithm) -> Result<BlobWriter, BlobError> {
-        let path = self.temporary.join(file::temporary_name("blob"));
+        let name = match &self.holder {
+            Some(holder) => holder.lease()?.temporary_name("blob"),
+            None => file::temporary_name("blob"),
+        };
+        let path = self.temporary.join(name);
         let file = File::create_new(&path).map_err(io_error("create", &path))?;
         Ok(BlobWriter {
             blobs: self.clone(),
@@ -231,6 +278,7 @@ impl BlobWriter {
         }
         let target = self.blobs.path(&actual);
         file.sync_data().map_err(io_error("sync", &self.path))?;
+        self.blobs.rely(&actual)?;
         fs::rename(&self.path, &target).map_err(io_error("rename", &target))?;
         let folder = target.parent().expect("a blob lies in its algorithm's folder");
         file::sync_folder(folder).map_err(io_error("sync", folder))?;
@@ -253,7 +301,7 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        // after a commit the path is gone already; what a failed removal leaves is swept by its process id
+        // after a commit the path is gone already; what a failed removal leaves is swept after this process
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -5,20 +5,46 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// A name that no other process or thread uses: `kind-pid-start-count`.
+/// A name that no other process or thread uses: `<kind>-<count>.<16 random characters>`.
 ///
-/// The sweeper of temporary files reads the process id back from it (see `store::sweep`).
+/// It says nothing of its owner: whoever makes it removes it, or it lies where somebody removes all of it. What goes into
+/// a store's `tmp/` is named by a lease ([`crate::lease::Lease::temporary_name`]).
 pub fn temporary_name(kind: &str) -> String {
+    static OURS: OnceLock<String> = OnceLock::new();
+    let ours = OURS.get_or_init(|| {
+        // without random bytes, which no kernel of today refuses, the clock and the id tell processes apart
+        crate::lease::random_id().unwrap_or_else(|_| {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let nanos = since.map_or(0, |elapsed| elapsed.as_nanos() as u64);
+            format!("{:016x}", nanos ^ u64::from(std::process::id()) << 40)
+        })
+    });
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_nanos() as u64);
-    format!("{kind}-{}-{nanos:x}-{count:x}", std::process::id())
+    format!("{kind}-{count:x}.{ours}")
+}
+
+/// Whether `error` says, itself or by its causes, that the disk or the caller's share of it is full.
+pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+                || error.get_ref().is_some_and(|inner| is_full(inner))
+        });
+        if io || error.downcast_ref::<rusqlite::Error>().is_some_and(crate::database::is_full) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Puts `bytes` at `path` atomically and durably; readers see the old file or the new one.

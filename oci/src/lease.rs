@@ -282,19 +282,31 @@ impl Lease {
 
     /// Notes that `value` of a `kind` is held. Call it before the thing is made or relied on.
     pub fn note(&self, kind: &str, value: &str) -> Result<(), LeaseError> {
-        assert!(!kind.contains([' ', '\n']) && !value.contains('\n'), "a note is one line");
-        let note = Note { kind: kind.to_owned(), value: value.to_owned() };
+        self.note_all([(kind, value)])
+    }
+
+    /// The same for several things, in one write.
+    pub fn note_all<'a>(&self, all: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), LeaseError> {
         let mut notes = self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if notes.contains(&note) {
+        let (mut lines, mut new) = (String::new(), Vec::new());
+        for (kind, value) in all {
+            assert!(!kind.contains([' ', '\n']) && !value.contains('\n'), "a note is one line");
+            let note = Note { kind: kind.to_owned(), value: value.to_owned() };
+            if !notes.contains(&note) {
+                lines.push_str(&format!("{kind} {value}\n"));
+                new.push(note);
+            }
+        }
+        if new.is_empty() {
             return Ok(());
         }
         let before = self.file.metadata().map_err(failed("read", &self.path))?.len();
-        if let Err(error) = (&self.file).write_all(format!("{kind} {value}\n").as_bytes()) {
+        if let Err(error) = (&self.file).write_all(lines.as_bytes()) {
             // half a line would spoil the next one; a failure to cut it is the same full disk
             let _ = self.file.set_len(before);
             return Err(failed("write", &self.path)(error));
         }
-        notes.insert(note);
+        notes.extend(new);
         Ok(())
     }
 

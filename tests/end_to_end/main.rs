@@ -20,6 +20,7 @@ mod hostile;
 mod interop;
 mod layers;
 mod outputs;
+mod ownership;
 mod plumbing;
 mod private;
 mod processes;

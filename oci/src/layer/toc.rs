@@ -113,11 +113,10 @@ impl Toc {
         Toc::decode(&bytes).ok_or_else(|| TocError::Damaged(path.to_owned()))
     }
 
-    /// Writes the table; it can always be made again, so it is renamed into place but not synced.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        let temporary = path.with_file_name(file::temporary_name(".toc"));
-        std::fs::write(&temporary, self.encode())?;
-        std::fs::rename(&temporary, path)
+    /// Writes the table into `temporary` and moves it to its place; it can always be made again, so it is not synced.
+    pub fn save(&self, path: &Path, temporary: &Path) -> io::Result<()> {
+        std::fs::write(temporary, self.encode())?;
+        std::fs::rename(temporary, path)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

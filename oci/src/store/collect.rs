@@ -1,9 +1,18 @@
-//! Takes away what nothing names any more.
+//! Takes away what nothing names and nobody relies on any more.
+//!
+//! Everything is decided and moved out of its place in one moment in which nobody can begin to rely on anything
+//! ([`super::hold`]); the bytes are deleted after it. What is moved lies in `tmp/` under this process' lease, so a crash
+//! half-way leaves it to the next sweep, and never half a layer under its name.
+//!
+//! Only rows are asked, no blob is read: one that is missing or damaged stops nothing.
 
-use super::{Store, StoreError, io_at};
-use crate::{Digest, file};
-use rustix::{fs::FlockOperation, io::Errno};
-use std::{collections::HashSet, fs};
+use super::{Store, StoreError, hold::Relied, io_at};
+use crate::{Digest, blobs::Blobs, file};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// What a collection took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,81 +25,112 @@ pub struct Collected {
     pub layers: u64,
 }
 
-impl Store {
-    /// Removes blobs and unpacked layers that no image and no cache entry needs. `None` where another process uses the
-    /// store: then nothing was done, and a later collection will find the same.
-    pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
-        let failed = |error: Errno| io_at("lock", &self.root.join("store.lock"))(error.into());
-        match rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                // converting may have dropped the shared lock (flock(2), "not guaranteed to be atomic")
-                rustix::fs::flock(&self.lock, FlockOperation::LockShared).map_err(failed)?;
-                return Ok(None);
-            }
-            Err(error) => return Err(failed(error)),
+/// Digests of blobs, and diff ids of layers, that stay.
+#[derive(Default)]
+struct Live {
+    blobs: HashSet<String>,
+    layers: HashSet<String>,
+}
+
+/// Where what goes is moved.
+struct Trash {
+    folder: PathBuf,
+    count: u64,
+}
+
+impl Trash {
+    /// Takes a path out of its place. On a disk too full for a name in the trash it is removed at once.
+    fn take(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.count += 1;
+        let moved = fs::rename(path, self.folder.join(self.count.to_string()));
+        match moved {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.exists() => Ok(()),
+            Err(_) => super::sweep::remove(path).map_err(io_at("remove", path)),
+            Ok(()) => Ok(()),
         }
-        let result = self.collect_alone();
-        rustix::fs::flock(&self.lock, FlockOperation::LockShared).map_err(failed)?;
-        result.map(Some)
+    }
+}
+
+impl Store {
+    /// Removes blobs and unpacked layers that no image and no cache entry names and no other process relies on. `None`
+    /// where one could not say what it relies on, because the disk is full: then nothing was done.
+    pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
+        self.sweep()?;
+        let mut trash = Trash { folder: self.temporary_path("trash")?, count: 0 };
+        // on a full disk it may not be made: then nothing is moved, and all is removed in its place
+        let _ = crate::private::new_folder(&trash.folder);
+        let result = self.holder.alone(|relied| self.take_away(relied, &mut trash));
+        // what stays is swept later
+        let removed = file::remove_tree(&trash.folder);
+        let Some(collected) = result? else { return Ok(None) };
+        removed.map_err(io_at("remove", &trash.folder))?;
+        collected.map(Some)
     }
 
-    fn collect_alone(&self) -> Result<Collected, StoreError> {
-        let mut live: HashSet<Digest> = HashSet::new();
-        let mut layers: HashSet<Digest> = HashSet::new();
-        self.named_by_manifests(&mut live, &mut layers)?;
-        for diff_id in self.cached_layers()? {
-            live.extend(self.layer_forms(&diff_id)?.into_iter().map(|form| form.descriptor.digest));
-            layers.insert(diff_id);
-        }
+    fn take_away(&self, relied: &Relied, trash: &mut Trash) -> Result<Collected, StoreError> {
+        let live = self.live(relied)?;
         let mut collected = Collected::default();
-        for digest in self.blobs().list()? {
-            if !live.contains(&digest) {
-                collected.bytes += self.blobs().size(&digest)?.unwrap_or(0);
-                collected.blobs += 1;
-                self.blobs().remove(&digest)?;
-            }
-        }
-        self.collect_layers(&layers, &mut collected)?;
+        self.take_blobs(&live, trash, &mut collected)?;
+        self.take_layers(&live, trash, &mut collected)?;
+        self.forget_layers(&live)?;
         Ok(collected)
     }
 
-    /// What manifests need, as far as rows say: no blob is read, so one that cannot be read stops nothing.
-    fn named_by_manifests(
-        &self,
-        live: &mut HashSet<Digest>,
-        layers: &mut HashSet<Digest>,
-    ) -> Result<(), StoreError> {
+    /// What stays. The leases were read before: who named a thing and ended between the two is found by the name.
+    fn live(&self, relied: &Relied) -> Result<Live, StoreError> {
+        let mut live = Live { blobs: relied.blobs.clone(), layers: relied.layers.clone() };
         let database = self.database();
         let mut manifests = database.prepare("SELECT digest FROM manifests")?;
-        for digest in manifests.query_map([], |row| row.get::<_, String>(0))? {
-            live.extend(digest?.parse());
+        for digest in manifests.query_map([], |row| row.get(0))? {
+            live.blobs.insert(digest?);
         }
         let mut edges = database.prepare("SELECT child, diff_id FROM edges")?;
-        let rows =
-            edges.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
-        for row in rows {
+        for row in edges.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))? {
             let (child, diff_id) = row?;
-            live.extend(child.parse());
-            layers.extend(diff_id.and_then(|text| text.parse().ok()));
+            live.blobs.insert(child);
+            live.layers.extend(diff_id);
+        }
+        // of a step's result every form is kept, of an image's layer the one that the image names
+        let mut whole = relied.layers.clone();
+        let mut cached = database.prepare("SELECT DISTINCT diff_id FROM cache WHERE diff_id IS NOT NULL")?;
+        for diff_id in cached.query_map([], |row| row.get(0))? {
+            whole.insert(diff_id?);
+        }
+        let mut forms = database.prepare("SELECT diff_id, digest FROM forms")?;
+        for row in forms.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))? {
+            let (diff_id, digest) = row?;
+            if whole.contains(&diff_id) {
+                live.blobs.insert(digest);
+            }
+        }
+        live.layers.extend(whole);
+        Ok(live)
+    }
+
+    fn take_blobs(
+        &self,
+        live: &Live,
+        trash: &mut Trash,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
+        let blobs: &Blobs = self.blobs();
+        for digest in blobs.list()?.iter().filter(|digest| !live.blobs.contains(&digest.to_string())) {
+            let path = blobs.path(digest);
+            collected.bytes += fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            collected.blobs += 1;
+            trash.take(&path)?;
         }
         Ok(())
     }
 
-    fn cached_layers(&self) -> Result<Vec<Digest>, StoreError> {
-        let database = self.database();
-        let mut statement =
-            database.prepare("SELECT DISTINCT diff_id FROM cache WHERE diff_id IS NOT NULL")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        let mut digests = Vec::new();
-        for row in rows {
-            digests.extend(row?.parse());
-        }
-        Ok(digests)
-    }
-
-    fn collect_layers(&self, live: &HashSet<Digest>, collected: &mut Collected) -> Result<(), StoreError> {
-        let kept: HashSet<&str> = live.iter().map(Digest::hex).collect();
+    fn take_layers(
+        &self,
+        live: &Live,
+        trash: &mut Trash,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
+        let digests = live.layers.iter().filter_map(|text| text.parse::<Digest>().ok());
+        let kept: HashSet<String> = digests.map(|digest| digest.hex().to_owned()).collect();
         let folder = self.root.join("layers");
         for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
             let entry = entry.map_err(io_at("list", &folder))?;
@@ -101,26 +141,26 @@ impl Store {
                 continue;
             }
             let path = entry.path();
-            if path.is_dir() {
-                // out of its place first: a crash half-way must not leave half a layer under its name
-                let trash = self.root.join("tmp").join(file::temporary_name("trash"));
-                fs::rename(&path, &trash).map_err(io_at("rename", &path))?;
-                file::remove_tree(&trash).map_err(io_at("remove", &trash))?;
-                collected.layers += 1;
-            } else {
-                fs::remove_file(&path).map_err(io_at("remove", &path))?;
-            }
+            collected.layers += u64::from(path.is_dir());
+            trash.take(&path)?;
         }
-        let database = self.database();
-        let rows: Vec<String> = database
+        Ok(())
+    }
+
+    fn forget_layers(&self, live: &Live) -> Result<(), StoreError> {
+        let mut database = self.database();
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let rows: Vec<String> = transaction
             .prepare("SELECT diff_id FROM layers")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for diff_id in rows.iter().filter(|text| !text.parse().is_ok_and(|digest| live.contains(&digest))) {
-            database.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id])?;
-            database.execute("DELETE FROM forms WHERE diff_id = ?1", [diff_id])?;
-            database.execute("DELETE FROM unpacked WHERE diff_id = ?1", [diff_id])?;
+        for diff_id in rows.iter().filter(|diff_id| !live.layers.contains(*diff_id)) {
+            for table in ["layers", "forms", "unpacked"] {
+                transaction
+                    .prepare_cached(&format!("DELETE FROM {table} WHERE diff_id = ?1"))?
+                    .execute([diff_id])?;
+            }
         }
-        Ok(())
+        Ok(transaction.commit()?)
     }
 }

@@ -1,6 +1,6 @@
 //! Images and their names.
 
-use super::{LayerForm, Store, StoreError, now};
+use super::{Kind, LayerForm, Store, StoreError, now};
 use crate::{
     Descriptor, Digest, Platform, Reference,
     spec::{ImageConfig, Index, Manifest, ManifestError, Parsed, media_type},
@@ -124,9 +124,21 @@ impl Store {
         Ok(here.then(|| chosen.digest.clone()))
     }
 
-    /// Reads manifest and configuration of an image.
+    /// Reads manifest and configuration of an image, and relies on all that it names: it is not collected while this
+    /// process lives, also if somebody removes the image meanwhile.
     pub fn read_image(&self, digest: &Digest) -> Result<ImageRecord, StoreError> {
-        let bytes = self.blobs().read_manifest(digest)?;
+        // in one moment, or the layers could go while the manifest is read
+        self.holder.moment(|moment| {
+            let record = self.read_record(digest)?;
+            let blobs = record.manifest.layers.iter().chain([&record.manifest.config, &record.descriptor]);
+            let blobs = blobs.map(|blob| (Kind::Blob, &blob.digest));
+            moment.rely(blobs.chain(record.config.rootfs.diff_ids.iter().map(|id| (Kind::Layer, id))))?;
+            Ok(record)
+        })?
+    }
+
+    fn read_record(&self, digest: &Digest) -> Result<ImageRecord, StoreError> {
+        let bytes = self.blobs().read_file(digest, crate::limits::MANIFEST_BYTES)?;
         let parsed = Parsed::from_bytes(&bytes, None)?;
         let media = parsed.media_type().to_owned();
         let Parsed::Manifest(manifest) = parsed else {
@@ -135,7 +147,7 @@ impl Store {
         if manifest.layers.len() > crate::limits::LAYERS {
             return Err(ManifestError::Entries(manifest.layers.len(), crate::limits::LAYERS).into());
         }
-        let config = self.blobs().read(&manifest.config.digest, crate::limits::CONFIG_BYTES)?;
+        let config = self.blobs().read_file(&manifest.config.digest, crate::limits::CONFIG_BYTES)?;
         let config = ImageConfig::from_bytes(&config)?;
         let descriptor = Descriptor::new(media, digest.clone(), bytes.len() as u64);
         Ok(ImageRecord { descriptor, manifest: *manifest, config })

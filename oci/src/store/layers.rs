@@ -1,6 +1,6 @@
 //! Layers at rest: which blobs they are, and their unpacked folders.
 
-use super::{Store, StoreError, io_at, now};
+use super::{Kind, Store, StoreError, io_at, now};
 use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
@@ -38,9 +38,11 @@ struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// The form of a layer that names all its parents, or stands on nothing.
-    fn plain(diff_id: &'a Digest) -> Form<'a> {
-        Form { diff_id, footing: None }
+    /// The form of a layer that names all its parents, or stands on nothing. Whoever has a form relies on the layer: from
+    /// now on neither its rows nor its blobs and folders are collected.
+    fn plain(store: &Store, diff_id: &'a Digest) -> Result<Form<'a>, StoreError> {
+        store.holder.rely(Kind::Layer, diff_id)?;
+        Ok(Form { diff_id, footing: None })
     }
 
     /// What it stands on, as its row says it.
@@ -59,18 +61,21 @@ impl Store {
     /// Whether the layer is on disk in the form that it has on the layers `below`. One whose table is not there counts as
     /// not: nobody can say which form it has without reading all of it.
     pub fn has_unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<bool, StoreError> {
-        let Some(toc) = self.known_toc(&Form::plain(diff_id)) else { return Ok(false) };
-        self.is_unpacked(&Form { diff_id, footing: Footing::of(&toc, below)? })
+        let mut form = Form::plain(self, diff_id)?;
+        let Some(toc) = self.known_toc(&form) else { return Ok(false) };
+        form.footing = Footing::of(&toc, below)?;
+        self.is_unpacked(&form)
     }
 
     /// Whether the layer's table of contents is here.
-    pub fn has_toc(&self, diff_id: &Digest) -> bool {
-        self.known_toc(&Form::plain(diff_id)).is_some()
+    pub fn has_toc(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        Ok(self.known_toc(&Form::plain(self, diff_id)?).is_some())
     }
 
     fn form<'a>(&self, diff_id: &'a Digest, below: &Tree) -> Result<Form<'a>, StoreError> {
-        let footing = Footing::of(&*self.read_toc(&Form::plain(diff_id))?, below)?;
-        Ok(Form { diff_id, footing })
+        let mut form = Form::plain(self, diff_id)?;
+        form.footing = Footing::of(&*self.read_toc(&form)?, below)?;
+        Ok(form)
     }
 
     fn folder(&self, form: &Form<'_>) -> PathBuf {
@@ -83,6 +88,7 @@ impl Store {
 
     /// Notes that `form` is a blob of its layer.
     pub fn put_form(&self, form: &LayerForm, archive_bytes: u64) -> Result<(), StoreError> {
+        self.holder.rely(Kind::Layer, &form.diff_id)?;
         let mut database = self.database();
         let transaction = database.transaction()?;
         let diff_id = form.diff_id.to_string();
@@ -107,6 +113,7 @@ impl Store {
 
     /// The blobs known of a layer, those that are here first.
     pub fn layer_forms(&self, diff_id: &Digest) -> Result<Vec<LayerForm>, StoreError> {
+        self.holder.rely(Kind::Layer, diff_id)?;
         let rows: Vec<(String, String, i64)> = self
             .database()
             .prepare_cached("SELECT digest, media_type, size FROM forms WHERE diff_id = ?1 ORDER BY digest")?
@@ -138,7 +145,7 @@ impl Store {
     /// layer.
     pub fn adopt_layer(&self, layer: &Layer, upper: Option<&Path>) -> Result<LayerForm, StoreError> {
         let form = LayerForm { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() };
-        let plain = Form::plain(&layer.diff_id);
+        let plain = Form::plain(self, &layer.diff_id)?;
         self.save_toc(&plain, layer.toc.clone())?;
         self.put_form(&form, layer.archive_bytes)?;
         if let Some(upper) = upper {
@@ -156,7 +163,7 @@ impl Store {
         let _guard = self.lock_layers()?;
         if target.exists() && !self.is_unpacked(form)? {
             // of an earlier boot: it may have lost bytes
-            let trash = self.root.join("tmp").join(file::temporary_name("stale"));
+            let trash = self.temporary_path("stale")?;
             if fs::rename(&target, &trash).is_ok() {
                 file::remove_tree(&trash).map_err(io_at("remove", &trash))?;
             }
@@ -203,7 +210,7 @@ impl Store {
     /// The unpacked folder of a layer, unpacked now if it is not there. `below` are the layers beneath it: where its
     /// archive leaves parents out, it has a folder of its own for each thing that they can mean ([`Footing`]).
     pub fn unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<PathBuf, StoreError> {
-        let mut form = Form::plain(diff_id);
+        let mut form = Form::plain(self, diff_id)?;
         let table = match self.known_toc(&form) {
             Some(toc) => toc,
             // nothing is known of it yet: nearly always the plain form is the one, and one reading makes it
@@ -269,7 +276,7 @@ impl Store {
 
     fn save_toc(&self, form: &Form<'_>, toc: Toc) -> Result<Arc<Toc>, StoreError> {
         let path = self.toc_path(form);
-        toc.save(&path).map_err(io_at("write", &path))?;
+        toc.save(&path, &self.temporary_path("toc")?).map_err(io_at("write", &path))?;
         let toc = Arc::new(toc);
         loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
         Ok(toc)

@@ -7,8 +7,9 @@
 //! layers/<name>.toc         the table of contents of either
 //! store.db                  SQLite in WAL mode: names, images, layers, cache keys
 //! layers.lock               held while an unpacked layer is put in its place
-//! store.lock                held shared by every user, exclusively by the collector
-//! tmp/                      what is being made; swept once its process is gone
+//! leases/<id>               what a process relies on; it holds the file's lock while it lives
+//! store.lock                held for moments: shared by who notes something in its lease, exclusively by the collector
+//! tmp/<kind>-<id>-<count>   what is being made, by the owner of the lease `<id>`; swept once that is gone
 //! run/                      containers
 //! context/                  stat caches of build contexts
 //! ```
@@ -18,34 +19,40 @@
 //! that boot, or for good once a later `syncfs` has covered them ([`Store::maintain`]). A power cut therefore costs an
 //! unpacking, never a wrong byte.
 //!
-//! **Collection.** A user of the store holds `store.lock` shared; the collector takes it exclusively and only if
-//! nobody else is there, so nothing that is being made can be taken away ([`Store::collect`]).
+//! **Ownership** is a held lock ([`crate::lease`]), never a process id: a store may be shared by processes that do not
+//! see each other. What a process looks at in the store it notes in its lease, and what the living have noted is not
+//! collected ([`Store::collect`]); so a collection runs beside builds and containers, and takes nothing that they need.
+//!
+//! **What cannot be read.** An image whose manifest or configuration is missing or damaged is an error where it is asked
+//! for. Lists, removals and collections go by rows, so it stops none of them.
 
 mod cache;
 mod collect;
 mod database;
+mod hold;
 mod images;
 mod layers;
+mod sweep;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use collect::Collected;
+pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
 
 use crate::{
     blobs::{BlobError, Blobs},
-    file,
     layer::{LayerError, OverlayXattrs},
+    lease::LeaseError,
     private::{self, PrivateError},
 };
 use rusqlite::Connection;
-use rustix::fs::FlockOperation;
 use std::{
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 /// A failure of the store.
@@ -64,6 +71,9 @@ pub enum StoreError {
     /// The folder cannot be the caller's alone.
     #[error(transparent)]
     Private(#[from] PrivateError),
+    /// A lease failed.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The database refused.
     #[error("the store's database failed")]
     Database(#[from] rusqlite::Error),
@@ -118,7 +128,7 @@ pub struct Store {
     root: PathBuf,
     blobs: Blobs,
     database: Mutex<Connection>,
-    lock: File,
+    holder: Arc<Holder>,
     xattrs: OverlayXattrs,
     /// What rows of unpacked layers say that were made in this boot.
     boot_id: String,
@@ -141,16 +151,8 @@ impl Store {
             }
         }
         let root = root.canonicalize().map_err(io_at("open", root))?;
-        let lock_path = root.join("store.lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(io_at("open", &lock_path))?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared)
-            .map_err(|e| io_at("lock", &lock_path)(e.into()))?;
-        let blobs = Blobs::open(&root.join("blobs"), &root.join("tmp"))?;
+        let holder = Arc::new(Holder::new(&root)?);
+        let blobs = Blobs::open(&root.join("blobs"), &root.join("tmp"))?.held(holder.clone());
         let database = Mutex::new(database::open(&root.join("store.db"), &blobs)?);
         let boot_id =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
@@ -159,7 +161,7 @@ impl Store {
             OverlayXattrs::UserOneId => (format!("{boot_id} one id"), "synced one id"),
             _ => (boot_id, "synced"),
         };
-        let store = Store { root, blobs, database, lock, xattrs, boot_id, settled };
+        let store = Store { root, blobs, database, holder, xattrs, boot_id, settled };
         store.sweep()?;
         Ok(store)
     }
@@ -179,9 +181,14 @@ impl Store {
         self.xattrs
     }
 
+    /// A path in `tmp/` that nobody else uses; what is made there is swept once this process is gone.
+    pub fn temporary_path(&self, kind: &str) -> Result<PathBuf, StoreError> {
+        Ok(self.root.join("tmp").join(self.holder.lease()?.temporary_name(kind)))
+    }
+
     /// A new, empty folder in `tmp/`, swept once this process is gone.
     pub fn temporary_folder(&self, kind: &str) -> Result<PathBuf, StoreError> {
-        let path = self.root.join("tmp").join(file::temporary_name(kind));
+        let path = self.temporary_path(kind)?;
         private::new_folder(&path).map_err(io_at("create", &path))?;
         // a container may see it as a folder of its own: the mode is meant, whatever the umask
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_at("create", &path))?;
@@ -193,31 +200,9 @@ impl Store {
         self.database.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Removes what processes that are gone have left in `tmp/`.
-    fn sweep(&self) -> Result<(), StoreError> {
-        let folder = self.root.join("tmp");
-        for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
-            let entry = entry.map_err(io_at("list", &folder))?;
-            let name = entry.file_name();
-            let owner = name
-                .to_str()
-                .and_then(|name| name.rsplit('-').nth(2))
-                .and_then(|pid| pid.parse::<u32>().ok());
-            if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-                // another process may sweep at the same time: what is gone is gone
-                let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    file::remove_tree(&entry.path())
-                } else {
-                    fs::remove_file(entry.path())
-                };
-            }
-        }
-        Ok(())
-    }
-
     /// Makes unpacked layers of earlier commands trusted beyond this boot. Cheap once the kernel has written them.
     pub fn maintain(&self) -> Result<(), StoreError> {
-        self.sweep_logs()?;
+        self.sweep_old()?;
         let settled = now() - 120;
         let pending: i64 = self.database().query_row(
             "SELECT count(*) FROM unpacked WHERE made_in = ?1 AND made_at < ?2",
@@ -225,35 +210,12 @@ impl Store {
             |row| row.get(0),
         )?;
         if pending > 0 {
-            rustix::fs::syncfs(&self.lock).map_err(|error| io_at("sync", &self.root)(error.into()))?;
+            let folder = File::open(&self.root).map_err(io_at("open", &self.root))?;
+            rustix::fs::syncfs(&folder).map_err(|error| io_at("sync", &self.root)(error.into()))?;
             self.database().execute(
                 "UPDATE unpacked SET made_in = ?3 WHERE made_in = ?1 AND made_at < ?2",
                 (&self.boot_id, settled, self.settled),
             )?;
-        }
-        Ok(())
-    }
-}
-
-/// How long the output of a failed step is kept, in seconds.
-const LOG_SECONDS: u64 = 7 * 86_400;
-
-impl Store {
-    /// Removes the output of steps that failed long ago.
-    fn sweep_logs(&self) -> Result<(), StoreError> {
-        let folder = self.root.join("run/logs");
-        let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
-        for entry in entries {
-            let entry = entry.map_err(io_at("list", &folder))?;
-            let age = entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .ok()
-                .and_then(|time| time.elapsed().ok());
-            if age.is_some_and(|age| age.as_secs() > LOG_SECONDS) {
-                // another process may sweep at the same time: what is gone is gone
-                let _ = fs::remove_file(entry.path());
-            }
         }
         Ok(())
     }

@@ -76,17 +76,14 @@ fn names_ids_and_removal() {
 }
 
 #[test]
-fn the_collector_leaves_cached_layers_and_waits_for_others() {
-    let (folder, store) = store();
+fn the_collector_leaves_cached_layers() {
+    let (_folder, store) = store();
     let made = layer(&store, "f");
     store.adopt_layer(&made, None).expect("adopt");
     let key = Digest::sha256(b"key");
     store
         .put_cached(&CacheEntry { key: &key, diff_id: Some(&made.diff_id), step: "RUN x", description: None })
         .expect("cache");
-    let other = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("second");
-    assert_eq!(store.collect().expect("collect"), None, "another process is there");
-    drop(other);
     assert_eq!(store.collect().expect("collect"), Some(Collected::default()));
     assert!(
         matches!(store.cached(&key).expect("cached"), Some(CachedLayer::Layer(form)) if form.diff_id == made.diff_id)
@@ -120,15 +117,114 @@ fn a_newer_format_is_refused_in_words() {
 }
 
 #[test]
-fn what_dead_processes_left_is_swept() {
+fn what_the_dead_left_is_swept_and_what_the_living_make_is_not() {
     let (folder, store) = store();
-    let tmp = folder.path().join("store/tmp");
-    let dead = tmp.join("layer-4194304999-1-0");
-    std::fs::create_dir(&dead).expect("folder");
+    let path = folder.path().join("store");
+    let tmp = path.join("tmp");
+    let open = || Store::open(&path, OverlayXattrs::User).expect("store");
+    // whose lease is gone, whose lease nobody holds, and a name that says nothing
+    std::fs::create_dir_all(tmp.join("layer-00000000000000aa-0/deep")).expect("folder");
+    std::fs::write(path.join("leases/00000000000000bb"), "blob x\n").expect("lease");
+    std::fs::write(tmp.join("blob-00000000000000bb-1f"), "").expect("file");
+    std::fs::write(tmp.join("by hand"), "").expect("file");
     let own = store.temporary_folder("layer").expect("own");
-    drop(store);
-    Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
-    assert!(!dead.exists() && own.exists());
+    let written = store.blobs().writer(crate::Algorithm::Sha256).expect("writer");
+    let living: Vec<_> = std::fs::read_dir(&tmp).expect("list").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(living.len(), 5, "{living:?}");
+    let other = open();
+    let left: Vec<_> = std::fs::read_dir(&tmp).expect("list").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(own.exists() && tmp.join("by hand").exists());
+    drop((other, written, store));
+    // its owner forgot the folder, and is gone now
+    open();
+    assert!(!own.exists());
+    assert_eq!(std::fs::read_dir(path.join("leases")).expect("list").count(), 0);
+}
+
+/// What another user of the store relies on, by every way in which one can come to rely on it.
+#[test]
+fn what_others_rely_on_is_not_collected() {
+    type Way = fn(&Store, &Layer, &Digest);
+    let ways: [(&str, Way); 9] = [
+        ("the image", |store, _, image| drop(store.read_image(image).expect("image"))),
+        ("a size", |store, layer, _| {
+            assert!(store.blobs().contains(&layer.descriptor.digest).expect("looked"))
+        }),
+        ("an open blob", |store, layer, _| {
+            drop(store.blobs().open_blob(&layer.descriptor.digest).expect("open"))
+        }),
+        ("the layer's forms", |store, layer, _| drop(store.layer_forms(&layer.diff_id).expect("forms"))),
+        ("its archive", |store, layer, _| drop(store.read_layer(&layer.diff_id).expect("archive"))),
+        ("its table", |store, layer, _| assert!(store.has_toc(&layer.diff_id).expect("looked"))),
+        ("its tree", |store, layer, _| drop(store.tree([&layer.diff_id]).expect("tree"))),
+        ("its folder", |store, layer, _| {
+            drop(store.unpacked(&layer.diff_id, &Tree::default()).expect("folder"))
+        }),
+        ("a cached step", |store, _, _| {
+            assert!(store.cached(&Digest::sha256(b"key")).expect("looked").is_some());
+        }),
+    ];
+    for (way, rely) in ways {
+        let (folder, store) = store();
+        let made = layer(&store, "f");
+        store.adopt_layer(&made, None).expect("adopt");
+        let image = image(&store, std::slice::from_ref(&made), &["a"]);
+        let (key, diff_id) = (Digest::sha256(b"key"), Some(&made.diff_id));
+        store.put_cached(&CacheEntry { key: &key, diff_id, step: "x", description: None }).expect("cache");
+        let user = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("user");
+        rely(&user, &made, &image);
+        store.remove_image("a", false).expect("removed");
+        let collected = store.collect().expect("collect").expect("done");
+        // all but the image name one blob or layer, and manifest and configuration go
+        assert_eq!(collected.blobs, if way == "the image" { 0 } else { 2 }, "{way}");
+        assert!(store.blobs().path(&made.descriptor.digest).exists(), "{way}");
+        if !way.contains("blob") && !way.contains("size") {
+            user.unpacked(&made.diff_id, &Tree::default()).expect("the layer is whole");
+        }
+        drop(user);
+        store.collect().expect("collect").expect("done");
+        assert_eq!(store.blobs().list().expect("list"), [], "{way}: and afterwards it is");
+    }
+}
+
+/// Writers and collectors at once: what was written and named is there.
+#[test]
+fn nothing_that_is_being_made_is_collected() {
+    let (folder, store) = store();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = &stop;
+    let path = &folder.path().join("store");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let collector = Store::open(path, OverlayXattrs::User).expect("collector");
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    collector.collect().expect("collect");
+                }
+            });
+        }
+        for round in 0..25 {
+            let maker = Store::open(path, OverlayXattrs::User).expect("maker");
+            let made = layer(&maker, &format!("f{round}"));
+            maker.adopt_layer(&made, None).expect("adopt");
+            maker.unpacked(&made.diff_id, &Tree::default()).expect("unpacked");
+            let name = format!("made:{round}");
+            image(&maker, &[made], &[&name]);
+            drop(maker);
+            let reader = Store::open(path, OverlayXattrs::User).expect("reader");
+            let digest = reader.find_image(&name).expect("find").expect("named");
+            let record = reader.read_image(&digest).expect("image");
+            let diff_id = &record.config.rootfs.diff_ids[0];
+            assert!(reader.has_unpacked(diff_id, &Tree::default()).expect("looked"), "{round}");
+            reader.read_layer(diff_id).expect("blob");
+            reader.remove_image(&name, false).expect("removed");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    store.collect().expect("collect").expect("done");
+    assert_eq!(store.blobs().list().expect("list"), []);
+    assert_eq!(std::fs::read_dir(path.join("layers")).expect("list").count(), 0);
 }
 
 /// A layer of `entries` as another tool may have packed it: parents are not made up.

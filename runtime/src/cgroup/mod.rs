@@ -1,8 +1,9 @@
 //! Limits: control groups, version 2 where the machine's controllers are there, version 1 where they are there
 //! (cgroups(7); Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/). Hybrid machines have some of each.
 //!
-//! A container has a group only for limits that were asked for. It lies in `slipway/` at the top of its hierarchy and
-//! is named `<owner's pid>.<owner's start time>.<name>`, so that [`sweep`] can tell whose owner is dead.
+//! A container has a group only for limits that were asked for. It lies in `slipway/` at the top of its hierarchy, is
+//! named `<16 random characters>.<name>`, and its owner holds `flock(2)` on the folder as long as it lives: so [`sweep`]
+//! can tell, in whatever pid namespace, whose owner is dead. `slipway/` is closed to other users, who could hold locks too.
 
 mod mountinfo;
 mod placement;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 pub(crate) use placement::controllers;
 pub use placement::sweep;
-use placement::{make_folder, owner_prefix, remove, write_all};
+use placement::{make_held, remove, write_all};
 
 /// The longest name of a group, prefix not counted.
 const MAX_NAME_BYTES: usize = 128;
@@ -63,6 +64,8 @@ pub struct CpuQuota {
 #[derive(Debug)]
 pub(crate) struct Group {
     folders: Vec<PathBuf>,
+    /// The same folders, locked.
+    held: Vec<OwnedFd>,
     /// The v2 folder, to clone into.
     v2: Option<OwnedFd>,
     /// The v1 groups' process lists, which the child writes itself into.
@@ -157,8 +160,10 @@ impl Group {
         if limits.is_empty() {
             return Ok(None);
         }
-        let name = format!("{}.{}", owner_prefix(), spec.name);
-        let mut group = Group { folders: Vec::new(), v2: None, v1: Vec::new() };
+        let id = slipway_oci::lease::random_id()
+            .map_err(|source| placement::failed(Path::new(&spec.name), source))?;
+        let name = format!("{id}.{}", spec.name);
+        let mut group = Group { folders: Vec::new(), held: Vec::new(), v2: None, v1: Vec::new() };
         for limit in &limits {
             group.apply(limit, &name)?;
         }
@@ -177,7 +182,7 @@ impl Group {
         if self.folders.iter().any(|made| made == folder) {
             return Ok(false);
         }
-        make_folder(folder)?;
+        self.held.push(make_held(folder)?);
         self.folders.push(folder.to_owned());
         Ok(true)
     }

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use super::mountinfo::{self, MountEntry};
 use super::v2::offers;
@@ -20,6 +21,8 @@ pub(super) const PARENT: &str = "slipway";
 /// How often and how long removal waits: v1 hierarchies let a group go a moment after its last process was reaped.
 const REMOVAL_ATTEMPTS: u32 = 50;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
+/// How often a new group is made again because a sweeper took it in the moment before it was locked.
+const MAKE_ATTEMPTS: u32 = 100;
 
 /// Where hierarchies are mounted.
 pub(super) struct Hierarchies {
@@ -43,7 +46,9 @@ pub fn sweep() -> Result<usize, Error> {
             }
             Err(source) => return Err(Error::Cgroup { path: parent, source }),
         };
-        for entry in entries.flatten().filter(|entry| is_orphan(&entry.file_name().to_string_lossy())) {
+        for entry in entries.flatten().filter(|entry| is_ours(&entry.file_name().to_string_lossy())) {
+            // held until the end: two sweepers never work on one group
+            let Some(_held) = lock_of_the_dead(&entry.path()) else { continue };
             kill_all(&entry.path());
             removed += usize::from(remove(&entry.path()).is_ok());
         }
@@ -51,32 +56,28 @@ pub fn sweep() -> Result<usize, Error> {
     Ok(removed)
 }
 
-fn is_orphan(name: &str) -> bool {
-    let mut parts = name.splitn(3, '.');
-    let (Some(pid), Some(start), Some(_)) = (parts.next(), parts.next(), parts.next()) else { return false };
-    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
-    start_time(pid) != Some(start)
+/// Whether a group's name is one that [`super::Group`] gives.
+fn is_ours(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(id, _)| slipway_oci::lease::is_id(id))
+}
+
+/// The group's lock, if nobody held it.
+fn lock_of_the_dead(folder: &Path) -> Option<OwnedFd> {
+    let held = open(folder, OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+    flock(&held, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(held)
 }
 
 fn kill_all(folder: &Path) {
+    // kills all at once, also what this pid namespace does not see (cgroup-v2.rst, since Linux 5.14)
+    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
     for pid in text.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
         // One that is gone already is what was wanted.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
-}
-
-/// What the names of this process's groups start with.
-pub(super) fn owner_prefix() -> String {
-    let pid = std::process::id();
-    format!("{pid}.{}", start_time(pid).unwrap_or(0))
-}
-
-/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22): with its id, its identity.
-fn start_time(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; what follows its last parenthesis starts with field 3.
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// The hierarchies, looked for once.
@@ -101,17 +102,32 @@ pub(crate) fn controllers() -> (Vec<String>, Vec<String>) {
     (v1, v2.map(str::to_owned).collect())
 }
 
-/// Makes a group's folder, which may be there, with the mode that the kernel gives groups, whatever the umask.
-pub(super) fn make_folder(folder: &Path) -> Result<(), Error> {
-    if let Some(parent) = folder.parent().filter(|parent| !parent.exists()) {
-        make_folder(parent)?;
+/// Makes our folder at the top of a hierarchy, closed to other users.
+pub(super) fn make_parent(folder: &Path) -> Result<(), Error> {
+    slipway_oci::private::folder(folder).map(drop).map_err(|error| failed(folder, io::Error::other(error)))
+}
+
+/// Makes a group's folder and holds its lock, which says that its owner lives.
+pub(super) fn make_held(folder: &Path) -> Result<OwnedFd, Error> {
+    for _ in 0..MAKE_ATTEMPTS {
+        fs::create_dir(folder).map_err(|source| failed(folder, source))?;
+        // the mode that the kernel gives groups, whatever the umask; a sweeper may have taken it by now
+        let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
+        let held = match open(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(_) if !folder.exists() => continue,
+            other => other?,
+        };
+        // waits for a sweeper only, and that one is about to remove the folder
+        rustix::io::retry_on_intr(|| flock(&held, FlockOperation::LockExclusive))
+            .map_err(|errno| failed(folder, errno.into()))?;
+        let made = rustix::fs::fstat(&held).map_err(|errno| failed(folder, errno.into()))?;
+        match rustix::fs::stat(folder) {
+            Ok(there) if there.st_ino == made.st_ino => return Ok(held),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(folder, errno.into())),
+        }
     }
-    match fs::create_dir(folder) {
-        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-    .map_err(|source| failed(folder, source))
+    Err(failed(folder, io::ErrorKind::ResourceBusy.into()))
 }
 
 /// Opens a group's file or folder.
@@ -151,11 +167,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_groups_of_the_dead_are_orphans() {
-        assert!(!is_orphan(&format!("{}.build", owner_prefix())));
-        assert!(is_orphan(&format!("{}.1.build", std::process::id())));
-        assert!(is_orphan("4194999.77.build"));
-        assert!(!is_orphan("somebody-elses"));
+    fn only_our_own_names_are_looked_at() {
+        assert!(is_ours("00000000000000aa.build"));
+        for name in ["somebody-elses", "12.34.build", "00000000000000aa", "", ".", "..", "00000000000000AA.x"]
+        {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    /// Our folder in the hierarchy of version 1 that counts processes.
+    fn pids() -> Option<PathBuf> {
+        let has = |entry: &&MountEntry| entry.options.iter().any(|name| name == "pids");
+        let parent = hierarchies().v1.iter().find(has)?.target.join(PARENT);
+        make_parent(&parent).unwrap();
+        Some(parent)
+    }
+
+    fn sleeper_in(folder: &Path) -> std::process::Child {
+        let sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        sleeper
     }
 
     #[test]
@@ -163,19 +194,82 @@ mod tests {
         if !crate::host::tests_may_mount() {
             return;
         }
-        let Some(entry) =
-            hierarchies().v1.iter().find(|entry| entry.options.iter().any(|name| name == "pids"))
-        else {
-            return slipway_skip::skip("there is no version 1 pids controller");
-        };
-        let folder = entry.target.join(PARENT).join("4194999.77.left-over");
-        make_folder(&folder).unwrap();
-        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        let Some(parent) = pids() else { return slipway_skip::skip("there is no version 1 pids controller") };
+        let folder = parent.join("00000000000000d1.left-over");
+        let held = make_held(&folder).unwrap();
+        let mut sleeper = sleeper_in(&folder);
+        sweep().unwrap();
+        assert!(folder.exists() && sleeper.try_wait().unwrap().is_none(), "its owner lives");
+        drop(held);
         // As init would: reap it, so that the group becomes empty.
         let reaper = thread::spawn(move || sleeper.wait().unwrap());
-        assert!(sweep().unwrap() >= 1);
-        assert!(!folder.exists());
+        // another test's sweep may be first
+        sweep().unwrap();
         assert!(!reaper.join().unwrap().success());
+        for _ in 0..100 {
+            if !folder.exists() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the group stays");
+    }
+
+    /// An owner that this pid namespace does not see.
+    #[test]
+    fn privileged_sweeping_spares_an_owner_in_another_pid_namespace() {
+        if !crate::host::tests_may_mount() {
+            return;
+        }
+        let Some(parent) = pids() else { return slipway_skip::skip("there is no version 1 pids controller") };
+        let folder = parent.join("00000000000000d2.elsewhere");
+        fs::create_dir(&folder).unwrap();
+        let script = format!("exec 9<{0}; flock -x 9; echo ready; exec sleep 1000", folder.display());
+        let mut owner = std::process::Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "sh", "-c", &script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = owner.stdout.take().unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        sweep().unwrap();
+        let spared = folder.exists();
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        assert!(spared);
+        for _ in 0..500 {
+            sweep().unwrap();
+            if !folder.exists() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the group of a killed namespace is never swept");
+    }
+
+    #[test]
+    fn privileged_makers_and_sweepers_do_not_meet() {
+        if !crate::host::tests_may_mount() {
+            return;
+        }
+        let Some(parent) = pids() else { return slipway_skip::skip("there is no version 1 pids controller") };
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    sweep().unwrap();
+                }
+            });
+            for number in 0..200 {
+                let folder = parent.join(format!("00000000000000d3.{number}"));
+                let held = make_held(&folder).unwrap();
+                assert!(folder.exists());
+                remove(&folder).unwrap();
+                drop(held);
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 }

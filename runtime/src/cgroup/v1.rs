@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::mountinfo::MountEntry;
-use super::placement::{PARENT, failed, hierarchies, make_folder, open, write_all};
+use super::placement::{PARENT, failed, hierarchies, make_parent, open, write_all};
 use super::{Group, Limit};
 use crate::error::Error;
 
@@ -22,11 +22,14 @@ pub(super) fn apply(
     limit: &Limit<'_>,
     name: &str,
 ) -> Result<(), Error> {
-    let folder = hierarchy.target.join(PARENT).join(name);
-    if limit.controller == "cpuset" {
-        make_cpuset(&hierarchy.target, &folder)?;
-    }
+    let parent = hierarchy.target.join(PARENT);
+    let folder = parent.join(name);
+    make_parent(&parent)?;
     let is_new = group.make(&folder)?;
+    if limit.controller == "cpuset" {
+        fill_cpuset(&hierarchy.target, &parent)?;
+        fill_cpuset(&parent, &folder)?;
+    }
     limit.write(&folder, &limit.v1)?;
     if is_new {
         group.v1.push(open(&folder.join("cgroup.procs"), OFlags::WRONLY)?);
@@ -35,15 +38,11 @@ pub(super) fn apply(
 }
 
 /// A cpuset group is unusable until both its lists are filled (cgroup-v1/cpusets.rst): take them from the parent.
-fn make_cpuset(top: &Path, folder: &Path) -> Result<(), Error> {
-    let parent = top.join(PARENT);
-    for (from, to) in [(top, parent.as_path()), (&parent, folder)] {
-        make_folder(to)?;
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let text = |path: &Path| fs::read_to_string(path).map_err(|source| failed(path, source));
-            if text(&to.join(file))?.trim().is_empty() {
-                write_all(to, &[(file, text(&from.join(file))?.trim().to_owned())])?;
-            }
+fn fill_cpuset(from: &Path, to: &Path) -> Result<(), Error> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let text = |path: &Path| fs::read_to_string(path).map_err(|source| failed(path, source));
+        if text(&to.join(file))?.trim().is_empty() {
+            write_all(to, &[(file, text(&from.join(file))?.trim().to_owned())])?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::placement::{PARENT, hierarchies, make_folder, open, write_all};
+use super::placement::{PARENT, hierarchies, make_parent, open, write_all};
 use super::{Group, Limit};
 use crate::error::Error;
 
@@ -16,7 +16,7 @@ pub(super) fn apply(group: &mut Group, limit: &Limit<'_>, name: &str) -> Result<
         return Err(Error::Limit { limit: limit.controller, reason });
     };
     let parent = top.join(PARENT);
-    make_folder(&parent)?;
+    make_parent(&parent)?;
     let enable = [("cgroup.subtree_control", format!("+{}", limit.controller))];
     write_all(top, &enable)?;
     write_all(&parent, &enable)?;
