@@ -144,9 +144,15 @@ fn run_sandbox(
     spec.process.user = command.identity.clone();
     spec.hostname = Some(command.hostname.to_owned());
     spec.network = match command.network {
-        NetworkMode::Host => Network::Host,
+        NetworkMode::Default | NetworkMode::Host => Network::Host,
         NetworkMode::None => Network::None,
     };
+    if command.network == NetworkMode::Host {
+        spec.process.capabilities = CapabilitySet::DOCKER;
+        spec.security.abstract_sockets = true;
+    } else {
+        spec.process.capabilities = CapabilitySet::default_for(spec.network);
+    }
     if command.insecure {
         spec.seccomp = Seccomp::Unconfined;
         spec.security = Security::insecure();

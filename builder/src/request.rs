@@ -4,11 +4,14 @@ use crate::{Cancel, ImageSource, Progress, epoch::Epoch};
 use slipway_oci::{Platform, Reference, compression::Compression, store::Store};
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
-/// The network of RUN steps that do not say themselves.
+/// The network of RUN steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetworkMode {
-    /// The network that the builder itself has.
+    /// A way out and as little else as can be: the builder's network, as there is no other yet, without raw sockets, and
+    /// without the abstract unix sockets of others where the kernel can hide those.
     #[default]
+    Default,
+    /// The network that the builder itself has, with everything on it.
     Host,
     /// Loopback alone.
     None,
@@ -71,7 +74,7 @@ pub struct BuildRequest {
     pub jobs: Option<NonZeroUsize>,
     /// The build's time.
     pub epoch: Epoch,
-    /// Network of RUN steps.
+    /// Network of RUN steps that do not say themselves; [`NetworkMode::Host`] also allows `RUN --network=host`.
     pub network: NetworkMode,
     /// Whether `RUN --network=host` is allowed where the default is not the host's.
     pub allow_host_network: bool,

@@ -193,11 +193,13 @@ pub enum Step {
     Exec,
     /// Executing the init process.
     Init,
+    /// Hiding the abstract unix sockets of the shared network.
+    Sockets,
 }
 
 impl Step {
     /// Every step; the place is the number that travels from the child.
-    const ALL: [Step; 24] = [
+    const ALL: [Step; 25] = [
         Step::JoinCgroup,
         Step::CgroupNamespace,
         Step::Propagation,
@@ -222,6 +224,7 @@ impl Step {
         Step::Capabilities,
         Step::Exec,
         Step::Init,
+        Step::Sockets,
     ];
 
     /// The step with this number.
@@ -256,6 +259,7 @@ impl std::fmt::Display for Step {
             Step::Capabilities => "set capabilities",
             Step::Exec => "execute the command",
             Step::Init => "execute the init process",
+            Step::Sockets => "hide the host's abstract unix sockets",
         })
     }
 }
@@ -270,6 +274,6 @@ mod tests {
             assert_eq!(*step as usize, number);
             assert_eq!(Step::from_number(number as u32), Some(*step));
         }
-        assert_eq!(Step::from_number(24), None);
+        assert_eq!(Step::from_number(25), None);
     }
 }

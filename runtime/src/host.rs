@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) last_capability: u32,
     /// Whether `/sys/fs/cgroup` is the one cgroup2 hierarchy.
     pub(crate) cgroup2_only: bool,
+    /// Whether abstract unix sockets of a shared network can be hidden.
+    pub(crate) hides_abstract_sockets: bool,
 }
 
 /// The facts, gathered at the first call: after [`levels::enter`](crate::levels::enter), which changes some.
@@ -34,7 +36,13 @@ pub(crate) fn facts() -> &'static Facts {
         capabilities: sys::process::permitted_capabilities().unwrap_or(0),
         last_capability: number("/proc/sys/kernel/cap_last_cap").unwrap_or(40) as u32,
         cgroup2_only: is_cgroup2(Path::new("/sys/fs/cgroup")),
+        hides_abstract_sockets: hides_abstract_sockets(),
     })
+}
+
+/// Scopes came with version 6 of Landlock's interface (Linux 6.12).
+fn hides_abstract_sockets() -> bool {
+    sys::landlock::version() >= 6
 }
 
 /// The capabilities that containers can have here: the calling process's own.
@@ -80,9 +88,24 @@ pub struct Report {
     pub in_user_namespace: bool,
     /// Whether overlays must keep their marks in `user.*` attributes.
     pub userxattr: bool,
+    /// What steps and containers have for a network where they ask for nothing, and what of it they reach.
+    pub network: NetworkReport,
     /// How strong a sandbox the process gets, as [`levels::Tier`](crate::levels::Tier) names it; the namespaces that it
     /// would enter are not tried.
     pub tier: crate::levels::Tier,
+}
+
+/// The network of steps and containers that ask for nothing, in the words of `slipway info`.
+#[derive(Debug, Clone, Serialize)]
+pub struct NetworkReport {
+    /// It is the host's: there is no other with a way out yet.
+    pub default: &'static str,
+    /// Whether services that listen on the host's loopback are reached.
+    pub host_loopback: bool,
+    /// Whether raw sockets can be made, with which others' traffic is read and forged.
+    pub raw_sockets: bool,
+    /// Whether the host's abstract unix sockets are reached: where the kernel cannot hide them.
+    pub host_abstract_sockets: bool,
 }
 
 /// Looks at the machine. Makes nothing and needs no privilege.
@@ -106,6 +129,12 @@ pub fn probe() -> Report {
         cgroup2_controllers,
         in_user_namespace: in_user_namespace(),
         userxattr: in_user_namespace(),
+        network: NetworkReport {
+            default: "host",
+            host_loopback: true,
+            raw_sockets: false,
+            host_abstract_sockets: !hides_abstract_sockets(),
+        },
         tier: crate::levels::expected(),
         namespaces,
     }

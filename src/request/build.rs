@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// The value of `--network`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Network {
-    /// The host's
+    /// The host's, without raw sockets and, where the kernel can, abstract sockets of others
     #[default]
     Default,
-    /// The host's
+    /// The host's, with everything on it; allows RUN --network=host
     Host,
     /// None but loopback
     None,
@@ -21,7 +21,8 @@ pub(crate) enum Network {
 impl From<Network> for NetworkMode {
     fn from(network: Network) -> NetworkMode {
         match network {
-            Network::Default | Network::Host => NetworkMode::Host,
+            Network::Default => NetworkMode::Default,
+            Network::Host => NetworkMode::Host,
             Network::None => NetworkMode::None,
         }
     }

@@ -66,6 +66,7 @@ impl StageState<'_, '_> {
             user: self.config.config.user.clone().unwrap_or_default(),
             platform: self.platform.to_string(),
             network: match prepared.network {
+                NetworkMode::Default => "default".to_owned(),
                 NetworkMode::Host => "host".to_owned(),
                 NetworkMode::None => "none".to_owned(),
             },

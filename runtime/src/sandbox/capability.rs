@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::network::Network;
+
 /// One capability; the number is the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u8);
@@ -103,6 +105,15 @@ impl FromStr for Capability {
 pub struct CapabilitySet(u64);
 
 impl CapabilitySet {
+    /// What a container has that asks for nothing. Where the network is shared it has not `CAP_NET_RAW`, with which it
+    /// would read and forge the traffic of everybody on it.
+    pub fn default_for(network: Network) -> CapabilitySet {
+        match network {
+            Network::Host => CapabilitySet(CapabilitySet::DOCKER.0 & !CapabilitySet::NET_RAW.0),
+            Network::None => CapabilitySet::DOCKER,
+        }
+    }
+
     /// No capability.
     pub const NONE: CapabilitySet = CapabilitySet(0);
     /// Every capability that this library knows, for `--privileged` and `--security=insecure`.
@@ -124,6 +135,8 @@ impl CapabilitySet {
             | 1 << 29
             | 1 << 31,
     );
+    /// `CAP_NET_RAW` alone.
+    const NET_RAW: CapabilitySet = CapabilitySet(1 << 13);
     /// `CAP_CHOWN` alone.
     pub(crate) const CHOWN: CapabilitySet = CapabilitySet(1);
     /// `CAP_SYS_ADMIN` alone; what it is compared with most.
@@ -191,6 +204,16 @@ mod tests {
         let set: CapabilitySet = names.split_whitespace().map(|name| name.parse().unwrap()).collect();
         assert_eq!(set, CapabilitySet::DOCKER);
         assert_eq!(set.iter().count(), 14);
+    }
+
+    #[test]
+    fn raw_sockets_are_for_networks_of_ones_own() {
+        assert_eq!(CapabilitySet::default_for(Network::None), CapabilitySet::DOCKER);
+        let mut shared = CapabilitySet::default_for(Network::Host);
+        let raw: Capability = "NET_RAW".parse().unwrap();
+        assert!(!shared.contains(raw));
+        shared.insert(raw);
+        assert_eq!(shared, CapabilitySet::DOCKER);
     }
 
     #[test]

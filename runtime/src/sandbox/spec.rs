@@ -249,6 +249,9 @@ pub struct Security {
     /// Whether device nodes outside `/dev` can be opened. Without it the root and the binds are mounted `nodev`, which
     /// keeps what `CAP_MKNOD` makes from being a way to the host's disks.
     pub device_nodes: bool,
+    /// Whether abstract unix sockets of others can be reached where the network is shared. Without it the kernel hides them
+    /// where it can (Landlock, Linux 6.12); they know no owner and no mode.
+    pub abstract_sockets: bool,
 }
 
 impl Default for Security {
@@ -273,6 +276,7 @@ impl Default for Security {
             readonly: paths(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
             sys_writable: false,
             device_nodes: false,
+            abstract_sockets: false,
         }
     }
 }
@@ -280,6 +284,12 @@ impl Default for Security {
 impl Security {
     /// Nothing masked, nothing read-only: for `RUN --security=insecure` and `run --privileged`.
     pub fn insecure() -> Self {
-        Security { masked: Vec::new(), readonly: Vec::new(), sys_writable: true, device_nodes: true }
+        Security {
+            masked: Vec::new(),
+            readonly: Vec::new(),
+            sys_writable: true,
+            device_nodes: true,
+            abstract_sockets: true,
+        }
     }
 }

@@ -40,11 +40,20 @@ use std::{
 /// The value of `--network`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum NetworkFlag {
-    /// The host's
+    /// The host's, without raw sockets unless --cap-add NET_RAW
     #[default]
     Host,
     /// None but loopback
     None,
+}
+
+impl From<NetworkFlag> for Network {
+    fn from(flag: NetworkFlag) -> Network {
+        match flag {
+            NetworkFlag::Host => Network::Host,
+            NetworkFlag::None => Network::None,
+        }
+    }
 }
 
 /// The value of `--pull`.
@@ -169,10 +178,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     }
     let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let hosts = crate::request::hosts(&arguments.hosts)?;
-    let network = match arguments.network {
-        NetworkFlag::Host => Network::Host,
-        NetworkFlag::None => Network::None,
-    };
+    let network = arguments.network.into();
     let app = App::open_for_containers(global)?;
     let show = progress::of(Style::Auto);
     let images = Images::new(&app.store, global)?.shown(&*show);

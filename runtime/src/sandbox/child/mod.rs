@@ -77,6 +77,9 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     streams(plan)?;
     // Nothing that the caller or we have open is there for what follows: not for a working folder of
     // /proc/self/fd/N, through which even our own descriptors would lead below a mask, and not for the command.
+    if plan.hides_sockets {
+        sys::landlock::abstract_sockets().and_then(|rules| sys::landlock::obey(&rules)).at(Step::Sockets)?;
+    }
     let channel = close_others(plan).at(Step::Streams)?;
     credentials::assume(&plan.process, channel)?;
     Err(credentials::execute(&plan.process))

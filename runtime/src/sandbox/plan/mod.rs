@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::cgroup::Group;
 use crate::error::{Error, Step};
+use crate::host;
 use crate::network::Network;
 use crate::root;
 use crate::sandbox::console::{self, Terminal};
@@ -42,6 +43,8 @@ pub struct Plan {
     pub(crate) pts: OwnedFd,
     pub(crate) terminal: Option<Terminal>,
     pub(crate) own_network: bool,
+    /// Whether abstract unix sockets of the shared network are to be hidden.
+    pub(crate) hides_sockets: bool,
     pub(crate) system: SystemMounts,
     pub(crate) mounts: Vec<PlannedMount>,
     pub(crate) hidden: Hidden,
@@ -84,6 +87,7 @@ impl Plan {
             pts,
             terminal,
             own_network: spec.network == Network::None,
+            hides_sockets: hides_sockets(spec),
             system: SystemMounts::new(spec)?,
             report: Report::new(mounts.len()).map_err(prepare("memory for the child's report"))?,
             mounts,
@@ -141,6 +145,11 @@ impl Plan {
         };
         standard.chain(self.mounts.iter().enumerate().flat_map(of_mount)).collect()
     }
+}
+
+/// An own network has abstract sockets of its own.
+fn hides_sockets(spec: &SandboxSpec) -> bool {
+    spec.network == Network::Host && !spec.security.abstract_sockets && host::facts().hides_abstract_sockets
 }
 
 fn absolute(name: &CStr) -> PathBuf {

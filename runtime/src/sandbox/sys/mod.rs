@@ -5,6 +5,7 @@
 
 pub(crate) mod clone;
 pub(crate) mod exec;
+pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod process;
 mod raw;

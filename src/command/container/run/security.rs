@@ -15,7 +15,7 @@ pub(super) fn capabilities(
     let mut set = match (arguments.privileged || added.iter().any(all), dropped.iter().any(all)) {
         (true, _) => CapabilitySet::ALL,
         (false, true) => CapabilitySet::NONE,
-        (false, false) => CapabilitySet::DOCKER,
+        (false, false) => CapabilitySet::default_for(arguments.network.into()),
     };
     for text in added.iter().filter(|text| !all(text)) {
         let capability = capability("--cap-add", text)?;
