@@ -1,9 +1,11 @@
 //! `cargo xtask test`: what CI runs, the same here as there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use crate::process::{run, seconds, shown};
 use crate::{Failure, base, binary, failed, house, machine, user};
@@ -77,18 +79,76 @@ fn count(command: &mut Command) -> Result<(Count, bool), Failure> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed(format!("cannot run `{}`", shown(command))))?;
-    let mut count = Count::default();
+    let (mut count, mut slow) = (Count::default(), Slow::default());
     let stdout = child.stdout.take().ok_or_else(|| Failure("no output to read".to_owned()))?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.map_err(failed("cannot read the tests' output"))?;
+    let (sender, lines) = channel();
+    std::thread::spawn(move || BufReader::new(stdout).split(b'\n').try_for_each(|line| sender.send(line)));
+    // compiling says nothing here, and takes what it takes
+    let mut patience = None;
+    loop {
+        let line = match patience.map_or_else(|| Ok(lines.recv()?), |time| lines.recv_timeout(time)) {
+            Ok(line) => line.map_err(failed("cannot read the tests' output"))?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end_all(child.id());
+                return Err(Failure(slow.words()));
+            }
+        };
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
+        patience = Some(SILENCE);
+        slow.look(&line);
         if let Some(rest) = line.strip_prefix("test result: ") {
             count.add(rest);
         }
     }
     let status = child.wait().map_err(failed("cannot wait for the tests"))?;
     Ok((count, status.success()))
+}
+
+/// The longest that no test may end, on however slow a machine. Rust's runner itself waits for a test for ever.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// Tests that Rust's runner called slow and that have not ended since.
+#[derive(Default)]
+struct Slow(BTreeSet<String>);
+
+impl Slow {
+    /// Looks at a line: `test NAME has been running for over 60 seconds`, or `test NAME ... ok`.
+    fn look(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test ") else { return };
+        if let Some((name, _)) = rest.split_once(" has been running for over ") {
+            self.0.insert(name.to_owned());
+        } else if let Some((name, _)) = rest.split_once(" ... ") {
+            self.0.remove(name);
+        }
+    }
+
+    /// Why the tests were ended.
+    fn words(&self) -> String {
+        let names: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        let names = if names.is_empty() { "a program of tests".to_owned() } else { names.join(", ") };
+        format!("no test ended within {} s; hanging: {names}", SILENCE.as_secs())
+    }
+}
+
+/// Ends a process and what descends from it, the youngest last, so that none is handed to another parent unseen.
+fn end_all(process: u32) {
+    let children = children(process);
+    // one that has ended already is as good
+    let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+    children.into_iter().for_each(end_all);
+}
+
+/// The children of a process (proc_pid_stat(5): the parent is the second word after the name).
+fn children(process: u32) -> Vec<u32> {
+    let is_child = |id: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1).and_then(|word| word.parse().ok()) == Some(process)
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
 }
 
 impl Count {
@@ -117,5 +177,39 @@ mod tests {
         count.add("ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s");
         count.add("FAILED. 2 passed; 1 failed");
         assert_eq!((count.passed, count.failed, count.ignored), (14, 1, 1));
+    }
+
+    #[test]
+    fn what_hangs_has_a_name() {
+        let mut slow = Slow::default();
+        for line in [
+            "running 3 tests",
+            "test a::b has been running for over 60 seconds",
+            "test a::c has been running for over 60 seconds",
+            "test a::d ... ok",
+            "test a::c ... FAILED",
+        ] {
+            slow.look(line);
+        }
+        assert!(slow.words().ends_with("hanging: a::b"), "{}", slow.words());
+        slow.look("test a::b ... ok");
+        assert!(slow.words().ends_with("hanging: a program of tests"));
+    }
+
+    #[test]
+    fn a_whole_family_is_ended() {
+        let mut shell =
+            Command::new("sh").args(["-c", "sleep 1000 & sleep 1000 & wait"]).spawn().expect("sh");
+        while children(shell.id()).len() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sleepers = children(shell.id());
+        end_all(shell.id());
+        assert!(!shell.wait().expect("ended").success());
+        let is_alive =
+            |id: &u32| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
+        while sleepers.iter().any(is_alive) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
