@@ -9,8 +9,10 @@ use crate::{
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
+    blobs::BlobError,
     layer::Tree,
     layout,
+    limits::CONFIG_BYTES,
     spec::Parsed,
     store::{ImageRecord, Store},
 };
@@ -117,6 +119,11 @@ impl<'a> Images<'a> {
                     here = reference.with_digest(chosen.digest.clone());
                 }
                 Parsed::Manifest(manifest) => {
+                    let (blobs, config) = (self.store.blobs(), &manifest.config.digest);
+                    // damage that has the right length would be taken for what is wanted
+                    if let Err(BlobError::DigestMismatch { .. }) = blobs.read(config, CONFIG_BYTES) {
+                        blobs.remove(config)?;
+                    }
                     client
                         .fetch_blobs(&here, std::slice::from_ref(&manifest.config), self.store.blobs(), &())
                         .map_err(|error| Failure::of(&error))?;

@@ -153,3 +153,69 @@ fn removing_everything_leaves_no_content() {
     assert_eq!(slipway.ok(["images"]).lines().count(), 1);
     assert_eq!(slipway.leftovers(), Vec::<String>::new());
 }
+
+/// One image that cannot be read, for each way in which that can be, beside good ones: everything else works, and says
+/// which one it is.
+#[test]
+fn an_image_that_cannot_be_read_stops_nobody() {
+    type Damage = fn(&std::path::Path);
+    let gone: Damage = |path| fs::remove_file(path).unwrap();
+    let cut: Damage = |path| fs::write(path, &fs::read(path).unwrap()[..20]).unwrap();
+    let turned: Damage = |path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let folder: Damage = |path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    };
+    let broken = "FROM base\nRUN echo broken > /broken\nENV BROKEN=1\n";
+    for part in ["{{.Digest}}", "{{.Id}}"] {
+        for (number, damage) in [gone, cut, turned, folder].into_iter().enumerate() {
+            let slipway = Slipway::new();
+            slipway.build("good", "FROM base\nRUN echo good > /good\n", &[]).ok();
+            slipway.build("broken", broken, &[]).ok();
+            let digest = slipway.ok(["inspect", "--format", part, "broken"]);
+            let blob = slipway.root.join("blobs/sha256").join(digest.trim().strip_prefix("sha256:").unwrap());
+            damage(&blob);
+            let what = format!("{part} {number}");
+            let listed = slipway.run(["images"]);
+            assert_eq!(listed.code(), Some(0), "{what}: {}", listed.stderr);
+            assert!(
+                listed.stdout.contains("good") && listed.stdout.contains("broken"),
+                "{what}: {}",
+                listed.stdout
+            );
+            assert!(listed.stderr.contains("`broken:latest`"), "{what}: {}", listed.stderr);
+            assert_eq!(listed.stderr.lines().count(), 1, "{what}: {}", listed.stderr);
+            assert_eq!(slipway.ok(["images", "-q"]).lines().count(), 3, "{what}");
+            let inspected = slipway.run(["inspect", "broken", "good"]);
+            assert!(inspected.stdout.contains("good:latest"), "{what}: {}", inspected.stderr);
+            assert!(inspected.fails(1).contains("broken"), "{what}");
+            // work with the others
+            assert_eq!(slipway.shell("good", "cat /good"), "good\n");
+            slipway.build("other", "FROM good\nRUN cat /good > /other\n", &[]).ok();
+            let failed = slipway.build("on-it", "FROM broken\nRUN true\n", &[]);
+            if failed.code() != Some(0) {
+                assert!(failed.stderr.contains("slipway rmi"), "{what}: {}", failed.stderr);
+            }
+            slipway.ok(["tag", "other", "again"]);
+            slipway.ok(["rmi", "again", "other"]);
+            // it can be made again, and taken away
+            if number % 2 == 0 {
+                slipway.build("broken", broken, &[]).ok();
+                assert_eq!(slipway.shell("broken", "echo $BROKEN; cat /broken"), "1\nbroken\n", "{what}");
+                damage(&blob);
+            }
+            slipway.ok(["rmi", "broken"]);
+            assert!(!blob.exists(), "{what}: its remains are collected");
+            let listed = slipway.run(["images"]);
+            assert_eq!((listed.stderr.as_str(), listed.stdout.contains("broken")), ("", false), "{what}");
+            slipway.build("broken", broken, &[]).ok();
+            assert_eq!(slipway.shell("broken", "cat /broken"), "broken\n", "{what}");
+            assert_eq!(slipway.leftovers(), Vec::<String>::new(), "{what}");
+        }
+    }
+}

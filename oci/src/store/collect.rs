@@ -36,17 +36,24 @@ struct Live {
 struct Trash {
     folder: PathBuf,
     count: u64,
+    /// The first thing that could not be taken; it does not keep the others.
+    failed: Option<StoreError>,
 }
 
 impl Trash {
     /// Takes a path out of its place. On a disk too full for a name in the trash it is removed at once.
-    fn take(&mut self, path: &Path) -> Result<(), StoreError> {
+    /// Answers whether it is gone.
+    fn take(&mut self, path: &Path) -> bool {
         self.count += 1;
-        let moved = fs::rename(path, self.folder.join(self.count.to_string()));
-        match moved {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.exists() => Ok(()),
-            Err(_) => super::sweep::remove(path).map_err(io_at("remove", path)),
-            Ok(()) => Ok(()),
+        if fs::rename(path, self.folder.join(self.count.to_string())).is_ok() {
+            return true;
+        }
+        match super::sweep::remove(path) {
+            Ok(()) => true,
+            Err(error) => {
+                self.failed.get_or_insert_with(|| io_at("remove", path)(error));
+                false
+            }
         }
     }
 }
@@ -56,15 +63,16 @@ impl Store {
     /// where one could not say what it relies on, because the disk is full: then nothing was done.
     pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
         self.sweep()?;
-        let mut trash = Trash { folder: self.temporary_path("trash")?, count: 0 };
+        let mut trash = Trash { folder: self.temporary_path("trash")?, count: 0, failed: None };
         // on a full disk it may not be made: then nothing is moved, and all is removed in its place
         let _ = crate::private::new_folder(&trash.folder);
         let result = self.holder.alone(|relied| self.take_away(relied, &mut trash));
         // what stays is swept later
         let removed = file::remove_tree(&trash.folder);
         let Some(collected) = result? else { return Ok(None) };
+        let collected = collected?;
         removed.map_err(io_at("remove", &trash.folder))?;
-        collected.map(Some)
+        trash.failed.map_or(Ok(Some(collected)), Err)
     }
 
     fn take_away(&self, relied: &Relied, trash: &mut Trash) -> Result<Collected, StoreError> {
@@ -116,9 +124,11 @@ impl Store {
         let blobs: &Blobs = self.blobs();
         for digest in blobs.list()?.iter().filter(|digest| !live.blobs.contains(&digest.to_string())) {
             let path = blobs.path(digest);
-            collected.bytes += fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            collected.blobs += 1;
-            trash.take(&path)?;
+            let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            if trash.take(&path) {
+                collected.bytes += bytes;
+                collected.blobs += 1;
+            }
         }
         Ok(())
     }
@@ -141,8 +151,8 @@ impl Store {
                 continue;
             }
             let path = entry.path();
-            collected.layers += u64::from(path.is_dir());
-            trash.take(&path)?;
+            let is_folder = path.is_dir();
+            collected.layers += u64::from(trash.take(&path) && is_folder);
         }
         Ok(())
     }

@@ -129,7 +129,10 @@ impl Store {
     pub fn read_image(&self, digest: &Digest) -> Result<ImageRecord, StoreError> {
         // in one moment, or the layers could go while the manifest is read
         self.holder.moment(|moment| {
-            let record = self.read_record(digest)?;
+            let record = self.read_record(digest).map_err(|source| {
+                let source = Box::new(source);
+                StoreError::Unreadable { image: digest.clone(), source }
+            })?;
             let blobs = record.manifest.layers.iter().chain([&record.manifest.config, &record.descriptor]);
             let blobs = blobs.map(|blob| (Kind::Blob, &blob.digest));
             moment.rely(blobs.chain(record.config.rootfs.diff_ids.iter().map(|id| (Kind::Layer, id))))?;
@@ -151,6 +154,14 @@ impl Store {
         let config = ImageConfig::from_bytes(&config)?;
         let descriptor = Descriptor::new(media, digest.clone(), bytes.len() as u64);
         Ok(ImageRecord { descriptor, manifest: *manifest, config })
+    }
+
+    /// Bytes of an image's layers as its manifest says them, also where the manifest cannot be read.
+    pub fn layer_bytes(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(size), 0) FROM edges WHERE parent = ?1 AND kind = 'layer'";
+        let bytes: i64 =
+            self.database().prepare_cached(sql)?.query_row([digest.to_string()], |row| row.get(0))?;
+        Ok(bytes as u64)
     }
 
     /// The manifest digest behind a name, with a repository digest, or with an id or the beginning of one.

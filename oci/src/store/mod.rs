@@ -99,6 +99,16 @@ pub enum StoreError {
     /// A configuration in the store cannot be read.
     #[error(transparent)]
     Config(#[from] crate::spec::ConfigError),
+    /// An image whose manifest or configuration is missing or damaged.
+    #[error(
+        "image `{}` cannot be read: pull or build it again, or take it away with `slipway rmi`", image.short()
+    )]
+    Unreadable {
+        /// Its manifest's digest.
+        image: crate::Digest,
+        /// What is wrong.
+        source: Box<StoreError>,
+    },
     /// A name or id that nothing in the store has.
     #[error("no image `{0}` in the store")]
     NoImage(String),

@@ -29,7 +29,14 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let mut status = 0;
     for image in &arguments.images {
         match app.store.find_image(image)? {
-            Some(digest) => all.push(describe(&app.store, &digest)?),
+            Some(digest) => match describe(&app.store, &digest) {
+                Ok(value) => all.push(value),
+                // the others are shown all the same
+                Err(failure) => {
+                    failure.about(image.as_str()).print();
+                    status = 1;
+                }
+            },
             None => {
                 nearby::missing(&app.store, image).print();
                 status = 1;

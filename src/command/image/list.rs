@@ -5,7 +5,11 @@ use crate::{
     error::Failure,
     show::{self, template},
 };
-use slipway_oci::{Reference, spec::rfc3339, store::NamedImage};
+use slipway_oci::{
+    Reference,
+    spec::rfc3339,
+    store::{NamedImage, StoreError},
+};
 
 /// List images.
 #[derive(clap::Args)]
@@ -39,9 +43,19 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     };
     let mut rows = Vec::new();
     for image in app.store.list_images()?.into_iter().filter(matches) {
-        let record = app.store.read_image(&image.digest)?;
-        let size: u64 = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
-        let created = record.config.created_seconds();
+        let (size, created) = match app.store.read_image(&image.digest) {
+            Ok(record) => {
+                let size = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
+                (size, record.config.created_seconds())
+            }
+            // it is listed all the same, or nobody could take it away; the others are none the worse for it
+            Err(error @ StoreError::Unreadable { .. }) => {
+                let words = crate::error::chain(&error);
+                show::note(format_args!("warning: `{}`: {words}", shown_name(&image)));
+                (app.store.layer_bytes(&image.digest)?, None)
+            }
+            Err(error) => return Err(error.into()),
+        };
         rows.push((image, size, created));
     }
     match arguments.format.as_deref() {
@@ -62,6 +76,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         None => print_table(arguments, &rows)?,
     }
     Ok(0)
+}
+
+fn shown_name(image: &NamedImage) -> String {
+    image.name.as_ref().map_or_else(|| image.id.short().to_owned(), Reference::familiar)
 }
 
 fn repository_and_tag(image: &NamedImage) -> (String, String) {
