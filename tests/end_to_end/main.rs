@@ -32,3 +32,4 @@ mod secrets;
 mod stop;
 mod store;
 mod streams;
+mod umask;

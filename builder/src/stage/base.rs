@@ -14,7 +14,7 @@ use slipway_oci::{
     spec::ImageConfig,
     store::LayerForm,
 };
-use std::{io::BufReader, path::Path};
+use std::{io::BufReader, os::unix::fs::PermissionsExt, path::Path};
 
 /// `PATH` where a base sets none (BuildKit `system.DefaultPathEnvUnix`).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -166,6 +166,9 @@ fn fetch_context(solver: &Workshop<'_>, url: &str, into: &Path) -> Result<(), St
     let path = into.join("context");
     let mut file = std::fs::File::create_new(&path).map_err(StepError::io("create", &path))?;
     std::io::copy(&mut open()?, &mut file).map_err(StepError::io("write", &path))?;
+    // as BuildKit has files from URLs, whatever the umask
+    let mode = std::fs::Permissions::from_mode(0o600);
+    file.set_permissions(mode).map_err(StepError::io("write", &path))?;
     Ok(())
 }
 

@@ -346,7 +346,8 @@ impl StageState<'_, '_> {
         if !env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
             env.push(format!("SSH_AUTH_SOCK={}", target.display()));
         }
-        attached.mounts.push(bind(socket.clone(), target, false));
+        // lent: whoever connects needs no right to change the socket's mode or owner
+        attached.mounts.push(bind(socket.clone(), target, true));
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Files of `/etc` that every container has of its own.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +62,8 @@ pub fn standard_files(folder: &Path, hosts: &[(String, String)], name: Name<'_>)
     let mut mounts = Vec::new();
     for (name, bytes) in files {
         let source = folder.join(name);
-        fs::write(&source, bytes)?;
+        // every user of the container reads them
+        slipway_oci::file::write_new(&source, &bytes, 0o644)?;
         mounts.push(Mount::Bind {
             source: BindSource::Path(source),
             target: PathBuf::from(format!("/etc/{name}")),

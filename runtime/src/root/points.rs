@@ -4,12 +4,11 @@
 //! which the image's own paths cover. So nothing that the sandbox needs is ever part of what a command changed.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use slipway_oci::layer::Tree;
+use slipway_oci::{file, layer::Tree};
 
 use crate::sandbox::spec::{BindSource, Mount};
 
@@ -51,6 +50,10 @@ pub fn mount_points(tree: &Tree, mounts: &[Mount]) -> io::Result<Vec<MountPoint>
     Ok(points)
 }
 
+/// What a mount point has that the image lacks: every user of the container passes through.
+const FOLDER_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o644;
+
 /// Makes the mount points in `folder`, which serves as the lowest overlay layer.
 ///
 /// # Errors
@@ -59,11 +62,11 @@ pub fn make_mount_points(folder: &Path, points: &[MountPoint]) -> io::Result<()>
     for point in points {
         let path = folder.join(&point.path);
         if point.is_folder {
-            fs::create_dir_all(&path)?;
+            file::make_folders(&path, FOLDER_MODE)?;
         } else {
-            fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            file::make_folders(path.parent().unwrap_or(folder), FOLDER_MODE)?;
             if !path.exists() {
-                File::create(&path)?;
+                file::write_new(&path, b"", FILE_MODE)?;
             }
         }
     }
@@ -74,6 +77,7 @@ pub fn make_mount_points(folder: &Path, points: &[MountPoint]) -> io::Result<()>
 mod tests {
     use super::*;
     use slipway_oci::layer::{Entry, Kind, Toc};
+    use std::fs;
 
     #[test]
     fn links_are_resolved_and_points_made_once() {

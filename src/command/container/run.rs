@@ -255,11 +255,11 @@ fn root(
     for folder in [&upper, &work, &points] {
         std::fs::create_dir(folder)?;
     }
-    if let Some(root) = tree.get(b"").map(|found| found.entry) {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))?;
-        owner::give(&upper, root.uid, root.gid, app.store.xattrs())?;
-    }
+    // an image that says nothing of its root has a usual one, whatever the umask
+    let root = tree.get(b"").map(|found| (found.entry.mode, found.entry.uid, found.entry.gid));
+    let (mode, uid, gid) = root.unwrap_or((0o755, 0, 0));
+    std::fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    owner::give(&upper, uid, gid, app.store.xattrs())?;
     slipway_runtime::root::make_mount_points(&points, &slipway_runtime::root::mount_points(tree, mounts)?)?;
     folders.reverse();
     folders.push(points);
