@@ -11,9 +11,11 @@ use crate::{app::Global, error::Failure};
 use builder::{build, context};
 use container::run as run_command;
 use dockerfile::{check, fmt};
-use image::{import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag};
+use image::{
+    history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
+};
 use registry::serve;
-use system::info;
+use system::{info, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Dockerfile(dockerfile::Arguments),
     /// Format recipes
     Fmt(fmt::Arguments),
+    /// Show what an image was made by
+    History(history::Arguments),
     /// List images
     Images(image_list::Arguments),
     /// Make a base image from a root file system's tar or folder
@@ -62,6 +66,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Give an image another name
     Tag(tag::Arguments),
+    /// Show this program's version, and what it and the machine can do
+    Version(version::Arguments),
 }
 
 /// Carries out one command and answers the exit status.
@@ -76,6 +82,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Context(arguments) => context::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),
+        Command::History(arguments) => history::run(&global, &arguments),
         Command::Images(arguments) => image_list::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
         Command::Info(arguments) => info::run(&global, &arguments),
@@ -88,5 +95,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Save(arguments) => save::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
+        Command::Version(arguments) => version::run(&arguments),
     }
 }

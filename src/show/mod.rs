@@ -8,6 +8,7 @@
 //!
 //! Beside that: sizes, times, templates.
 
+pub(crate) mod listing;
 pub(crate) mod live;
 pub(crate) mod template;
 pub(crate) mod text;
@@ -72,6 +73,15 @@ fn understands(stream: &impl IsTerminal) -> bool {
 /// <https://no-color.org>: `NO_COLOR` that is not empty forbids them.
 fn colours_allowed() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A time as docker's listings write it, which is Go's way.
+pub(crate) fn time(seconds: Option<i64>) -> String {
+    let text = seconds.map(slipway_oci::spec::rfc3339::format).unwrap_or_default();
+    match text.trim_end_matches('Z').split_once('T') {
+        Some((day, time)) => format!("{day} {time} +0000 UTC"),
+        None => "N/A".to_owned(),
+    }
 }
 
 /// How long ago, in docker's words.

@@ -19,6 +19,7 @@ mod examples;
 mod hostile;
 mod interop;
 mod layers;
+mod listings;
 mod outputs;
 mod ownership;
 mod plumbing;

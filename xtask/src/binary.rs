@@ -29,7 +29,13 @@ pub(crate) fn cargo(triple: &str, subcommand: &str) -> Command {
 /// Builds the static release binary and puts it at target/release/slipway.
 pub(crate) fn build() -> Result<PathBuf, Failure> {
     let triple = triple()?;
-    run(cargo(&triple, "build").args(["--release", "--locked", "--package", "slipway"]))?;
+    let mut build = cargo(&triple, "build");
+    build.args(["--release", "--locked", "--package", "slipway"]);
+    // sources without a repository have no commit to name
+    if let Ok(commit) = output(Command::new("git").current_dir(house::root()).args(["rev-parse", "HEAD"])) {
+        build.env("SLIPWAY_COMMIT", commit.trim().chars().take(12).collect::<String>());
+    }
+    run(&mut build)?;
     let made = house::target().join(&triple).join("release/slipway");
     check_static(&made)?;
     let place = house::folder("release")?.join("slipway");

@@ -25,9 +25,22 @@ struct LsArguments {
     /// The recipe, beside which an ignore file of its own may stand [default: DIR/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// How they are printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     /// The context's folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+}
+
+/// The value of `--format`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A path a line
+    #[default]
+    Text,
+    /// A list of paths
+    Json,
 }
 
 /// Carries the command out.
@@ -41,8 +54,10 @@ pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         arguments.file.clone().unwrap_or_else(|| crate::command::dockerfile::fmt::default_recipe(folder));
     let ignore = read_ignore_file(Some(&recipe), folder).map_err(|error| Failure::of(&error))?;
     let text = ignore.map(|(_, text)| text);
-    for path in context_paths(folder, text.as_deref()).map_err(|error| Failure::of(&error))? {
-        say(path)?;
+    let paths = context_paths(folder, text.as_deref()).map_err(|error| Failure::of(&error))?;
+    match arguments.format {
+        Format::Text => paths.into_iter().try_for_each(say)?,
+        Format::Json => say(serde_json::json!(paths))?,
     }
     Ok(0)
 }

@@ -1,19 +1,25 @@
 //! `slipway images`.
 
+mod filter;
+
 use crate::{
     app::{App, Global},
     error::Failure,
-    show::{self, template},
+    show::{self, listing::Listing},
 };
+use filter::{Candidate, Filters};
+use serde_json::Value;
 use slipway_oci::{
     Reference,
-    spec::rfc3339,
     store::{NamedImage, StoreError},
 };
 
 /// List images.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Accepted for docker's sake: images of steps are not kept, so that all are listed anyway
+    #[arg(short, long)]
+    all: bool,
     /// Show digests
     #[arg(long)]
     digests: bool,
@@ -23,111 +29,108 @@ pub(crate) struct Arguments {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
-    /// A template for each line, or `json`
+    /// Only images with dangling=BOOLEAN, label=NAME[=VALUE], reference=PATTERN, before=IMAGE or since=IMAGE
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    filters: Vec<String>,
+    /// `json`, `table`, a template for each line, or `table TEMPLATE`
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Only this repository, or this image
+    #[arg(value_name = "IMAGE")]
     name: Option<String>,
 }
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let app = App::open(global)?;
     let wanted = arguments.name.as_deref().map(str::parse::<Reference>).transpose()?;
-    let matches = |image: &NamedImage| match (&wanted, &image.name) {
-        (None, _) => true,
-        (Some(wanted), Some(name)) => {
-            wanted.name() == name.name() && (wanted.tag().is_none() || wanted.tag() == name.tag())
-        }
-        (Some(_), None) => false,
-    };
+    let filters = Filters::parse(&arguments.filters)?;
+    let app = App::open(global)?;
+    let filters = filters.resolved(&app.store)?;
     let mut rows = Vec::new();
-    for image in app.store.list_images()?.into_iter().filter(matches) {
-        let (size, created) = match app.store.read_image(&image.digest) {
+    for image in app.store.list_images()? {
+        let named = |wanted: &Reference| match &image.name {
+            Some(name) => {
+                wanted.name() == name.name() && (wanted.tag().is_none() || wanted.tag() == name.tag())
+            }
+            None => false,
+        };
+        if !wanted.as_ref().is_none_or(named) {
+            continue;
+        }
+        let labels;
+        let (size_bytes, created) = match app.store.read_image(&image.digest) {
             Ok(record) => {
-                let size = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
-                (size, record.config.created_seconds())
+                let size_bytes = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
+                let created = record.config.created_seconds();
+                labels = record.config.config.labels;
+                (size_bytes, created)
             }
             // it is listed all the same, or nobody could take it away; the others are none the worse for it
             Err(error @ StoreError::Unreadable { .. }) => {
                 let words = crate::error::chain(&error);
                 show::note(format_args!("warning: `{}`: {words}", shown_name(&image)));
+                labels = None;
                 (app.store.layer_bytes(&image.digest)?, None)
             }
             Err(error) => return Err(error.into()),
         };
-        rows.push((image, size, created));
-    }
-    match arguments.format.as_deref() {
-        Some(format) => {
-            for (image, size, created) in &rows {
-                let value = row(image, *size, *created, arguments.no_trunc);
-                let line =
-                    if format == "json" { value.to_string() } else { template::render(format, &value)? };
-                show::say(line)?;
-            }
+        let labels = labels.as_ref();
+        if !filters.take(&Candidate { name: image.name.as_ref(), labels, created })? {
+            continue;
         }
-        None if arguments.quiet => {
-            for (image, ..) in &rows {
-                let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
-                show::say(id)?;
-            }
-        }
-        None => print_table(arguments, &rows)?,
+        let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
+        rows.push(row(image.name.as_ref(), image.digest.to_string(), id, size_bytes, created));
     }
+    if arguments.quiet {
+        // an image with several names is listed once a name
+        rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(show::say)?;
+        return Ok(0);
+    }
+    let mut columns = vec![
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("ID", "IMAGE ID"),
+        ("CreatedSince", "CREATED"),
+        ("Size", "SIZE"),
+    ];
+    let digest = ("Digest", "DIGEST");
+    if arguments.digests {
+        columns.insert(2, digest);
+    }
+    let more = [
+        digest,
+        ("CreatedAt", "CREATED AT"),
+        ("Containers", "CONTAINERS"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("VirtualSize", "SIZE"),
+    ];
+    Listing { columns: &columns, more: &more, rows: &rows }.write(arguments.format.as_deref())?;
     Ok(0)
 }
 
+/// What an image is called in a warning.
 fn shown_name(image: &NamedImage) -> String {
     image.name.as_ref().map_or_else(|| image.id.short().to_owned(), Reference::familiar)
 }
 
-fn repository_and_tag(image: &NamedImage) -> (String, String) {
+/// An image in docker's words: the keys of `docker images --format json`.
+fn row(name: Option<&Reference>, digest: String, id: String, size_bytes: u64, created: Option<i64>) -> Value {
     let none = || "<none>".to_owned();
-    match &image.name {
-        Some(name) => (name.familiar_name(), name.tag().map_or_else(none, str::to_owned)),
-        None => (none(), none()),
-    }
-}
-
-fn row(image: &NamedImage, size: u64, created: Option<i64>, whole: bool) -> serde_json::Value {
-    let (repository, tag) = repository_and_tag(image);
+    let repository = name.map_or_else(none, Reference::familiar_name);
+    let tag = name.and_then(Reference::tag).map_or_else(none, str::to_owned);
+    let size = show::human(size_bytes);
     serde_json::json!({
-        "Repository": repository,
-        "Tag": tag,
-        "Digest": image.digest,
-        "ID": if whole { image.id.to_string() } else { image.id.short().to_owned() },
-        "CreatedAt": created.map(rfc3339::format).unwrap_or_default(),
+        "Containers": "N/A",
+        "CreatedAt": show::time(created),
         "CreatedSince": show::since(created),
-        "Size": show::human(size),
+        "Digest": digest,
+        "ID": id,
+        "Repository": repository,
+        "SharedSize": "N/A",
+        "Size": size,
+        "Tag": tag,
+        "UniqueSize": "N/A",
+        "VirtualSize": size,
     })
-}
-
-type Row = (NamedImage, u64, Option<i64>);
-
-fn print_table(arguments: &Arguments, rows: &[Row]) -> Result<(), Failure> {
-    let mut table: Vec<Vec<String>> = Vec::new();
-    let mut head = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if arguments.digests {
-        head.insert(2, "DIGEST");
-    }
-    table.push(head.into_iter().map(str::to_owned).collect());
-    for (image, size, created) in rows {
-        let (repository, tag) = repository_and_tag(image);
-        let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
-        let mut line = vec![repository, tag, id, show::since(*created), show::human(*size)];
-        if arguments.digests {
-            line.insert(2, image.digest.to_string());
-        }
-        table.push(line);
-    }
-    let widths: Vec<usize> = (0..table[0].len())
-        .map(|column| table.iter().map(|line| line[column].len()).max().unwrap_or(0))
-        .collect();
-    for line in table {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        show::say(cells.join("   ").trim_end())?;
-    }
-    Ok(())
 }

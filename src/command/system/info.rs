@@ -18,8 +18,18 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
     let report = slipway_runtime::host::probe();
+    let uname = rustix::system::uname();
     let value = serde_json::json!({
         "Version": env!("CARGO_PKG_VERSION"),
+        // docker's keys, for what asks for them
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "Name": uname.nodename().to_string_lossy(),
+        "KernelVersion": report.kernel,
+        "OSType": std::env::consts::OS,
+        "Architecture": uname.machine().to_string_lossy(),
+        "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
+        "Driver": "overlayfs",
+        "DockerRootDir": app.store.root(),
         "Root": app.store.root(),
         "Sandbox": app.tier.name(),
         "Registries": registries(global),

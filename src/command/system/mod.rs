@@ -1,3 +1,4 @@
 //! Commands on the machine and the whole store.
 
 pub(crate) mod info;
+pub(crate) mod version;
