@@ -72,3 +72,79 @@ fn removing_while_others_build_hurts_nobody() {
         assert_eq!(slipway.shell(&format!("kept-{number}"), "cat /m"), format!("{number}\n"));
     }
 }
+
+/// How often a step ran: it writes a line into a cache mount.
+fn times(slipway: &Slipway) -> usize {
+    let entries = std::fs::read_dir(slipway.root.join("caches")).into_iter().flatten().flatten();
+    let logs = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("log")).ok());
+    logs.map(|text| text.lines().count()).sum()
+}
+
+fn counted(slipway: &Slipway, rest: &str) -> std::path::PathBuf {
+    let recipe = format!("FROM base\nRUN --mount=type=cache,id=n,target=/n echo x >> /n/log; {rest}\n");
+    slipway.context("counted", &[("Dockerfile", &recipe)])
+}
+
+#[test]
+fn equal_steps_of_concurrent_builds_run_once() {
+    for (rest, flags, expected, succeeds) in [
+        ("sleep 0.3; echo 1 > /one", &[][..], 1, true),
+        // a step that changes nothing
+        ("sleep 0.3", &[], 1, true),
+        // what was asked to run runs, and what fails has no result to share
+        ("sleep 0.3; echo 1 > /one", &["--no-cache"], 4, true),
+        ("sleep 0.1; exit 3", &[], 4, false),
+    ] {
+        let slipway = Slipway::new();
+        let context = counted(&slipway, rest);
+        let started: Vec<_> = (0..4)
+            .map(|number| {
+                let name = format!("counted-{number}");
+                let mut command = slipway.command(["build", "--progress", "plain", "-t", &name]);
+                start(command.args(flags).arg(&context))
+            })
+            .collect();
+        for one in started {
+            let ended = one.wait();
+            assert_eq!(ended.code() == Some(0), succeeds, "{rest}: {}", ended.stderr);
+        }
+        assert_eq!(times(&slipway), expected, "{rest} {flags:?}");
+        let turns = std::fs::read_dir(slipway.root.join("run/turns")).into_iter().flatten();
+        assert_eq!(turns.count(), 0);
+    }
+}
+
+#[test]
+fn who_waits_for_a_step_goes_on_when_its_builder_is_killed_and_ends_when_told() {
+    use rustix::process::Signal;
+    let slipway = Slipway::new();
+    let gate = slipway.root.join("caches");
+    let context = counted(&slipway, "while [ ! -e /n/go ]; do sleep 0.05; done; echo 1 > /one");
+    let build =
+        |name: &str| start(slipway.command(["build", "--progress", "plain", "-t", name]).arg(&context));
+    let first = build("first");
+    crate::support::wait_until("the step runs", || times(&slipway) == 1);
+    let (second, third) = (build("second"), build("third"));
+    let waiting = || {
+        let maps = |child: &crate::support::Started| {
+            let path = format!("/proc/{}/fd", child.child.id());
+            std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_some())
+        };
+        maps(&second) && maps(&third)
+    };
+    crate::support::wait_until("the others have begun", waiting);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(times(&slipway), 1, "they wait");
+    third.signal(Signal::INT);
+    let ended = third.wait();
+    assert_ne!(ended.code(), Some(0));
+    assert!(ended.took < std::time::Duration::from_secs(20), "{:?}", ended.took);
+    first.signal(Signal::KILL);
+    first.wait();
+    crate::support::wait_until("the second takes it over", || times(&slipway) == 2);
+    for entry in std::fs::read_dir(&gate).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        std::fs::write(entry.path().join("go"), "").unwrap();
+    }
+    second.wait().ok();
+    assert_eq!(slipway.shell("second", "cat /one"), "1\n");
+}

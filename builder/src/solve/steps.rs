@@ -1,18 +1,25 @@
 //! The steps of a build: each key carried out once, whoever needs it.
 //!
-//! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result.
+//! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result. The same
+//! holds between processes on one store, by the step's turn there ([`slipway_oci::store::Turn`]).
 
 use crate::{Cancel, Outcome, Progress, StepError, clock, key::StepDescription};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipway_oci::{
     Digest,
-    store::{CacheEntry, CachedLayer, LayerForm, Store},
+    store::{CacheEntry, CachedLayer, LayerForm, Store, Turn},
 };
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use super::locked;
+
+/// How long a build waits before it looks again whether another one is done with a step, at first and at most.
+const TURN_PAUSE: Duration = Duration::from_millis(2);
+const TURN_LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Filled once the step's result is known: its layer, or nothing where it changed nothing.
 type StepCell = Arc<Mutex<Option<Option<LayerForm>>>>;
@@ -65,11 +72,14 @@ impl<'a> Steps<'a> {
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        if use_cache && let Some(found) = self.store.cached(key)? {
-            let result = match found {
-                CachedLayer::Nothing => None,
-                CachedLayer::Layer(form) => Some(*form),
-            };
+        let mut found = if use_cache { self.found(key)? } else { None };
+        let mut turn = None;
+        if use_cache && found.is_none() {
+            turn = self.turn(key)?;
+            // another build may have made it since
+            found = self.found(key)?;
+        }
+        if let Some(result) = found {
             *slot = Some(result.clone());
             self.count(Outcome::Cached);
             return Ok((result, Outcome::Cached));
@@ -77,9 +87,44 @@ impl<'a> Steps<'a> {
         let result = make()?;
         let diff_id = result.as_ref().map(|form| &form.diff_id);
         self.store.put_cached(&CacheEntry { key, diff_id, step, description: None })?;
+        // after the result is written: who waits for the turn looks for it then
+        drop(turn);
         *slot = Some(result.clone());
         self.count(Outcome::Done);
         Ok((result, Outcome::Done))
+    }
+
+    /// The result that the store has.
+    fn found(&self, key: &Digest) -> Result<Option<Option<LayerForm>>, StepError> {
+        Ok(self.store.cached(key)?.map(|found| match found {
+            CachedLayer::Nothing => None,
+            CachedLayer::Layer(form) => Some(*form),
+        }))
+    }
+
+    /// Waits until no other build carries the step out. A store that cannot say so costs time only: then the step is
+    /// carried out beside others.
+    fn turn(&self, key: &Digest) -> Result<Option<Turn>, StepError> {
+        match self.store.try_turn(key) {
+            Ok(Some(turn)) => return Ok(Some(turn)),
+            Ok(None) => {}
+            Err(_) => return Ok(None),
+        }
+        clock::aside(self.progress, "the same step of another build", || {
+            let mut pause = TURN_PAUSE;
+            loop {
+                let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
+                // ends early when the build is cancelled; an interrupted wait is a short one
+                let _ = poll(&mut [PollFd::new(self.cancel, PollFlags::IN)], Some(&wait));
+                if self.cancel.is_cancelled() {
+                    return Err(StepError::Cancelled);
+                }
+                match self.store.try_turn(key) {
+                    Ok(None) => pause = (pause * 2).min(TURN_LONGEST_PAUSE),
+                    other => return Ok(other.unwrap_or(None)),
+                }
+            }
+        })
     }
 
     /// Notes that a build argument had a use.

@@ -10,7 +10,8 @@
 //! leases/<id>               what a process relies on; it holds the file's lock while it lives
 //! store.lock                held for moments: shared by who notes something in its lease, exclusively by the collector
 //! tmp/<kind>-<id>-<count>   what is being made, by the owner of the lease `<id>`; swept once that is gone
-//! run/                      containers
+//! run/turns/<hex>           held by the process that carries a step out, named by the step's key
+//! run/logs/                 whole output of steps that failed
 //! context/                  stat caches of build contexts
 //! ```
 //!
@@ -33,12 +34,14 @@ mod hold;
 mod images;
 mod layers;
 mod sweep;
+mod turn;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use collect::Collected;
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
+pub use turn::Turn;
 
 use crate::{
     blobs::{BlobError, Blobs},

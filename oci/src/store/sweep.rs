@@ -48,6 +48,7 @@ impl Store {
             }
             Ok(())
         });
+        self.sweep_turns();
         // a left-over that cannot be removed must not keep anybody from working
         drop(swept);
         Ok(())
