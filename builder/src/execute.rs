@@ -11,7 +11,7 @@ use slipway_oci::{
     store::LayerForm,
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, Device, Exit, Mount, Network, RootFs, SandboxSpec, Seccomp, Security, Stdio,
+    BindSource, CapabilitySet, Device, Exit, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security, Stdio,
     container, identity::Identity, root, spawn,
 };
 use std::{
@@ -143,15 +143,15 @@ fn run_sandbox(
     spec.process.cwd = PathBuf::from(command.working_dir);
     spec.process.user = command.identity.clone();
     spec.hostname = Some(command.hostname.to_owned());
-    spec.network = match command.network {
-        NetworkMode::Default | NetworkMode::Host => Network::Host,
-        NetworkMode::None => Network::None,
+    spec.namespaces.network = match command.network {
+        NetworkMode::Default | NetworkMode::Host => Namespace::Host,
+        NetworkMode::None => Namespace::New,
     };
     if command.network == NetworkMode::Host {
         spec.process.capabilities = CapabilitySet::DOCKER;
         spec.security.abstract_sockets = true;
     } else {
-        spec.process.capabilities = CapabilitySet::default_for(spec.network);
+        spec.process.capabilities = CapabilitySet::default_for(&spec.namespaces.network);
     }
     if command.insecure {
         spec.seccomp = Seccomp::Unconfined;

@@ -83,6 +83,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A namespace that the caller named could not be joined.
+    #[error("cannot join the {namespace} namespace")]
+    Join {
+        /// Its kind.
+        namespace: &'static str,
+        /// The kernel's answer; `EINVAL` is a file of no namespace of this kind.
+        source: io::Error,
+    },
     /// A step inside the new namespaces failed.
     #[error("cannot {step} for the container")]
     Setup {
@@ -195,11 +203,13 @@ pub enum Step {
     Init,
     /// Hiding the abstract unix sockets of the shared network.
     Sockets,
+    /// Joining a namespace.
+    Join,
 }
 
 impl Step {
     /// Every step; the place is the number that travels from the child.
-    const ALL: [Step; 25] = [
+    const ALL: [Step; 26] = [
         Step::JoinCgroup,
         Step::CgroupNamespace,
         Step::Propagation,
@@ -225,6 +235,7 @@ impl Step {
         Step::Exec,
         Step::Init,
         Step::Sockets,
+        Step::Join,
     ];
 
     /// The step with this number.
@@ -236,6 +247,7 @@ impl Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Step::Join => "join a namespace",
             Step::JoinCgroup => "join the control group",
             Step::CgroupNamespace => "make a control group namespace",
             Step::Propagation => "make the mounts private",
@@ -274,6 +286,6 @@ mod tests {
             assert_eq!(*step as usize, number);
             assert_eq!(Step::from_number(number as u32), Some(*step));
         }
-        assert_eq!(Step::from_number(25), None);
+        assert_eq!(Step::from_number(26), None);
     }
 }

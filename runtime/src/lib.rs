@@ -45,12 +45,12 @@ pub mod signals;
 pub use cgroup::{CgroupSpec, CpuQuota, SwapLimit, sweep};
 pub use container::{identity, init};
 pub use error::{Error, Step};
-pub use network::Network;
 pub use root::RootFs;
 pub use sandbox::capability::{self, Capability, CapabilitySet};
 pub use sandbox::launch::{Exit, Handle, Running, spawn};
 pub use sandbox::plan::Plan;
 pub use sandbox::seccomp;
 pub use sandbox::spec::{
-    BindSource, Device, FileContent, Mount, Process, Rlimit, SandboxSpec, Seccomp, Security, Stdio, Stream,
+    BindSource, Device, FileContent, Mount, Namespace, Namespaces, Process, Rlimit, SandboxSpec, Seccomp,
+    Security, Stdio, Stream,
 };

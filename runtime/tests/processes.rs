@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use slipway_runtime::identity::Identity;
 use slipway_runtime::levels::{self, Tier};
-use slipway_runtime::{Network, RootFs, SandboxSpec, Stdio, Stream, spawn};
+use slipway_runtime::{Namespaces, RootFs, SandboxSpec, Stdio, Stream, spawn};
 use support::{make_root, privileged};
 
 /// A user of the tests' own, and where its subordinate ids start.
@@ -123,6 +123,10 @@ fn children(parent: u32) -> Vec<(u32, String)> {
     entries.into_iter().filter_map(child).collect()
 }
 
+fn namespaces(hosts_network: bool) -> Namespaces {
+    if hosts_network { Namespaces::with_hosts_network() } else { Namespaces::default() }
+}
+
 /// Enters a user namespace and runs everything there that differs in one.
 fn user(root: &Path) -> ExitCode {
     let entered = levels::enter().unwrap();
@@ -132,7 +136,7 @@ fn user(root: &Path) -> ExitCode {
     let text = "echo in; id -u; touch /made; chown 33:44 /made && stat -c '%u:%g' /made; test -c /dev/null && echo dev
         echo x > /dev/null && echo null; ls /sys/class | wc -l; echo processes $(ls /proc | grep -c '^[0-9]'); rm /etc/not-executable; echo $$; cat /proc/self/comm
         (touch /sys/x) 2>&1; mknod /n c 1 3 2>&1";
-    for (name, network) in [("host", Network::Host), ("none", Network::None)] {
+    for (name, hosts_network) in [("host", true), ("none", false)] {
         let place = |part: &str| {
             let path = root.parent().unwrap().join(format!("{name}-{part}"));
             fs::create_dir(&path).unwrap();
@@ -146,11 +150,11 @@ fn user(root: &Path) -> ExitCode {
             userxattr: true,
         };
         let mut spec = SandboxSpec::new(overlay, ["/bin/sh", "-c", text]);
-        (spec.network, spec.single_id) = (network, single_id);
+        (spec.namespaces, spec.single_id) = (namespaces(hosts_network), single_id);
         let (_, seen) = support::output(spec).unwrap();
         println!("{name}: {}", seen.trim().replace('\n', " | "));
         let mut terminal = support::script(RootFs::Directory(root.to_owned()), "tty; id -u");
-        (terminal.network, terminal.single_id) = (network, single_id);
+        (terminal.namespaces, terminal.single_id) = (namespaces(hosts_network), single_id);
         terminal.process.user = Identity { uid: 1000, gid: 1000, groups: vec![1001] };
         terminal.stdio = Stdio::Terminal { size: None };
         let mut running = spawn(&terminal).unwrap();

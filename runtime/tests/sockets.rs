@@ -6,7 +6,7 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 
-use slipway_runtime::{CapabilitySet, Network, SandboxSpec, Security};
+use slipway_runtime::{CapabilitySet, Namespace, SandboxSpec, Security};
 use support::{Scratch, privileged, succeed};
 
 /// Where the probe finds the name of the host's socket.
@@ -52,11 +52,12 @@ fn privileged_abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach() {
     let name = format!("slipway-test-{}", std::process::id());
     let _listener = UnixListener::bind_addr(&address(&name)).unwrap();
     let datagrams = UnixDatagram::bind_addr(&address(&format!("{name}-datagram"))).unwrap();
-    let run = |network: Network, security: Security, capabilities: CapabilitySet, uid: u32| {
+    let run = |network: Namespace, security: Security, capabilities: CapabilitySet, uid: u32| {
         let mut spec =
             SandboxSpec::new(scratch.directory(), ["/bin/probe", "probe", "--exact", "--nocapture"]);
         spec.process.env.push(format!("{NAME}={name}").into());
-        (spec.network, spec.security, spec.process.capabilities) = (network, security, capabilities);
+        (spec.namespaces.network, spec.security, spec.process.capabilities) =
+            (network, security, capabilities);
         spec.process.user.uid = uid;
         spec.process.no_new_privileges = uid == 7;
         let seen = succeed(spec);
@@ -66,13 +67,13 @@ fn privileged_abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach() {
         lines.map(str::to_owned).collect::<Vec<_>>().join(", ")
     };
     const REFUSED: &str = "raw PermissionDenied, packet PermissionDenied";
-    let default = || CapabilitySet::default_for(Network::Host);
+    let default = || CapabilitySet::default_for(&Namespace::Host);
     let report = slipway_runtime::host::probe();
     if report.network.host_abstract_sockets {
         slipway_skip::skip("this kernel hides no abstract sockets (Landlock before version 6)");
     } else {
         for uid in [0, 7, 1000] {
-            let seen = run(Network::Host, Security::default(), default(), uid);
+            let seen = run(Namespace::Host, Security::default(), default(), uid);
             let expected =
                 format!("stream PermissionDenied, datagram PermissionDenied, own reached, {REFUSED}");
             assert_eq!(seen, expected, "{uid}");
@@ -81,9 +82,9 @@ fn privileged_abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach() {
         assert!(datagrams.recv(&mut [0; 8]).is_err(), "nothing arrived");
     }
     let open = Security { abstract_sockets: true, ..Security::default() };
-    let seen = run(Network::Host, open, default(), 0);
+    let seen = run(Namespace::Host, open, default(), 0);
     assert_eq!(seen, format!("stream reached, datagram reached, own reached, {REFUSED}"));
-    let seen = run(Network::None, Security::default(), CapabilitySet::default_for(Network::None), 0);
+    let seen = run(Namespace::New, Security::default(), CapabilitySet::default_for(&Namespace::New), 0);
     let expected =
         "stream ConnectionRefused, datagram ConnectionRefused, own reached, raw reached, packet reached";
     assert_eq!(seen, expected);

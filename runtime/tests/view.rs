@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 
 use slipway_runtime::identity::Identity;
 use slipway_runtime::{
-    BindSource, CapabilitySet, CgroupSpec, CpuQuota, Device, Error, Exit, Mount, Network, Rlimit,
+    BindSource, CapabilitySet, CgroupSpec, CpuQuota, Device, Error, Exit, Mount, Namespace, Rlimit,
     SandboxSpec, Seccomp, Security, Stdio, Stream, SwapLimit, spawn,
 };
 use support::{Scratch, output, privileged, script, succeed};
@@ -195,18 +195,80 @@ fn privileged_a_terminal_is_controlling_and_handed_back() {
     }
 }
 
+/// Whose namespaces a sandbox has, kind by kind: its own, the caller's, those of another process.
 #[test]
-fn privileged_networks_are_the_hosts_or_none() {
+fn privileged_namespaces_are_new_the_callers_or_joined() {
     if !privileged() {
         return;
     }
     let scratch = Scratch::new();
-    let host = fs::read_link("/proc/self/ns/net").unwrap();
-    for (network, same) in [(Network::Host, true), (Network::None, false)] {
-        let mut spec = script(scratch.directory(), "readlink /proc/self/ns/net");
-        spec.network = network;
-        assert_eq!(succeed(spec).trim() == host.to_str().unwrap(), same);
+    // whose namespaces are joined
+    let mut other = script(scratch.directory(), "sleep 1000");
+    other.hostname = Some("other".into());
+    other.stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+    let other = spawn(&other).unwrap();
+    let others = format!("/proc/{}/ns", other.pid().unwrap().as_raw_nonzero());
+    let link = |folder: &str, name: &str| fs::read_link(format!("{folder}/{name}")).unwrap();
+    for name in ["net", "ipc", "uts", "cgroup"] {
+        let seen = |namespace: Namespace| {
+            let mut spec = script(scratch.directory(), &format!("readlink /proc/self/ns/{name}; hostname"));
+            *match name {
+                "net" => &mut spec.namespaces.network,
+                "ipc" => &mut spec.namespaces.ipc,
+                "uts" => &mut spec.namespaces.uts,
+                _ => &mut spec.namespaces.cgroup,
+            } = namespace;
+            let text = succeed(spec);
+            let (link, hostname) = text.trim().split_once('\n').unwrap();
+            (std::path::PathBuf::from(link), hostname.to_owned())
+        };
+        let (hosts, joined) = (link("/proc/self/ns", name), link(&others, name));
+        let (own, _) = seen(Namespace::New);
+        assert!(own != hosts && own != joined, "{name}: {own:?}");
+        assert_eq!(seen(Namespace::Host).0, hosts);
+        let file = fs::File::open(format!("{others}/{name}")).unwrap();
+        let (found, hostname) = seen(Namespace::Join(file.into()));
+        assert_eq!(found, joined);
+        assert_eq!(hostname == "other", name == "uts", "{name}: {hostname}");
     }
+    // what is no namespace, or one of another kind
+    for path in [format!("{others}/uts"), "/dev/null".to_owned()] {
+        let mut spec = script(scratch.directory(), "true");
+        spec.namespaces.network = Namespace::Join(fs::File::open(path).unwrap().into());
+        let error = spawn(&spec).unwrap_err();
+        assert!(matches!(error, Error::Join { namespace: "network", .. }), "{error}");
+    }
+    // a name is never set in somebody else's namespace
+    for uts in [Namespace::Host, Namespace::Join(fs::File::open(format!("{others}/uts")).unwrap().into())] {
+        let mut spec = script(scratch.directory(), "true");
+        (spec.hostname, spec.namespaces.uts) = (Some("taken".into()), uts);
+        assert!(matches!(spawn(&spec), Err(Error::Invalid { .. })));
+    }
+}
+
+/// The caller's shared memory goes with its IPC namespace, and only with it.
+#[test]
+fn privileged_shared_memory_is_of_whose_ipc_it_is() {
+    if !privileged() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = format!("slipway-test-{}", std::process::id());
+    let file = std::path::Path::new("/dev/shm").join(&name);
+    fs::write(&file, "ours").unwrap();
+    let text = format!(
+        "cat /dev/shm/{name} 2>/dev/null; ls -d /dev/mqueue; echo theirs 2>/dev/null > /dev/shm/{name}"
+    );
+    let seen = |ipc: Namespace| {
+        let mut spec = script(scratch.directory(), &text);
+        spec.namespaces.ipc = ipc;
+        succeed(spec)
+    };
+    assert_eq!(seen(Namespace::New), "/dev/mqueue\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "ours");
+    assert_eq!(seen(Namespace::Host), "ours/dev/mqueue\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "theirs\n");
+    fs::remove_file(&file).unwrap();
 }
 
 #[test]

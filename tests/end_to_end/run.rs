@@ -401,3 +401,47 @@ fn a_memory_limit_is_one_of_swap_too() {
     let message = slipway.fails(125, ["run", "-m", "32m", "--memory-swap", "16m", "base", "true"]);
     assert!(message.contains("--memory-swap"), "{message}");
 }
+
+/// Whose network, names, shared memory and view of control groups a container has.
+#[test]
+fn namespaces_are_the_containers_or_the_hosts() {
+    slipway_skip::need_root!();
+    let slipway = Slipway::new();
+    let seen = |flags: &[&str], name: &str| {
+        let link = format!("/proc/self/ns/{name}");
+        slipway.ok([&["run", "--rm"], flags, &["base", "readlink", &link]].concat()).trim().to_owned()
+    };
+    let host =
+        |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_str().unwrap().to_owned();
+    for (flag, name) in [("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup"), ("--network", "net")] {
+        assert_eq!(seen(&[flag, "host"], name), host(name), "{flag}");
+        let own = if flag == "--network" { "none" } else { "private" };
+        assert_ne!(seen(&[flag, own], name), host(name), "{flag}");
+    }
+    assert_ne!(seen(&[], "ipc"), host("ipc"));
+    // another container's network, by its file
+    let seconds = format!("{}", 110_000 + std::process::id() % 10_000);
+    let other = start(&mut slipway.command(["run", "--rm", "--network", "none", "base", "sleep", &seconds]));
+    wait_until("the other runs", || crate::support::processes_with(&seconds) > 0);
+    let pid = crate::support::pids_with(&seconds)[0].as_raw_nonzero();
+    let joined = format!("ns:/proc/{pid}/ns/net");
+    let others = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_eq!(seen(&["--network", &joined], "net"), others.to_str().unwrap());
+    other.signal(Signal::TERM);
+    other.wait();
+    let name = rustix::system::uname().nodename().to_str().unwrap().to_owned();
+    let script = "hostname; cat /etc/hostname; echo $HOSTNAME";
+    let words = ["run", "--rm", "--uts", "host", "base", "sh", "-c", script];
+    assert_eq!(slipway.ok(words), format!("{name}\n{name}\n{name}\n"));
+    for (flags, word) in [
+        (&["--uts=host", "-h", "x"][..], "--hostname"),
+        (&["--network", "ns:/no/such/file"], "/no/such/file"),
+        (&["--network", "ns:/dev/null"], "network namespace"),
+        (&["--ipc", "container:x"], "containers are not kept"),
+        (&["--uts", "elsewhere"], "elsewhere"),
+        (&["--pid", "host"], "--pid"),
+    ] {
+        let message = slipway.fails(125, [&["run"], flags, &["base", "true"]].concat());
+        assert!(message.contains(word), "{flags:?}: {message}");
+    }
+}

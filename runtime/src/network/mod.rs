@@ -7,15 +7,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::sandbox::sys;
 
-/// The network that the sandbox sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// The caller's network.
-    Host,
-    /// A namespace with nothing but loopback, up.
-    None,
-}
-
 /// Brings loopback up in the calling process's namespace. Runs in the child: system calls only.
 pub(crate) fn loopback() -> Result<(), Errno> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

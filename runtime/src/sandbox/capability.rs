@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::network::Network;
+use crate::sandbox::spec::Namespace;
 
 /// One capability; the number is the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,10 +107,10 @@ pub struct CapabilitySet(u64);
 impl CapabilitySet {
     /// What a container has that asks for nothing. Where the network is shared it has not `CAP_NET_RAW`, with which it
     /// would read and forge the traffic of everybody on it.
-    pub fn default_for(network: Network) -> CapabilitySet {
-        match network {
-            Network::Host => CapabilitySet(CapabilitySet::DOCKER.0 & !CapabilitySet::NET_RAW.0),
-            Network::None => CapabilitySet::DOCKER,
+    pub fn default_for(network: &Namespace) -> CapabilitySet {
+        match network.is_new() {
+            true => CapabilitySet::DOCKER,
+            false => CapabilitySet(CapabilitySet::DOCKER.0 & !CapabilitySet::NET_RAW.0),
         }
     }
 
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn raw_sockets_are_for_networks_of_ones_own() {
-        assert_eq!(CapabilitySet::default_for(Network::None), CapabilitySet::DOCKER);
-        let mut shared = CapabilitySet::default_for(Network::Host);
+        assert_eq!(CapabilitySet::default_for(&Namespace::New), CapabilitySet::DOCKER);
+        let mut shared = CapabilitySet::default_for(&Namespace::Host);
         let raw: Capability = "NET_RAW".parse().unwrap();
         assert!(!shared.contains(raw));
         shared.insert(raw);

@@ -3,6 +3,7 @@
 //! The nodes are the host's, each a mount of its own, and not made with mknod: a user namespace may not make them, and
 //! a `/dev` that is `nodev` otherwise keeps a container with `CAP_MKNOD` from making one for the host's disk there.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat, statat, symlinkat};
@@ -56,8 +57,9 @@ impl Devices {
     }
 }
 
-/// Makes `/dev`; `device_nodes` allows nodes beside ours, `console` makes the place for `/dev/console`.
-pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Error> {
+/// Makes `/dev`; `device_nodes` allows nodes beside ours, `console` makes the place for `/dev/console`, `hosts_shm` shares
+/// the caller's `/dev/shm`.
+pub(crate) fn prepare(device_nodes: bool, console: bool, hosts_shm: bool) -> Result<Devices, Error> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |errno: rustix::io::Errno| Error::Prepare { what, source: errno.into() }
@@ -81,8 +83,20 @@ pub(crate) fn prepare(device_nodes: bool, console: bool) -> Result<Devices, Erro
     let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let shm = detached::tmpfs(Some(SHM_BYTES), 0o1777, strict).map_err(failed("/dev/shm"))?;
+    let shm = match hosts_shm {
+        true => hosts(c"/dev/shm", u64::from(strict.bits())),
+        false => detached::tmpfs(Some(SHM_BYTES), 0o1777, strict),
+    };
+    let shm = shm.map_err(failed("/dev/shm"))?;
     Ok(Devices { folder, nodes, shm })
+}
+
+/// A folder of the caller's as a mount with attributes of our own.
+fn hosts(folder: &CStr, attributes: u64) -> Result<OwnedFd, Errno> {
+    let held = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let tree = detached::clone_of(held.as_fd(), false)?;
+    detached::make_private(&tree, attributes)?;
+    Ok(tree)
 }
 
 /// A clone of one host node, checked to be that device on the very descriptor that will be mounted (CVE-2025-31133).

@@ -15,7 +15,7 @@ use crate::sandbox::owners::{self, Keeper};
 use crate::sandbox::plan::Plan;
 use crate::sandbox::spec::SandboxSpec;
 use crate::sandbox::sys;
-use crate::sandbox::sys::clone::{CLONE_CLEAR_SIGHAND, Memory};
+use crate::sandbox::sys::clone::Memory;
 use crate::sandbox::undumpable;
 
 /// How a container's first process ended.
@@ -69,7 +69,7 @@ impl Plan {
     /// Makes the process and executes the command in it.
     pub fn start(mut self) -> Result<Running, Error> {
         let undumpable = undumpable::hold();
-        let started = Guard::start(&self, self.memory(), self.namespaces());
+        let started = Guard::start(&self, self.memory(), self.namespaces.made);
         drop(undumpable);
         let (guard, pidfd) = started.map_err(|errno| Error::Clone { source: errno.into() })?;
         let mut running = Running {
@@ -104,15 +104,6 @@ impl Plan {
         } else {
             Memory::Copied
         }
-    }
-
-    /// The namespaces made with the process; the control group one follows once it is in its group.
-    fn namespaces(&self) -> u64 {
-        let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        if self.own_network {
-            flags |= libc::CLONE_NEWNET;
-        }
-        flags as u64 | CLONE_CLEAR_SIGHAND
     }
 }
 

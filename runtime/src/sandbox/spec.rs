@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use crate::cgroup::CgroupSpec;
 use crate::container::identity::Identity;
-use crate::network::Network;
 use crate::root::RootFs;
 use crate::sandbox::capability::CapabilitySet;
 
@@ -23,10 +22,10 @@ pub struct SandboxSpec {
     pub process: Process,
     /// Where its input comes from and its output goes.
     pub stdio: Stdio,
-    /// The host name in the sandbox's own UTS namespace; `None` keeps the host's.
+    /// The host name, in a UTS namespace of the sandbox's own; `None` leaves what is there.
     pub hostname: Option<String>,
-    /// The network it sees.
-    pub network: Network,
+    /// Which namespaces are its own.
+    pub namespaces: Namespaces,
     /// Mounts after the standard set (`/proc`, `/sys`, `/dev` with its children), in this order.
     pub mounts: Vec<Mount>,
     /// The system call filter.
@@ -54,7 +53,7 @@ impl SandboxSpec {
             process: Process::new(args),
             stdio: Stdio::null(),
             hostname: None,
-            network: Network::None,
+            namespaces: Namespaces::default(),
             mounts: Vec::new(),
             seccomp: Seccomp::Default,
             security: Security::default(),
@@ -62,6 +61,51 @@ impl SandboxSpec {
             devices: Vec::new(),
             single_id: false,
         }
+    }
+}
+
+/// Where a namespace of the sandbox comes from.
+#[derive(Debug, Default)]
+pub enum Namespace {
+    /// One of its own.
+    #[default]
+    New,
+    /// The caller's.
+    Host,
+    /// The one that this file shows: `/proc/PID/ns/NAME`, or what is mounted on another file (namespaces(7)).
+    Join(OwnedFd),
+}
+
+impl Namespace {
+    /// Whether the sandbox has one of its own.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Namespace::New)
+    }
+
+    /// Whether it is the caller's.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Namespace::Host)
+    }
+}
+
+/// Where the sandbox's namespaces come from. Those of mounts and processes are always its own: a tree of mounts belongs to
+/// one root, and the kernel ends the processes of a sandbox by its pid namespace (`sandbox/guard.rs`).
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// Interfaces, addresses, ports, abstract sockets; a new one has nothing but loopback, up.
+    pub network: Namespace,
+    /// System V objects and message queues; with the caller's goes its `/dev/shm`.
+    pub ipc: Namespace,
+    /// The host name.
+    pub uts: Namespace,
+    /// What of the control groups is seen; a new one begins at the sandbox's own group.
+    pub cgroup: Namespace,
+}
+
+impl Namespaces {
+    /// All its own but the caller's network.
+    pub fn with_hosts_network() -> Namespaces {
+        Namespaces { network: Namespace::Host, ..Namespaces::default() }
     }
 }
 

@@ -8,6 +8,7 @@
 //! could start it again.
 
 mod attend;
+mod namespaces;
 mod options;
 mod security;
 mod streams;
@@ -21,6 +22,7 @@ use crate::{
     progress::{self, Style},
     service::input,
 };
+use namespaces::Whose;
 use options::Volume;
 use slipway_oci::{
     Platform, Reference, file,
@@ -29,32 +31,13 @@ use slipway_oci::{
     spec::ContainerConfig,
     store::ImageRecord,
 };
-use slipway_runtime::{BindSource, Mount, Network, RootFs, SandboxSpec, Stdio, container, identity};
+use slipway_runtime::{BindSource, Mount, RootFs, SandboxSpec, Stdio, container, identity};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::IsTerminal,
     path::{Path, PathBuf},
 };
-
-/// The value of `--network`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum NetworkFlag {
-    /// The host's, without raw sockets unless --cap-add NET_RAW
-    #[default]
-    Host,
-    /// None but loopback
-    None,
-}
-
-impl From<NetworkFlag> for Network {
-    fn from(flag: NetworkFlag) -> Network {
-        match flag {
-            NetworkFlag::Host => Network::Host,
-            NetworkFlag::None => Network::None,
-        }
-    }
-}
 
 /// The value of `--pull`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -102,9 +85,18 @@ pub(crate) struct Arguments {
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Network
-    #[arg(long, alias = "net", value_enum, value_name = "NETWORK", default_value_t)]
-    network: NetworkFlag,
+    /// Network: host (without raw sockets unless --cap-add NET_RAW), none (but loopback) or ns:PATH
+    #[arg(long, alias = "net", value_parser = namespaces::network, value_name = "NETWORK", default_value = "host")]
+    network: Whose,
+    /// System V objects, message queues and /dev/shm: private, host or ns:PATH
+    #[arg(long, value_parser = namespaces::ipc, value_name = "IPC", default_value = "private")]
+    ipc: Whose,
+    /// Host name: private or host
+    #[arg(long, value_parser = namespaces::private, value_name = "UTS", default_value = "private")]
+    uts: Whose,
+    /// View of the control groups: private or host
+    #[arg(long, value_parser = namespaces::private, value_name = "CGROUPNS", default_value = "private")]
+    cgroupns: Whose,
     /// The program in place of the image's
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -178,7 +170,8 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     }
     let volumes = arguments.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let hosts = crate::request::hosts(&arguments.hosts)?;
-    let network = arguments.network.into();
+    let (hostname, own_name) = namespaces::hostname(arguments)?;
+    let namespaces = namespaces::of(arguments)?;
     let app = App::open_for_containers(global)?;
     let show = progress::of(Style::Auto);
     let images = Images::new(&app.store, global)?.shown(&*show);
@@ -187,7 +180,6 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let scratch = Scratch(app.store.temporary_folder("container")?);
     let config = &record.config.config;
     let policy = attend::policy(config, arguments)?;
-    let hostname = arguments.hostname.clone().unwrap_or_else(random_name);
     let mut mounts = container::standard_files(&scratch.0, &hosts, container::Name::Machine(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
     let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
@@ -199,9 +191,10 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity, app.store.xattrs())?;
     spec.process.user = resolved.identity;
     spec.process.init = arguments.init;
-    spec.process.capabilities = security::capabilities(arguments, slipway_runtime::host::capabilities())?;
-    spec.hostname = Some(hostname);
-    spec.network = network;
+    spec.process.capabilities =
+        security::capabilities(arguments, &namespaces.network, slipway_runtime::host::capabilities())?;
+    spec.hostname = own_name.then_some(hostname);
+    spec.namespaces = namespaces;
     spec.mounts = mounts;
     spec.single_id = app.single_id();
     security::apply_security(&mut spec, arguments)?;

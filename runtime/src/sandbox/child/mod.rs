@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::process::setsid;
+use rustix::thread::move_into_link_name_space;
 
 use crate::error::Step;
 use crate::network;
@@ -65,13 +66,18 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     if let Some(group) = &plan.group {
         group.join().at(Step::JoinCgroup)?;
     }
-    // After joining: the namespace's root is the group the process is in now.
-    sys::process::unshare_cgroup_namespace().at(Step::CgroupNamespace)?;
+    for (place, (file, kind)) in plan.namespaces.joined.iter().enumerate() {
+        move_into_link_name_space(file.as_fd(), Some(*kind)).at_place(Step::Join, place)?;
+    }
+    if plan.namespaces.own_cgroup {
+        // After joining the group: it begins at the one that the process is in now.
+        sys::process::unshare_cgroup_namespace().at(Step::CgroupNamespace)?;
+    }
     mounts::build(plan)?;
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).at(Step::Hostname)?;
     }
-    if plan.own_network {
+    if plan.namespaces.own_network {
         network::loopback().at(Step::Loopback)?;
     }
     streams(plan)?;

@@ -129,7 +129,11 @@ fn devices(plan: &Plan, place: &OwnedFd) -> Result<(), Failure> {
     for (mount, name) in named.chain([(&plan.pts, "pts"), (&plan.devices.shm, "shm")]) {
         attach_in(mount, dev, name).at_place(Step::MountPoint, STANDARD_PLACE + 2)?;
     }
-    attach_in(&fresh(c"mqueue", strict()).at(Step::Mqueue)?, dev, "mqueue").at(Step::Mqueue)?;
+    match fresh(c"mqueue", strict()) {
+        // The queues of others show only to those who are root among them; they can be used without being shown.
+        Err(Errno::PERM) if plan.namespaces.foreign_ipc => {}
+        queues => attach_in(&queues.at(Step::Mqueue)?, dev, "mqueue").at(Step::Mqueue)?,
+    }
     if let Some(terminal) = &plan.terminal {
         let console = clone_of(&terminal.slave).at(Step::Terminal)?;
         attach_in(&console, dev, "console").at(Step::Terminal)?;

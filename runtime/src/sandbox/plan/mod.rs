@@ -5,6 +5,7 @@
 //! written. What is left for the child is a straight line of system calls over this structure.
 
 mod mounts;
+mod namespaces;
 mod process;
 mod report;
 mod streams;
@@ -16,16 +17,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
+use rustix::thread::LinkNameSpaceType;
 
 use crate::cgroup::Group;
 use crate::error::{Error, Step};
 use crate::host;
-use crate::network::Network;
 use crate::root;
 use crate::sandbox::console::{self, Terminal};
 use crate::sandbox::devices::{self, Devices};
 use crate::sandbox::spec::{SandboxSpec, Stdio};
 pub(crate) use mounts::{Hidden, PlannedMount, SystemMounts};
+pub(crate) use namespaces::PlannedNamespaces;
 use process::c_string;
 pub(crate) use process::{OwnIds, PlannedProcess};
 pub(crate) use report::Report;
@@ -42,7 +44,7 @@ pub struct Plan {
     pub(crate) devices: Devices,
     pub(crate) pts: OwnedFd,
     pub(crate) terminal: Option<Terminal>,
-    pub(crate) own_network: bool,
+    pub(crate) namespaces: PlannedNamespaces,
     /// Whether abstract unix sockets of the shared network are to be hidden.
     pub(crate) hides_sockets: bool,
     pub(crate) system: SystemMounts,
@@ -60,6 +62,7 @@ impl Plan {
     pub fn new(spec: &SandboxSpec) -> Result<Plan, Error> {
         let process = PlannedProcess::new(spec)?;
         let hostname = spec.hostname.as_deref().map(hostname).transpose()?;
+        let namespaces = PlannedNamespaces::new(spec)?;
         let hidden = Hidden::new(&spec.security)?;
         let nodev = !spec.security.device_nodes;
         let root = root::detached(&spec.root, nodev)?;
@@ -78,7 +81,8 @@ impl Plan {
             Stdio::Terminal { size } => Some(console::open(&pts, *size).map_err(prepare("a terminal"))?),
             Stdio::Streams { .. } => None,
         };
-        let devices = devices::prepare(spec.security.device_nodes, terminal.is_some())?;
+        let devices =
+            devices::prepare(spec.security.device_nodes, terminal.is_some(), spec.namespaces.ipc.is_host())?;
         let streams = streams(&spec.stdio, terminal.as_ref(), &process, &devices)?;
         Ok(Plan {
             devices,
@@ -86,7 +90,7 @@ impl Plan {
             root_readonly: spec.root_readonly,
             pts,
             terminal,
-            own_network: spec.network == Network::None,
+            namespaces,
             hides_sockets: hides_sockets(spec),
             system: SystemMounts::new(spec)?,
             report: Report::new(mounts.len()).map_err(prepare("memory for the child's report"))?,
@@ -114,6 +118,7 @@ impl Plan {
                 Error::CommandNotFound { command, source }
             }
             Step::Exec => Error::NotExecutable { command, source },
+            Step::Join => Error::Join { namespace: self.joined(place), source },
             step => Error::Setup { step, source },
         })
     }
@@ -134,6 +139,16 @@ impl Plan {
         }
     }
 
+    /// The kind of the namespace that the child numbered.
+    fn joined(&self, place: usize) -> &'static str {
+        match self.namespaces.joined.get(place).map(|(_, kind)| *kind) {
+            Some(LinkNameSpaceType::Network) => "network",
+            Some(LinkNameSpaceType::InterProcessCommunication) => "IPC",
+            Some(LinkNameSpaceType::HostNameAndNISDomainName) => "UTS",
+            _ => "control group",
+        }
+    }
+
     /// What the child made in the root for mounts, outermost first.
     pub(crate) fn made(&self) -> Vec<PathBuf> {
         let load = |word: Option<&AtomicU32>| word.map_or(0, |word| word.load(Ordering::Relaxed));
@@ -149,7 +164,8 @@ impl Plan {
 
 /// An own network has abstract sockets of its own.
 fn hides_sockets(spec: &SandboxSpec) -> bool {
-    spec.network == Network::Host && !spec.security.abstract_sockets && host::facts().hides_abstract_sockets
+    let shared = !spec.namespaces.network.is_new();
+    shared && !spec.security.abstract_sockets && host::facts().hides_abstract_sockets
 }
 
 fn absolute(name: &CStr) -> PathBuf {

@@ -11,7 +11,6 @@ use rustix::mount::MountAttrFlags;
 use super::c_string;
 use crate::error::Error;
 use crate::host;
-use crate::network::Network;
 use crate::sandbox::detached::{self, ATTR_NODEV, ATTR_RDONLY};
 use crate::sandbox::spec::{BindSource, Device, Mount, SandboxSpec, Security};
 use crate::sandbox::target::Target;
@@ -156,7 +155,7 @@ impl SystemMounts {
             .map_err(failed)?;
             detached::clone_of(held.as_fd(), true).map_err(failed)
         };
-        let borrows_sys = facts.in_user_namespace && spec.network == Network::Host;
+        let borrows_sys = facts.in_user_namespace && !spec.namespaces.network.is_new();
         Ok(SystemMounts {
             sys_writable: spec.security.sys_writable,
             host_sys: borrows_sys.then(|| clone("/sys")).transpose()?,

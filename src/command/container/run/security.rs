@@ -2,12 +2,15 @@
 
 use super::Arguments;
 use crate::{error::Failure, request::size};
-use slipway_runtime::{Capability, CapabilitySet, CgroupSpec, SandboxSpec, Seccomp, Security, SwapLimit};
+use slipway_runtime::{
+    Capability, CapabilitySet, CgroupSpec, Namespace, SandboxSpec, Seccomp, Security, SwapLimit,
+};
 
 /// What `--privileged`, `--cap-add` and `--cap-drop` leave; `available` is what this machine can give. All means what is
 /// there; what was asked for by its name and is not there is refused (as docker).
 pub(super) fn capabilities(
     arguments: &Arguments,
+    network: &Namespace,
     available: CapabilitySet,
 ) -> Result<CapabilitySet, Failure> {
     let all = |text: &String| ["all", "cap_all"].iter().any(|word| text.eq_ignore_ascii_case(word));
@@ -15,7 +18,7 @@ pub(super) fn capabilities(
     let mut set = match (arguments.privileged || added.iter().any(all), dropped.iter().any(all)) {
         (true, _) => CapabilitySet::ALL,
         (false, true) => CapabilitySet::NONE,
-        (false, false) => CapabilitySet::default_for(arguments.network.into()),
+        (false, false) => CapabilitySet::default_for(network),
     };
     for text in added.iter().filter(|text| !all(text)) {
         let capability = capability("--cap-add", text)?;
