@@ -26,6 +26,8 @@ pub struct Finished<'a> {
     pub config: ImageConfig,
     /// Its layers, the base's first. Not all of their bytes need be here.
     pub layers: &'a [LayerForm],
+    /// How many of them are the base image's.
+    pub base_layers: usize,
 }
 
 /// What becomes of a finished target.
@@ -52,8 +54,13 @@ impl Exporter for ImageExporter {
     ) -> Result<BuiltImage, StepError> {
         let store = environment.store;
         let mut descriptors = Vec::with_capacity(finished.layers.len());
-        for form in finished.layers {
-            descriptors.push(as_oci(&in_form(environment, form, self.compression)?));
+        for (at, form) in finished.layers.iter().enumerate() {
+            let foreign = at < finished.base_layers && store.is_foreign(&form.descriptor.digest)?;
+            let descriptor = match foreign {
+                true => form.descriptor.clone(),
+                false => in_form(environment, form, self.compression)?,
+            };
+            descriptors.push(as_oci(&descriptor));
         }
         let config_bytes = to_json(&finished.config);
         let config = store.blobs().put(&config_bytes).map_err(LayerError::from)?;
@@ -81,11 +88,11 @@ pub(crate) fn finished<'a>(target: &'a StageResult, labels: &BTreeMap<String, St
         config.config.labels.get_or_insert_default().extend(labels.clone());
     }
     config.rootfs.diff_ids = target.layers.iter().map(|form| form.diff_id.clone()).collect();
-    Finished { config, layers: &target.layers }
+    Finished { config, layers: &target.layers, base_layers: target.base_layers }
 }
 
-/// The layer in the compression that was asked for, where it is one that this house made; the layers of a base image
-/// stay as they came, so that their blobs are shared with it.
+/// The layer in the compression that was asked for. The layers of a base image from elsewhere stay as they came, so that
+/// their blobs are shared with it, and never come here.
 fn in_form(
     environment: &Environment<'_>,
     form: &LayerForm,
@@ -93,8 +100,7 @@ fn in_form(
 ) -> Result<Descriptor, StepError> {
     let store = environment.store;
     let is_wanted = |form: &LayerForm| form.descriptor.media_type == wanted.layer_media_type();
-    let foreign = !store.sources(&form.descriptor.digest)?.is_empty();
-    if foreign || is_wanted(form) || !form.descriptor.media_type.starts_with(media_type::OCI_LAYER) {
+    if is_wanted(form) || !form.descriptor.media_type.starts_with(media_type::OCI_LAYER) {
         return Ok(form.descriptor.clone());
     }
     if let Some(other) = store.layer_forms(&form.diff_id)?.into_iter().find(is_wanted) {

@@ -171,7 +171,8 @@ mod tests {
             (200, 2011, Err(ratio)),
             (5000, 5000, Ok(5000)),
             (5000, 5001, Err(bytes)),
-            (1, 1 << 40, Err(ratio)),
+            // one read may pass both at once
+            (1, 1 << 40, Err(bytes)),
         ] {
             assert_eq!(read(rules, &vec![0; went_in], came_out), expected, "{went_in} -> {came_out}");
         }

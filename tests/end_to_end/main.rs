@@ -30,6 +30,7 @@ mod reproducible;
 mod rootless;
 mod run;
 mod secrets;
+mod sequences;
 mod stop;
 mod store;
 mod streams;

@@ -38,6 +38,7 @@ pub(super) fn begin<'s, 'a>(
         config: ImageConfig::empty(platform.clone()),
         platform,
         layers: Vec::new(),
+        base_layers: 0,
         arguments: Vec::new(),
         variables: Vec::new(),
         epoch: solver.epoch(None),
@@ -56,6 +57,7 @@ pub(super) fn begin<'s, 'a>(
             let result = stages(*base).map_err(StepError::Dependency)?;
             state.config = result.config.clone();
             state.layers.clone_from(&result.layers);
+            state.base_layers = result.base_layers;
             state.arguments.clone_from(&result.arguments);
             state.variables.clone_from(&result.variables);
             state.epoch = result.epoch;
@@ -73,6 +75,7 @@ pub(super) fn begin<'s, 'a>(
 fn adopt(state: &mut StageState<'_, '_>, config: ImageConfig, layers: Vec<LayerForm>) {
     state.epoch = state.solver.epoch(config.created_seconds());
     state.config = config;
+    state.base_layers = layers.len();
     state.layers = layers;
     let has_path = state.config.config.env.iter().any(|entry| entry.starts_with("PATH="));
     if !has_path {

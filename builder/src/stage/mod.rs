@@ -38,6 +38,8 @@ pub(crate) struct StageResult {
     pub(crate) config: ImageConfig,
     /// Its layers, the base first.
     pub(crate) layers: Vec<LayerForm>,
+    /// How many of them are of an image that it began with: they stay as they came.
+    pub(crate) base_layers: usize,
     /// Its arguments with a value, by name.
     pub(crate) arguments: Vec<String>,
     /// Its variables, ENV and ARG alike, which stages that are FROM it see.
@@ -56,6 +58,7 @@ pub(crate) struct StageState<'s, 'a> {
     platform: Platform,
     config: ImageConfig,
     layers: Vec<LayerForm>,
+    base_layers: usize,
     /// Names of the arguments that were given a value, in order.
     arguments: Vec<String>,
     /// What RUN and expansion see, as `NAME=value`: ENV and ARG alike, the later one wins.
@@ -103,6 +106,7 @@ pub(crate) fn run(
     Ok(StageResult {
         config: state.config,
         layers: state.layers,
+        base_layers: state.base_layers,
         arguments: state.arguments,
         variables: state.variables,
         epoch: state.epoch,

@@ -68,7 +68,7 @@ CREATE TABLE forms (               -- the blobs known of a layer
 CREATE INDEX forms_by_digest ON forms (digest);
 CREATE TABLE sources (
     digest      TEXT NOT NULL,     -- of a blob
-    repository  TEXT NOT NULL,     -- registry/repository that was seen to have it
+    repository  TEXT NOT NULL,     -- registry/repository that was seen to have it; empty: made here
     PRIMARY KEY (digest, repository)
 ) WITHOUT ROWID;
 CREATE TABLE cache (
