@@ -23,7 +23,7 @@ use slipway_registry::client::{
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 /// Most indexes within indexes that are followed to an image.
@@ -185,7 +185,7 @@ impl<'a> Images<'a> {
     /// mounted, or there already, and no byte of it moves through this machine.
     pub(crate) fn push(&self, reference: &Reference, digest: &Digest) -> Result<(), Failure> {
         let record = self.store.read_image(digest)?;
-        let source = StoreBlobs { store: self.store };
+        let source = StoreBlobs { store: self.store, missing: Mutex::default() };
         for layer in &record.manifest.layers {
             let mountable = source.known_in(reference.registry(), &layer.digest).is_some();
             if !mountable && !self.store.blobs().contains(&layer.digest)? {
@@ -198,12 +198,27 @@ impl<'a> Images<'a> {
         let manifest = ManifestBytes { descriptor: &record.descriptor, bytes: &bytes };
         let push = Push { blobs: &blobs, children: &[], manifest };
         self.show.begin(&format!("Pushing {}", reference.familiar()), distinct(&blobs));
-        let pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
+        let mut pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
+        // a registry that was to mount a layer may refuse: then it moves through this machine, once for each layer
+        while pushed.is_err() && self.fetch_missing(&record, &source)? {
+            pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
+        }
         ended(self.show, pushed).map_err(|error| Failure::of(&error))?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }
         Ok(())
+    }
+
+    /// Fetches the layers that a push asked for and that are not here; whether there were any.
+    fn fetch_missing(&self, record: &ImageRecord, source: &StoreBlobs<'_>) -> Result<bool, Failure> {
+        let missing = std::mem::take(&mut *source.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut fetched = false;
+        for layer in record.manifest.layers.iter().filter(|layer| missing.contains(&layer.digest)) {
+            self.fetch(layer, &self.store.sources(&layer.digest)?)?;
+            fetched = true;
+        }
+        Ok(fetched)
     }
 }
 
@@ -215,10 +230,15 @@ fn distinct(descriptors: &[Descriptor]) -> usize {
 /// The store as what a push takes its bytes from.
 struct StoreBlobs<'a> {
     store: &'a Store,
+    /// What was asked for and is not here.
+    missing: Mutex<BTreeSet<Digest>>,
 }
 
 impl BlobSource for StoreBlobs<'_> {
     fn open(&self, digest: &Digest) -> std::io::Result<Box<dyn BlobReader>> {
+        if !self.store.blobs().contains(digest).map_err(std::io::Error::other)? {
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
+        }
         Ok(Box::new(self.store.blobs().open_blob(digest).map_err(std::io::Error::other)?))
     }
 

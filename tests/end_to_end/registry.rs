@@ -266,3 +266,101 @@ fn peers_that_take_nothing_cost_little() {
         drop(held);
     }
 }
+
+/// A registry that takes no mount: each answer to one is a new session (202), as many registries do. Whatever else is
+/// said goes through to the server behind it.
+fn without_mounts(server: &Server) -> String {
+    use std::io::{BufRead, BufReader, Write, copy};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let behind = server.address.clone();
+    let serve = move |client: TcpStream| -> std::io::Result<()> {
+        let mut from_client = BufReader::new(client.try_clone()?);
+        let mut to_server = TcpStream::connect(&behind)?;
+        let mut first = String::new();
+        from_client.read_line(&mut first)?;
+        let (method, rest) = first.split_once(' ').unwrap_or_default();
+        let (target, version) = rest.split_once(' ').unwrap_or_default();
+        let target = if method == "POST" { target.split('?').next().unwrap() } else { target };
+        // one request a connection, so that every request's first line comes by here
+        write!(to_server, "{method} {target} {version}Connection: close\r\n")?;
+        let mut to_client = client.try_clone()?;
+        let mut from_server = to_server.try_clone()?;
+        let back = std::thread::spawn(move || {
+            let _ = copy(&mut from_server, &mut to_client);
+            let _ = to_client.shutdown(Shutdown::Both);
+        });
+        let _ = copy(&mut from_client, &mut to_server);
+        back.join().unwrap();
+        Ok(())
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let serve = serve.clone();
+            // a client that goes away ends its own connection
+            std::thread::spawn(move || drop(serve(client)));
+        }
+    });
+    address
+}
+
+/// Issue 7, B9: the base's layers are known to be in the registry, are not here, and may not be mounted.
+#[test]
+fn a_layer_that_is_not_here_moves_where_a_mount_is_refused() {
+    let Pair { slipway, server } = pair();
+    let address = without_mounts(&server);
+    let name = |name: &str| format!("{address}/{name}");
+    slipway.build(&name("team/base:1"), "FROM base\nRUN echo two > /two\nRUN echo one > /one\n", &[]).ok();
+    slipway.ok(["push", &name("team/base:1")]);
+    let other = slipway.another("other");
+    let blobs = || std::fs::read_dir(other.root.join("blobs/sha256")).unwrap().count();
+    let recipe = format!("FROM {}\nLABEL a=b\n", name("team/base:1"));
+    // nothing of the base is needed to build on it, so none of its layers is here
+    other.build_with("app", &recipe, &[], &[]).ok();
+    let before = blobs();
+    other.ok(["tag", "app", &name("else/app:1")]);
+    other.ok(["push", &name("else/app:1")]);
+    assert!(blobs() >= before + 3, "{before} blobs, then {}", blobs());
+    let third = slipway.another("third");
+    assert_eq!(third.ok(["run", "--rm", &name("else/app:1"), "cat", "/one", "/two"]), "one\ntwo\n");
+    assert_eq!(third.digest(&name("else/app:1")), other.digest("app"));
+
+    // the same by `build --push`, and where mounts are taken no layer moves
+    for (address, moves) in [(&address, true), (&server.address, false)] {
+        let store = slipway.another(&format!("store-{moves}"));
+        let recipe = format!("FROM {address}/team/base:1\nLABEL c=d\n");
+        let made = format!("{address}/built/{moves}:1");
+        store.build_with(&made, &recipe, &[], &["--push"]).ok();
+        let layers = store.root.join("blobs/sha256").read_dir().unwrap().flatten();
+        let large = layers.filter(|entry| entry.metadata().unwrap().len() > 200_000).count();
+        assert_eq!(large > 0, moves, "{large} large blobs");
+        let fresh = slipway.another(&format!("fresh-{moves}"));
+        assert_eq!(fresh.ok(["run", "--rm", &made, "cat", "/two"]), "two\n");
+    }
+
+    // a mount of a layer that is gone from where it was known, and is in another registry
+    let second = Server::slipway(&slipway, &slipway.path("second"));
+    slipway.ok(["tag", &name("team/base:1"), &format!("{}/kept:1", second.address)]);
+    slipway.ok(["push", &format!("{}/kept:1", second.address)]);
+    let gone = slipway.another("gone");
+    for known in [server.name("team/base:1"), second.name("kept:1")] {
+        gone.build_with("app", &format!("FROM {known}\nLABEL e=f\n"), &[], &[]).ok();
+    }
+    let digest = slipway.digest(&name("team/base:1"));
+    for target in ["team/base", "else/app", "built/true", "built/false"] {
+        let tag = if target == "team/base" { digest.clone() } else { third_digest(&server, target) };
+        request(&server.address, "DELETE", &format!("/v2/{target}/manifests/{tag}"), &[], b"");
+    }
+    gone.ok(["tag", "app", &server.name("again:1")]);
+    gone.ok(["push", &server.name("again:1")]);
+    let last = slipway.another("last");
+    assert_eq!(last.ok(["run", "--rm", &server.name("again:1"), "cat", "/one"]), "one\n");
+}
+
+fn third_digest(server: &Server, repository: &str) -> String {
+    let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
+    let path = format!("/v2/{repository}/manifests/1");
+    let reply = request(&server.address, "HEAD", &path, &accept, b"");
+    reply.header("docker-content-digest").to_owned()
+}
