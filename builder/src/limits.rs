@@ -10,3 +10,7 @@ pub(crate) const TRIGGERS: usize = 1024;
 pub(crate) const CDI_BYTES: u64 = 4 << 20;
 /// Largest secret, in bytes (BuildKit's cap).
 pub(crate) const SECRET_BYTES: u64 = 500 << 10;
+/// Largest record of what a cache mount has seen, in bytes; a larger one counts as none.
+pub(crate) const SEEN_BYTES: u64 = 512 << 20;
+/// Longest list of extended attributes and longest value of one, in bytes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+pub(crate) const ATTRIBUTE_BYTES: usize = 64 << 10;

@@ -10,6 +10,7 @@ mod file_server;
 
 mod build;
 mod cache;
+mod caches;
 mod callers;
 mod cli;
 mod contexts;
@@ -20,6 +21,7 @@ mod hostile;
 mod interop;
 mod layers;
 mod listings;
+mod newer;
 mod outputs;
 mod ownership;
 mod plumbing;

@@ -90,8 +90,10 @@ pub enum MountStep {
     Cache {
         /// Where it appears.
         target: String,
-        /// What tells it from others.
+        /// What the recipe calls it.
         id: String,
+        /// What tells it from others: its id and what a new one starts from.
+        cache: String,
         /// Number of the instruction: two equal steps in a row are two, since each may change the cache.
         number: usize,
     },

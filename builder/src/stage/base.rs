@@ -14,7 +14,7 @@ use slipway_oci::{
     spec::ImageConfig,
     store::LayerForm,
 };
-use std::{io::BufReader, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeSet, io::BufReader, os::unix::fs::PermissionsExt, path::Path};
 
 /// `PATH` where a base sets none (BuildKit `system.DefaultPathEnvUnix`).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,6 +39,7 @@ pub(super) fn begin<'s, 'a>(
         platform,
         layers: Vec::new(),
         base_layers: 0,
+        run_layers: BTreeSet::new(),
         arguments: Vec::new(),
         variables: Vec::new(),
         epoch: solver.epoch(None),
@@ -58,6 +59,7 @@ pub(super) fn begin<'s, 'a>(
             state.config = result.config.clone();
             state.layers.clone_from(&result.layers);
             state.base_layers = result.base_layers;
+            state.run_layers.clone_from(&result.run_layers);
             state.arguments.clone_from(&result.arguments);
             state.variables.clone_from(&result.variables);
             state.epoch = result.epoch;

@@ -4,9 +4,11 @@
 //! instruction has a file of its own or, where it only writes configuration, a function in [`metadata`].
 
 mod base;
+mod caches;
 mod environment;
 mod metadata;
 mod mounts;
+mod newer;
 mod run;
 mod transfer;
 mod workdir;
@@ -27,6 +29,7 @@ use slipway_oci::{
     spec::{History, ImageConfig, rfc3339},
     store::LayerForm,
 };
+use std::collections::BTreeSet;
 
 /// What names the tool in an image's history.
 const HISTORY_COMMENT: &str = "slipway.dockerfile.v1";
@@ -40,6 +43,8 @@ pub(crate) struct StageResult {
     pub(crate) layers: Vec<LayerForm>,
     /// How many of them are of an image that it began with: they stay as they came.
     pub(crate) base_layers: usize,
+    /// Which of them RUN made, counted from the base.
+    pub(crate) run_layers: BTreeSet<usize>,
     /// Its arguments with a value, by name.
     pub(crate) arguments: Vec<String>,
     /// Its variables, ENV and ARG alike, which stages that are FROM it see.
@@ -59,6 +64,7 @@ pub(crate) struct StageState<'s, 'a> {
     config: ImageConfig,
     layers: Vec<LayerForm>,
     base_layers: usize,
+    run_layers: BTreeSet<usize>,
     /// Names of the arguments that were given a value, in order.
     arguments: Vec<String>,
     /// What RUN and expansion see, as `NAME=value`: ENV and ARG alike, the later one wins.
@@ -107,6 +113,7 @@ pub(crate) fn run(
         config: state.config,
         layers: state.layers,
         base_layers: state.base_layers,
+        run_layers: state.run_layers,
         arguments: state.arguments,
         variables: state.variables,
         epoch: state.epoch,

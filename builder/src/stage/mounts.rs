@@ -1,36 +1,45 @@
 //! RUN --mount: read, keyed, attached.
 
-use super::{Provided, StageState, environment::put_env};
+use super::{Provided, StageState, environment::put_env, newer::make_newer};
 use crate::{
-    SecretSource, StepError, ValueError,
+    Base, SecretSource, StepError, ValueError,
     execute::bind,
     key::{MountStep, StepDescription, chain_id},
     limits,
     transfer::{self, SourceTree},
 };
-use rustix::fs::FlockOperation;
-use slipway_dockerfile::mount::{
-    BindMount, CacheMount, RunMount, SecretMount, Sharing, SshMount, TmpfsMount,
-};
+use slipway_dockerfile::mount::{BindMount, CacheMount, RunMount, SecretMount, SshMount, TmpfsMount};
 use slipway_oci::{
-    Digest, file,
-    layer::{self, Tree, owner},
+    file,
+    layer::{self, Tree},
     store::LayerForm,
 };
 use slipway_runtime::{FileContent, Mount as SandboxMount};
 use std::{
     fs::{self, File},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 /// One mount of a RUN with its source found.
 pub(super) enum Mount {
-    Bind { mount: BindMount, layers: Vec<LayerForm>, source: Vec<u8> },
-    Cache(CacheMount),
+    /// `base_layers` of the layers are an image's from elsewhere.
+    Bind {
+        mount: BindMount,
+        layers: Vec<LayerForm>,
+        source: Vec<u8>,
+        base_layers: usize,
+    },
+    Cache(CacheMount, Option<Seed>),
     Tmpfs(TmpfsMount),
     Secret(SecretMount),
     Ssh(SshMount),
+}
+
+/// What a new cache is filled from.
+pub(super) struct Seed {
+    pub(super) layers: Vec<LayerForm>,
+    pub(super) source: Vec<u8>,
 }
 
 /// What is mounted for one command, and what must be kept and let go with it.
@@ -38,10 +47,12 @@ pub(super) enum Mount {
 pub(crate) struct Attached {
     /// For the sandbox.
     pub(crate) mounts: Vec<SandboxMount>,
+    /// A layer above all others, of what has to look newer than it is.
+    pub(crate) newer: Option<PathBuf>,
     /// Locks on cache folders.
-    locks: Vec<File>,
+    pub(super) locks: Vec<File>,
     /// Files and folders that go away afterwards.
-    scratch: Vec<PathBuf>,
+    pub(super) scratch: Vec<PathBuf>,
 }
 
 impl Drop for Attached {
@@ -80,7 +91,7 @@ impl StageState<'_, '_> {
             }
             mounts.push(match parsed {
                 RunMount::Bind(mount) => self.bind_source(mount)?,
-                RunMount::Cache(mount) => Mount::Cache(mount),
+                RunMount::Cache(mount) => self.cache_seed(mount)?,
                 RunMount::Tmpfs(mount) => Mount::Tmpfs(mount),
                 RunMount::Secret(mount) => Mount::Secret(mount),
                 RunMount::Ssh(mount) => Mount::Ssh(mount),
@@ -91,7 +102,26 @@ impl StageState<'_, '_> {
 
     fn bind_source(&mut self, mount: BindMount) -> Result<Mount, StepError> {
         let (layers, source) = self.snapshot(mount.from.as_deref(), &mount.source)?;
-        Ok(Mount::Bind { mount, layers, source })
+        let base_layers = match mount.from.as_deref() {
+            None => 0,
+            Some(from) => match self.solver.provider(from, self.index)? {
+                Base::Stage(index) => (self.stages)(index).map_err(StepError::Dependency)?.base_layers,
+                Base::Image(_) => layers.len(),
+                Base::Scratch | Base::Context(_) => 0,
+            },
+        };
+        Ok(Mount::Bind { mount, layers, source, base_layers })
+    }
+
+    fn cache_seed(&mut self, mount: CacheMount) -> Result<Mount, StepError> {
+        let seed = match mount.from.as_deref() {
+            None => None,
+            Some(from) => {
+                let (layers, source) = self.snapshot(Some(from), &mount.source)?;
+                Some(Seed { layers, source })
+            }
+        };
+        Ok(Mount::Cache(mount, seed))
     }
 
     /// The layers that hold `source` of a stage, image or folder, and the path in them. What a folder holds becomes a
@@ -114,15 +144,16 @@ impl StageState<'_, '_> {
     /// The mount as the step's key has it: its shape and what binds show; no secret and no cache content.
     pub(super) fn describe_mount(&self, mount: &Mount) -> MountStep {
         match mount {
-            Mount::Bind { mount, layers, source } => MountStep::Bind {
+            Mount::Bind { mount, layers, source, .. } => MountStep::Bind {
                 target: mount.target.clone(),
                 path: StepDescription::text(source),
                 from: chain_id(layers.iter().map(|form| &form.diff_id)),
                 read_write: mount.read_write,
             },
-            Mount::Cache(mount) => MountStep::Cache {
+            Mount::Cache(mount, seed) => MountStep::Cache {
                 target: mount.target.clone(),
                 id: mount.id.clone(),
+                cache: self.cache_name(mount, seed),
                 number: self.config.history.len(),
             },
             Mount::Tmpfs(mount) => {
@@ -146,16 +177,31 @@ impl StageState<'_, '_> {
         }
     }
 
-    /// Prepares the mounts for one run of the command.
-    pub(super) fn attach(&mut self, mounts: &[Mount], env: &mut Vec<String>) -> Result<Attached, StepError> {
+    /// Prepares the mounts for one run of the command, whose folders are `lower`, the topmost first.
+    pub(super) fn attach(
+        &mut self,
+        mounts: &[Mount],
+        lower: &[PathBuf],
+        env: &mut Vec<String>,
+    ) -> Result<Attached, StepError> {
         let mut attached = Attached::default();
+        let caches = mounts.iter().filter_map(|mount| match mount {
+            Mount::Cache(mount, seed) => Some((mount, seed)),
+            _ => None,
+        });
+        let held = self.hold_caches(caches, &mut attached)?;
+        let newer = self.newer(mounts, held.values())?;
+        attached.newer = self.newer_layer(&newer, lower, &mut attached.scratch)?;
         let mut agents = 0;
-        for mount in mounts {
+        for (number, mount) in mounts.iter().enumerate() {
             match mount {
-                Mount::Bind { mount, layers, source } => {
-                    self.attach_bind(mount, layers, source, &mut attached)?
+                Mount::Bind { mount, layers, source, .. } => {
+                    self.attach_bind(mount, layers, source, newer.of_mount(number), &mut attached)?
                 }
-                Mount::Cache(mount) => self.attach_cache(mount, &mut attached)?,
+                Mount::Cache(mount, seed) => {
+                    let folder = held[&self.cache_name(mount, seed)].folder.clone();
+                    attached.mounts.push(bind(folder, self.target(&mount.target), mount.read_only));
+                }
                 Mount::Tmpfs(mount) => attached.mounts.push(SandboxMount::Tmpfs {
                     target: self.target(&mount.target),
                     size_bytes: mount.size_bytes,
@@ -172,7 +218,7 @@ impl StageState<'_, '_> {
         Ok(attached)
     }
 
-    fn target(&self, text: &str) -> PathBuf {
+    pub(super) fn target(&self, text: &str) -> PathBuf {
         if text.starts_with('/') { PathBuf::from(text) } else { Path::new(&self.working_dir()).join(text) }
     }
 
@@ -181,16 +227,21 @@ impl StageState<'_, '_> {
         mount: &BindMount,
         layers: &[LayerForm],
         source: &[u8],
+        newer: Option<&[(Vec<u8>, i64)]>,
         attached: &mut Attached,
     ) -> Result<(), StepError> {
-        let path = self.folder_with(layers, source, mount.read_write, attached)?;
+        let is_own = mount.read_write || newer.is_some();
+        let path = self.folder_with(layers, source, is_own, attached)?;
+        if let Some(newer) = newer {
+            make_newer(&path, newer)?;
+        }
         attached.mounts.push(bind(path, self.target(&mount.target), !mount.read_write));
         Ok(())
     }
 
     /// A folder of the host that shows `source` of the layers, where links lead inside them. Paths that one layer
     /// holds alone are shown in place; others, and all that may be written, are copied.
-    fn folder_with(
+    pub(super) fn folder_with(
         &mut self,
         layers: &[LayerForm],
         source: &[u8],
@@ -205,13 +256,13 @@ impl StageState<'_, '_> {
             let path = transfer::shown(source);
             return Err(StepError::NotFound { path, place: tree.place(), hint: None });
         }
-        let below = |path: &[u8]| {
-            path == resolved.path
-                || path.starts_with(&transfer::join(&resolved.path, b"/"))
-                || resolved.path.is_empty()
-        };
         let holders: Vec<usize> = (0..tables.layers().len())
-            .filter(|layer| tables.layers()[*layer].entries().iter().any(|entry| below(&entry.path)))
+            .filter(|layer| {
+                tables.layers()[*layer]
+                    .entries()
+                    .iter()
+                    .any(|entry| transfer::is_within(&entry.path, &resolved.path))
+            })
             .collect();
         let inner = PathBuf::from(std::ffi::OsStr::from_bytes(&resolved.path));
         if let ([only], false) = (holders.as_slice(), writable) {
@@ -226,68 +277,6 @@ impl StageState<'_, '_> {
             layer::unpack(store.read_layer(&form.diff_id)?, &scratch, store.xattrs(), None)?;
         }
         Ok(scratch.join(inner))
-    }
-
-    fn attach_cache(&mut self, mount: &CacheMount, attached: &mut Attached) -> Result<(), StepError> {
-        let store = self.solver.environment.store;
-        let folder = store.root().join("caches");
-        fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
-        let namespace =
-            self.solver.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
-        // hashed: an id such as `../..` names nothing but itself
-        let name = Digest::sha256(format!("{namespace}/{}", mount.id).as_bytes());
-        let path = folder.join(name.hex());
-        let lock_path = folder.join(format!("{}.lock", name.hex()));
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(StepError::io("open", &lock_path))?;
-        let failed = |error: rustix::io::Errno| StepError::io("lock", &lock_path)(error.into());
-        let path = match mount.sharing {
-            Sharing::Locked => {
-                rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(failed)?;
-                path
-            }
-            Sharing::Shared => {
-                rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(failed)?;
-                path
-            }
-            Sharing::Private => match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => path,
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let own = store.temporary_folder("cache")?;
-                    attached.scratch.push(own.clone());
-                    own.join("cache")
-                }
-                Err(error) => return Err(failed(error)),
-            },
-        };
-        attached.locks.push(lock);
-        if !path.exists() {
-            self.seed_cache(mount, &path)?;
-        }
-        attached.mounts.push(bind(path, self.target(&mount.target), mount.read_only));
-        Ok(())
-    }
-
-    fn seed_cache(&mut self, mount: &CacheMount, path: &Path) -> Result<(), StepError> {
-        let store = self.solver.environment.store;
-        let scratch = store.temporary_folder("seed")?;
-        if let Some(from) = &mount.from {
-            let (layers, source) = self.snapshot(Some(from), &mount.source)?;
-            let mut attached = Attached::default();
-            let seeded = self.folder_with(&layers, &source, true, &mut attached)?;
-            fs::remove_dir(&scratch).map_err(StepError::io("remove", &scratch))?;
-            fs::rename(&seeded, &scratch).map_err(StepError::io("rename", &seeded))?;
-        }
-        fs::set_permissions(&scratch, fs::Permissions::from_mode(mount.mode))
-            .map_err(StepError::io("open", &scratch))?;
-        owner::give(&scratch, mount.uid, mount.gid, store.xattrs())
-            .map_err(StepError::io("open", &scratch))?;
-        match fs::rename(&scratch, path) {
-            Ok(()) => Ok(()),
-            // another step was first; its folder serves
-            Err(_) if path.is_dir() => file::remove_tree(&scratch).map_err(StepError::io("remove", &scratch)),
-            Err(error) => Err(StepError::io("rename", path)(error)),
-        }
     }
 
     fn attach_secret(

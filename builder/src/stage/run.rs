@@ -48,6 +48,9 @@ impl StageState<'_, '_> {
         let (solver, use_cache) = (self.solver, self.use_cache);
         let (layer, outcome) = solver
             .step(&description, &created_by, use_cache, || self.execute(&prepared, &mounts, &shown, step))?;
+        if layer.is_some() {
+            self.run_layers.insert(self.layers.len());
+        }
         self.push(layer, created_by)?;
         Ok(outcome)
     }
@@ -167,7 +170,10 @@ impl StageState<'_, '_> {
         }
         // the kernel would look for every part of `/a/../b`
         let working_dir = super::workdir::cleaned(&self.working_dir());
-        let mut attached = self.attach(mounts, &mut env)?;
+        let mut attached = self.attach(mounts, &lower, &mut env)?;
+        if let Some(newer) = attached.newer.take() {
+            lower.insert(0, newer);
+        }
         let mut edits = device::edits(&prepared.devices, &solver.request.device_folders)?;
         env.append(&mut edits.env);
         attached.mounts.append(&mut edits.mounts);

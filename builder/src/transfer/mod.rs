@@ -122,6 +122,11 @@ pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Whether `path` is `top` or below it.
+pub(crate) fn is_within(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| top.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// The folder part of a path; the root's is nothing.
 pub(crate) fn parent_of(path: &[u8]) -> Option<&[u8]> {
     (!path.is_empty())
