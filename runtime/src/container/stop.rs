@@ -8,7 +8,8 @@
 //! | INT, HUP, QUIT, TERM | has no handler, and neither blocks nor ignores it | it is ended, as every other process would be |
 //! | TERM | handles or ignores it | it gets the stop signal, and KILL when the grace is over |
 //! | INT | ignores it | the second one begins what TERM does |
-//! | INT | handles it | it is passed on; the third within two seconds begins what TERM does |
+//! | INT | handles it | it is passed on; the second within ten seconds begins what TERM does |
+//! | INT | handles it, and may be at a prompt | it is passed on; the third within two seconds begins what TERM does |
 //! | INT | is being stopped | KILL |
 //! | anything else | | it is passed on |
 //!
@@ -19,10 +20,11 @@ use std::time::{Duration, Instant};
 /// The grace that docker gives (`docker stop --timeout`).
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How close together the interrupts of an impatient person come, and how many they are.
-const IMPATIENCE: Duration = Duration::from_secs(2);
-const IMPATIENT_INTERRUPTS: usize = 3;
-/// As many where the program ignores them.
+/// How many interrupts, and how close together, mean that the program is to stop: one that takes no input, and one that may
+/// be at a prompt, where an interrupt is a key like any other.
+const IMPATIENCE: (usize, Duration) = (2, GRACE);
+const IMPATIENCE_AT_A_PROMPT: (usize, Duration) = (3, Duration::from_secs(2));
+/// How many where the program ignores them.
 const IGNORED_INTERRUPTS: usize = 2;
 
 /// What a signal does to a process.
@@ -78,11 +80,13 @@ pub struct StopPolicy {
     pub signal: i32,
     /// How long it has then; `None` for ever.
     pub grace: Option<Duration>,
+    /// Whether it gets the caller's input, so that it may be at a prompt.
+    pub prompts: bool,
 }
 
 impl Default for StopPolicy {
     fn default() -> Self {
-        StopPolicy { signal: libc::SIGTERM, grace: Some(GRACE) }
+        StopPolicy { signal: libc::SIGTERM, grace: Some(GRACE), prompts: false }
     }
 }
 
@@ -139,9 +143,10 @@ impl Stopper {
             self.interrupts.push(now);
             return self.interrupts.len() >= IGNORED_INTERRUPTS;
         }
-        self.interrupts.retain(|then| now.duration_since(*then) < IMPATIENCE);
+        let (count, within) = if self.policy.prompts { IMPATIENCE_AT_A_PROMPT } else { IMPATIENCE };
+        self.interrupts.retain(|then| now.duration_since(*then) < within);
         self.interrupts.push(now);
-        self.interrupts.len() >= IMPATIENT_INTERRUPTS
+        self.interrupts.len() >= count
     }
 }
 
@@ -252,17 +257,12 @@ mod tests {
                 &[(SIGINT, 0), (SIGINT, 60), (SIGINT, 61)],
                 &[Pass(SIGINT), Begin(SIGTERM), Kill],
             ),
-            (
-                "lives with interrupts, as a prompt does",
-                Handled,
-                &[(SIGINT, 0), (SIGINT, 1), (SIGINT, 3), (SIGINT, 6)],
-                &[Pass(SIGINT); 4],
-            ),
+            ("takes its time", Handled, &[(SIGINT, 0), (SIGINT, 11), (SIGINT, 22)], &[Pass(SIGINT); 3]),
             (
                 "an impatient person",
                 Handled,
-                &[(SIGINT, 9), (SIGINT, 10), (SIGINT, 10), (SIGINT, 10)],
-                &[Pass(SIGINT), Pass(SIGINT), Begin(SIGTERM), Kill],
+                &[(SIGINT, 0), (SIGINT, 9), (SIGINT, 9)],
+                &[Pass(SIGINT), Begin(SIGTERM), Kill],
             ),
             ("cannot be seen", Unknown, &[(SIGINT, 0), (SIGTERM, 0)], &[Pass(SIGINT), Begin(SIGTERM)]),
             ("reloads", Handled, &[(SIGHUP, 0), (SIGHUP, 0), (SIGHUP, 0)], &[Pass(SIGHUP); 3]),
@@ -273,8 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_lives_with_interrupts() {
+        use Action::{Begin, Kill, Pass};
+        let policy = StopPolicy { prompts: true, ..StopPolicy::default() };
+        let at = |seconds: &[u64]| {
+            let signals: Vec<_> = seconds.iter().map(|seconds| (SIGINT, *seconds)).collect();
+            actions(policy, Reception::Handled, &signals)
+        };
+        assert_eq!(at(&[0, 1, 3, 6]), [Pass(SIGINT); 4]);
+        assert_eq!(at(&[9, 10, 10, 10]), [Pass(SIGINT), Pass(SIGINT), Begin(SIGTERM), Kill]);
+    }
+
+    #[test]
     fn the_images_stop_signal_takes_the_place_of_term() {
-        let policy = |signal| StopPolicy { signal, grace: None };
+        let policy = |signal| StopPolicy { signal, grace: None, prompts: false };
         assert_eq!(actions(policy(SIGQUIT), Reception::Handled, &[(SIGTERM, 0)]), [Action::Begin(SIGQUIT)]);
         assert_eq!(actions(policy(37), Reception::Dropped, &[(SIGTERM, 0)]), [Action::End(37)]);
         // a stop signal that ends nobody is sent, and the grace does the rest

@@ -38,7 +38,7 @@ pub(super) fn policy(config: &ContainerConfig, arguments: &Arguments) -> Result<
     let grace = arguments
         .stop_timeout
         .map_or(Some(GRACE), |seconds| Some(Duration::from_secs(u64::try_from(seconds).ok()?)));
-    Ok(StopPolicy { signal, grace })
+    Ok(StopPolicy { signal, grace, prompts: arguments.interactive })
 }
 
 /// How long a program may block a signal before it counts as one that takes it by itself.
