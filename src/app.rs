@@ -113,7 +113,7 @@ fn elsewhere(error: &(dyn std::error::Error + 'static), root: &Path) -> Failure 
 }
 
 /// Where the store is.
-fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
+pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(root) = &global.root {
         return std::path::absolute(root).map_err(Failure::from);
     }

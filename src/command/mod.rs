@@ -15,7 +15,7 @@ use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::serve;
-use system::{info, version};
+use system::{info, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -56,6 +56,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Send an image to a registry
     Push(push::Arguments),
+    /// Remove the whole store
+    Reset(reset::Arguments),
     /// Remove images
     Rmi(remove_image::Arguments),
     /// Run a command in a new container
@@ -90,6 +92,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Load(arguments) => load::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
+        Command::Reset(arguments) => reset::run(&global, &arguments),
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
         Command::Run(arguments) => run_command::run(&global, *arguments),
         Command::Save(arguments) => save::run(&global, &arguments),

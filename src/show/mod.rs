@@ -106,6 +106,14 @@ pub(crate) fn since(created: Option<i64>) -> String {
     "a moment ago".to_owned()
 }
 
+/// Asks on standard error; whether the answer is yes.
+pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
+    write_aside(&text::plain(question));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}
+
 /// A size in decimal units, as docker prints it.
 pub(crate) fn human(bytes: u64) -> String {
     let mut value = bytes as f64;

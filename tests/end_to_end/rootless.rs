@@ -190,3 +190,42 @@ RUN setpriv --reuid 1000 true 2>/dev/null && echo switched > /tmp/switched; su a
     let seen = user.ok(["run", "--rm", "-u", "0:50", "made", "sh", "-c", "id -u; id -g"]);
     assert_eq!(seen, "0\n50\n");
 }
+
+/// A store with files of ids that are not the user's own, which it cannot remove by itself.
+#[test]
+fn privileged_a_user_removes_its_own_store() {
+    need_root!();
+    let recipe = "FROM base\nRUN mkdir /d && echo x > /d/f && chmod 700 /d && chown -R 33:33 /d\n\
+                  RUN --mount=type=cache,target=/c,uid=33,mode=0700 echo x > /c/f\n";
+    for (user, has_others) in [(User::new(), true), (Some(User::nameless()), false)] {
+        let Some(user) = user else { return skip("the test user is missing: run `cargo xtask test`") };
+        let recipe = if has_others { recipe } else { "FROM base\nRUN mkdir /d && chmod 0 /d\n" };
+        let context = user.context(&[("Dockerfile", recipe)]);
+        let base = user.path("base.tar");
+        user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+        user.ok(["build".as_ref(), "-t".as_ref(), "made".as_ref(), context.as_os_str()]);
+        let store = user.path("home/data/slipway");
+        if has_others {
+            use std::os::unix::fs::MetadataExt;
+            let listed = run(std::process::Command::new("find").arg(&store)).ok();
+            let own = std::fs::metadata(&store).unwrap().uid();
+            let foreign = listed.lines().filter(|path| std::fs::symlink_metadata(path).unwrap().uid() != own);
+            assert!(foreign.count() >= 3, "{listed}");
+        }
+        assert!(user.run(["system", "reset"]).fails(1).contains("--force"));
+        assert!(store.join("store.db").exists());
+        // not under a container's feet
+        let seconds = format!("{}", 710_000 + std::process::id());
+        let running = start(&mut user.command(["run", "--rm", "base", "sleep", &seconds]));
+        let leases = || std::fs::read_dir(store.join("leases")).into_iter().flatten().count();
+        wait_until("the container is made", || leases() > 0);
+        assert!(user.run(["system", "reset", "--force"]).fails(1).contains("in use"));
+        running.signal(rustix::process::Signal::TERM);
+        running.wait();
+        user.ok(["system", "reset", "--force"]);
+        assert!(!store.exists());
+        assert!(user.run(["system", "reset", "-f"]).stderr.contains("no store"));
+        // and begins again
+        user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+    }
+}

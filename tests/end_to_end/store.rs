@@ -219,3 +219,27 @@ fn an_image_that_cannot_be_read_stops_nobody() {
         }
     }
 }
+
+#[test]
+fn a_reset_takes_the_store_and_nothing_else() {
+    let slipway = Slipway::new();
+    slipway
+        .build("one", "FROM base\nRUN --mount=type=cache,target=/c echo 1 > /one\nCOPY f /f\n", &[("f", "x")])
+        .ok();
+    fs::write(slipway.root.join("mine"), "mine").unwrap();
+    assert!(slipway.fails(1, ["system", "reset"]).contains("--force"));
+    assert!(slipway.root.join("store.db").exists());
+    let ended = slipway.run(["system", "reset", "--force"]);
+    assert!(ended.stderr.contains("mine"), "{}", ended.stderr);
+    ended.ok();
+    let left: Vec<_> =
+        fs::read_dir(&slipway.root).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["mine"]);
+    slipway.ok(["system", "reset", "--force"]);
+    assert!(slipway.root.join("mine").exists());
+    // a folder that is no store is not made one, nor closed, nor emptied
+    let mut other = slipway.another("other");
+    other.root = slipway.context("other", &[("tmp/x", ""), ("run/y", ""), ("blobs/z", "")]);
+    other.ok(["system", "reset", "-f"]);
+    assert_eq!(fs::read_dir(&other.root).unwrap().count(), 3);
+}

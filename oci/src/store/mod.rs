@@ -33,6 +33,7 @@ mod database;
 mod hold;
 mod images;
 mod layers;
+mod reset;
 mod sweep;
 mod turn;
 
@@ -41,6 +42,7 @@ pub use collect::Collected;
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
+pub use reset::{Reset, is_store, reset};
 pub use turn::Turn;
 
 use crate::{
@@ -112,6 +114,12 @@ pub enum StoreError {
         /// What is wrong.
         source: Box<StoreError>,
     },
+    /// A folder that is no store was to be taken away as one.
+    #[error("there is no store in `{}`", .0.display())]
+    NoStore(PathBuf),
+    /// A store that others use was to be taken away.
+    #[error("the store `{}` is in use by another command", .0.display())]
+    InUse(PathBuf),
     /// A name or id that nothing in the store has.
     #[error("no image `{0}` in the store")]
     NoImage(String),

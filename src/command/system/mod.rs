@@ -1,4 +1,5 @@
 //! Commands on the machine and the whole store.
 
 pub(crate) mod info;
+pub(crate) mod reset;
 pub(crate) mod version;
