@@ -23,7 +23,7 @@ fn main() {
         ("full set, host network, no filter", true, Seccomp::Unconfined),
     ] {
         let mut times: Vec<(Duration, Duration)> =
-            (0..rounds).map(|round| once(&scratch, &lower, round, hosts_network, seccomp)).collect();
+            (0..rounds).map(|round| once(&scratch, &lower, round, hosts_network, seccomp.clone())).collect();
         times.sort_by_key(|(spawned, ended)| *spawned + *ended);
         let (spawned, ended) = times[rounds / 2];
         let p90 = times[rounds * 9 / 10];

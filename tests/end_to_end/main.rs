@@ -17,6 +17,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod examples;
+mod filter;
 mod hostile;
 mod interop;
 mod layers;

@@ -5,11 +5,13 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cgroup::CgroupSpec;
 use crate::container::identity::Identity;
 use crate::root::RootFs;
 use crate::sandbox::capability::CapabilitySet;
+use crate::sandbox::seccomp::Profile;
 
 /// One sandbox: a root, a process, and what it may see and do.
 #[derive(Debug)]
@@ -273,12 +275,14 @@ pub struct Device {
 }
 
 /// The system call filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seccomp {
     /// Docker's default profile for the process's capabilities, without terminal injection.
     Default,
     /// None.
     Unconfined,
+    /// The caller's own.
+    Profile(Arc<Profile>),
 }
 
 /// Which parts of `/proc` and `/sys` are hidden or read-only.

@@ -118,7 +118,7 @@ pub(crate) struct Arguments {
     /// Drop a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     cap_drop: Vec<String>,
-    /// no-new-privileges or seccomp=unconfined
+    /// no-new-privileges, seccomp=unconfined, or seccomp=FILE with a profile in docker's form
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Most memory, for example 512m

@@ -99,7 +99,7 @@ impl PlannedProcess {
             permitted,
             last_capability: host::facts().last_capability,
             rlimits: rlimits(process)?,
-            filter: seccomp::filter(spec.seccomp, process.capabilities, keeps_owners),
+            filter: seccomp::filter(&spec.seccomp, process.capabilities, keeps_owners),
             init: process.init.then(|| init(&process.args)).transpose()?,
             owners,
             command: command.clone(),

@@ -6,6 +6,7 @@
 //! ```
 
 use super::Instruction;
+use super::custom::{Comparison, Condition, Rule};
 use super::profile::{Answer, MachineRules, Plain};
 
 /// Opcodes of linux/bpf_common.h, put together.
@@ -18,6 +19,10 @@ mod code {
     pub(super) const EQUAL: u16 = 0x15;
     /// `BPF_JMP | BPF_JGE | BPF_K`
     pub(super) const AT_LEAST: u16 = 0x35;
+    /// `BPF_JMP | BPF_JGT | BPF_K`
+    pub(super) const MORE: u16 = 0x25;
+    /// `BPF_ALU | BPF_AND | BPF_K`
+    pub(super) const AND: u16 = 0x54;
     /// `BPF_JMP | BPF_JSET | BPF_K`
     pub(super) const ANY_BIT: u16 = 0x45;
     /// `BPF_RET | BPF_K`
@@ -35,6 +40,9 @@ const RETURN_ERRNO: u32 = 0x0005_0000;
 const RETURN_USER_NOTIF: u32 = 0x7FC0_0000;
 const RETURN_ALLOW: u32 = 0x7FFF_0000;
 
+/// `__X32_SYSCALL_BIT` (asm/unistd.h).
+const X32_BIT: u32 = 0x4000_0000;
+
 /// A half-open range up to the next one's start, with its answer.
 struct Range<'a> {
     start: u32,
@@ -45,7 +53,7 @@ struct Range<'a> {
 pub(super) fn program(machines: &[MachineRules]) -> Vec<Instruction> {
     let mut code = vec![statement(code::LOAD, OFFSET_ARCHITECTURE)];
     for machine in machines {
-        let section = section(&machine.answers);
+        let section = section(&machine.answers, machine.newer);
         code.push(jump(code::EQUAL, machine.audit, 1, 0));
         code.push(statement(code::JUMP, section.len() as u32));
         code.extend(section);
@@ -54,7 +62,7 @@ pub(super) fn program(machines: &[MachineRules]) -> Vec<Instruction> {
     code
 }
 
-fn section(answers: &[(u32, Answer)]) -> Vec<Instruction> {
+fn section(answers: &[(u32, Answer)], newer: u32) -> Vec<Instruction> {
     let mut ranges: Vec<Range<'_>> = Vec::new();
     for (number, answer) in answers {
         // Numbers that the kernel does not have go to the range below them: it answers ENOSYS by itself.
@@ -63,9 +71,12 @@ fn section(answers: &[(u32, Answer)]) -> Vec<Instruction> {
             ranges.push(Range { start, answer });
         }
     }
-    let newer = Answer::Errno(libc::ENOSYS as u16);
+    let newer = Answer::Return(newer);
+    // numbers of x32 have this bit, on a machine that is called the same
+    let x32 = Answer::Errno(libc::ENOSYS as u16);
     if let Some((last, _)) = answers.last() {
         ranges.push(Range { start: last + 1, answer: &newer });
+        ranges.push(Range { start: X32_BIT, answer: &x32 });
     }
     let mut code = vec![statement(code::LOAD, OFFSET_NUMBER)];
     code.extend(tree(&ranges));
@@ -74,7 +85,7 @@ fn section(answers: &[(u32, Answer)]) -> Vec<Instruction> {
 
 /// A range with a condition must not grow over numbers that do not exist: it would cost, and say nothing true.
 fn is_conditional(answer: &Answer) -> bool {
-    matches!(answer, Answer::OneOf { .. } | Answer::AnyBit { .. })
+    matches!(answer, Answer::OneOf { .. } | Answer::AnyBit { .. } | Answer::Rules { .. })
 }
 
 /// Halves the ranges until one is left.
@@ -101,6 +112,12 @@ fn leaf(answer: &Answer) -> Vec<Instruction> {
     match answer {
         Answer::Allow => vec![plain(Plain::Allow)],
         Answer::Errno(errno) => vec![plain(Plain::Errno(*errno))],
+        Answer::Return(bits) => vec![statement(code::RETURN, *bits)],
+        Answer::Rules { rules, otherwise } => {
+            let mut code: Vec<_> = rules.iter().flat_map(rule).collect();
+            code.push(statement(code::RETURN, *otherwise));
+            code
+        }
         Answer::Listener => vec![statement(code::RETURN, RETURN_USER_NOTIF)],
         Answer::AnyBit { argument, bits, then, otherwise } => {
             vec![load_argument(*argument), jump(code::ANY_BIT, *bits, 0, 1), plain(*then), plain(*otherwise)]
@@ -119,6 +136,79 @@ fn leaf(answer: &Answer) -> Vec<Instruction> {
             code.push(plain(*otherwise));
             code
         }
+    }
+}
+
+/// Where a comparison leads: on, to the end of its condition, or out of its rule.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Next,
+    Holds,
+    Fails,
+}
+
+/// A rule's conditions one after the other, and its answer. Both halves of an argument are looked at, the high one first;
+/// a rule of six conditions has some forty instructions, which conditional jumps reach.
+fn rule(rule: &Rule) -> Vec<Instruction> {
+    let conditions: Vec<Vec<(Instruction, To, To)>> = rule.conditions.iter().map(condition).collect();
+    let total: usize = conditions.iter().map(Vec::len).sum::<usize>() + 1;
+    let mut code = Vec::with_capacity(total);
+    for steps in conditions {
+        let end = code.len() + steps.len();
+        for (mut step, if_true, if_false) in steps {
+            let here = code.len() + 1;
+            let distance = |to: To| match to {
+                To::Next => 0,
+                To::Holds => (end - here) as u8,
+                To::Fails => (total - here) as u8,
+            };
+            (step.jump_true, step.jump_false) = (distance(if_true), distance(if_false));
+            code.push(step);
+        }
+    }
+    code.push(statement(code::RETURN, rule.answer));
+    code
+}
+
+fn condition(condition: &Condition) -> Vec<(Instruction, To, To)> {
+    use To::{Fails, Holds, Next};
+    let half = |value: u64, high: bool| if high { (value >> 32) as u32 } else { value as u32 };
+    let load = |high: bool| {
+        let offset = OFFSET_ARGUMENTS + 8 * u32::from(condition.argument) + if high { 4 } else { 0 };
+        (statement(code::LOAD, offset), Next, Next)
+    };
+    let compare =
+        |code: u16, high: bool, to: (To, To)| (jump(code, half(condition.value, high), 0, 0), to.0, to.1);
+    // what the high halves say where they differ, and the comparison of the low ones
+    let ordered = |greater: To, less: To, code: u16, low: (To, To)| {
+        vec![
+            load(true),
+            compare(code::MORE, true, (greater, Next)),
+            compare(code::EQUAL, true, (Next, less)),
+            load(false),
+            compare(code, false, low),
+        ]
+    };
+    let both = |if_high: (To, To), if_low: (To, To)| {
+        let equal = |high, to| compare(code::EQUAL, high, to);
+        vec![load(true), equal(true, if_high), load(false), equal(false, if_low)]
+    };
+    match condition.comparison {
+        Comparison::Equal => both((Next, Fails), (Holds, Fails)),
+        Comparison::NotEqual => both((Next, Holds), (Fails, Holds)),
+        Comparison::Greater => ordered(Holds, Fails, code::MORE, (Holds, Fails)),
+        Comparison::AtLeast => ordered(Holds, Fails, code::AT_LEAST, (Holds, Fails)),
+        Comparison::Less => ordered(Fails, Holds, code::AT_LEAST, (Fails, Holds)),
+        Comparison::AtMost => ordered(Fails, Holds, code::MORE, (Fails, Holds)),
+        Comparison::Masked => [true, false]
+            .into_iter()
+            .flat_map(|high| {
+                let mask = statement(code::AND, half(condition.value, high));
+                let equal = jump(code::EQUAL, half(condition.second, high), 0, 0);
+                let then = if high { Next } else { Holds };
+                [load(high), (mask, Next, Next), (equal, then, Fails)]
+            })
+            .collect(),
     }
 }
 

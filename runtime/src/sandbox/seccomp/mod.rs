@@ -11,6 +11,7 @@
 //! (docker admits them; no distribution ships them, and they have been a way around filters before).
 
 mod compile;
+mod custom;
 mod profile;
 mod table;
 
@@ -19,6 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::spec::Seccomp;
+pub use custom::{PROFILE_BYTES, Profile, ProfileError};
+
 pub use crate::sandbox::sys::seccomp::Instruction;
 
 /// The running machine (`AUDIT_ARCH_*`, linux/audit.h).
@@ -34,19 +37,25 @@ struct Variant {
 
 /// The program for a process with these capabilities, kept for the next one; `None` when nothing is to be filtered. With
 /// `beside` changes of owner wait for the answer of a listener.
-pub(crate) fn filter(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Option<Arc<[Instruction]>> {
+pub(crate) fn filter(
+    mode: &Seccomp,
+    capabilities: CapabilitySet,
+    beside: bool,
+) -> Option<Arc<[Instruction]>> {
     static KEPT: OnceLock<Mutex<HashMap<Variant, Arc<[Instruction]>>>> = OnceLock::new();
-    if mode == Seccomp::Unconfined && !beside {
-        return None;
-    }
-    let variant = Variant { mode_default: mode == Seccomp::Default, capabilities, beside };
+    let mode_default = match mode {
+        Seccomp::Unconfined if !beside => return None,
+        Seccomp::Profile(_) => return Some(program(mode, capabilities, beside).into()),
+        mode => *mode == Seccomp::Default,
+    };
+    let variant = Variant { mode_default, capabilities, beside };
     let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let program = kept.entry(variant).or_insert_with(|| program(mode, capabilities, beside).into());
     Some(Arc::clone(program))
 }
 
 /// Compiles the program for a process with these capabilities.
-pub fn program(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<Instruction> {
+pub fn program(mode: &Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<Instruction> {
     compile::program(&profile::machines(mode, capabilities, beside))
 }
 

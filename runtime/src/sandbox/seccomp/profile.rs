@@ -1,5 +1,6 @@
 //! Docker's default profile over the table: an answer for every number of every machine (moby profiles/seccomp).
 
+use super::custom::Rule;
 use super::table::{Machine, Row, rows};
 use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::spec::Seccomp;
@@ -12,6 +13,10 @@ pub(super) enum Answer {
     Allow,
     /// Fail with this number.
     Errno(u16),
+    /// These bits of the kernel's.
+    Return(u32),
+    /// The first rule whose conditions hold, else these bits.
+    Rules { rules: Vec<Rule>, otherwise: u32 },
     /// Wait for the answer of whoever holds the listener.
     Listener,
     /// If the argument equals one of the values, the first answer, else the second.
@@ -33,9 +38,13 @@ pub(super) struct MachineRules {
     pub(super) audit: u32,
     /// Number and answer, sorted by number.
     pub(super) answers: Vec<(u32, Answer)>,
+    /// For numbers that the table has not.
+    pub(super) newer: u32,
 }
 
 const EPERM: u16 = libc::EPERM as u16;
+/// `SECCOMP_RET_ERRNO` with ENOSYS: C libraries fall back to older calls.
+const RETURN_ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 const ENOSYS: u16 = libc::ENOSYS as u16;
 
 /// `CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET`.
@@ -59,24 +68,27 @@ pub(super) const NATIVE: [(u32, Machine); 2] = if cfg!(target_arch = "x86_64") {
 };
 
 /// What those machines' calls are answered; `beside` leaves changes of owner to a listener.
-pub(super) fn machines(mode: Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<MachineRules> {
+pub(super) fn machines(mode: &Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<MachineRules> {
+    if let Seccomp::Profile(profile) = mode {
+        return profile.machines(capabilities, beside);
+    }
     let rules = |&(audit, machine): &(u32, Machine)| {
         let answer = |row: &Row| {
             Some((row.number(machine)?, answer(row, mode, capabilities, beside.then_some(machine))))
         };
         let mut answers: Vec<_> = rows().iter().filter_map(answer).collect();
         answers.sort_by_key(|(number, _)| *number);
-        MachineRules { audit, answers }
+        MachineRules { audit, answers, newer: RETURN_ENOSYS }
     };
     NATIVE.iter().map(rules).collect()
 }
 
-fn answer(row: &Row, mode: Seccomp, capabilities: CapabilitySet, beside: Option<Machine>) -> Answer {
+fn answer(row: &Row, mode: &Seccomp, capabilities: CapabilitySet, beside: Option<Machine>) -> Answer {
     // of programs for other machines the listener does not know the arguments
     if let (true, Some(machine)) = (row.rule == "owner", beside) {
         return if machine == NATIVE[0].1 { Answer::Listener } else { Answer::Errno(EPERM) };
     }
-    if mode == Seccomp::Unconfined {
+    if *mode == Seccomp::Unconfined {
         return Answer::Allow;
     }
     let is_admin = capabilities.intersects(CapabilitySet::SYS_ADMIN);

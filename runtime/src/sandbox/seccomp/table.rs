@@ -15,7 +15,6 @@ pub(super) enum Machine {
 #[derive(Debug)]
 pub(super) struct Row {
     /// The kernel's name.
-    #[cfg(test)]
     pub(super) name: &'static str,
     /// What the profile says, as the file's head explains.
     pub(super) rule: &'static str,
@@ -37,13 +36,8 @@ pub(super) fn rows() -> &'static [Row] {
 
 fn row(line: &'static str) -> Option<Row> {
     let mut fields = line.split(' ');
-    let _name = fields.next().filter(|name| !name.starts_with('#'))?;
+    let name = fields.next().filter(|name| !name.starts_with('#'))?;
     let rule = fields.next()?;
     let mut number = || fields.next().and_then(|text| text.parse().ok());
-    Some(Row {
-        #[cfg(test)]
-        name: _name,
-        rule,
-        numbers: [number(), number(), number(), number()],
-    })
+    Some(Row { name, rule, numbers: [number(), number(), number(), number()] })
 }

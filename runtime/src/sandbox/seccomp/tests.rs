@@ -29,9 +29,12 @@ fn run(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) -> (u32,
                     0 => number,
                     4 => arch,
                     16..64 if operand % 8 == 0 => args[(operand as usize - 16) / 8] as u32,
+                    16..64 if operand % 4 == 0 => (args[(operand as usize - 16) / 8] >> 32) as u32,
                     _ => panic!("load of {operand}"),
                 }
             }
+            0x54 => accumulator &= operand,
+            0x25 => branch(accumulator > operand),
             0x05 => place += operand as usize,
             0x15 => branch(accumulator == operand),
             0x35 => branch(accumulator >= operand),
@@ -43,7 +46,7 @@ fn run(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) -> (u32,
 }
 
 fn docker() -> Vec<Instruction> {
-    program(Seccomp::Default, CapabilitySet::DOCKER, false)
+    program(&Seccomp::Default, CapabilitySet::DOCKER, false)
 }
 
 fn number(name: &str) -> u32 {
@@ -116,7 +119,7 @@ fn arguments_decide_by_their_low_half() {
 
 #[test]
 fn capabilities_open_their_calls() {
-    let admin = program(Seccomp::Default, CapabilitySet::ALL, false);
+    let admin = program(&Seccomp::Default, CapabilitySet::ALL, false);
     for name in ["mount", "unshare", "clone3", "bpf", "setns", "open_by_handle_at", "reboot"] {
         assert_eq!(native(&admin, name, [0; 6]), ALLOW, "{name}");
         assert_ne!(native(&docker(), name, [0; 6]), ALLOW, "{name}");
@@ -124,14 +127,14 @@ fn capabilities_open_their_calls() {
     assert_eq!(native(&admin, "clone", [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), ALLOW);
     assert_eq!(native(&admin, "keyctl", [0; 6]), EPERM);
     assert_eq!(native(&docker(), "chroot", [0; 6]), ALLOW);
-    assert_eq!(native(&program(Seccomp::Default, CapabilitySet::NONE, false), "chroot", [0; 6]), EPERM);
+    assert_eq!(native(&program(&Seccomp::Default, CapabilitySet::NONE, false), "chroot", [0; 6]), EPERM);
 }
 
 #[test]
 fn changes_of_owner_are_left_to_a_listener_where_owners_are_beside() {
     const LISTENER: u32 = 0x7FC0_0000;
     for mode in [Seccomp::Default, Seccomp::Unconfined] {
-        let program = program(mode, CapabilitySet::DOCKER, true);
+        let program = program(&mode, CapabilitySet::DOCKER, true);
         for name in ["fchown", "fchownat"] {
             assert_eq!(native(&program, name, [0; 6]), LISTENER, "{name}");
         }
@@ -146,9 +149,9 @@ fn changes_of_owner_are_left_to_a_listener_where_owners_are_beside() {
         let number = rows().iter().find(|row| row.name == "fchown").unwrap().number(machine).unwrap();
         assert_eq!(run(&program, other, number, [0; 6]).0, EPERM);
     }
-    let free = program(Seccomp::Unconfined, CapabilitySet::DOCKER, true);
+    let free = program(&Seccomp::Unconfined, CapabilitySet::DOCKER, true);
     assert_eq!(native(&free, "mount", [0; 6]), ALLOW);
-    assert!(filter(Seccomp::Unconfined, CapabilitySet::DOCKER, false).is_none());
+    assert!(filter(&Seccomp::Unconfined, CapabilitySet::DOCKER, false).is_none());
 }
 
 #[test]
@@ -165,7 +168,139 @@ fn installing_stays_cheap() {
 
 #[test]
 fn programs_are_kept() {
-    let one = filter(Seccomp::Default, CapabilitySet::DOCKER, false).unwrap();
-    let two = filter(Seccomp::Default, CapabilitySet::DOCKER, false).unwrap();
+    let one = filter(&Seccomp::Default, CapabilitySet::DOCKER, false).unwrap();
+    let two = filter(&Seccomp::Default, CapabilitySet::DOCKER, false).unwrap();
     assert!(Arc::ptr_eq(&one, &two));
+}
+
+fn custom(json: &str, capabilities: CapabilitySet) -> Vec<Instruction> {
+    let profile = Profile::parse(json.as_bytes()).unwrap();
+    program(&Seccomp::Profile(Arc::new(profile)), capabilities, false)
+}
+
+#[test]
+fn a_callers_profile_answers_as_it_says() {
+    const LOG: u32 = 0x7FFC_0000;
+    let json = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [
+        {"names": ["read", "no_such_call"], "action": "SCMP_ACT_ALLOW"},
+        {"name": "write", "action": "SCMP_ACT_LOG"},
+        {"names": ["openat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+        {"names": ["dup"], "action": "SCMP_ACT_ERRNO"},
+        {"names": ["close"], "action": "SCMP_ACT_KILL_PROCESS"},
+        {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"], "minKernel": "4.8"}},
+        {"names": ["chroot"], "action": "SCMP_ACT_ALLOW", "excludes": {"caps": ["CAP_SYS_ADMIN"], "arches": ["s390x"]}},
+        {"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4000.1"}},
+        {"names": ["setns"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["s390"]}, "args": []},
+        {"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["getpid"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let (plain, admin) = (custom(json, CapabilitySet::DOCKER), custom(json, CapabilitySet::ALL));
+    for (name, argument, expected) in [
+        ("read", 0, ALLOW),
+        ("write", 0, LOG),
+        ("openat", 0, errno(13)),
+        ("dup", 0, EPERM),
+        ("close", 0, KILL),
+        ("mount", 0, errno(38)),
+        ("chroot", 0, ALLOW),
+        ("bpf", 0, errno(38)),
+        ("setns", 0, errno(38)),
+        ("getpid", 5, EPERM),
+        ("getpid", 6, ALLOW),
+        ("getuid", 0, errno(38)),
+    ] {
+        assert_eq!(native(&plain, name, [argument, 0, 0, 0, 0, 0]), expected, "{name} {argument}");
+    }
+    assert_eq!(native(&admin, "mount", [0; 6]), ALLOW);
+    assert_eq!(native(&admin, "chroot", [0; 6]), errno(38));
+    assert_eq!(run(&plain, MACHINES[1].0, 3, [0; 6]).0, KILL, "a machine that it does not name");
+    assert_eq!(run(&plain, MACHINES[0].0, 5000, [0; 6]).0, ENOSYS);
+    let open = custom(
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": null}"#.replace("null", "[]").as_str(),
+        CapabilitySet::NONE,
+    );
+    assert_eq!(run(&open, MACHINES[0].0, 5000, [0; 6]).0, ALLOW);
+    assert_eq!(run(&open, MACHINES[0].0, 0x4000_0001, [0; 6]).0, ENOSYS, "x32");
+}
+
+/// Every comparison over values around 32 and 64 bits, alone and two of them in one rule.
+#[test]
+fn comparisons_of_a_callers_profile_are_64_bits_wide() {
+    let edges = [0u64, 1, 7, 0xFFFF_FFFF, 0x1_0000_0000, 0x1_0000_0007, u64::MAX - 1, u64::MAX];
+    type Holds = fn(u64, u64) -> bool;
+    let comparisons: [(&str, Holds); 7] = [
+        ("NE", |a, b| a != b),
+        ("LT", |a, b| a < b),
+        ("LE", |a, b| a <= b),
+        ("EQ", |a, b| a == b),
+        ("GE", |a, b| a >= b),
+        ("GT", |a, b| a > b),
+        ("MASKED_EQ", |a, b| a & b == b & 0xFF_0000_0005),
+    ];
+    for (word, holds) in comparisons {
+        for value in edges {
+            let second = value & 0xFF_0000_0005;
+            let one =
+                format!(r#"{{"index": 2, "value": {value}, "valueTwo": {second}, "op": "SCMP_CMP_{word}"}}"#);
+            let two = format!(r#"{one}, {{"index": 5, "value": 7, "op": "SCMP_CMP_GE"}}"#);
+            let profile = |args: &str| {
+                let json = format!(
+                    r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+                    {{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{args}]}}]}}"#
+                );
+                custom(&json, CapabilitySet::DOCKER)
+            };
+            let (alone, both) = (profile(&one), profile(&two));
+            for argument in edges {
+                let answer = |holds: bool| if holds { ALLOW } else { EPERM };
+                let held = holds(argument, value);
+                assert_eq!(
+                    native(&alone, "ioctl", [0, 0, argument, 0, 0, 0]),
+                    answer(held),
+                    "{argument:x} {word} {value:x}"
+                );
+                for last in [6, 7] {
+                    let args = [0, 0, argument, 0, 0, last];
+                    assert_eq!(
+                        native(&both, "ioctl", args),
+                        answer(held && last == 7),
+                        "{argument:x} {word} {value:x}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn profiles_that_cannot_be_kept_are_refused_by_name() {
+    for (json, word) in [
+        ("[]", "docker's form"),
+        ("{", "docker's form"),
+        (r#"{"defaultAction": "SCMP_ACT_MAYBE"}"#, "SCMP_ACT_MAYBE"),
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "SCMP_ACT_NOTIFY"),
+        (r#"{"defaultAction": "SCMP_ACT_TRACE"}"#, "SCMP_ACT_TRACE"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "allow"}]}"#,
+            "`allow`",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#,
+            "argument 6",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW",
+             "includes": {"caps": ["CAP_NONE"]}}]}"#,
+            "CAP_NONE",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"],
+             "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}"#,
+            "archMap",
+        ),
+    ] {
+        let error = Profile::parse(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(word), "{json}: {error}");
+    }
 }

@@ -1,10 +1,12 @@
 //! What a container may do and how much of the machine it gets.
 
 use super::Arguments;
-use crate::{error::Failure, request::size};
+use crate::{error::Failure, request::size, service::input};
+use slipway_runtime::seccomp::{PROFILE_BYTES, Profile};
 use slipway_runtime::{
     Capability, CapabilitySet, CgroupSpec, Namespace, SandboxSpec, Seccomp, Security, SwapLimit,
 };
+use std::{path::Path, sync::Arc};
 
 /// What `--privileged`, `--cap-add` and `--cap-drop` leave; `available` is what this machine can give. All means what is
 /// there; what was asked for by its name and is not there is refused (as docker).
@@ -50,14 +52,28 @@ pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> R
                 spec.process.no_new_privileges = true
             }
             "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp = Seccomp::Unconfined,
-            other => {
-                let words =
-                    format!("--security-opt: `{other}` is not one of no-new-privileges, seccomp=unconfined");
-                return Err(Failure::usage(words));
-            }
+            "seccomp=builtin" | "seccomp:builtin" => spec.seccomp = Seccomp::Default,
+            other => match other.strip_prefix("seccomp=").or_else(|| other.strip_prefix("seccomp:")) {
+                Some(file) if !file.is_empty() => spec.seccomp = Seccomp::Profile(profile(Path::new(file))?),
+                _ => {
+                    let known = "no-new-privileges, seccomp=unconfined, seccomp=FILE";
+                    return Err(Failure::usage(format!("--security-opt: `{other}` is not one of {known}")));
+                }
+            },
         }
     }
     Ok(())
+}
+
+/// A system call filter of the caller's.
+fn profile(path: &Path) -> Result<Arc<Profile>, Failure> {
+    let flag = "--security-opt seccomp";
+    let json = input::read(flag, path, PROFILE_BYTES)?;
+    let profile = Profile::parse(&json).map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Failure::new(format!("{flag}: `{}`: {error}{cause}", path.display()))
+    })?;
+    Ok(Arc::new(profile))
 }
 
 pub(super) fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
