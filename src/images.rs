@@ -2,9 +2,10 @@
 
 use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
-    app::{Global, certificate_folders, home, insecure_registries},
+    app::{Global, home},
     error::Failure,
     git, nearby,
+    registries::{self, Registries, certificate_folders},
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
@@ -18,7 +19,7 @@ use slipway_oci::{
 };
 use slipway_registry::client::{
     self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Proxies, Push,
-    TokenService, UrlContent, UrlOptions,
+    UrlContent, UrlOptions,
 };
 use std::{
     collections::BTreeSet,
@@ -33,10 +34,9 @@ const INDEX_DEPTH: usize = 2;
 pub(crate) struct Images<'a> {
     store: &'a Store,
     config_folder: Option<PathBuf>,
-    insecure: Vec<String>,
-    authorities: Option<PathBuf>,
-    token_services: Vec<TokenService>,
+    global: Global,
     show: &'a dyn Show,
+    registries: OnceLock<Result<Registries, String>>,
     client: OnceLock<Result<Client, String>>,
 }
 
@@ -46,10 +46,9 @@ impl<'a> Images<'a> {
         Ok(Images {
             store,
             config_folder,
-            insecure: insecure_registries(global),
-            authorities: global.tls_ca.clone(),
-            token_services: global.token_service.clone(),
+            global: global.clone(),
             show: &Quiet,
+            registries: OnceLock::new(),
             client: OnceLock::new(),
         })
     }
@@ -63,7 +62,15 @@ impl<'a> Images<'a> {
         Transfers { show: self.show, doing }
     }
 
+    /// What this machine's files say, read when somebody is first asked.
+    fn registries(&self) -> Result<&Registries, Failure> {
+        let read =
+            self.registries.get_or_init(|| Registries::read(&self.global).map_err(|failure| failure.words()));
+        read.as_ref().map_err(|words| Failure::new(words.clone()).with_hint(registries::MEND))
+    }
+
     fn client(&self) -> Result<&Client, Failure> {
+        let registries = self.registries()?;
         let made = self.client.get_or_init(|| {
             let credentials = match &self.config_folder {
                 Some(folder) => DockerConfig::load(&folder.join("config.json"))
@@ -71,18 +78,64 @@ impl<'a> Images<'a> {
                 None => DockerConfig::default(),
             };
             let config = ClientConfig {
-                insecure: self.insecure.clone(),
+                insecure: registries.insecure(),
+                routes: registries.routes(),
                 credentials: Some(credentials.into_credentials()),
-                authorities: self.authorities.clone(),
+                authorities: self.global.tls_ca.clone(),
                 certificate_folders: certificate_folders(),
                 proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
-                token_services: self.token_services.clone(),
+                token_services: self.global.token_service.clone(),
                 user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
                 ..ClientConfig::default()
             };
             Client::new(config).map_err(|error| crate::error::chain(&error))
         });
         made.as_ref().map_err(|words| Failure::new(words.clone()))
+    }
+
+    /// The same for what a name stands for on this machine; gives the name under which it was found.
+    fn find(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Reference, Digest, ImageRecord), Failure> {
+        let meant = self.registries()?.meant(reference);
+        let mut first = None;
+        for name in &meant {
+            match self.fetch_metadata(name, platform) {
+                Ok((digest, record)) => {
+                    if name != reference {
+                        crate::show::note(format_args!(
+                            "`{}` means `{name}` here (registries.conf)",
+                            reference.familiar()
+                        ));
+                    }
+                    return Ok((name.clone(), digest, record));
+                }
+                Err(failure) => first = first.or(Some(failure)),
+            }
+        }
+        let failure = first.expect("a name stands for something");
+        if meant == std::slice::from_ref(reference) {
+            return Err(failure);
+        }
+        let names: Vec<String> = meant.iter().map(|name| format!("`{name}`")).collect();
+        let familiar = reference.familiar();
+        Err(failure.about(format!("`{familiar}` means {} here (registries.conf)", names.join(" or "))))
+    }
+
+    /// An image that is in the store under a name, or under what the name stands for on this machine.
+    pub(crate) fn local(&self, text: &str) -> Result<Option<Digest>, Failure> {
+        if let Some(digest) = self.store.find_image(text)? {
+            return Ok(Some(digest));
+        }
+        let Ok(reference) = text.parse::<Reference>() else { return Ok(None) };
+        for name in self.registries()?.meant(&reference.or_latest()) {
+            if let Some(digest) = self.store.find_reference(&name)? {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts manifest and configuration of an image into the store, without names and layers; notes where its layers
@@ -99,10 +152,11 @@ impl<'a> Images<'a> {
             return Ok((digest.clone(), record));
         }
         let client = self.client()?;
-        let mut here = reference.clone();
+        let (mut here, passed) = (reference.clone(), PassedOver::default());
         for _ in 0..=INDEX_DEPTH {
-            let (descriptor, bytes) =
-                client.manifest(&here).map_err(|error| nearby::unfound(self.store, reference, &error))?;
+            let (descriptor, bytes) = client
+                .manifest_shown(&here, &passed)
+                .map_err(|error| passed.named(nearby::unfound(self.store, reference, &error)))?;
             let parsed = Parsed::from_bytes(&bytes, Some(&descriptor.media_type))
                 .map_err(|error| Failure::of(&error))?;
             match parsed {
@@ -140,16 +194,20 @@ impl<'a> Images<'a> {
     }
 
     /// Fetches an image whole and gives it its name.
-    pub(crate) fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Digest, Failure> {
-        let (digest, record) = self.fetch_metadata(reference, platform)?;
+    pub(crate) fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Reference, Digest), Failure> {
+        let (reference, digest, record) = self.find(reference, platform)?;
         let layers = &record.manifest.layers;
         self.show.begin(&format!("Pulling {}", reference.familiar()), distinct(layers));
         let fetched =
-            self.client()?.fetch_blobs(reference, layers, self.store.blobs(), &self.transfers("pulling"));
+            self.client()?.fetch_blobs(&reference, layers, self.store.blobs(), &self.transfers("pulling"));
         ended(self.show, fetched).map_err(|error| Failure::of(&error))?;
         let names = if reference.digest().is_some() { Vec::new() } else { vec![reference.clone()] };
         self.store.put_image(&digest, &names)?;
-        Ok(digest)
+        Ok((reference, digest))
     }
 
     /// Sees to it that every blob of an image is in the store.
@@ -222,6 +280,28 @@ impl<'a> Images<'a> {
     }
 }
 
+/// Mirrors that had nothing, for the words of a failure.
+#[derive(Default)]
+struct PassedOver(Mutex<Vec<String>>);
+
+impl client::Progress for PassedOver {
+    fn event(&self, event: &client::Event<'_>) {
+        if let client::Event::PassedOver { place, reason } = event {
+            self.0.lock().expect("no panic while they are held").push(format!("`{place}`: {reason}"));
+        }
+    }
+}
+
+impl PassedOver {
+    fn named(&self, failure: Failure) -> Failure {
+        let all = self.0.lock().expect("no panic while they are held");
+        match all.is_empty() {
+            true => failure,
+            false => failure.with_hint(format!("mirrors were asked first; {}", all.join("; "))),
+        }
+    }
+}
+
 /// How many blobs a row of descriptors names.
 fn distinct(descriptors: &[Descriptor]) -> usize {
     descriptors.iter().map(|descriptor| &descriptor.digest).collect::<BTreeSet<_>>().len()
@@ -250,7 +330,7 @@ impl BlobSource for StoreBlobs<'_> {
 
 impl ImageSource for Images<'_> {
     fn resolve(&self, reference: &Reference, platform: &Platform, _: bool) -> Result<Digest, SourceError> {
-        let (digest, _) = self.fetch_metadata(reference, platform).map_err(SourceError::new)?;
+        let (_, digest, _) = self.find(reference, platform).map_err(SourceError::new)?;
         Ok(digest)
     }
 

@@ -17,6 +17,7 @@ mod images;
 mod nearby;
 mod progress;
 mod recipe;
+mod registries;
 mod request;
 mod service;
 mod show;

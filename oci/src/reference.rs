@@ -42,6 +42,35 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    short: Short,
+}
+
+/// Whether a name was written without a registry: how it came to be, and no part of what it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Short(bool);
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Short) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Short) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, _: &Short) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl std::hash::Hash for Short {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 impl Reference {
@@ -66,7 +95,14 @@ impl Reference {
             repository: repository.to_owned(),
             tag: tag.map(str::to_owned),
             digest,
+            short: Short::default(),
         })
+    }
+
+    /// Whether it was written without a registry, so that the default one is a guess. References that differ in this
+    /// alone are equal.
+    pub fn is_short(&self) -> bool {
+        self.short.0
     }
 
     /// Host and port of the registry; `docker.io` where none was written.
@@ -166,19 +202,22 @@ impl FromStr for Reference {
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ReferenceError::Tag(tag.to_owned()));
         }
-        let (registry, path) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
-            _ => (DEFAULT_REGISTRY, name.to_owned()),
+        let (registry, path, short) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host, path.to_owned(), false)
+            }
+            _ => (DEFAULT_REGISTRY, name.to_owned(), true),
         };
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
         let repository = match registry {
             DEFAULT_REGISTRY if !path.contains('/') => format!("{DEFAULT_NAMESPACE}/{path}"),
             _ => path,
         };
-        Reference::new(registry, &repository, tag, digest).map_err(|error| match error {
+        let made = Reference::new(registry, &repository, tag, digest).map_err(|error| match error {
             ReferenceError::Name(_) => ReferenceError::Name(name.to_owned()),
             other => other,
-        })
+        })?;
+        Ok(Reference { short: Short(short), ..made })
     }
 }
 
@@ -253,6 +292,18 @@ mod tests {
             let reference: Reference = text.parse().expect(text);
             assert_eq!(reference.to_string(), full);
             assert_eq!(reference.familiar(), familiar);
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_registry_is_known_as_such_and_equal_all_the_same() {
+        let [short, whole]: [Reference; 2] =
+            ["app:1", "docker.io/library/app:1"].map(|text| text.parse().expect(text));
+        assert!(short.is_short() && !whole.is_short() && short == whole);
+        assert!(short.clone().or_latest().is_short() && !short.with_tag("2").expect("tag").is_short());
+        assert_eq!([short, whole].into_iter().collect::<std::collections::HashSet<_>>().len(), 1);
+        for text in ["a.test/app", "localhost/app", "h:1/app", "index.docker.io/library/app"] {
+            assert!(!text.parse::<Reference>().expect(text).is_short(), "{text}");
         }
     }
 

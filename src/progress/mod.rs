@@ -130,6 +130,9 @@ impl client::Progress for Transfers<'_> {
             client::Event::Finished { digest } => moved(Moved::Finished { name: digest.short() }),
             client::Event::Present { digest } => moved(Moved::Present { name: digest.short() }),
             client::Event::Mounted { digest, from } => moved(Moved::Mounted { name: digest.short(), from }),
+            client::Event::PassedOver { place, reason } => {
+                moved(Moved::Retrying { words: &format!("{place}: {reason}; asking elsewhere") });
+            }
             client::Event::Retrying { what, attempt, reason, pause } => {
                 let pause = pause.as_secs_f64();
                 let words = format!("{what}: {reason} (attempt {attempt}); again in {pause:.1}s");

@@ -25,6 +25,7 @@ mod listings;
 mod newer;
 mod outputs;
 mod ownership;
+mod peers;
 mod plumbing;
 mod private;
 mod processes;

@@ -195,6 +195,8 @@ impl Slipway {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(binary());
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
+        // what the machine says about registries is not the test's
+        command.env("CONTAINERS_REGISTRIES_CONF", "/dev/null");
         command.env("HOME", self.folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
         command

@@ -82,6 +82,14 @@ pub enum ClientError {
         /// How long the registry asks to wait.
         retry_after: Option<Duration>,
     },
+    /// A name that this machine's settings forbid.
+    #[error("`{name}` is not asked for: `registries.conf` blocks `{prefix}`")]
+    Blocked {
+        /// The name.
+        name: String,
+        /// The rule's prefix.
+        prefix: String,
+    },
     /// The registry has no such thing, or does not show it.
     #[error("`{what}` is not in the registry")]
     NotFound {

@@ -5,8 +5,9 @@ use super::{
     auth::{Action, Scope},
     body,
     error::ClientError,
+    place::At,
     progress::{Event, Progress},
-    retry::Attempts,
+    retry::{Attempts, Policy},
     sink::{self, Sink},
     transport::{Ask, Endpoint, Payload},
 };
@@ -24,11 +25,12 @@ use std::collections::BTreeSet;
 
 /// One blob to be fetched.
 struct Job<'a> {
-    endpoint: Endpoint,
+    endpoint: &'a Endpoint,
     scope: Scope,
     repository: &'a str,
     descriptor: &'a Descriptor,
     progress: &'a dyn Progress,
+    policy: &'a Policy,
 }
 
 impl Inner {
@@ -70,10 +72,27 @@ impl Inner {
             progress.event(&Event::Present { digest });
             return Ok(());
         }
-        let endpoint = self.transport.endpoint(repository.registry()).await?;
-        let scope = Scope::new(repository.repository(), Action::Pull);
-        let job = Job { endpoint, scope, repository: repository.repository(), descriptor, progress };
         progress.event(&Event::Started { digest, size_bytes: descriptor.size_bytes });
+        // tag or digest of the image say nothing about its blobs, which mirrors have by digest
+        let named = repository.with_digest(digest.clone());
+        self.ask_places(&named, progress, async |at: &At<'_>| {
+            self.fetch_at(at, descriptor, into, progress).await
+        })
+        .await?;
+        progress.event(&Event::Finished { digest });
+        Ok(())
+    }
+
+    async fn fetch_at(
+        &self,
+        at: &At<'_>,
+        descriptor: &Descriptor,
+        into: &Blobs,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        let repository = at.reference.repository();
+        let (endpoint, scope) = (&at.endpoint, Scope::new(repository, Action::Pull));
+        let job = Job { endpoint, scope, repository, descriptor, progress, policy: at.policy };
         let resumed = match self.receive(&job, into).await {
             // a piece that another server behind the same name sent may be to blame: once more, from the start
             Err(Failure { error: ClientError::Blob(BlobError::DigestMismatch { .. }), resumed: true }) => {
@@ -81,16 +100,14 @@ impl Inner {
             }
             other => other,
         };
-        resumed.map_err(|failure| job.in_words(failure.error))?;
-        progress.event(&Event::Finished { digest });
-        Ok(())
+        resumed.map_err(|failure| job.in_words(failure.error))
     }
 
     async fn receive(&self, job: &Job<'_>, into: &Blobs) -> Result<(), Failure> {
         let whole = |error: ClientError| Failure { error, resumed: false };
         let writer = into.writer(job.descriptor.digest.algorithm()).map_err(|error| whole(error.into()))?;
         let mut sink = Sink::new(writer);
-        let mut attempts = Attempts::new(&self.policy, job.descriptor.digest.to_string(), job.progress);
+        let mut attempts = Attempts::new(job.policy, job.descriptor.digest.to_string(), job.progress);
         let mut resumed = false;
         loop {
             let before = sink.received();
@@ -151,7 +168,7 @@ impl Inner {
         }
         let url = job.endpoint.url(job.repository, &format!("blobs/{}", job.descriptor.digest));
         let ask = Ask { method: Method::GET, url, headers, payload: Payload::None, scope: &job.scope };
-        let response = self.transport.send(&job.endpoint, ask).await?;
+        let response = self.transport.send(job.endpoint, ask).await?;
         match response.status().as_u16() {
             200 | 206 => Ok(response),
             404 => Err(ClientError::NotFound { what: job.descriptor.digest.to_string() }),

@@ -5,6 +5,7 @@ use super::{
     auth::{Action, Scope},
     body,
     error::ClientError,
+    place::At,
     progress::Progress,
     retry::Attempts,
     transport::{Ask, Endpoint, Payload},
@@ -53,15 +54,15 @@ fn digest_header(response: &Response) -> Option<Digest> {
 impl Inner {
     async fn ask_manifest(
         &self,
-        endpoint: &Endpoint,
-        reference: &Reference,
+        at: &At<'_>,
         method: Method,
         progress: &dyn Progress,
     ) -> Result<Response, ClientError> {
+        let (endpoint, reference) = (&at.endpoint, at.reference);
         let scope = Scope::new(reference.repository(), Action::Pull);
         let url =
             endpoint.url(reference.repository(), &format!("manifests/{}", reference.manifest_reference()));
-        let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
+        let mut attempts = Attempts::new(at.policy, reference.to_string(), progress);
         loop {
             let (method, url) = (method.clone(), url.clone());
             let name = method.to_string();
@@ -84,8 +85,12 @@ impl Inner {
         reference: &Reference,
         progress: &dyn Progress,
     ) -> Result<Descriptor, ClientError> {
-        let endpoint = self.transport.endpoint(reference.registry()).await?;
-        let answered = match self.ask_manifest(&endpoint, reference, Method::HEAD, progress).await {
+        self.ask_places(reference, progress, async |at: &At<'_>| self.resolve_at(at, progress).await).await
+    }
+
+    async fn resolve_at(&self, at: &At<'_>, progress: &dyn Progress) -> Result<Descriptor, ClientError> {
+        let (endpoint, reference) = (&at.endpoint, at.reference);
+        let answered = match self.ask_manifest(at, Method::HEAD, progress).await {
             Ok(response) => {
                 let size = text(&response, header::CONTENT_LENGTH.as_str())
                     .and_then(|text| text.parse::<u64>().ok());
@@ -106,7 +111,7 @@ impl Inner {
                 }
                 Ok(Descriptor::new(kind, digest, size))
             }
-            None => Ok(self.manifest(reference, progress).await?.0),
+            None => Ok(self.manifest_at(at, progress).await?.0),
         }
     }
 
@@ -116,14 +121,22 @@ impl Inner {
         reference: &Reference,
         progress: &dyn Progress,
     ) -> Result<(Descriptor, Vec<u8>), ClientError> {
-        let endpoint = self.transport.endpoint(reference.registry()).await?;
-        let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
+        self.ask_places(reference, progress, async |at: &At<'_>| self.manifest_at(at, progress).await).await
+    }
+
+    async fn manifest_at(
+        &self,
+        at: &At<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(Descriptor, Vec<u8>), ClientError> {
+        let (endpoint, reference) = (&at.endpoint, at.reference);
+        let mut attempts = Attempts::new(at.policy, reference.to_string(), progress);
         loop {
-            let response = self.ask_manifest(&endpoint, reference, Method::GET, progress).await?;
+            let response = self.ask_manifest(at, Method::GET, progress).await?;
             let (kind, promised) = (manifest_type(&response), digest_header(&response));
             let what = reference.to_string();
             match body::read_capped(&endpoint.host(), response, limits::MANIFEST_BYTES, &what).await {
-                Ok(bytes) => return examine(&endpoint, reference, kind, promised, bytes),
+                Ok(bytes) => return examine(endpoint, reference, kind, promised, bytes),
                 Err(error) => attempts.after(error).await?,
             }
         }
@@ -137,7 +150,7 @@ impl Inner {
         manifest: ManifestBytes<'_>,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
-        let endpoint = self.transport.endpoint(target.registry()).await?;
+        let endpoint = self.own_endpoint(target).await?;
         let scope = Scope::new(target.repository(), Action::Push);
         let digest = &manifest.descriptor.digest;
         let mut attempts = Attempts::new(&self.policy, digest.to_string(), progress);
@@ -177,7 +190,7 @@ impl Inner {
         path: &str,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
-        let endpoint = self.transport.endpoint(reference.registry()).await?;
+        let endpoint = self.own_endpoint(reference).await?;
         let scope = Scope::new(reference.repository(), Action::Delete);
         let mut attempts = Attempts::new(&self.policy, reference.to_string(), progress);
         loop {

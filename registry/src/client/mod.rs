@@ -29,11 +29,13 @@ mod error;
 mod fetch;
 mod manifest;
 mod outgoing;
+mod place;
 mod progress;
 mod proxy;
 mod push;
 mod realm;
 mod retry;
+mod routes;
 mod sink;
 mod tags;
 mod transport;
@@ -50,11 +52,12 @@ pub use manifest::ManifestBytes;
 pub use progress::{Event, Progress};
 pub use proxy::Proxies;
 pub use push::{BlobReader, BlobSource, Push, Pushed};
+pub use routes::{Mirror, Pulls, RegistriesConf, RegistriesConfError, Route, Routes};
 pub use url::{Fetched, UrlContent, UrlOptions};
 
 use retry::Policy;
 use slipway_oci::{Descriptor, Digest, Reference, blobs::Blobs};
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Mutex, time::Duration};
 use transport::Transport;
 
 /// What a client needs to know.
@@ -70,6 +73,8 @@ pub struct ClientConfig {
     pub authorities: Option<PathBuf>,
     /// Folders of certificates with a folder `HOST[:PORT]` for each registry, as docker's and podman's `certs.d`.
     pub certificate_folders: Vec<PathBuf>,
+    /// Other places, mirrors, and what is blocked.
+    pub routes: Routes,
     /// Proxies that lead out.
     pub proxies: Proxies,
     /// What requests say they come from.
@@ -90,6 +95,7 @@ impl Default for ClientConfig {
             token_services: Vec::new(),
             authorities: None,
             certificate_folders: Vec::new(),
+            routes: Routes::default(),
             proxies: Proxies::default(),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
@@ -136,7 +142,12 @@ pub struct Client {
 
 struct Inner {
     transport: Transport,
+    routes: Routes,
+    /// By repository, the place that answered last: its blobs are where its manifest was.
+    settled: Mutex<HashMap<String, routes::Place>>,
     policy: Policy,
+    /// For mirrors: another place is at hand.
+    impatient: Policy,
     parallel: usize,
 }
 
@@ -149,7 +160,14 @@ impl Client {
             .build()
             .map_err(ClientError::Runtime)?;
         let policy = Policy::new(config.retries, config.backoff);
-        let inner = Inner { transport: Transport::new(&config), policy, parallel: config.parallel.max(1) };
+        let inner = Inner {
+            transport: Transport::new(&config),
+            routes: config.routes,
+            settled: Mutex::default(),
+            impatient: Policy::new(0, config.backoff),
+            policy,
+            parallel: config.parallel.max(1),
+        };
         Ok(Client { runtime, inner })
     }
 
@@ -160,7 +178,16 @@ impl Client {
 
     /// Fetches a manifest or index, verified and at most [`slipway_oci::limits::MANIFEST_BYTES`] large.
     pub fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), ClientError> {
-        self.runtime.block_on(self.inner.manifest(reference, &()))
+        self.manifest_shown(reference, &())
+    }
+
+    /// The same, heard of.
+    pub fn manifest_shown(
+        &self,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<(Descriptor, Vec<u8>), ClientError> {
+        self.runtime.block_on(self.inner.manifest(reference, progress))
     }
 
     /// Fetches one blob of a repository, unless it is there.

@@ -61,4 +61,11 @@ pub enum Event<'a> {
         /// Pause before the next attempt.
         pause: Duration,
     },
+    /// A mirror has nothing, or cannot be asked; another place is.
+    PassedOver {
+        /// The mirror, with the repository's name there.
+        place: &'a str,
+        /// Why, in one line.
+        reason: &'a str,
+    },
 }

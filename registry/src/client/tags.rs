@@ -5,6 +5,7 @@ use super::{
     auth::{Action, Scope},
     body,
     error::ClientError,
+    place::At,
     progress::Progress,
     retry::Attempts,
     transport::{Ask, Endpoint, Payload},
@@ -29,12 +30,16 @@ impl Inner {
         repository: &Reference,
         progress: &dyn Progress,
     ) -> Result<Vec<String>, ClientError> {
-        let endpoint = self.transport.endpoint(repository.registry()).await?;
+        self.ask_places(repository, progress, async |at: &At<'_>| self.tags_at(at, progress).await).await
+    }
+
+    async fn tags_at(&self, at: &At<'_>, progress: &dyn Progress) -> Result<Vec<String>, ClientError> {
+        let (endpoint, repository) = (&at.endpoint, at.reference);
         let mut url = endpoint.url(repository.repository(), "tags/list");
         url.query_pairs_mut().append_pair("n", &limits::PAGE_ENTRIES_DEFAULT.to_string());
         let mut tags = Vec::new();
         for _ in 0..limits::PAGES {
-            let (page, next) = self.page(&endpoint, repository, url, progress).await?;
+            let (page, next) = self.page(at, url, progress).await?;
             // what is no tag cannot be asked for either
             tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
             if tags.len() > limits::TAGS {
@@ -52,13 +57,13 @@ impl Inner {
 
     async fn page(
         &self,
-        endpoint: &Endpoint,
-        repository: &Reference,
+        at: &At<'_>,
         url: Url,
         progress: &dyn Progress,
     ) -> Result<(Page, Option<Url>), ClientError> {
+        let (endpoint, repository) = (&at.endpoint, at.reference);
         let scope = Scope::new(repository.repository(), Action::Pull);
-        let mut attempts = Attempts::new(&self.policy, repository.name(), progress);
+        let mut attempts = Attempts::new(at.policy, repository.name(), progress);
         loop {
             let (headers, payload) = (HeaderMap::new(), Payload::None);
             let ask = Ask { method: Method::GET, url: url.clone(), headers, payload, scope: &scope };

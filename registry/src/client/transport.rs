@@ -91,12 +91,14 @@ pub(super) struct Ask<'a> {
     pub(super) scope: &'a Scope,
 }
 
+type Endpoints = HashMap<(String, bool), Arc<OnceCell<Endpoint>>>;
+
 /// Everything that requests share.
 pub(super) struct Transport {
     /// By kind and, where the host has one, its folder of certificates.
     clients: Mutex<HashMap<(Kind, Option<PathBuf>), reqwest::Client>>,
-    /// A cell a registry: whoever asks for one waits for nobody who asks for another.
-    endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
+    /// By registry and whether it may be insecure; a cell each: whoever asks for one waits for nobody who asks for another.
+    endpoints: Mutex<Endpoints>,
     pub(super) tokens: Tokens,
     pub(super) credentials: Option<Credentials>,
     pub(super) token_services: Vec<TokenService>,
@@ -165,18 +167,18 @@ impl Transport {
         builder.build().map_err(ClientError::Tls)
     }
 
-    /// Finds out how to speak to a registry, once.
-    pub(super) async fn endpoint(&self, registry: &str) -> Result<Endpoint, ClientError> {
+    /// Finds out how to speak to a registry, once; `insecure` where a rule for the place allows that.
+    pub(super) async fn endpoint(&self, registry: &str, insecure: bool) -> Result<Endpoint, ClientError> {
         let cell = {
             let mut endpoints = self.endpoints.lock().expect("no panic happens while the endpoints are held");
-            Arc::clone(endpoints.entry(registry.to_owned()).or_default())
+            Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_default())
         };
-        cell.get_or_try_init(|| self.find(registry)).await.cloned()
+        cell.get_or_try_init(|| self.find(registry, insecure)).await.cloned()
     }
 
     /// https, but: this machine is tried with http first (nobody listens in between, and most local registries have no
     /// certificate), and hosts that the user called insecure may have a bad certificate or none, as docker has it.
-    async fn find(&self, registry: &str) -> Result<Endpoint, ClientError> {
+    async fn find(&self, registry: &str, insecure: bool) -> Result<Endpoint, ClientError> {
         let host = if registry == slipway_oci::reference::DEFAULT_REGISTRY {
             "registry-1.docker.io"
         } else {
@@ -191,7 +193,7 @@ impl Transport {
         let secure = at(Kind::Secure)?;
         let candidates = if is_loopback(secure.base.host_str().unwrap_or_default()) {
             [Kind::Loopback, Kind::Unverified]
-        } else if self.insecure.iter().any(|entry| names(entry, host)) {
+        } else if insecure || self.insecure.iter().any(|entry| names(entry, host)) {
             [Kind::Unverified, Kind::Plain]
         } else {
             return Ok(secure);

@@ -63,7 +63,7 @@ impl Inner {
         source: &dyn BlobSource,
         progress: &dyn Progress,
     ) -> Result<How, ClientError> {
-        let endpoint = self.transport.endpoint(target.registry()).await?;
+        let endpoint = self.own_endpoint(target).await?;
         let mut scope = Scope::new(target.repository(), Action::Push);
         scope.mount_from =
             source.known_in(target.registry(), &blob.digest).filter(|from| from != target.repository());

@@ -220,12 +220,12 @@ impl Drop for Scratch {
 
 fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRecord, Failure> {
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
-    let local = || app.store.find_image(&arguments.image);
+    let local = || images.local(&arguments.image);
     let digest = match arguments.pull {
-        Pull::Always => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
+        Pull::Always => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?.1,
         Pull::Missing => match local()? {
             Some(digest) => digest,
-            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?,
+            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?.1,
         },
         Pull::Never => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
     };

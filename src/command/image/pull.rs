@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     for reference in &arguments.images {
         let reference = reference.clone().or_latest();
-        let digest = images.pull(&reference, &platform)?;
+        let (reference, digest) = images.pull(&reference, &platform)?;
         show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }
     app.store.maintain()?;

@@ -1,8 +1,9 @@
 //! `slipway info`.
 
 use crate::{
-    app::{App, Global, certificate_folders, insecure_registries},
+    app::{App, Global},
     error::Failure,
+    registries::{Registries, certificate_folders},
     show::{self, template},
 };
 
@@ -32,7 +33,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         "DockerRootDir": app.store.root(),
         "Root": app.store.root(),
         "Sandbox": app.tier.name(),
-        "Registries": registries(global),
+        "Registries": registries(global)?,
         "Images": app.store.list_images()?.len(),
         "Host": report,
     });
@@ -45,19 +46,21 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
 }
 
 /// What decides how registries are spoken to, in the order in which it counts.
-fn registries(global: &Global) -> serde_json::Value {
+fn registries(global: &Global) -> Result<serde_json::Value, Failure> {
+    let read = Registries::read(global)?;
     let folders: Vec<_> = certificate_folders().into_iter().filter(|folder| folder.is_dir()).collect();
     let is_set = |name: &&str| {
         [name.to_string(), name.to_ascii_lowercase()].iter().any(|name| std::env::var_os(name).is_some())
     };
     let proxies: Vec<&str> =
         ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].into_iter().filter(is_set).collect();
-    serde_json::json!({
+    Ok(serde_json::json!({
         "Proxies": proxies,
         "CertificateFolders": folders,
         "Authorities": global.tls_ca,
         "SSL_CERT_FILE": std::env::var("SSL_CERT_FILE").ok(),
         "SSL_CERT_DIR": std::env::var("SSL_CERT_DIR").ok(),
-        "Insecure": insecure_registries(global),
-    })
+        "Insecure": read.insecure(),
+        "RegistriesConf": read.described(),
+    }))
 }

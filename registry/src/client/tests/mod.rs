@@ -2,6 +2,7 @@
 
 mod auth;
 mod hostile;
+mod places;
 mod resume;
 mod round_trip;
 mod tls;
@@ -105,6 +106,7 @@ impl Progress for Notes {
             Event::Present { .. } => "present".to_owned(),
             Event::Mounted { from, .. } => format!("mounted from {from}"),
             Event::Finished { .. } => "finished".to_owned(),
+            Event::PassedOver { place, .. } => format!("passed over {place}"),
             Event::Retrying { attempt, pause, .. } => format!("retry {attempt} after {}", pause.as_secs()),
         };
         self.0.lock().expect("notes").push(text);
