@@ -52,6 +52,6 @@ pub use progress::{Event, Outcome, Progress, StepId, Stream};
 pub use request::{BuildRequest, Environment, NamedContext, NetworkMode, SecretSource};
 pub use solve::{BuildOutput, build};
 pub use source::{Fetched, ImageSource, SourceError};
-pub use stage::apply_changes;
+pub use stage::{ChangeError, apply_changes};
 pub use transfer::is_git_url;
 pub use value::ValueError;

@@ -12,6 +12,7 @@ mod build;
 mod cache;
 mod caches;
 mod callers;
+mod changes;
 mod cli;
 mod contexts;
 mod copy;

@@ -2,8 +2,7 @@
 
 use super::StageState;
 use crate::StepError;
-use crate::ValueError;
-use slipway_dockerfile::{ArgDeclaration, Expansion, KeyValue};
+use slipway_dockerfile::{ArgDeclaration, Expander};
 
 /// Arguments that need no declaration and stay out of keys and history unless they are declared.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -11,6 +10,33 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 /// Whether `name` is one of the proxy arguments, in any case (BuildKit `proxyEnvFromBuildArgs`).
 fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+}
+
+/// How words of instructions are expanded.
+pub(super) struct Words<'a> {
+    pub(super) expander: &'a Expander,
+    /// As `NAME=value`.
+    pub(super) variables: &'a [String],
+}
+
+impl Words<'_> {
+    fn lookup(&self, name: &str) -> Option<String> {
+        self.variables.iter().find_map(|entry| value_of(entry, name)).map(str::to_owned)
+    }
+
+    /// Expands a word.
+    pub(super) fn expand(&self, text: &str) -> Result<String, StepError> {
+        let expansion = self.expander.expand(text, &|name: &str| self.lookup(name));
+        expansion
+            .map(|expansion| expansion.value)
+            .map_err(|source| StepError::Expand { text: text.to_owned(), source })
+    }
+
+    /// Expands a word that may stand for several.
+    pub(super) fn expand_split(&self, text: &str) -> Result<Vec<String>, StepError> {
+        let split = self.expander.split(text, &|name: &str| self.lookup(name));
+        split.map(|(words, _)| words).map_err(|source| StepError::Expand { text: text.to_owned(), source })
+    }
 }
 
 impl StageState<'_, '_> {
@@ -30,21 +56,7 @@ impl StageState<'_, '_> {
 
     /// Expands a word of an instruction.
     pub(super) fn expand(&self, text: &str) -> Result<String, StepError> {
-        self.expand_word(text).map(|expansion| expansion.value)
-    }
-
-    fn expand_word(&self, text: &str) -> Result<Expansion, StepError> {
-        let lookup = |name: &str| self.variable(name);
-        self.expander
-            .expand(text, &lookup)
-            .map_err(|source| StepError::Expand { text: text.to_owned(), source })
-    }
-
-    /// Expands a word that may stand for several.
-    pub(super) fn expand_split(&self, text: &str) -> Result<Vec<String>, StepError> {
-        let lookup = |name: &str| self.variable(name);
-        let split = self.expander.split(text, &lookup);
-        split.map(|(words, _)| words).map_err(|source| StepError::Expand { text: text.to_owned(), source })
+        Words { expander: &self.expander, variables: &self.variables }.expand(text)
     }
 
     /// Expands the body of a heredoc.
@@ -74,25 +86,6 @@ impl StageState<'_, '_> {
             }
         }
         self.note(format!("ARG {}", words.join(" ")), true);
-        Ok(())
-    }
-
-    pub(super) fn env(&mut self, pairs: &[KeyValue]) -> Result<(), StepError> {
-        // the environment is frozen while one instruction is expanded
-        let mut expanded = Vec::new();
-        for pair in pairs {
-            expanded.push((self.expand(&pair.key)?, self.expand(&pair.value)?));
-        }
-        let mut words = Vec::new();
-        for (key, value) in expanded {
-            if key.is_empty() {
-                return Err(ValueError::Empty("ENV names").into());
-            }
-            words.push(format!("{key}={value}"));
-            put_env(&mut self.config.config.env, &key, &value);
-            put_env(&mut self.variables, &key, &value);
-        }
-        self.note(format!("ENV {}", words.join(" ")), true);
         Ok(())
     }
 

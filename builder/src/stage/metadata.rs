@@ -1,218 +1,278 @@
-//! Instructions that only write the configuration.
+//! Instructions that only write the configuration, in a build and as the changes of `import`.
 
-use super::{StageState, environment::put_env};
-use crate::StepError;
-use crate::ValueError;
-use slipway_dockerfile::{CommandLine, Expander, Healthcheck, Instruction, KeyValue, Onbuild};
-use slipway_oci::spec;
-use std::{collections::BTreeMap, time::Duration};
+use super::{
+    StageState,
+    environment::{Words, put_env},
+};
+use crate::{StepError, ValueError};
+use slipway_dockerfile::{CommandLine, Expander, Healthcheck, Instruction, KeyValue, Located};
+use slipway_oci::spec::{self, ImageConfig};
+use std::time::Duration;
 
 /// The shell of shell forms where SHELL says nothing.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
+/// A change of a configuration that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// An instruction that is none of a finished image's configuration.
+    #[error(
+        "`{keyword}` is no change of a configuration: only CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, \
+         STOPSIGNAL, USER, VOLUME and WORKDIR are"
+    )]
+    Instruction {
+        /// Its keyword, in upper case.
+        keyword: String,
+    },
+    /// A value that a recipe could not have either.
+    #[error("`{change}`")]
+    Value {
+        /// The change as it was given.
+        change: String,
+        /// What is wrong with it.
+        source: StepError,
+    },
+}
+
 impl StageState<'_, '_> {
     /// The words that a command line runs as.
     pub(super) fn command_words(&self, line: &CommandLine) -> Vec<String> {
-        match line {
-            CommandLine::Exec(words) => words.clone(),
-            CommandLine::Shell(text) => {
-                let mut words = self.shell_words();
-                words.push(text.clone());
-                words
-            }
-        }
+        command_words(&self.config, line)
     }
 
     pub(super) fn shell_words(&self) -> Vec<String> {
-        let default = || DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).collect();
-        self.config.config.shell.clone().unwrap_or_else(default)
+        shell_words(&self.config)
     }
 
-    pub(super) fn cmd(&mut self, line: &CommandLine) {
-        let words = self.command_words(line);
-        self.note(format!("CMD {}", json(&words)), true);
-        self.config.config.args_escaped = true;
-        self.config.config.cmd = Some(words);
-        self.has_command = true;
-    }
-
-    pub(super) fn entrypoint(&mut self, line: &CommandLine) {
-        let words = self.command_words(line);
-        self.note(format!("ENTRYPOINT {}", json(&words)), true);
-        self.config.config.entrypoint = Some(words);
-        if !self.has_command {
-            self.config.config.cmd = None;
+    /// Carries out an instruction of the configuration.
+    pub(super) fn configure(&mut self, instruction: &Instruction) -> Result<(), StepError> {
+        let words = Words { expander: &self.expander, variables: &self.variables };
+        let written = write(&mut self.config, &mut self.has_command, &words, instruction)?;
+        for (name, value) in &written.variables {
+            put_env(&mut self.variables, name, value);
         }
-    }
-
-    pub(super) fn label(&mut self, pairs: &[KeyValue]) -> Result<(), StepError> {
-        let mut words = Vec::new();
-        for pair in pairs {
-            let (key, value) = (self.expand(&pair.key)?, self.expand(&pair.value)?);
-            if key.is_empty() {
-                return Err(ValueError::Empty("LABEL names").into());
-            }
-            words.push(format!("{key}={value}"));
-            self.config.config.labels.get_or_insert_default().insert(key, value);
-        }
-        self.note(format!("LABEL {}", words.join(" ")), true);
-        Ok(())
-    }
-
-    pub(super) fn expose(&mut self, ports: &[String]) -> Result<(), StepError> {
-        let mut all = Vec::new();
-        for text in ports {
-            for word in self.expand_split(text)? {
-                all.extend(parse_ports(&word)?);
-            }
-        }
-        all.sort();
-        let exposed = self.config.config.exposed_ports.get_or_insert_default();
-        for port in &all {
-            exposed.insert(port.clone(), serde_json::json!({}));
-        }
-        self.note(format!("EXPOSE {}", all.join(" ")), true);
-        Ok(())
-    }
-
-    pub(super) fn healthcheck(&mut self, check: &Healthcheck) {
-        let mut result = spec::Healthcheck::default();
-        match check {
-            Healthcheck::None => result.test = vec!["NONE".to_owned()],
-            Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries } => {
-                result.test = match command {
-                    CommandLine::Exec(words) => [&["CMD".to_owned()], words.as_slice()].concat(),
-                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
-                };
-                let nanoseconds = |time: &Option<Duration>| {
-                    time.filter(|time| !time.is_zero())
-                        .map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-                };
-                result.interval = nanoseconds(interval);
-                result.timeout = nanoseconds(timeout);
-                result.start_period = nanoseconds(start_period);
-                result.start_interval = nanoseconds(start_interval);
-                result.retries = retries.filter(|retries| *retries > 0);
-            }
-        }
-        self.note(format!("HEALTHCHECK {}", json(&result.test)), true);
-        self.config.config.healthcheck = Some(result);
-    }
-
-    pub(super) fn maintainer(&mut self, name: &str) {
-        self.config.author = Some(name.to_owned());
-        self.note(format!("MAINTAINER {name}"), true);
-    }
-
-    pub(super) fn onbuild(&mut self, trigger: &Onbuild) {
-        self.config.config.on_build.push(trigger.text.clone());
-        self.note(format!("ONBUILD {}", trigger.text), true);
-    }
-
-    pub(super) fn shell(&mut self, words: &[String]) {
-        self.note(format!("SHELL {}", json(words)), true);
-        self.config.config.shell = Some(words.to_vec());
-    }
-
-    pub(super) fn stopsignal(&mut self, text: &str) -> Result<(), StepError> {
-        let signal = self.expand(text)?;
-        if slipway_runtime::container::stop::parse_signal(&signal).is_none() {
-            return Err(ValueError::form(
-                signal,
-                "a signal",
-                "use a name such as SIGTERM or a number from 1 to 64",
-            )
-            .into());
-        }
-        self.note(format!("STOPSIGNAL {signal}"), true);
-        self.config.config.stop_signal = Some(signal);
-        Ok(())
-    }
-
-    pub(super) fn user(&mut self, text: &str) -> Result<(), StepError> {
-        let user = self.expand(text)?;
-        if user.is_empty() {
-            return Err(ValueError::Empty("USER").into());
-        }
-        self.note(format!("USER {user}"), true);
-        self.config.config.user = Some(user);
-        Ok(())
-    }
-
-    pub(super) fn volume(&mut self, paths: &[String]) -> Result<(), StepError> {
-        let mut all = Vec::new();
-        for path in paths {
-            let path = self.expand(path)?;
-            if path.is_empty() {
-                return Err(ValueError::Empty("VOLUME paths").into());
-            }
-            self.config
-                .config
-                .volumes
-                .get_or_insert_with(BTreeMap::new)
-                .insert(path.clone(), serde_json::json!({}));
-            all.push(path);
-        }
-        self.note(format!("VOLUME [{}]", all.join(" ")), true);
+        self.note(written.note, true);
         Ok(())
     }
 }
 
-/// Applies configuration instructions outside a build, as `import --change` does.
+/// What [`write`] did.
+struct Written {
+    /// For the image's history.
+    note: String,
+    /// Variables that were set.
+    variables: Vec<(String, String)>,
+}
+
+/// Makes changes to the configuration of an image, each a line of a recipe, as `import --change` does.
 ///
 /// # Errors
-/// In words, where an instruction is no configuration or its value is wrong.
-pub fn apply_changes(config: &mut spec::ImageConfig, changes: &[Instruction]) -> Result<(), String> {
-    let words = |line: &CommandLine| match line {
-        CommandLine::Exec(words) => words.clone(),
-        CommandLine::Shell(text) => {
-            DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).chain([text.clone()]).collect()
-        }
-    };
+/// Where an instruction is no configuration or its value is wrong.
+pub fn apply_changes(config: &mut ImageConfig, changes: &[Located]) -> Result<(), ChangeError> {
+    let mut has_command = false;
     for change in changes {
-        let env = config.config.env.clone();
-        let lookup = |name: &str| {
-            env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        let text = change.origin.original.trim();
+        let keyword = text.split_whitespace().next().unwrap_or_default().to_uppercase();
+        let refused = match &change.instruction {
+            Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Arg(_) => true,
+            // they mean something for later instructions of a recipe alone, or nothing any more
+            Instruction::Shell(_) | Instruction::Maintainer(_) => true,
+            _ => false,
         };
-        let expander = Expander::new('\\');
-        let expand =
-            |text: &str| expander.expand(text, &lookup).map(|e| e.value).map_err(|error| error.to_string());
-        let target = &mut config.config;
-        match change {
-            Instruction::Cmd(line) => target.cmd = Some(words(line)),
-            Instruction::Entrypoint(line) => target.entrypoint = Some(words(line)),
-            Instruction::Env(pairs) => {
-                for pair in pairs {
-                    put_env(&mut target.env, &expand(&pair.key)?, &expand(&pair.value)?);
-                }
-            }
-            Instruction::Label(pairs) => {
-                for pair in pairs {
-                    target.labels.get_or_insert_default().insert(expand(&pair.key)?, expand(&pair.value)?);
-                }
-            }
-            Instruction::Expose(ports) => {
-                for port in ports {
-                    for port in parse_ports(&expand(port)?).map_err(|error| error.to_string())? {
-                        target.exposed_ports.get_or_insert_default().insert(port, serde_json::json!({}));
-                    }
-                }
-            }
-            Instruction::Volume(paths) => {
-                for path in paths {
-                    target.volumes.get_or_insert_default().insert(expand(path)?, serde_json::json!({}));
-                }
-            }
-            Instruction::Stopsignal(signal) => target.stop_signal = Some(expand(signal)?),
-            Instruction::User(user) => target.user = Some(expand(user)?),
-            Instruction::Workdir(path) => target.working_dir = Some(expand(path)?),
-            _ => {
-                return Err("only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR"
-                    .to_owned());
-            }
+        if refused {
+            return Err(ChangeError::Instruction { keyword });
         }
+        let variables = config.config.env.clone();
+        let words = Words { expander: &Expander::new('\\'), variables: &variables };
+        let written = match &change.instruction {
+            Instruction::Workdir(path) => {
+                let working_dir = config.config.working_dir.clone().unwrap_or_default();
+                words.expand(path).map(|path| {
+                    config.config.working_dir = Some(super::workdir::written(&working_dir, &path));
+                })
+            }
+            other => write(config, &mut has_command, &words, other).map(drop),
+        };
+        written.map_err(|source| ChangeError::Value { change: text.to_owned(), source })?;
     }
     Ok(())
+}
+
+/// Writes what an instruction says into the configuration: the one place that knows what each means there.
+fn write(
+    config: &mut ImageConfig,
+    has_command: &mut bool,
+    words: &Words<'_>,
+    instruction: &Instruction,
+) -> Result<Written, StepError> {
+    let mut variables = Vec::new();
+    let note = match instruction {
+        Instruction::Cmd(line) => {
+            let command = command_words(config, line);
+            let note = format!("CMD {}", json(&command));
+            config.config.args_escaped = true;
+            config.config.cmd = Some(command);
+            *has_command = true;
+            note
+        }
+        Instruction::Entrypoint(line) => {
+            let command = command_words(config, line);
+            let note = format!("ENTRYPOINT {}", json(&command));
+            config.config.entrypoint = Some(command);
+            if !*has_command {
+                config.config.cmd = None;
+            }
+            note
+        }
+        Instruction::Env(pairs) => {
+            variables = env(config, words, pairs)?;
+            let shown: Vec<String> =
+                variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("ENV {}", shown.join(" "))
+        }
+        Instruction::Label(pairs) => label(config, words, pairs)?,
+        Instruction::Expose(ports) => expose(config, words, ports)?,
+        Instruction::Healthcheck(check) => healthcheck(config, check),
+        Instruction::Maintainer(name) => {
+            config.author = Some(name.clone());
+            format!("MAINTAINER {name}")
+        }
+        Instruction::Onbuild(trigger) => {
+            config.config.on_build.push(trigger.text.clone());
+            format!("ONBUILD {}", trigger.text)
+        }
+        Instruction::Shell(words) => {
+            config.config.shell = Some(words.clone());
+            format!("SHELL {}", json(words))
+        }
+        Instruction::Stopsignal(text) => stopsignal(config, words, text)?,
+        Instruction::User(text) => {
+            let user = words.expand(text)?;
+            if user.is_empty() {
+                return Err(ValueError::Empty("USER").into());
+            }
+            config.config.user = Some(user.clone());
+            format!("USER {user}")
+        }
+        Instruction::Volume(paths) => volume(config, words, paths)?,
+        Instruction::Run(_)
+        | Instruction::Copy(_)
+        | Instruction::Add(_)
+        | Instruction::Arg(_)
+        | Instruction::Workdir(_) => unreachable!("no instruction of the configuration alone"),
+    };
+    Ok(Written { note, variables })
+}
+
+fn shell_words(config: &ImageConfig) -> Vec<String> {
+    let default = || DEFAULT_SHELL.iter().map(|word| (*word).to_owned()).collect();
+    config.config.shell.clone().unwrap_or_else(default)
+}
+
+fn command_words(config: &ImageConfig, line: &CommandLine) -> Vec<String> {
+    match line {
+        CommandLine::Exec(words) => words.clone(),
+        CommandLine::Shell(text) => {
+            let mut words = shell_words(config);
+            words.push(text.clone());
+            words
+        }
+    }
+}
+
+fn env(
+    config: &mut ImageConfig,
+    words: &Words<'_>,
+    pairs: &[KeyValue],
+) -> Result<Vec<(String, String)>, StepError> {
+    // the environment is frozen while one instruction is expanded
+    let mut expanded = Vec::new();
+    for pair in pairs {
+        expanded.push((words.expand(&pair.key)?, words.expand(&pair.value)?));
+    }
+    if expanded.iter().any(|(name, _)| name.is_empty()) {
+        return Err(ValueError::Empty("ENV names").into());
+    }
+    for (name, value) in &expanded {
+        put_env(&mut config.config.env, name, value);
+    }
+    Ok(expanded)
+}
+
+fn label(config: &mut ImageConfig, words: &Words<'_>, pairs: &[KeyValue]) -> Result<String, StepError> {
+    let mut shown = Vec::new();
+    for pair in pairs {
+        // a name that expands to nothing is taken, as BuildKit takes it
+        let (key, value) = (words.expand(&pair.key)?, words.expand(&pair.value)?);
+        shown.push(format!("{key}={value}"));
+        config.config.labels.get_or_insert_default().insert(key, value);
+    }
+    Ok(format!("LABEL {}", shown.join(" ")))
+}
+
+fn expose(config: &mut ImageConfig, words: &Words<'_>, ports: &[String]) -> Result<String, StepError> {
+    let mut all = Vec::new();
+    for text in ports {
+        for word in words.expand_split(text)? {
+            all.extend(parse_ports(&word)?);
+        }
+    }
+    all.sort();
+    let exposed = config.config.exposed_ports.get_or_insert_default();
+    for port in &all {
+        exposed.insert(port.clone(), serde_json::json!({}));
+    }
+    Ok(format!("EXPOSE {}", all.join(" ")))
+}
+
+fn healthcheck(config: &mut ImageConfig, check: &Healthcheck) -> String {
+    let mut result = spec::Healthcheck::default();
+    match check {
+        Healthcheck::None => result.test = vec!["NONE".to_owned()],
+        Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries } => {
+            result.test = match command {
+                CommandLine::Exec(words) => [&["CMD".to_owned()], words.as_slice()].concat(),
+                CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
+            };
+            let nanoseconds = |time: &Option<Duration>| {
+                time.filter(|time| !time.is_zero())
+                    .map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+            };
+            result.interval = nanoseconds(interval);
+            result.timeout = nanoseconds(timeout);
+            result.start_period = nanoseconds(start_period);
+            result.start_interval = nanoseconds(start_interval);
+            result.retries = retries.filter(|retries| *retries > 0);
+        }
+    }
+    let note = format!("HEALTHCHECK {}", json(&result.test));
+    config.config.healthcheck = Some(result);
+    note
+}
+
+fn stopsignal(config: &mut ImageConfig, words: &Words<'_>, text: &str) -> Result<String, StepError> {
+    let signal = words.expand(text)?;
+    // BuildKit takes every number but 0: another kernel may have that signal
+    let is_number = signal.parse::<u32>().is_ok_and(|number| number > 0);
+    if !is_number && slipway_runtime::container::stop::parse_signal(&signal).is_none() {
+        let expected = "use a name such as SIGTERM or a number from 1 on";
+        return Err(ValueError::form(signal, "a signal", expected).into());
+    }
+    config.config.stop_signal = Some(signal.clone());
+    Ok(format!("STOPSIGNAL {signal}"))
+}
+
+fn volume(config: &mut ImageConfig, words: &Words<'_>, paths: &[String]) -> Result<String, StepError> {
+    let mut all = Vec::new();
+    for path in paths {
+        let path = words.expand(path)?;
+        if path.is_empty() {
+            return Err(ValueError::Empty("VOLUME paths").into());
+        }
+        config.config.volumes.get_or_insert_default().insert(path.clone(), serde_json::json!({}));
+        all.push(path);
+    }
+    Ok(format!("VOLUME [{}]", all.join(" ")))
 }
 
 fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
@@ -223,7 +283,8 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 fn parse_ports(word: &str) -> Result<Vec<String>, StepError> {
     let bad = || ValueError::form(word, "a port", "expected `port[-last][/tcp|udp|sctp]`, 0 to 65535").into();
     let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let protocol = protocol.to_lowercase();
+    // go-connections `SplitProtoPort`: nothing after the slash is TCP too
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_lowercase() };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(bad());
     }
@@ -250,13 +311,15 @@ mod tests {
     fn ports() {
         for (word, ports) in [
             ("80", &["80/tcp"][..]),
+            ("80/", &["80/tcp"]),
+            ("80-81/", &["80/tcp", "81/tcp"]),
             ("53/UDP", &["53/udp"]),
             ("7000-7001/sctp", &["7000/sctp", "7001/sctp"]),
             ("127.0.0.1:80:8080", &["8080/tcp"]),
         ] {
             assert_eq!(parse_ports(word).expect(word), ports);
         }
-        for word in ["", "65536", "-1", "80/", "80/xyz", "9-8", "a"] {
+        for word in ["", "65536", "-1", "/", "/tcp", "80//", "80/xyz", "80/tcp/", "9-8", "a"] {
             assert!(parse_ports(word).is_err(), "{word}");
         }
     }

@@ -13,7 +13,7 @@ mod run;
 mod transfer;
 mod workdir;
 
-pub use metadata::apply_changes;
+pub use metadata::{ChangeError, apply_changes};
 pub(crate) use mounts::Attached;
 
 use crate::{
@@ -175,18 +175,7 @@ impl<'s, 'a> StageState<'s, 'a> {
             Instruction::Add(transfer) => return self.transfer(transfer, "ADD"),
             Instruction::Workdir(path) => return self.workdir(path),
             Instruction::Arg(declarations) => self.arg(declarations)?,
-            Instruction::Env(pairs) => self.env(pairs)?,
-            Instruction::Label(pairs) => self.label(pairs)?,
-            Instruction::Cmd(line) => self.cmd(line),
-            Instruction::Entrypoint(line) => self.entrypoint(line),
-            Instruction::Expose(ports) => self.expose(ports)?,
-            Instruction::Healthcheck(check) => self.healthcheck(check),
-            Instruction::Maintainer(name) => self.maintainer(name),
-            Instruction::Onbuild(trigger) => self.onbuild(trigger),
-            Instruction::Shell(words) => self.shell(words),
-            Instruction::Stopsignal(signal) => self.stopsignal(signal)?,
-            Instruction::User(user) => self.user(user)?,
-            Instruction::Volume(paths) => self.volume(paths)?,
+            configuration => self.configure(configuration)?,
         }
         let _ = origin;
         Ok(Outcome::Done)

@@ -14,11 +14,7 @@ use slipway_oci::{
 impl StageState<'_, '_> {
     pub(super) fn workdir(&mut self, text: &str) -> Result<Outcome, StepError> {
         let expanded = self.expand(text)?;
-        // BuildKit `NormalizeWorkdir`: absolute paths stay as they are written, relative ones are joined and cleaned
-        let written = match expanded.starts_with('/') {
-            true => expanded,
-            false => cleaned(&format!("{}/{expanded}", self.working_dir())),
-        };
+        let written = written(&self.working_dir(), &expanded);
         let path = cleaned(&written);
         self.config.config.working_dir = Some(written.clone());
         let created_by = format!("WORKDIR {written}");
@@ -82,6 +78,15 @@ impl StageState<'_, '_> {
         let (passwd, group) = (self.account_file("etc/passwd")?, self.account_file("etc/group")?);
         let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
         Ok((resolved.identity.uid, resolved.identity.gid))
+    }
+}
+
+/// What the configuration says for a WORKDIR in `working_dir` (BuildKit `NormalizeWorkdir`): absolute paths stay as they
+/// are written, relative ones are joined and cleaned.
+pub(super) fn written(working_dir: &str, path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => cleaned(&format!("{working_dir}/{path}")),
     }
 }
 

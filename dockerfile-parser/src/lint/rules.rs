@@ -29,6 +29,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it is Slipway's own and none of BuildKit's.
+    pub const fn is_own(&self) -> bool {
+        self.page.is_empty()
+    }
+
     /// Where the rule is explained: BuildKit's public page, or the page in this project's `docs/`.
     pub fn url(&self) -> String {
         if self.page.is_empty() {

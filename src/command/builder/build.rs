@@ -1,9 +1,11 @@
 //! `slipway build`.
 
 mod context;
+mod lint;
 
 use crate::{
     app::{App, Global},
+    command::dockerfile,
     error::{self, Failure},
     images::Images,
     progress::{self, Style},
@@ -18,7 +20,6 @@ use context::Context;
 use slipway_builder::{
     BuildRequest, Cancel, Environment, ImageExporter, NamedContext, SecretSource, epoch::Epoch,
 };
-use slipway_dockerfile::lint::LintOptions;
 use slipway_oci::{Platform, Reference, limits};
 use std::{
     collections::BTreeMap,
@@ -123,9 +124,13 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let progress = progress::of(style);
     let images = Images::new(&app.store, global)?.shown(&*progress);
     let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
+    let options = lint::options(&arguments, &parsed, &context);
     if arguments.check {
-        return check(&arguments, &parsed, &context);
+        let (text, name) = (&context.recipe, &context.recipe_name);
+        return dockerfile::check::report(text, name, &options, dockerfile::check::Format::Text);
     }
+    let warnings = lint::Warnings::of(&context.recipe, &options, style);
+    warnings.fail()?;
     let outputs = Outputs::prepare(&arguments)?;
     let request = request(&arguments, parsed, &context)?;
     let cancel = Cancel::new()?;
@@ -150,7 +155,9 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     };
     let began = std::time::Instant::now();
     let built = slipway_builder::build(&request, &environment, &exporter);
-    let output = progress::ended(&*progress, built).map_err(|failure| {
+    let ended = progress::ended(&*progress, built);
+    warnings.show();
+    let output = ended.map_err(|failure| {
         error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
     })?;
     for name in &output.unused_arguments {
@@ -166,25 +173,6 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     report(&names, &output, began.elapsed(), style)?;
     app.store.maintain()?;
     Ok(0)
-}
-
-fn check(arguments: &Arguments, parsed: &Parsed, context: &Context) -> Result<u8, Failure> {
-    let mut options = LintOptions {
-        build_args: parsed.build_args.clone(),
-        target: arguments.target.clone(),
-        ignore_file: context.ignore.clone(),
-        named_contexts: parsed.contexts.keys().cloned().collect(),
-        ..LintOptions::default()
-    };
-    if let Some(platform) = &arguments.platform {
-        options.target_platform = platform.to_string();
-    }
-    crate::command::dockerfile::check::report(
-        &context.recipe,
-        &context.recipe_name,
-        &options,
-        crate::command::dockerfile::check::Format::Text,
-    )
 }
 
 /// Files that the build's results go to.

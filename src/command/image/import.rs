@@ -6,6 +6,7 @@ use crate::{
     service::input::{self, is_stdin},
     show,
 };
+use slipway_dockerfile::{Located, Stage};
 use slipway_oci::{
     Descriptor, Platform, Reference,
     compression::Compression,
@@ -20,7 +21,8 @@ pub(crate) struct Arguments {
     /// What the image runs on
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Instructions for the image's configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    /// Instructions for the image's configuration: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL,
+    /// USER, VOLUME, WORKDIR
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
     /// A comment for the image's history
@@ -34,7 +36,9 @@ pub(crate) struct Arguments {
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let changes = changes(&arguments.changes)?;
+    let mut config = ImageConfig::empty(arguments.platform.clone().unwrap_or_else(Platform::host));
+    slipway_builder::apply_changes(&mut config, &changes(&arguments.changes)?)
+        .map_err(|error| Failure::usage(format!("--change: {}", slipway_oci::error::chain(&error))))?;
     let app = App::open(global)?;
     let (blobs, compression) = (app.store.blobs(), Compression::default());
     let shown = arguments.source.display();
@@ -48,7 +52,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     // the newest file decides the time: the same file system is the same image whenever it is imported
     let newest = layer.toc.entries().iter().map(|entry| entry.mtime).max().unwrap_or(0).max(0);
     let created = rfc3339::format(newest);
-    let mut config = ImageConfig::empty(arguments.platform.clone().unwrap_or_else(Platform::host));
     config.created = Some(created.clone());
     config.rootfs.diff_ids = vec![layer.diff_id.clone()];
     config.history.push(History {
@@ -57,8 +60,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         comment: Some(arguments.message.clone()).filter(|message| !message.is_empty()),
         ..History::default()
     });
-    slipway_builder::apply_changes(&mut config, &changes)
-        .map_err(|error| Failure::usage(format!("--change: {error}")))?;
     app.store.adopt_layer(&layer, None)?;
     let config = to_json(&config);
     blobs.put(&config)?;
@@ -78,15 +79,20 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn changes(texts: &[String]) -> Result<Vec<slipway_dockerfile::Instruction>, Failure> {
+/// The changes as instructions; one text may hold several lines, as docker takes them.
+fn changes(texts: &[String]) -> Result<Vec<Located>, Failure> {
     let mut instructions = Vec::new();
     for text in texts {
-        let located = slipway_dockerfile::parse_onbuild(text, '\\').map_err(|diagnostics| {
-            let message =
-                diagnostics.into_iter().map(|diagnostic| diagnostic.message).next().unwrap_or_default();
-            Failure::usage(format!("--change: `{text}`: {message}"))
+        let refused = |message: &str| Failure::usage(format!("--change: `{text}`: {message}"));
+        let parsed = slipway_dockerfile::parse_recipe(&format!("FROM scratch\n{text}\n"));
+        let recipe = parsed.map_err(|diagnostics| {
+            refused(diagnostics.first().map_or("no instruction", |diagnostic| &diagnostic.message))
         })?;
-        instructions.push(located.instruction);
+        match <[Stage; 1]>::try_from(recipe.stages) {
+            Ok([stage]) if !stage.instructions.is_empty() => instructions.extend(stage.instructions),
+            Ok(_) => return Err(refused("no instruction")),
+            Err(_) => return Err(refused("`FROM` is no change of a configuration")),
+        }
     }
     Ok(instructions)
 }
