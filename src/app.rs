@@ -102,7 +102,7 @@ impl App {
 
 /// The store's folder, made and closed to others. Before a user namespace is entered: inside, all other users look alike.
 pub(crate) fn own_folder(global: &Global) -> Result<PathBuf, Failure> {
-    let root = store_folder(global)?;
+    let root = store_folder(global.root.as_deref())?;
     private::folder(&root).map_err(|error| elsewhere(&error, &root))?;
     root.canonicalize().map_err(Failure::from)
 }
@@ -112,9 +112,9 @@ fn elsewhere(error: &(dyn std::error::Error + 'static), root: &Path) -> Failure 
         .with_hint(format!("the store is `{}`: choose another folder with --root", root.display()))
 }
 
-/// Where the store is.
-pub(crate) fn store_folder(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(root) = &global.root {
+/// Where the store is; `root` is the caller's choice.
+pub(crate) fn store_folder(root: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(root) = root {
         return std::path::absolute(root).map_err(Failure::from);
     }
     if rustix::process::geteuid().is_root() {

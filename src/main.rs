@@ -14,6 +14,7 @@ mod error;
 mod front;
 mod git;
 mod images;
+mod manual;
 mod nearby;
 mod progress;
 mod recipe;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
     if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
         return ended(outcome.map_err(error::Failure::from));
     }
+    if let Some(outcome) = manual::complete::answer(std::env::args_os()) {
+        return ended(outcome);
+    }
     let cli = command::Cli::command();
     let line = match front::read(std::env::args_os().skip(1), &cli, &|name| std::env::var(name).ok()) {
         Ok(line) => line,
@@ -42,11 +46,7 @@ fn main() -> ExitCode {
     let read = cli.try_get_matches_from(line.arguments());
     let arguments = match read.and_then(|matches| command::Cli::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // nowhere to say that it cannot be said
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { line.usage_status() } else { 0 });
-        }
+        Err(_) => return misread(&line),
     };
     let outcome = command::run(arguments);
     // afterwards: a command that makes containers begins the program again before its work
@@ -54,6 +54,20 @@ fn main() -> ExitCode {
         show::note(format_args!("note: {note}"));
     }
     ended(outcome)
+}
+
+/// Answers a line that is no work: one that asks for help, or one that is wrong.
+fn misread(line: &front::Line) -> ExitCode {
+    let Err(error) = manual::definition().try_get_matches_from(line.arguments()) else {
+        // the two descriptions are one but for what they show
+        return ended(Err(error::Failure::usage("the command line cannot be read")));
+    };
+    if !error.use_stderr() {
+        return ended(show::say(error.render().to_string().trim_end()).map(|()| 0));
+    }
+    // nowhere to say that it cannot be said
+    let _ = error.print();
+    ExitCode::from(line.usage_status())
 }
 
 fn ended(outcome: Result<u8, error::Failure>) -> ExitCode {

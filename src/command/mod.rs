@@ -15,7 +15,7 @@ use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::serve;
-use system::{info, reset, version};
+use system::{completion, info, man, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -34,6 +34,8 @@ enum Command {
     Build(Box<build::Arguments>),
     /// Check a recipe without building it
     Check(check::Arguments),
+    /// Write what a shell needs to complete commands, flags, images and stages
+    Completion(completion::Arguments),
     /// Look into build contexts
     Context(context::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
@@ -52,6 +54,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Read images from an archive or OCI layout
     Load(load::Arguments),
+    /// Write manual pages into a folder, one a command
+    Man(man::Arguments),
     /// Fetch images from a registry
     Pull(pull::Arguments),
     /// Send an image to a registry
@@ -81,6 +85,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),
@@ -90,6 +95,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Info(arguments) => info::run(&global, &arguments),
         Command::Inspect(arguments) => inspect::run(&global, &arguments),
         Command::Load(arguments) => load::run(&global, &arguments),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
         Command::Reset(arguments) => reset::run(&global, &arguments),

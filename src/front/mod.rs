@@ -61,6 +61,20 @@ impl Line {
         all
     }
 
+    /// The value of a flag.
+    pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
+        let mut values = self.flags.iter().filter_map(|known| match known {
+            Flag::Value(name, value) if name == flag => Some(value.as_os_str()),
+            _ => None,
+        });
+        values.next_back()
+    }
+
+    /// What is no option.
+    pub(crate) fn words(&self) -> &[OsString] {
+        &self.words
+    }
+
     /// What the caller should know.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
@@ -91,6 +105,17 @@ impl Flag {
 /// Whether what follows the first word of the command belongs to a program.
 fn hands_on(command: &str) -> bool {
     matches!(command, "run" | "create" | "exec")
+}
+
+/// What others call slipway's commands in two words: group, name, and slipway's own.
+pub(crate) fn names_of_others() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let rows = table::rows().iter().filter(|row| row.kind == Kind::Command);
+    rows.flat_map(|row| row.names.iter().map(move |name| (name, row.meaning))).filter_map(
+        |(name, meaning)| match (name.split_once(' '), meaning) {
+            (Some((group, name)), Meaning::Is(own)) if !own.starts_with("--") => Some((group, name, own)),
+            _ => None,
+        },
+    )
 }
 
 /// Reads a command line, without the program's name. The error carries the exit status.
@@ -144,7 +169,19 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        self.alone();
         Ok(())
+    }
+
+    /// A word before commands that stands alone asks what there is, as docker's do.
+    fn alone(&mut self) {
+        let line = &mut self.line;
+        let bare = line.before.is_empty() && line.flags.is_empty() && line.words.is_empty();
+        // a command that nobody knows is clap's to answer
+        let known = line.command.is_empty() || !std::ptr::eq(self.here, self.root);
+        if bare && known && self.here.has_subcommands() {
+            line.flags.push(Flag::Switch("help".to_owned(), true));
+        }
     }
 
     /// The place in the table: the command's names.
@@ -157,6 +194,9 @@ impl<'a> Reader<'a> {
             let words = format!("`{}` is no command", word.to_string_lossy());
             return Err(Failure::usage(words).with_hint("`slipway --help` shows what there is"));
         };
+        if name == "help" && self.line.command.is_empty() {
+            return self.help();
+        }
         if let Some(found) = self.here.find_subcommand(name) {
             self.line.command.push(found.get_name().to_owned());
             self.here = found;
@@ -180,7 +220,12 @@ impl<'a> Reader<'a> {
                     return self.descend(word);
                 }
                 let words = format!("`{name}` needs a command that slipway has");
-                Err(Failure::usage(words).with_hint("`slipway --help` shows what there is"))
+                let known = names_of_others().filter(|(group, ..)| *group == name);
+                let known: Vec<&str> = known.map(|(_, name, _)| name).collect();
+                Err(Failure::usage(words).with_hint(match known.is_empty() {
+                    true => "`slipway --help` shows what there is".to_owned(),
+                    false => format!("there are: {}", known.join(", ")),
+                }))
             }
             None => {
                 // clap knows what it resembles
@@ -189,6 +234,26 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// `help COMMAND`, by whatever name: the command's own help.
+    fn help(&mut self) -> Result<(), Failure> {
+        while self.here.has_subcommands()
+            && let Some(word) = self.rest.pop_front()
+        {
+            if word.as_bytes().starts_with(b"-") {
+                break;
+            }
+            self.descend(word)?;
+        }
+        self.rest.clear();
+        let help = Flag::Switch("help".to_owned(), true);
+        let unknown = !self.line.command.is_empty() && std::ptr::eq(self.here, self.root);
+        // clap knows what it resembles
+        if !unknown {
+            self.line.flags.push(help);
+        }
+        Ok(())
     }
 
     /// `buildx --builder x build`: flags that choose a daemon or builder, which there is none of. Whether any was there.

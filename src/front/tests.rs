@@ -110,6 +110,19 @@ fn lines_mean_what_their_writers_meant() {
     assert!(count >= 300, "{count} lines");
 }
 
+#[test]
+fn examples_of_pages_are_taken() {
+    let mut count = 0;
+    for (_, line) in crate::manual::pages::all().iter().flat_map(|page| &page.examples) {
+        // the shell's part
+        let line = line.split(" > ").next().unwrap().replace("\\t", " ");
+        let meaning = meaning(&line);
+        assert!(meaning.starts_with("= ") && !meaning.contains(" # "), "{line}: {meaning}");
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
+}
+
 /// Commands that hand words on to a program.
 fn handing_on() -> Vec<clap::Command> {
     let mut root = Cli::command();

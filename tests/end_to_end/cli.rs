@@ -146,7 +146,7 @@ fn habits_of_other_programs_are_answered() {
         assert!(message.lines().count() <= 2, "one sentence and what to do: {message}");
     }
     assert_eq!(slipway.ok(["image", "ls", "--all"]), slipway.ok(["images"]));
-    assert!(slipway.ok(["version"]).starts_with("slipway "));
+    assert!(slipway.ok(["version"]).starts_with("Version: "));
     let ended = slipway.run(["-D", "images"]);
     assert!(ended.stderr.contains("`-D`"), "{}", ended.stderr);
     let mut command = slipway.command(["images"]);

@@ -19,6 +19,7 @@ mod copy;
 mod crash;
 mod examples;
 mod filter;
+mod help;
 mod hostile;
 mod interop;
 mod layers;

@@ -30,8 +30,8 @@ use std::{
 /// Build an image from a Dockerfile.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Name of the image: `name[:tag]`; may be repeated
-    #[arg(short, long = "tag", value_name = "NAME")]
+    /// Name of the image; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<Reference>,
     /// The recipe [default: CONTEXT/Dockerfile]; `-` reads it from standard input
     #[arg(short, long, value_name = "FILE")]

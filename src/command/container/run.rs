@@ -74,7 +74,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TARGET")]
     tmpfs: Vec<String>,
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "TARGET")]
     workdir: Option<String>,
     /// User, by name or number: USER[:GROUP]
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -101,7 +101,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Host name
-    #[arg(short = 'h', long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "HOST")]
     hostname: Option<String>,
     /// An entry for /etc/hosts
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]

@@ -31,6 +31,7 @@ pub(crate) struct Arguments {
     /// A tar, compressed or not, a folder, or `-` for a tar on standard input
     source: PathBuf,
     /// Name of the image
+    #[arg(value_name = "NAME[:TAG]")]
     name: Option<Reference>,
 }
 

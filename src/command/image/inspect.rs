@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "image", hide = true)]
     r#type: Option<String>,
     /// The images: names, ids or digests
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 

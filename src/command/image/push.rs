@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
     /// The image
     image: Reference,
     /// Where to, if not under its own name
+    #[arg(value_name = "NAME[:TAG]")]
     destination: Option<Reference>,
 }
 

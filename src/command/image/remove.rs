@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     force: bool,
     /// The images: names, ids or digests
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 

@@ -11,8 +11,10 @@ use slipway_oci::Reference;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The image: a name, id or digest
+    #[arg(value_name = "IMAGE")]
     source: String,
     /// The new name
+    #[arg(value_name = "NAME[:TAG]")]
     target: Reference,
 }
 

@@ -1,5 +1,7 @@
 //! Commands on the machine and the whole store.
 
+pub(crate) mod completion;
 pub(crate) mod info;
+pub(crate) mod man;
 pub(crate) mod reset;
 pub(crate) mod version;

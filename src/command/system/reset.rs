@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let root = app::store_folder(global)?;
+    let root = app::store_folder(global.root.as_deref())?;
     if !store::is_store(&root)? {
         show::note(format_args!("note: there is no store in `{}`", root.display()));
         return Ok(0);
