@@ -36,6 +36,12 @@ pub const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Longest pause between two pieces of a request's body, and of a peer that takes nothing of a reply.
 pub const BODY_PAUSE: Duration = Duration::from_secs(60);
 
+/// Longest time that the rest of a refused request is read, so that its sender gets to the reply.
+pub const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// Most bytes of a refused request that are read and thrown away.
+pub const LINGER_BYTES: u64 = 64 << 20;
+
 /// Bytes a second that a peer has to send or take in the mean, beyond one [`BODY_PAUSE`]: who dribbles holds a place as
 /// long as who stands still.
 pub const PEER_RATE_BYTES: u64 = 4096;

@@ -3,7 +3,8 @@
 //! ```text
 //! no request yet, or none any more   Budgets::idle
 //! a request's head                   Budgets::idle, from the last request's end
-//! a request's body                   Budgets::pause between pieces, Budgets::rate_bytes in the mean (`body`)
+//! a request's body                   Budgets::pause between pieces, Budgets::rate_bytes in the mean (`body`, `arriving`)
+//! a body that was refused            limits::LINGER_TIME, limits::LINGER_BYTES (`arriving`)
 //! a reply that the peer takes        Budgets::pause and Budgets::rate_bytes, piece by piece
 //! an endpoint at work                not the peer's fault: no limit here
 //! ```
@@ -71,9 +72,11 @@ struct State {
     active: usize,
     /// The last begin or end of a request.
     touched: Instant,
-    next_reply: u64,
+    next: u64,
     /// Replies that the peer is taking.
     replies: BTreeMap<u64, Progress>,
+    /// Since when pieces of bodies are waited for.
+    waits: BTreeMap<u64, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,9 +86,22 @@ struct Progress {
     bytes: u64,
 }
 
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
 impl Connection {
     fn new(budgets: Budgets) -> Connection {
-        let state = State { active: 0, touched: Instant::now(), next_reply: 0, replies: BTreeMap::new() };
+        let state = State {
+            active: 0,
+            touched: Instant::now(),
+            next: 0,
+            replies: BTreeMap::new(),
+            waits: BTreeMap::new(),
+        };
         Connection { budgets, state: Mutex::new(state), shed: Notify::new() }
     }
 
@@ -99,6 +115,14 @@ impl Connection {
         state.active += 1;
         state.touched = Instant::now();
         Active(Arc::clone(self))
+    }
+
+    /// The peer's next piece of a body is waited for from now on, until the answer is dropped.
+    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+        let mut state = self.state();
+        let number = state.number();
+        state.waits.insert(number, Instant::now());
+        Waiting { connection: Arc::clone(self), number }
     }
 
     /// When it has used its time up, as things stand. `None`: an endpoint is at work.
@@ -139,7 +163,8 @@ impl Connection {
             // its request may be on the way
             return (idle >= limits::FRESH_TIME).then_some((true, idle));
         }
-        let still = state.replies.values().map(|reply| now.saturating_duration_since(reply.taken)).max()?;
+        let since = state.replies.values().map(|reply| reply.taken).chain(state.waits.values().copied());
+        let still = now.saturating_duration_since(since.min()?);
         (still >= self.budgets.shed).then_some((false, still))
     }
 }
@@ -155,14 +180,25 @@ impl Drop for Active {
     }
 }
 
+/// A piece of a request's body that the peer has not sent yet.
+pub(super) struct Waiting {
+    connection: Arc<Connection>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.connection.state().waits.remove(&self.number);
+    }
+}
+
 /// Watches how the peer takes a reply.
 pub(super) fn watch(active: Active, body: Body) -> Body {
     if body.is_end_stream() {
         return body;
     }
     let mut state = active.0.state();
-    let number = state.next_reply;
-    state.next_reply += 1;
+    let number = state.number();
     state.replies.insert(number, Progress { taken: Instant::now(), bytes: 0 });
     drop(state);
     Body::new(Watched { body, number, active })

@@ -2,6 +2,7 @@
 
 use super::{
     access,
+    arriving::Arriving,
     call::{Call, Shared},
     connection::{self, Connection},
     endpoint::{base, blob, catalog, manifest, referrers, tags, upload},
@@ -32,7 +33,7 @@ async fn answer(
     let started = Instant::now();
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match dispatch(Arc::clone(&shared), request).await {
+    let mut response = match dispatch(Arc::clone(&shared), connection, request).await {
         Ok(response) => response,
         Err(error) => {
             if error.is_failure() {
@@ -50,8 +51,13 @@ async fn answer(
     response.map(|body| connection::watch(active, body))
 }
 
-async fn dispatch(shared: Arc<Shared>, request: Request) -> Result<Response, ApiError> {
+async fn dispatch(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    let body = Arriving::wrap(body, connection, head.version, &head.headers);
     let route = route::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
     // a method that demands nothing is refused below, by name

@@ -131,6 +131,7 @@ impl ApiError {
         set(header::CONTENT_TYPE, "application/json");
         match &self {
             ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
+            ApiError::Storage(StorageError::BlobNeeded { .. }) => set(header::ALLOW, "GET, HEAD"),
             ApiError::Busy => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
@@ -159,7 +160,8 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::DigestMismatch { .. } => (S::BAD_REQUEST, DigestInvalid),
         StorageError::ReferenceUnknown(_) => (S::BAD_REQUEST, ManifestBlobUnknown),
         StorageError::ReferenceSize { .. } => (S::BAD_REQUEST, SizeInvalid),
-        StorageError::BlobNeeded { .. } => (S::CONFLICT, Denied),
+        // the specification's answer where a delete is not allowed; its conformance program takes no other refusal
+        StorageError::BlobNeeded { .. } => (S::METHOD_NOT_ALLOWED, Denied),
         StorageError::OtherType { .. } => (S::BAD_REQUEST, ManifestInvalid),
         StorageError::SessionsMany => (S::TOO_MANY_REQUESTS, TooManyRequests),
         StorageError::Stopped | StorageError::Skipped | StorageError::Condemned(_) => {

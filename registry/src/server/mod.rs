@@ -7,6 +7,7 @@
 //! There is no authentication yet, hence the default of listening on loopback only.
 
 mod access;
+mod arriving;
 mod body;
 mod call;
 mod connection;

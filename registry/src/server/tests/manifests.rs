@@ -333,13 +333,13 @@ fn a_blob_that_a_manifest_needs_stays() {
     let (manifest, _) = registry.push_image("a", "t", b"layer");
     for needed in [b"layer".as_slice(), b"{}"] {
         let path = format!("/v2/a/blobs/{}", Digest::sha256(needed));
-        assert_eq!(registry.call("DELETE", &path, &[], b"").refusal(), (409, "DENIED".into()));
+        assert_eq!(registry.call("DELETE", &path, &[], b"").refusal(), (405, "DENIED".into()));
         assert_eq!(registry.get(&path).body, needed);
     }
     // a tag's end frees nothing, the manifest's does
     assert_eq!(registry.call("DELETE", "/v2/a/manifests/t", &[], b"").status, 202);
     let path = format!("/v2/a/blobs/{}", Digest::sha256(b"layer"));
-    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 409);
+    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 405);
     assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{manifest}"), &[], b"").status, 202);
     assert_eq!(registry.call("DELETE", &path, &[], b"").status, 202);
     assert_eq!(registry.get(&path).status, 404);
@@ -405,4 +405,28 @@ fn a_mount_with_an_unknown_algorithm_is_an_upload() {
     }
     let refusal = registry.call("POST", "/v2/a/blobs/uploads/?mount=sha256:xyz&from=b", &[], b"").refusal();
     assert_eq!(refusal, (400, "DIGEST_INVALID".into()));
+}
+
+#[test]
+fn content_types_are_read_as_rfc_9110_has_them() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    let config = serde_json::to_string(&Descriptor::of(media_type::OCI_CONFIG, b"{}")).expect("json");
+    for (number, rest) in ["", r#","mediaType":"""#, r#","mediaType":null"#].iter().enumerate() {
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]{rest}}}"#);
+        for kind in [
+            media_type::OCI_MANIFEST.to_owned(),
+            media_type::OCI_MANIFEST.to_uppercase(),
+            format!(" {} ; charset=utf-8", media_type::OCI_MANIFEST),
+        ] {
+            let tag = format!("t{number}");
+            let reply = registry.put_manifest("a", &tag, &kind, text.as_bytes());
+            assert_eq!(reply.status, 201, "{kind} {text}: {}", reply.text());
+            let read = registry.get(&format!("/v2/a/manifests/{tag}"));
+            assert_eq!(
+                (read.header("content-type"), read.text()),
+                (Some(media_type::OCI_MANIFEST), text.clone())
+            );
+        }
+    }
 }

@@ -199,3 +199,61 @@ fn a_body_of_one_byte_pieces_arrives() {
     let digest = Digest::sha256(&content);
     assert_eq!(registry.call("PUT", &format!("{session}?digest={digest}"), &[], b"").status, 201);
 }
+
+#[test]
+fn who_is_refused_early_gets_to_the_reply() {
+    let mut registry = Registry::start();
+    let large = vec![b' '; 20 << 20];
+    let kind = [("content-type", media_type::OCI_MANIFEST)];
+    let digest = Digest::sha256(b"other");
+    let gone = "/v2/a/blobs/uploads/00000000-0000-4000-8000-000000000000".to_owned();
+    for (method, path, status) in [
+        ("PUT", "/v2/a/manifests/x".to_owned(), 413),
+        ("PUT", "/v2/A/manifests/x".to_owned(), 400),
+        ("PUT", "/v2/a/manifests/.x".to_owned(), 400),
+        ("POST", "/v2/".to_owned(), 405),
+        ("PATCH", gone.clone(), 404),
+        ("PUT", format!("{gone}?digest={digest}"), 404),
+        ("PUT", format!("{gone}?digest=x"), 400),
+    ] {
+        assert_eq!(registry.call(method, &path, &kind, &large).status, status, "{method} {path}");
+        let chunked = [b"1000000\r\n".as_slice(), &large[..16 << 20], b"\r\n0\r\n\r\n"].concat();
+        let headers = [kind[0], ("transfer-encoding", "chunked")];
+        assert_eq!(
+            registry.call(method, &path, &headers, &chunked).status,
+            status,
+            "{method} {path}, chunked"
+        );
+    }
+    registry.restart_with(|config| config.read_only = true);
+    assert_eq!(registry.call("POST", "/v2/a/blobs/uploads/", &[], &large).status, 405);
+}
+
+#[test]
+fn who_expects_to_go_on_is_refused_without() {
+    let registry = Registry::start();
+    let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nhost: test\r\nconnection: close\r\nexpect: 100-continue\r\n\
+                content-type: application/vnd.oci.image.manifest.v1+json\r\ncontent-length: 20000000\r\n\r\n";
+    let started = Instant::now();
+    assert_eq!(Reply::read(silent(&registry, head.as_bytes()), false).status, 413);
+    assert!(started.elapsed() < crate::limits::LINGER_TIME, "nothing is waited for");
+}
+
+#[test]
+fn bodies_that_stand_still_give_their_places_up() {
+    let budgets = Budgets { idle: PATIENCE * 10, pause: PATIENCE * 10, connections: 6, ..short() };
+    let registry = Registry::start_with(|config| config.budgets = budgets);
+    for (method, path) in [("PATCH", registry.session("a")), ("PUT", "/v2/a/manifests/x".to_owned())] {
+        for length in ["content-length: 1000", "transfer-encoding: chunked"] {
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: test\r\n\
+                 content-type: application/vnd.oci.image.manifest.v1+json\r\n{length}\r\n\r\n"
+            );
+            let held: Vec<_> = (0..20).map(|_| silent(&registry, head.as_bytes())).collect();
+            let started = Instant::now();
+            assert_eq!(registry.get("/v2/").status, 200);
+            assert!(started.elapsed() < PATIENCE, "{method} {length}: {:?}", started.elapsed());
+            drop(held);
+        }
+    }
+}

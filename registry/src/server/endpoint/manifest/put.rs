@@ -68,6 +68,9 @@ fn examine(
     // parameters such as `charset` are no part of the type that is stored and answered
     let header = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
     let header = header.filter(|text| !text.is_empty()).ok_or(ApiError::ManifestTypeMissing)?;
+    // RFC 9110, section 8.3.1: case does not count
+    let header = header.to_ascii_lowercase();
+    let header = header.as_str();
     if !media_type::is_manifest(header) && !media_type::is_index(header) {
         return Err(ApiError::ManifestType(header.chars().take(160).collect()));
     }
