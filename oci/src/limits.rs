@@ -22,7 +22,8 @@ pub const INDEX_ENTRIES: usize = 4096;
 /// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
 
-/// Most paths that links add to those that a layer's missing parents are looked up at (links that multiply).
+/// Most components of paths that links add to those that a layer's missing parents are looked up at, beyond some for each
+/// parent (links that multiply, or lead into themselves).
 pub const FOOTING_PATHS: usize = 10_000;
 
 /// Most bytes that one archive or compressed stream may unpack to, and largest sum of one layer's file sizes (a
@@ -43,7 +44,8 @@ pub const SPARSE_PIECES: usize = 1 << 20;
 /// compressing in a layer.
 pub const SPARSE_HOLE_BYTES: u64 = 64 << 30;
 
-/// Largest PAX or GNU long-name record in an archive, in bytes.
+/// Largest sum of the PAX and GNU long-name headers of one entry of an archive, in bytes (all are in memory until the
+/// entry comes).
 pub const TAR_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// How often a path is looked up again that a rename elsewhere raced (openat2(2), `EAGAIN`).

@@ -66,6 +66,8 @@ struct Extensions {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     pax: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What all of them had.
+    bytes: u64,
 }
 
 impl<R: Read> Archive<R> {
@@ -90,11 +92,15 @@ impl<R: Read> Archive<R> {
             self.begin_data(size_of(&header)?);
             match header.entry_type() {
                 tar::EntryType::XHeader => {
-                    let body = self.read_extension()?;
+                    let body = self.read_extension(&mut extensions.bytes)?;
                     extensions.pax.extend(parse_pax(&body).ok_or_else(|| invalid("a damaged PAX header"))?);
                 }
-                tar::EntryType::GNULongName => extensions.path = Some(until_nul(self.read_extension()?)),
-                tar::EntryType::GNULongLink => extensions.link = Some(until_nul(self.read_extension()?)),
+                tar::EntryType::GNULongName => {
+                    extensions.path = Some(until_nul(self.read_extension(&mut extensions.bytes)?));
+                }
+                tar::EntryType::GNULongLink => {
+                    extensions.link = Some(until_nul(self.read_extension(&mut extensions.bytes)?));
+                }
                 tar::EntryType::XGlobalHeader => {}
                 tar::EntryType::GNUSparse => {
                     let map = sparse::old_form(&header, &mut self.source)?;
@@ -178,10 +184,14 @@ impl<R: Read> Archive<R> {
         Ok(Some(header))
     }
 
-    fn read_extension(&mut self) -> io::Result<Vec<u8>> {
-        if self.left > limits::TAR_EXTENSION_BYTES {
-            return Err(invalid("an extended header that is too long"));
+    /// Reads one of an entry's extended headers; `taken` counts the bytes of all of them, for any number may come before
+    /// one entry.
+    fn read_extension(&mut self, taken: &mut u64) -> io::Result<Vec<u8>> {
+        if taken.saturating_add(self.left) > limits::TAR_EXTENSION_BYTES {
+            return Err(invalid("extended headers that are too long"));
         }
+        // one without a byte costs a header
+        *taken += self.left + BLOCK;
         let mut body = Vec::with_capacity(self.left as usize);
         self.read_to_end(&mut body)?;
         if self.left > 0 {
@@ -268,6 +278,49 @@ mod tests {
         for damaged in [&b"x"[..], b"5 ab\n", b"99 a=b\n", b"-1 a=b\n", b"0 a=b\n", b"3 a=b\n"] {
             assert_eq!(parse_pax(damaged), None, "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn extensions_of_one_entry_have_a_cap_together() {
+        let header = |kind: tar::EntryType, size: usize| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_path("short").expect("path");
+            header.set_size(size as u64);
+            header.set_cksum();
+            header.as_bytes().to_vec()
+        };
+        let extension = |kind: tar::EntryType, body: &[u8]| {
+            let mut block = [header(kind, body.len()), body.to_vec()].concat();
+            block.resize(block.len().next_multiple_of(512), 0);
+            block
+        };
+        let name = vec![b'n'; 200 << 10];
+        let pax = format!("{} a={}\n", (200 << 10) + 11, "v".repeat((200 << 10) + 1)).into_bytes();
+        let cases = [
+            (extension(tar::EntryType::XHeader, &pax), 4, 8),
+            (extension(tar::EntryType::GNULongName, &name), 4, 8),
+            (extension(tar::EntryType::GNULongLink, &name), 4, 8),
+            (extension(tar::EntryType::XHeader, b""), 1000, 5000),
+        ];
+        for (piece, fine, many) in cases {
+            let read = |count: usize| {
+                let bytes = [piece.repeat(count), header(tar::EntryType::Regular, 0)].concat();
+                Archive::new(&bytes[..]).next_item().map(|item| item.is_some())
+            };
+            assert!(read(fine).expect("a few are taken"));
+            assert!(read(many).expect_err("too many").to_string().contains("too long"));
+        }
+        // each entry has its own
+        let one =
+            [extension(tar::EntryType::GNULongName, &name), header(tar::EntryType::Regular, 0)].concat();
+        let bytes = one.repeat(20);
+        let mut archive = Archive::new(&bytes[..]);
+        let mut count = 0;
+        while archive.next_item().expect("read").is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 20);
     }
 
     #[test]

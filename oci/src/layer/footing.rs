@@ -33,15 +33,19 @@ impl Footing {
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         let implicit = own.entries().iter().filter(|entry| entry.implicit);
         let mut pending: Vec<Vec<u8>> = implicit.map(|entry| entry.path.clone()).collect();
-        let most = pending.len() + limits::FOOTING_PATHS;
+        let named: usize = pending.iter().map(|path| components_of(path)).sum();
+        let mut left = named * LINKS_OF_A_PARENT + limits::FOOTING_PATHS;
         while let Some(path) = pending.pop() {
             if !seen.insert(path.clone()) {
                 continue;
             }
-            if seen.len() > most || path.len() > limits::PATH_BYTES {
+            // a link into itself makes paths that grow: what counts is every component, not every path
+            let steps = components_of(&path);
+            if steps > left || path.len() > limits::PATH_BYTES {
                 let what = "links that its missing parents lead through";
                 return Err(LayerError::Limit { what, most: limits::FOOTING_PATHS as u64 });
             }
+            left -= steps;
             follow(&path, own, below, &mut answers, &mut pending);
         }
         let footing = Footing { answers };
@@ -62,6 +66,13 @@ impl Footing {
     pub(super) fn get(&self, path: &[u8]) -> Option<Option<&Entry>> {
         self.answers.get(path).map(Option::as_ref)
     }
+}
+
+/// How many links a missing parent leads through on honest bases (`/lib`, `/usr/lib` and perhaps one more), and itself.
+const LINKS_OF_A_PARENT: usize = 4;
+
+fn components_of(path: &[u8]) -> usize {
+    components(path).count()
 }
 
 /// Notes what is beneath at every component of `path`, and adds the paths that links on the way lead to: those beneath
@@ -171,5 +182,43 @@ mod tests {
         let below = tree(vec![link("lib", "lib/x/../y"), link("lib/x", "/lib")]);
         let found = Footing::of(&foo(), &below);
         assert!(matches!(found, Ok(Some(_)) | Err(LayerError::Limit { .. })), "{found:?}");
+    }
+
+    #[test]
+    fn links_into_themselves_cost_little() {
+        // found by `fuzz/toc`: each turn was a longer path, whose components were all noted
+        for link_target in ["lib/a/b", "lib/a", "a/lib/../../lib/a", "/lib/x/x/x/x/x/x/x/x/x"] {
+            for (own_link, below_link) in [(true, false), (false, true), (true, true)] {
+                let mut entries = foo().entries().to_vec();
+                let mut beneath = vec![folder("a", 0o755), folder("other", 0o755)];
+                if own_link {
+                    entries.retain(|entry| entry.path != b"lib");
+                    let mut parent = folder("lib/more", 0o755);
+                    parent.implicit = true;
+                    entries.extend([link("lib", link_target), parent]);
+                }
+                if below_link {
+                    beneath.push(link("lib", link_target));
+                }
+                let own = Toc::new(entries);
+                let started = std::time::Instant::now();
+                // refused or not: it comes to an end soon
+                let _ = Footing::of(&own, &tree(beneath));
+                let most = std::time::Duration::from_secs(5);
+                assert!(started.elapsed() < most, "{link_target}: {:?}", started.elapsed());
+            }
+        }
+    }
+
+    #[test]
+    fn many_parents_behind_one_link_are_fine() {
+        let parents = (0..30_000).map(|number| {
+            let mut parent = folder(&format!("lib/{number}"), 0o755);
+            parent.implicit = true;
+            parent
+        });
+        let own = Toc::new(parents.collect());
+        let below = tree(vec![link("lib", "usr/lib"), folder("usr", 0o755), folder("usr/lib", 0o755)]);
+        assert!(Footing::of(&own, &below).expect("footing").is_some());
     }
 }

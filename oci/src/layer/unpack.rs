@@ -60,6 +60,8 @@ struct Unpacker<'a> {
     entries: BTreeMap<Vec<u8>, Entry>,
     whiteouts: HashSet<Vec<u8>>,
     unpacked_bytes: u64,
+    /// Links that the current entry's parents led through.
+    links: usize,
 }
 
 fn read_archive(
@@ -68,8 +70,8 @@ fn read_archive(
     footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
     let mut hashing = HashingReader::new(source, Algorithm::Sha256);
-    let mut unpacker =
-        Unpacker { disk, footing, entries: BTreeMap::new(), whiteouts: HashSet::new(), unpacked_bytes: 0 };
+    let (entries, whiteouts) = (BTreeMap::new(), HashSet::new());
+    let mut unpacker = Unpacker { disk, footing, entries, whiteouts, unpacked_bytes: 0, links: 0 };
     let mut archive = Archive::new(&mut hashing);
     let mut count = 0;
     while let Some(item) = archive.next_item().map_err(LayerError::Archive)? {
@@ -90,6 +92,7 @@ impl Unpacker<'_> {
         let mut entry = describe(item)?;
         let name = name_of(&entry.path).to_vec();
         if let Some(path) = parent_of(&entry.path).map(<[u8]>::to_vec) {
+            self.links = 0;
             let parent = self.ensure_parent(&path)?;
             entry.path = super::entry::join(&parent, &name);
         }
@@ -152,7 +155,7 @@ impl Unpacker<'_> {
             Some(entry) if entry.is_directory() => return Ok(here),
             Some(entry) if entry.kind == Kind::Symlink => {
                 let target = link_target(&here, &entry.link.clone());
-                return self.ensure_followed(&target, 0);
+                return self.ensure_followed(&target);
             }
             Some(_) => self.remove(&here)?,
             None => {}
@@ -163,7 +166,7 @@ impl Unpacker<'_> {
         match found {
             Some(entry) if entry.kind == Kind::Symlink => {
                 let target = link_target(&here, &entry.link);
-                return self.ensure_followed(&target, 0);
+                return self.ensure_followed(&target);
             }
             Some(entry) if entry.is_directory() => {
                 folder = Entry { opaque: false, content: None, ..entry.clone() };
@@ -175,8 +178,10 @@ impl Unpacker<'_> {
         Ok(here)
     }
 
-    fn ensure_followed(&mut self, target: &[u8], depth: usize) -> Result<Vec<u8>, LayerError> {
-        if depth > limits::SYMLINKS || target.len() > limits::PATH_BYTES {
+    fn ensure_followed(&mut self, target: &[u8]) -> Result<Vec<u8>, LayerError> {
+        // in all, as the kernel counts: links that each name the next one twice are a bomb of any small depth
+        self.links += 1;
+        if self.links > limits::SYMLINKS || target.len() > limits::PATH_BYTES {
             return Err(bad(target, "its folder leads through too many links"));
         }
         let mut here = Vec::new();
@@ -192,7 +197,7 @@ impl Unpacker<'_> {
             };
             here = match entry {
                 Some(entry) if entry.kind == Kind::Symlink => {
-                    self.ensure_followed(&link_target(&next, &entry.link), depth + 1)?
+                    self.ensure_followed(&link_target(&next, &entry.link))?
                 }
                 _ => self.ensure_parent(&next)?,
             };
@@ -386,8 +391,10 @@ pub(super) fn describe_at(item: &Item, path: Vec<u8>) -> Result<Entry, LayerErro
         item.pax.iter().filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?, value)));
     let kept =
         attributes.filter(|(name, value)| xattr::is_portable(name) && value.len() <= limits::XATTR_BYTES);
-    entry.xattrs = kept.map(|(name, value)| (name.to_vec(), value.clone())).collect();
-    entry.xattrs.sort();
+    // of two records of one name the later counts (POSIX pax, "pax Extended Header")
+    let attributes: BTreeMap<Vec<u8>, Vec<u8>> =
+        kept.map(|(name, value)| (name.to_vec(), value.clone())).collect();
+    entry.xattrs = attributes.into_iter().collect();
     Ok(entry)
 }
 

@@ -186,3 +186,41 @@ fn what_a_footing_does_not_foresee_is_an_error() {
     let (_, result) = archive.unpack(Some(&below));
     assert!(matches!(result, Err(LayerError::Entry { .. })), "{result:?}");
 }
+
+#[test]
+fn links_that_multiply_are_refused_soon() {
+    for target in ["{}/../{}", "{}/../{}/../{}", "./{}/.././{}"] {
+        let mut archive = Archive::new().folder("end");
+        for number in 0..38 {
+            let next = if number == 37 { "end".to_owned() } else { format!("l{}", number + 1) };
+            archive = archive.link(&format!("l{number}"), &target.replace("{}", &next));
+        }
+        let started = std::time::Instant::now();
+        let (_, result) = archive.file("l0/f", "x").unpack(None);
+        assert!(matches!(result, Err(LayerError::Entry { .. })), "{target}: {result:?}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{target}");
+    }
+    // as many as the kernel follows are fine
+    let mut archive = Archive::new().folder("end");
+    for number in 0..30 {
+        let next = if number == 29 { "end".to_owned() } else { format!("l{}", number + 1) };
+        archive = archive.link(&format!("l{number}"), &next);
+    }
+    let (folder, result) = archive.file("l0/f", "x").unpack(None);
+    result.expect("a chain of links");
+    assert!(folder.path().join("layer/end/f").exists());
+}
+
+#[test]
+fn of_two_attributes_of_one_name_the_later_counts() {
+    let record = |value: &str| {
+        let text = format!(" SCHILY.xattr.user.k={value}\n");
+        format!("{}{text}", text.len() + 2)
+    };
+    let pax = record("z") + &record("a");
+    let archive = Archive::new().entry(tar::EntryType::XHeader, "pax", "", pax.as_bytes()).file("f", "x");
+    let bytes = archive.0.into_inner().expect("archive");
+    let toc = index(&bytes[..], None).expect("index").toc;
+    let found = toc.get(b"f").expect("the file");
+    assert_eq!(found.xattrs, [(b"user.k".to_vec(), b"a".to_vec())]);
+}

@@ -107,6 +107,9 @@ pub enum ManifestError {
     /// Not JSON of the shape.
     #[error("the manifest is not valid: {0}")]
     Json(#[from] serde_json::Error),
+    /// Not text.
+    #[error("the manifest is not valid: it is not UTF-8")]
+    Text(#[source] std::str::Utf8Error),
     /// A media type that is neither image nor index.
     #[error("media type `{0}` is neither an image manifest nor an index")]
     MediaType(String),
@@ -159,7 +162,11 @@ impl Parsed {
         if bytes.len() as u64 > limits::MANIFEST_BYTES {
             return Err(ManifestError::Large(bytes.len() as u64));
         }
-        let probe: Probe = serde_json::from_slice(bytes)?;
+        // serde_json looks at no text that it skips (found by `fuzz/manifest`); RFC 8259, section 8.1: JSON is UTF-8
+        let bytes = std::str::from_utf8(bytes).map_err(ManifestError::Text)?.as_bytes();
+        let mut probe: Probe = serde_json::from_slice(bytes)?;
+        // Go's tools write an empty text for none
+        probe.media_type = probe.media_type.filter(|text| !text.is_empty());
         keys::check(bytes)?;
         if probe.schema_version != 2 {
             return Err(ManifestError::Schema(probe.schema_version));
@@ -190,8 +197,8 @@ impl Parsed {
     /// The media type that the document is to be served as.
     pub fn media_type(&self) -> &str {
         match self {
-            Parsed::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST),
-            Parsed::Index(index) => index.media_type.as_deref().unwrap_or(media_type::OCI_INDEX),
+            Parsed::Manifest(manifest) => said(&manifest.media_type).unwrap_or(media_type::OCI_MANIFEST),
+            Parsed::Index(index) => said(&index.media_type).unwrap_or(media_type::OCI_INDEX),
         }
     }
 }
@@ -214,6 +221,11 @@ impl Index {
             images.next().filter(|only| only.platform.as_ref().is_none_or(silent) && images.next().is_none())
         })
     }
+}
+
+/// A media type that says something.
+fn said(media_type: &Option<String>) -> Option<&str> {
+    media_type.as_deref().filter(|text| !text.is_empty())
 }
 
 fn check_count(count: usize, most: usize) -> Result<(), ManifestError> {
@@ -269,6 +281,24 @@ mod tests {
             let text = format!("{{\"schemaVersion\":2,{body}}}");
             let parsed = Parsed::from_bytes(text.as_bytes(), Some(header)).expect(&text);
             assert_eq!(matches!(parsed, Parsed::Manifest(_)), image, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_manifest() {
+        for unknown in [&b"\xff"[..], b"a\xc3", b"\xed\xa0\x80", b"\xe9t\xe9"] {
+            let bytes = [b"{\"schemaVersion\":2,\"manifests\":[],\"x\":\"", unknown, b"\"}"].concat();
+            assert!(matches!(Parsed::from_bytes(&bytes, None), Err(ManifestError::Text(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_media_type_is_none() {
+        let text = r#"{"schemaVersion":2,"mediaType":"","manifests":[]}"#;
+        for header in [Some(media_type::OCI_INDEX), Some(media_type::DOCKER_LIST), None] {
+            let parsed = Parsed::from_bytes(text.as_bytes(), header).expect(text);
+            assert!(matches!(parsed, Parsed::Index(_)), "{header:?}");
+            assert_eq!(parsed.media_type(), media_type::OCI_INDEX);
         }
     }
 
