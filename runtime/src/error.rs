@@ -31,6 +31,17 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The upper folder is on an overlay itself, which the kernel does not stack.
+    #[error(
+        "cannot mount the root file system: `{}` is on an overlay, as in a container, on which the kernel mounts no other: \
+         put the store on a volume or another disk (--root DIR, SLIPWAY_ROOT)", upper.display()
+    )]
+    NestedOverlay {
+        /// The upper folder.
+        upper: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A file system could not be made ready.
     #[error("cannot prepare {what}")]
     Prepare {

@@ -120,7 +120,8 @@ pub fn needed() -> bool {
 /// The tier that [`enter`] is expected to reach; nothing is tried.
 pub(crate) fn expected() -> Tier {
     if needed() {
-        return if subordinates().is_some() { Tier::SubordinateIds } else { Tier::SingleId };
+        let several = subordinates().is_some() || own_ranges().is_some();
+        return if several { Tier::SubordinateIds } else { Tier::SingleId };
     }
     if !host::in_user_namespace() {
         return Tier::Root;
@@ -133,14 +134,18 @@ pub(crate) fn expected() -> Tier {
 /// Enters a user namespace as its uid 0 if this process needs one. Call it before any thread is started.
 ///
 /// With subordinate ids in `/etc/subuid` and `/etc/subgid` and the newuidmap programs, 0 is the caller and 1 to 65535 are
-/// subordinate ids. Otherwise only the caller itself is mapped, as 0, and the note says what is missing.
+/// subordinate ids. Who may take any id here (`CAP_SETUID`, `CAP_SETGID` and `CAP_SETFCAP`, as root in a container of docker)
+/// needs neither: the ids of the namespace it is in are mapped without newuidmap. Otherwise only the caller itself is
+/// mapped, as 0, and the note says what is missing.
 pub fn enter() -> Result<Entered, UsernsError> {
     if !needed() {
         return Ok(Entered { tier: expected(), note: None });
     }
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let (outcome, note) = match subordinates() {
-        Some((uids, gids)) => match mapped_by_helper(uid, gid, &uids, &gids)? {
+    let direct = own_ranges();
+    let is_direct = direct.is_some();
+    let (outcome, note) = match direct.or_else(subordinates) {
+        Some((uids, gids)) => match mapped_by_helper((uid, gid), &uids, &gids, is_direct)? {
             None => (Tier::SubordinateIds, None),
             Some(problem) => (Tier::SingleId, Some(problem)),
         },
@@ -199,10 +204,10 @@ fn become_root(tier: Tier) -> Result<(), UsernsError> {
 
 /// Unshares and has the helper map; `Some` says why the helper could not. The namespace is made in either case.
 fn mapped_by_helper(
-    uid: u32,
-    gid: u32,
+    (uid, gid): (u32, u32),
     uids: &[IdRange],
     gids: &[IdRange],
+    direct: bool,
 ) -> Result<Option<String>, UsernsError> {
     let setup = |source| UsernsError::Setup { step: "start the id map helper", source };
     let (mut go_read, go_write) = io::pipe().map_err(setup)?;
@@ -212,8 +217,12 @@ fn mapped_by_helper(
         drop((go_write, said_read));
         // End of file instead of the byte: the parent could not unshare.
         if go_read.read_exact(&mut [0]).is_ok() {
-            let said =
-                run_map("newuidmap", parent, uid, uids).or_else(|| run_map("newgidmap", parent, gid, gids));
+            let said = match direct {
+                true => write_map("uid_map", parent, uid, uids)
+                    .or_else(|| write_map("gid_map", parent, gid, gids)),
+                false => run_map("newuidmap", parent, uid, uids)
+                    .or_else(|| run_map("newgidmap", parent, gid, gids)),
+            };
             let mut said_write = said_write;
             // The parent waits for it; if it is gone there is nobody to tell.
             let _ = said_write.write_all(said.unwrap_or_default().as_bytes());
@@ -234,6 +243,13 @@ fn mapped_by_helper(
     unshared?;
     read.map_err(setup)?;
     Ok(if said.is_empty() { None } else { Some(said) })
+}
+
+/// Writes a process's map with our own capabilities; `Some` is what went wrong.
+fn write_map(file: &str, pid: u32, own: u32, ranges: &[IdRange]) -> Option<String> {
+    let lines: Vec<String> = map_arguments(own, ranges).chunks(3).map(|line| line.join(" ")).collect();
+    let written = fs::write(format!("/proc/{pid}/{file}"), lines.join("\n"));
+    written.err().map(|error| format!("cannot write the {file} of the new user namespace: {error}"))
 }
 
 /// Runs newuidmap or newgidmap for a process; `Some` is what went wrong.
@@ -274,6 +290,43 @@ fn subordinates() -> Option<(Vec<IdRange>, Vec<IdRange>)> {
         ranges.iter().map(|range| u64::from(range.count)).sum::<u64>() >= FEWEST_IDS.into()
     };
     (enough(&uids) && enough(&gids)).then_some((uids, gids))
+}
+
+/// The user and group ids of the namespace that the caller is in, less its own, if it may map any of them and there are
+/// more than its own.
+fn own_ranges() -> Option<(Vec<IdRange>, Vec<IdRange>)> {
+    // CAP_SETGID, CAP_SETUID, CAP_SETFCAP (linux/capability.h); the last to map 0
+    const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 31;
+    if sys::process::permitted_capabilities().ok()? & NEEDED != NEEDED {
+        return None;
+    }
+    let read = |file: &str, own: u32| inside(&fs::read_to_string(file).unwrap_or_default(), own);
+    let uids = read("/proc/self/uid_map", rustix::process::getuid().as_raw());
+    let gids = read("/proc/self/gid_map", rustix::process::getgid().as_raw());
+    (!uids.is_empty() && !gids.is_empty()).then_some((uids, gids))
+}
+
+/// The first ids that a map has inside, without `own` and without 0: who is another than root leaves root to itself.
+fn inside(map: &str, own: u32) -> Vec<IdRange> {
+    let mut ranges = Vec::new();
+    for line in map.lines().take(MAX_RANGES) {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(start)), _, Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
+            continue;
+        };
+        let end = start.saturating_add(count);
+        let mut from = start.max(1);
+        for stop in [own, end] {
+            let stop = stop.clamp(from.min(end), end);
+            if stop > from {
+                ranges.push(IdRange { start: from, count: stop - from });
+            }
+            if stop == own {
+                from = from.max(own.saturating_add(1));
+            }
+        }
+    }
+    ranges
 }
 
 /// The lines of subuid(5) that are this user's, by name or by number.
@@ -361,6 +414,17 @@ mod tests {
         for (files, start) in cases {
             assert_eq!(free_ids(files.iter().copied()), start, "{files:?}");
         }
+    }
+
+    #[test]
+    fn a_namespaces_own_ids_are_those_inside_but_the_callers() {
+        let range = |start, count| IdRange { start, count };
+        assert_eq!(inside("         0          0 4294967295\n", 0), [range(1, u32::MAX - 1)]);
+        assert_eq!(inside("0 100000 65536\n", 1000), [range(1, 999), range(1001, 64535)]);
+        assert_eq!(inside("0 1000 1\n1 100000 10\n", 0), [range(1, 10)]);
+        assert_eq!(inside("0 1000 1\n", 0), []);
+        assert_eq!(inside("1000 1000 1\n", 1000), []);
+        assert_eq!(inside("nonsense\n5 6\n", 0), []);
     }
 
     #[test]

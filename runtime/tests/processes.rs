@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     if args.iter().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("privileged_whatever_dies_no_container_lives_on", whatever_dies),
         ("privileged_nothing_is_left_to_reap", nothing_to_reap),
         ("privileged_no_user_sees_the_memory_of_the_program", secret_memory),
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ("privileged_a_terminals_interrupt_leaves_the_guard_alone", interrupted_runner),
         ("privileged_a_plain_user_gets_subordinate_ids", subordinate_ids),
         ("privileged_a_user_without_subordinate_ids_gets_one", single_id),
+        ("privileged_who_may_take_any_id_needs_no_subordinate_ids", own_ids),
         ("privileged_a_masked_proc_is_shared_and_not_uncovered", masked_proc),
     ];
     let mut failed = 0;
@@ -319,6 +320,33 @@ fn as_user(uid: u32) -> String {
     // What subordinate ids own, only root removes.
     drop(place);
     seen
+}
+
+/// As root in a container that may not mount: no `CAP_SYS_ADMIN`, and every id of the namespace.
+fn own_ids() {
+    if !privileged() {
+        return;
+    }
+    let place = place_of(0);
+    let subject = subject("user", &place.path().join("root"));
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-sys_admin"])
+        .arg(subject.get_program())
+        .args(subject.get_args())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+    for part in [
+        "tier SubordinateIds uid 0",
+        "note none",
+        "in | 0 | 33:44 | dev | null",
+        "none terminal: /dev/pts/0 1000 Code(0)",
+    ] {
+        assert!(seen.contains(part), "`{part}` in\n{seen}");
+    }
 }
 
 fn subordinate_ids() {

@@ -53,7 +53,20 @@ pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
                 }
                 result => result,
             }
+            .map_err(|error| nested(error, upper))
         }
+    }
+}
+
+/// `OVERLAYFS_SUPER_MAGIC` (linux/magic.h).
+const OVERLAY_MAGIC: u64 = 0x794C_7630;
+
+/// Names the reason that the kernel keeps to itself: an upper folder on another overlay.
+fn nested(error: Error, upper: &Path) -> Error {
+    let is_overlay = rustix::fs::statfs(upper).is_ok_and(|found| found.f_type as u64 == OVERLAY_MAGIC);
+    match error {
+        Error::Root { source, .. } if is_overlay => Error::NestedOverlay { upper: upper.to_owned(), source },
+        error => error,
     }
 }
 
