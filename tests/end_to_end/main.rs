@@ -23,6 +23,7 @@ mod help;
 mod hostile;
 mod interop;
 mod layers;
+mod listen;
 mod listings;
 mod newer;
 mod outputs;

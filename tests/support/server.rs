@@ -71,6 +71,11 @@ impl Server {
     pub fn end(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+        self.terminate_wait()
+    }
+
+    /// The exit status of one that was told to end.
+    pub fn terminate_wait(&mut self) -> std::process::ExitStatus {
         wait_until("the server stops", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap()
     }

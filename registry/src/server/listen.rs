@@ -1,9 +1,10 @@
-//! The accept loop: axum's own has neither a cap on connections nor a time for what they do.
+//! The accept loops: axum's own has neither a cap on connections nor a time for what they do.
 
 use super::{
     call::Shared,
     connection::{Place, Places},
     dispatch,
+    sockets::Socket,
 };
 use crate::limits;
 use hyper_util::{
@@ -11,29 +12,72 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
 
-/// Accepts until `stop` turns true, then waits for what is under way.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let places = Places::new(shared.budgets);
-    let router = dispatch::router(Arc::clone(&shared));
-    let graceful = GracefulShutdown::new();
-    let builder = builder(&shared);
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let Some((stream, place)) = accepted else { continue };
+/// What every accept loop shares.
+struct Loop {
+    places: Arc<Places>,
+    router: axum::Router,
+    graceful: GracefulShutdown,
+    builder: auto::Builder<TokioExecutor>,
+}
+
+/// Accepts on all sockets until `stop` turns true, then waits for what is under way.
+pub(super) async fn run(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+    let all = Loop {
+        places: Places::new(shared.budgets),
+        router: dispatch::router(Arc::clone(&shared)),
+        graceful: GracefulShutdown::new(),
+        builder: builder(&shared),
+    };
+    futures_util::future::join_all(sockets.into_iter().map(|socket| all.accept(socket, stop.clone()))).await;
+    // those who do not finish in time are cut off
+    let _ = tokio::time::timeout(limits::STOP_TIME, all.graceful.shutdown()).await;
+}
+
+impl Loop {
+    /// One socket's loop; the socket, and its file, go with its end.
+    async fn accept(&self, socket: Socket, mut stop: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept_one(&socket) => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            if accepted.is_err() {
+                // out of file descriptors, mostly: accepting again at once would spin
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn accept_one(&self, socket: &Socket) -> io::Result<()> {
+        match socket {
+            Socket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // without it a small reply waits 40 ms for the peer's delayed acknowledgement; a peer that is gone
+                // already is no failure of the socket's
+                if stream.set_nodelay(true).is_ok() {
+                    self.serve(stream, self.places.take().await);
+                }
+            }
+            Socket::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                self.serve(stream, self.places.take().await);
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: Place) {
         let connection = Arc::clone(&place.connection);
-        let service =
-            TowerToHyperService::new(router.clone().layer(axum::Extension(Arc::clone(&connection))));
-        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let served = graceful.watch(served);
+        let router = self.router.clone().layer(axum::Extension(Arc::clone(&connection)));
+        let service = TowerToHyperService::new(router);
+        let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let served = self.graceful.watch(served);
         tokio::spawn(async move {
             tokio::select! {
                 // a connection that breaks is its client's affair
@@ -43,9 +87,6 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
             drop(place);
         });
     }
-    drop(listener);
-    // those who do not finish in time are cut off
-    let _ = tokio::time::timeout(limits::STOP_TIME, graceful.shutdown()).await;
 }
 
 fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
@@ -64,19 +105,4 @@ fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
         .max_send_buf_size(limits::AHEAD_BYTES as usize)
         .max_header_list_size(limits::HEAD_BYTES as u32);
     builder
-}
-
-async fn accept(listener: &TcpListener, places: &Arc<Places>) -> Option<(TcpStream, Place)> {
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // without it a small reply waits 40 ms for the peer's delayed acknowledgement
-            stream.set_nodelay(true).ok()?;
-            Some((stream, places.take().await))
-        }
-        Err(_) => {
-            // out of file descriptors, mostly: accepting again at once would spin
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
-        }
-    }
 }

@@ -23,6 +23,7 @@ mod range;
 mod reply;
 mod route;
 mod send;
+mod sockets;
 pub mod storage;
 
 #[cfg(test)]
@@ -30,11 +31,13 @@ mod tests;
 
 pub use connection::Budgets;
 pub use event::{Event, Observer};
+pub use sockets::{Listen, Place};
 
 use crate::limits;
 use access::Policy;
 use call::{Shared, blocking};
 use memory::Memory;
+use sockets::Socket;
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
@@ -51,8 +54,8 @@ use tokio::{
 /// What a server needs to know.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where to listen, at least one place.
+    pub listen: Vec<Listen>,
     /// The storage folder, made where it is missing.
     pub storage: PathBuf,
     /// Refuse everything that would change something.
@@ -69,7 +72,7 @@ impl ServerConfig {
     /// Listens on 127.0.0.1:5000 and tells nobody anything.
     pub fn new(storage: PathBuf) -> ServerConfig {
         ServerConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
+            listen: vec![Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))],
             storage,
             read_only: false,
             sparse: false,
@@ -93,8 +96,8 @@ pub enum ServeError {
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The place.
+        address: Listen,
         /// Why not.
         source: io::Error,
     },
@@ -134,8 +137,8 @@ impl fmt::Debug for Shutdown {
 /// A server that has its storage and its address, but does not answer yet.
 pub struct Server {
     runtime: Runtime,
-    listener: tokio::net::TcpListener,
-    address: SocketAddr,
+    sockets: Vec<Socket>,
+    places: Vec<Place>,
     shared: Arc<Shared>,
 }
 
@@ -146,10 +149,14 @@ impl Server {
             .map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
-        let listen_error = |source| ServeError::Listen { address: config.listen, source };
-        let listener =
-            runtime.block_on(tokio::net::TcpListener::bind(config.listen)).map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let (mut sockets, mut places) = (Vec::new(), Vec::new());
+        for listen in &config.listen {
+            let failed = |source| ServeError::Listen { address: listen.clone(), source };
+            for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
+                places.push(socket.place().map_err(failed)?);
+                sockets.push(socket);
+            }
+        }
         let mut budgets = config.budgets;
         let files = descriptors::divide(&mut budgets);
         let shared = Arc::new(Shared {
@@ -161,30 +168,36 @@ impl Server {
             policy: Policy { read_only: config.read_only, sparse: config.sparse },
             observer: config.observer,
         });
-        Ok(Server { runtime, listener, address, shared })
+        Ok(Server { runtime, sockets, places, shared })
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Answers requests until `shutdown` is triggered.
     pub fn run(self, shutdown: &Shutdown) {
         let stop = shutdown.0.subscribe();
-        let Server { runtime, listener, shared, .. } = self;
+        let Server { runtime, sockets, shared, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
-            listen::run(listener, shared, stop).await;
+            listen::run(sockets, shared, stop).await;
             sweeper.abort();
         });
         // blocking work that is under way ends by itself; it holds the storage until then
         runtime.shutdown_timeout(limits::STOP_TIME);
     }
 
-    /// Runs on a thread of its own.
+    /// Runs on a thread of its own; for a server that listens on an address first of all.
+    ///
+    /// # Panics
+    /// When it listens on none there.
     pub fn spawn(self) -> RunningServer {
-        let (address, shutdown) = (self.address, Shutdown::new());
+        let Some(Place::Address(address)) = self.places.first().cloned() else {
+            panic!("a server that is spawned listens on an address")
+        };
+        let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let thread = thread::spawn(move || self.run(&stop));
         RunningServer { address, shutdown, thread: Some(thread) }
@@ -215,14 +228,14 @@ impl Drop for RunningServer {
     }
 }
 
-/// Serves until `shutdown` is triggered; `on_ready` learns the address once requests are taken.
+/// Serves until `shutdown` is triggered; `on_ready` learns the places once requests are taken.
 pub fn serve(
     config: ServerConfig,
-    on_ready: impl FnOnce(SocketAddr),
+    on_ready: impl FnOnce(&[Place]),
     shutdown: &Shutdown,
 ) -> Result<(), ServeError> {
     let server = Server::bind(config)?;
-    on_ready(server.address());
+    on_ready(server.places());
     server.run(shutdown);
     Ok(())
 }

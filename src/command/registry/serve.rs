@@ -1,21 +1,22 @@
 //! `slipway serve`.
 
 use crate::{error::Failure, request, signals};
-use slipway_registry::server::{self, Event, ServerConfig, Shutdown};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use slipway_registry::server::{self, Event, Listen, Place, ServerConfig, Shutdown};
+use std::{path::PathBuf, sync::Arc};
 
 /// Serve a registry.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to listen: ADDRESS:PORT, localhost:PORT, :PORT for every address, PORT for this machine; 0 takes a free one
+    /// Where to listen, several times for several places: ADDRESS:PORT, localhost:PORT, :PORT for every address, PORT for
+    /// this machine, unix:PATH; port 0 takes a free one [default: the sockets that systemd passes, else 127.0.0.1:5000]
     #[arg(
         long,
-        value_name = "[ADDRESS:]PORT",
-        default_value = "127.0.0.1:5000",
+        value_name = "PLACE",
         env = "SLIPWAY_LISTEN",
+        value_delimiter = ',',
         value_parser = request::serve::listen
     )]
-    listen: SocketAddr,
+    listen: Vec<Listen>,
     /// Folder of the registry's content [default: registry, in the folder of the local store]
     #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
     storage: Option<PathBuf>,
@@ -37,7 +38,13 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
         None => crate::app::own_folder(global)?.join("registry"),
     };
     let mut config = ServerConfig::new(storage.clone());
-    config.listen = arguments.listen;
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut listen = request::serve::passed(std::process::id(), &variable)
+        .map_err(|error| Failure::new(format!("cannot take the sockets of LISTEN_FDS: {error}")))?;
+    listen.extend(arguments.listen.iter().cloned());
+    if !listen.is_empty() {
+        config.listen = listen;
+    }
     config.read_only = arguments.read_only;
     config.sparse = arguments.sparse;
     let access_log = arguments.access_log;
@@ -58,12 +65,16 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     signals::on(&signals::ENDING, move |_| stop.trigger())?;
     server::serve(
         config,
-        |address| {
-            crate::show::note(format_args!("serving `{}` on http://{address}", storage.display()));
-            if !address.ip().is_loopback() {
-                crate::show::note(format_args!(
-                    "warning: anyone who reaches {address} may read and write: there is no authentication yet"
-                ));
+        |places| {
+            for place in places {
+                crate::show::note(format_args!("serving `{}` on {place}", storage.display()));
+                if let Place::Address(address) = place
+                    && !address.ip().is_loopback()
+                {
+                    crate::show::note(format_args!(
+                        "warning: anyone who reaches {address} may read and write: there is no authentication yet"
+                    ));
+                }
             }
         },
         &shutdown,

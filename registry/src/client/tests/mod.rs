@@ -9,7 +9,7 @@ mod tls;
 mod url;
 
 use super::*;
-use crate::server::{RunningServer, Server, ServerConfig};
+use crate::server::{Listen, RunningServer, Server, ServerConfig};
 use slipway_oci::spec::{media_type, to_json};
 use std::{
     collections::BTreeMap,
@@ -78,7 +78,7 @@ impl Registry {
     fn start() -> Registry {
         let folder = tempfile::tempdir().expect("folder");
         let mut config = ServerConfig::new(folder.path().to_owned());
-        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.listen = vec![Listen::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
         Registry { server: Server::bind(config).expect("bind").spawn(), _folder: folder }
     }
 

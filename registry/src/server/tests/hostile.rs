@@ -74,7 +74,7 @@ fn a_newer_folder_is_refused_in_words() {
     database.pragma_update(None, "user_version", 99).expect("version");
     drop(database);
     let mut config = ServerConfig::new(storage);
-    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listen = vec![crate::server::Listen::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
     let error = Server::bind(config).err().expect("a refusal");
     let source = std::error::Error::source(&error).expect("a source").to_string();
     assert!(source.contains("schema 99") && source.contains("newer slipway"), "{source}");
@@ -85,7 +85,7 @@ fn an_address_in_use_is_named() {
     let registry = Registry::start();
     let folder = tempfile::tempdir().expect("folder");
     let mut config = ServerConfig::new(folder.path().to_owned());
-    config.listen = registry.address();
+    config.listen = vec![crate::server::Listen::Address(registry.address())];
     let error = Server::bind(config).err().expect("a refusal").to_string();
     assert!(error.contains(&registry.address().to_string()), "{error}");
 }

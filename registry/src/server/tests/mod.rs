@@ -7,6 +7,7 @@ mod pressure;
 mod stranger;
 mod uploads;
 
+use super::Listen;
 use super::{RunningServer, Server, ServerConfig};
 use slipway_oci::{Algorithm, Descriptor, Digest, Hasher, spec::media_type};
 use std::{
@@ -103,7 +104,7 @@ impl Registry {
 
 fn run(folder: &tempfile::TempDir, change: impl FnOnce(&mut ServerConfig)) -> RunningServer {
     let mut config = ServerConfig::new(folder.path().join("registry"));
-    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listen = vec![Listen::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
     config.observer = Some(std::sync::Arc::new(|event| {
         if let super::Event::Failure { operation, error } = event {
             eprintln!("{operation}: {error:?}");
