@@ -146,3 +146,54 @@ fn privileged_what_was_killed_in_another_pid_namespace_is_swept() {
         assert_eq!(fs::read_dir(slipway.root.join("leases")).unwrap().count(), 0, "after {next:?}");
     }
 }
+
+/// Builds and containers, some of them killed at several moments, while images are removed and listed: what is not killed
+/// succeeds, every image that is listed is whole, and nothing is left.
+#[test]
+fn what_is_killed_at_any_moment_beside_others_hurts_nobody() {
+    let slipway = Slipway::new();
+    let recipe = |text: &str| {
+        format!("FROM base\nRUN echo {text} > /v\nCOPY f /f\nRUN cat /v /f > /w; rm /etc/motd\n")
+    };
+    let context = |name: &str, text: &str| {
+        let recipe = recipe(text);
+        slipway.context(name, &[("Dockerfile", &recipe), ("f", text)])
+    };
+    let build = |name: &str, text: &str| {
+        start(slipway.command(["build", "--progress", "plain", "-t", name]).arg(context(name, text)))
+    };
+    let whole = build("timed", "timed").wait().took;
+    for round in 0..8_u32 {
+        let text = format!("round{round}");
+        let (killed, kept) = (build("killed", &text), build("kept", &text));
+        let other = build("other", "always");
+        let container =
+            start(&mut slipway.command(["run", "--rm", "base", "sh", "-c", "sleep 0.1; ls /etc/passwd"]));
+        let noise: Vec<_> =
+            [&["rmi", "-f", "other"][..], &["images"], &["rmi", "-f", "killed"], &["rmi", "-f", "timed"]]
+                .into_iter()
+                .map(|arguments| start(&mut slipway.command(arguments)))
+                .collect();
+        std::thread::sleep(whole * round / 6);
+        killed.signal(Signal::KILL);
+        killed.wait();
+        for one in noise.into_iter().chain([container, kept, other]) {
+            one.wait().ok();
+        }
+        let listed = slipway.run(["images", "--format", "{{.Repository}}"]);
+        assert_eq!(listed.stderr, "", "round {round}");
+        for name in listed.stdout.lines().filter(|name| !name.contains("none") && *name != "base") {
+            assert_eq!(
+                slipway.shell(name, "cat /v | wc -l; cat /w >/dev/null").trim(),
+                "1",
+                "{name}, round {round}"
+            );
+        }
+        assert_eq!(slipway.shell("kept", "cat /v"), format!("{text}\n"));
+        slipway.ok(["images"]);
+        wait_until("nothing is left", || {
+            slipway.ok(["images", "-q"]);
+            slipway.leftovers().is_empty() && fs::read_dir(slipway.root.join("leases")).unwrap().count() == 0
+        });
+    }
+}

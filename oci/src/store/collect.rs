@@ -63,7 +63,12 @@ impl Store {
     /// where one could not say what it relies on, because the disk is full: then nothing was done.
     pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
         self.sweep()?;
-        let mut trash = Trash { folder: self.temporary_path("trash")?, count: 0, failed: None };
+        let folder = match self.temporary_path("trash") {
+            // not even the lease could be made: a name that no lease has, and that is not made below
+            Err(error) if file::is_full(&error) => self.root.join("tmp/full/trash"),
+            other => other?,
+        };
+        let mut trash = Trash { folder, count: 0, failed: None };
         // on a full disk it may not be made: then nothing is moved, and all is removed in its place
         let _ = crate::private::new_folder(&trash.folder);
         let result = self.holder.alone(|relied| self.take_away(relied, &mut trash));
