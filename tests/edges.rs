@@ -183,6 +183,100 @@ fn files_have_one_subject() {
     }
 }
 
+/// The modules beside it that the file `code` of the room `room` names, by `use` or in full.
+fn named(code: &str, room: &str, is_own_file: bool) -> BTreeSet<String> {
+    let absolute = format!("crate::{room}::");
+    let mut found = BTreeSet::new();
+    for prefix in ["super::", absolute.as_str()] {
+        // in folders below, `super` is a module of their own
+        if prefix == "super::" && !is_own_file {
+            continue;
+        }
+        for (at, _) in code.match_indices(prefix) {
+            let before = code.as_bytes().get(at.wrapping_sub(1));
+            if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':')) {
+                continue;
+            }
+            let rest = &code[at + prefix.len()..];
+            let Some(group) = rest.strip_prefix('{') else {
+                found.extend(first_word(rest));
+                continue;
+            };
+            let mut depth = 0;
+            for item in group.split_inclusive(['{', '}', ',']) {
+                if depth == 0 {
+                    found.extend(first_word(item));
+                }
+                match item.as_bytes().last() {
+                    Some(b'{') => depth += 1,
+                    Some(b'}') if depth == 0 => break,
+                    Some(b'}') => depth -= 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+    found
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let text = text.trim_start();
+    let end =
+        text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+/// What is left of a graph once everything that needs nothing of the rest is taken away: its circles.
+fn circles(mut graph: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    loop {
+        let names: BTreeSet<String> = graph.keys().cloned().collect();
+        graph
+            .iter_mut()
+            .for_each(|(name, needed)| needed.retain(|other| other != name && names.contains(other)));
+        let count = graph.len();
+        graph.retain(|_, needed| !needed.is_empty());
+        if graph.len() == count {
+            return graph;
+        }
+    }
+}
+
+#[test]
+fn the_server_has_no_circle_of_modules() {
+    let room = Path::new("registry/src/server");
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, code) in sources("registry/src/server") {
+        let within = path.strip_prefix(room).unwrap();
+        let module = within.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let is_own_file = within.iter().count() == 1;
+        // the room's own file wires its modules together
+        if module != "mod" {
+            graph.entry(module).or_default().extend(named(&code, "server", is_own_file));
+        }
+    }
+    let known = graph["dispatch"].contains("access") && graph["endpoint"].contains("call");
+    assert!(known && graph["call"].contains("storage"), "{graph:?}");
+    assert_eq!(circles(graph), BTreeMap::new());
+}
+
+#[test]
+fn circles_are_found() {
+    let code =
+        "use super::{a, b::{c, d}, e::F};\nfn g(x: super::h::I, y: crate::server::{j}) { other::super::k }";
+    let named = named(code, "server", true);
+    assert_eq!(named.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b", "e", "h", "j"]);
+    let graph = |edges: &[(&str, &str)]| {
+        let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in edges {
+            graph.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        graph
+    };
+    assert!(circles(graph(&[("a", "b"), ("b", "c"), ("a", "c"), ("a", "a")])).is_empty());
+    let found = circles(graph(&[("a", "b"), ("b", "c"), ("c", "b"), ("d", "a")]));
+    assert!(found.contains_key("b") && found.contains_key("c"));
+}
+
 #[test]
 fn code_for_tests_is_left_out() {
     let text =

@@ -98,16 +98,3 @@ pub(super) fn not_modified(headers: &HeaderMap, digest: &Digest) -> bool {
 pub(super) const IMMUTABLE: &str = "max-age=31536000, immutable";
 /// What lies under a tag may.
 pub(super) const REVALIDATE: &str = "no-cache";
-
-/// A JSON reply that may be large: it takes its part of the server's memory until it is sent.
-pub(super) async fn large_json(
-    shared: &super::call::Shared,
-    content_type: &'static str,
-    body: String,
-) -> Result<Response, super::error::ApiError> {
-    let held = shared.memory.whole(body.len()).await?;
-    let mut response = json(content_type, String::new());
-    let bytes = super::memory::HeldBytes { bytes: body.into_bytes(), _held: held };
-    *response.body_mut() = Body::from(axum::body::Bytes::from_owner(bytes));
-    Ok(response)
-}

@@ -1,12 +1,17 @@
-//! Bytes of a blob on their way to a client: read when the peer takes them, never before.
+//! What is large on its way to a client: bytes of a blob, read when the peer takes them and never before, and lists.
 
 use super::{
     call::Shared,
+    error::ApiError,
     memory::HeldBytes,
+    reply,
     storage::{Reader, Storage, StorageError},
 };
 use crate::limits;
-use axum::body::{Body, Bytes};
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
 use slipway_oci::Digest;
 use std::{io, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -83,4 +88,17 @@ async fn next(
 
 fn open(storage: &Storage, content: &Content) -> Result<Arc<dyn Reader>, StorageError> {
     storage.open_blob(&content.digest, content.size)
+}
+
+/// A JSON reply that may be large: it takes its part of the server's memory until it is sent.
+pub(super) async fn json(
+    shared: &Shared,
+    content_type: &'static str,
+    text: String,
+) -> Result<Response, ApiError> {
+    let held = shared.memory.whole(text.len()).await?;
+    let mut response = reply::json(content_type, String::new());
+    let bytes = HeldBytes { bytes: text.into_bytes(), _held: held };
+    *response.body_mut() = Body::from(Bytes::from_owner(bytes));
+    Ok(response)
 }

@@ -4,7 +4,7 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     query::next_link,
-    reply,
+    reply, send,
 };
 use axum::{http::header, response::Response};
 
@@ -18,7 +18,7 @@ pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
     names.truncate(count);
     let mut response = {
         let body = serde_json::json!({ "repositories": names }).to_string();
-        reply::large_json(&call.shared, "application/json", body).await?
+        send::json(&call.shared, "application/json", body).await?
     };
     if let Some(last) = names.last().filter(|_| more) {
         let link = next_link("/v2/_catalog", &[("n", &count.to_string()), ("last", last)]);

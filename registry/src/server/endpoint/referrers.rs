@@ -5,7 +5,7 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     query::next_link,
-    reply,
+    reply, send,
     storage::{Referrer, ReferrersPage},
 };
 use axum::{http::header, response::Response};
@@ -56,7 +56,7 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let last = manifests.last().filter(|_| more).map(|entry| entry.digest.to_string());
     let page = Page { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     let body = serde_json::to_string(&page).expect("entries have string keys and no failing serialisers");
-    let mut response = reply::large_json(&call.shared, media_type::OCI_INDEX, body).await?;
+    let mut response = send::json(&call.shared, media_type::OCI_INDEX, body).await?;
     if filter.is_some() {
         reply::set(&mut response, protocol::FILTERS_APPLIED_HEADER, "artifactType");
     }

@@ -4,7 +4,7 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     query::next_link,
-    reply,
+    reply, send,
 };
 use axum::{http::header, response::Response};
 
@@ -18,7 +18,7 @@ pub(in crate::server) async fn get(call: Call, name: String) -> Result<Response,
     let more = tags.len() > count;
     tags.truncate(count);
     let body = serde_json::json!({ "name": name, "tags": tags }).to_string();
-    let mut response = reply::large_json(&call.shared, "application/json", body).await?;
+    let mut response = send::json(&call.shared, "application/json", body).await?;
     if let Some(last) = tags.last().filter(|_| more) {
         let link = next_link(&format!("/v2/{name}/tags/list"), &[("n", &count.to_string()), ("last", last)]);
         reply::set(&mut response, header::LINK, &link);
