@@ -1,9 +1,11 @@
 //! Turns errors into words, hints and exit statuses. Nothing else does.
 
-use crate::show;
+use crate::{service::output::OutputError, show};
 use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
-use slipway_oci::{layout::LayoutError, store::StoreError, unpacking::TooMuch};
+use slipway_oci::{
+    blobs::BlobError, layout::LayoutError, lease::LeaseError, store::StoreError, unpacking::TooMuch,
+};
 use slipway_registry::client::ClientError;
 
 /// Exit status of a failure that is the user's input or the machine's state.
@@ -107,11 +109,77 @@ impl Failure {
 }
 
 /// An error and its causes, each cause once, on one line: what a cause quotes from a file may be anything.
+///
+/// A full disk is called by its name before anything else, wherever it was noticed: what follows may sound like damage.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    show::text::line(&slipway_oci::error::chain(error))
+    let words = slipway_oci::error::chain(error);
+    const FULL: &str = "no space left on the device that holds";
+    // a cause that was written out already says so itself
+    let words = match full_place(error) {
+        Some(place) if !words.contains(FULL) => format!("{FULL} {place}: {words}"),
+        _ => words,
+    };
+    show::text::line(&words)
+}
+
+/// What lies on a disk that is full, if that is what the error says.
+fn full_place(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if !slipway_oci::file::is_full(error) {
+        return None;
+    }
+    let place = causes(error).find_map(|cause| {
+        if let Some(LayoutError::Io("write", _)) = cause.downcast_ref::<LayoutError>()
+            && output_of(error).is_none()
+        {
+            return Some("the output".to_owned());
+        }
+        let path = match cause.downcast_ref::<StoreError>() {
+            Some(StoreError::Io { path, .. }) => Some(path.as_path()),
+            _ => cause.downcast_ref::<OutputError>().map(OutputError::path),
+        };
+        let path = path.or_else(|| match cause.downcast_ref::<BlobError>() {
+            Some(BlobError::Io { path, .. }) => Some(path),
+            _ => None,
+        });
+        let path = path.or_else(|| match cause.downcast_ref::<LeaseError>() {
+            Some(LeaseError::Io { path, .. }) => Some(path),
+            _ => None,
+        });
+        path.map(|path| format!("`{}`", path.display()))
+    });
+    // layers, archives on their way in and the database lie in the store
+    Some(place.unwrap_or_else(|| "the store".to_owned()))
+}
+
+/// An error and its causes; those too that an I/O error carries, which hides them from `source`.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        match carried {
+            Some(carried) => Some(carried as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The output of the caller's that could not be written.
+fn output_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a OutputError> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if slipway_oci::file::is_full(error) {
+        let written = causes(error)
+            .any(|cause| matches!(cause.downcast_ref::<LayoutError>(), Some(LayoutError::Io("write", _))));
+        return Some(match written || output_of(error).is_some() {
+            true => "free some there, or name another place".to_owned(),
+            false => {
+                "`slipway prune` gives back what builds have kept, `slipway rmi` what images take".to_owned()
+            }
+        });
+    }
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(hint) = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.clone()) {
@@ -124,9 +192,6 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             return match io.kind() {
-                std::io::ErrorKind::StorageFull => {
-                    Some("the disk is full: `slipway rmi` images that are not needed".into())
-                }
                 std::io::ErrorKind::ReadOnlyFilesystem => Some("choose another folder with --root".into()),
                 _ => None,
             };
@@ -306,4 +371,43 @@ fn first_line(span: Span, recipe: &str) -> Span {
     let text = recipe.get(span.start..span.end).unwrap_or_default();
     let length = text.lines().next().map_or(0, str::len);
     Span { end: span.start + length, ..span }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_full_disk_is_called_by_its_name_and_place() {
+        let (full, quota) = (libc::ENOSPC, libc::EDQUOT);
+        let os = io::Error::from_raw_os_error;
+        let blob =
+            |errno| BlobError::Io { operation: "write", path: "/s/tmp/blob".into(), source: os(errno) };
+        let in_layer = |errno| slipway_oci::layer::LayerError::Archive(io::Error::other(blob(errno)));
+        let cases: Vec<(Box<dyn std::error::Error>, &str, bool)> = vec![
+            (
+                Box::new(StoreError::Io { operation: "create", path: "/s/tmp".into(), source: os(full) }),
+                "`/s/tmp`",
+                true,
+            ),
+            (Box::new(StoreError::Blob(blob(full))), "`/s/tmp/blob`", true),
+            (Box::new(StoreError::Blob(blob(quota))), "`/s/tmp/blob`", true),
+            (Box::new(in_layer(full)), "`/s/tmp/blob`", true),
+            (Box::new(LayoutError::Io("spool", os(full))), "the store", true),
+            (Box::new(LayoutError::Io("write", os(full))), "the output", false),
+            (Box::new(os(full)), "the store", true),
+        ];
+        for (error, place, prune) in cases {
+            let failure = Failure::of(error.as_ref());
+            let begins = format!("no space left on the device that holds {place}: ");
+            assert!(failure.words().starts_with(&begins), "{}", failure.words());
+            assert_eq!(failure.hint.as_ref().is_some_and(|hint| hint.contains("slipway prune")), prune);
+            // told again by who only has the words
+            let again = Failure::of(&slipway_builder::SourceError::new(failure));
+            assert_eq!(again.words().matches("no space left on the device that holds").count(), 1);
+        }
+        let other = Failure::of(&StoreError::Blob(blob(libc::EIO)));
+        assert!(!other.words().contains("no space left"), "{}", other.words());
+    }
 }

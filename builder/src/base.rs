@@ -30,6 +30,8 @@ pub(crate) fn resolve(
         && let Some(digest) = environment.store.find_reference(reference)?
         && let Some(record) = environment.store.image_for(&digest, platform)?
     {
+        // a use that cannot be noted fails no build
+        let _ = environment.store.touch_image(&digest);
         return from_record(digest, record);
     }
     let digest = environment.images.resolve(reference, platform, refresh)?;

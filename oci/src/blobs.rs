@@ -5,7 +5,8 @@
 //! already is harmless: the bytes are the same by definition.
 
 use crate::{
-    Algorithm, Descriptor, Digest, Hasher, file,
+    Algorithm, Descriptor, Digest, Hasher,
+    file::{self, CopyError},
     lease::LeaseError,
     limits,
     store::{Holder, Kind},
@@ -212,7 +213,11 @@ impl Blobs {
         let mut writer = self.writer(descriptor.digest.algorithm())?;
         // one byte more than promised shows that the source is too long without reading all of it
         let mut bounded = source.by_ref().take(descriptor.size_bytes.saturating_add(1));
-        io::copy(&mut bounded, &mut writer).map_err(io_error("write", &writer.path))?;
+        file::copy(&mut bounded, &mut writer).map_err(|error| match error {
+            // the source's own words say what it is
+            CopyError::Read(source) => io_error("copy into", &writer.path)(source),
+            CopyError::Write(source) => io_error("write", &writer.path)(source),
+        })?;
         writer.commit(Some((&descriptor.digest, descriptor.size_bytes))).map(|_| ())
     }
 

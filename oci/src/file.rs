@@ -48,6 +48,72 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// Which side of a [`copy`] failed: a source that cannot be read is the other's fault, a target our own place's.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The source.
+    #[error("cannot read")]
+    Read(#[source] io::Error),
+    /// The target.
+    #[error("cannot write")]
+    Write(#[source] io::Error),
+}
+
+/// Copies until the source ends, and tells who failed: `std::io::copy` does not, and a full disk is then called a
+/// damaged source.
+pub fn copy(
+    source: &mut (impl io::Read + ?Sized),
+    target: &mut (impl Write + ?Sized),
+) -> Result<u64, CopyError> {
+    let mut target = Target { inner: target, failed: false };
+    io::copy(source, &mut target).map_err(|error| match target.failed {
+        true => CopyError::Write(error),
+        false => CopyError::Read(error),
+    })
+}
+
+struct Target<'a, W: ?Sized> {
+    inner: &'a mut W,
+    failed: bool,
+}
+
+impl<W: Write + ?Sized> Write for Target<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // an interrupted write is repeated by who copies
+        self.inner.write(bytes).inspect_err(|error| self.failed |= error.kind() != io::ErrorKind::Interrupted)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush().inspect_err(|_| self.failed = true)
+    }
+}
+
+/// A reader that writes what passes into a copy; the copy's failure is kept apart from the source's.
+pub(crate) struct Tee<R, W> {
+    pub(crate) source: R,
+    pub(crate) copy: W,
+    /// Why the copy could not be written.
+    pub(crate) unwritten: Option<io::Error>,
+}
+
+impl<R, W> Tee<R, W> {
+    pub(crate) fn new(source: R, copy: W) -> Tee<R, W> {
+        Tee { source, copy, unwritten: None }
+    }
+}
+
+impl<R: io::Read, W: Write> io::Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.copy.write_all(&buffer[..count]).map_err(|error| {
+            let kind = error.kind();
+            self.unwritten = Some(error);
+            io::Error::from(kind)
+        })?;
+        Ok(count)
+    }
+}
+
 /// Puts `bytes` at `path` atomically and durably; readers see the old file or the new one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -151,6 +217,29 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes of disk that a tree takes, each file once however many names it has there.
+pub fn disk_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut seen = std::collections::HashSet::new();
+    let mut pending: Vec<PathBuf> = vec![path.to_owned()];
+    let mut bytes = 0;
+    while let Some(path) = pending.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        bytes += metadata.blocks() * 512;
+    }
+    Ok(bytes)
+}
+
 fn open_permissions(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut pending: Vec<PathBuf> = vec![path.to_owned()];
@@ -164,4 +253,57 @@ fn open_permissions(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn a_full_disk_is_found_however_deep() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let blob = crate::blobs::BlobError::Io { operation: "write", path: "x".into(), source: full() };
+        let layer = crate::layer::LayerError::Archive(io::Error::other(blob));
+        for error in [&full() as &(dyn Error + 'static), &layer, &io::Error::from_raw_os_error(libc::EDQUOT)]
+        {
+            assert!(is_full(error), "{error}");
+        }
+        assert!(!is_full(&io::Error::from_raw_os_error(libc::EIO)));
+    }
+
+    /// Fails as it is told to.
+    struct Broken(i32);
+
+    impl io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(self.0))
+        }
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(self.0))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_copy_tells_which_side_failed() {
+        for errno in [libc::ENOSPC, libc::EDQUOT, libc::EIO] {
+            let written = copy(&mut &b"bytes"[..], &mut Broken(errno)).expect_err("target");
+            assert!(matches!(written, CopyError::Write(_)), "{written}");
+            assert_eq!(is_full(&written), errno != libc::EIO);
+            let read = copy(&mut Broken(errno), &mut Vec::new()).expect_err("source");
+            assert!(matches!(read, CopyError::Read(_)), "{read}");
+            let mut tee = Tee::new(&b"bytes"[..], Broken(errno));
+            io::copy(&mut tee, &mut io::sink()).expect_err("copy");
+            assert_eq!(tee.unwritten.and_then(|error| error.raw_os_error()), Some(errno));
+            let mut tee = Tee::new(Broken(errno), Vec::new());
+            io::copy(&mut tee, &mut io::sink()).expect_err("source");
+            assert!(tee.unwritten.is_none());
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub mod limits;
 pub mod platform;
 pub mod private;
 pub mod reference;
+pub mod reserve;
 pub mod root;
 pub mod spec;
 pub mod store;

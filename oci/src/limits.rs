@@ -83,3 +83,9 @@ pub const REPOSITORY_NAME_BYTES: usize = 255;
 
 /// Largest file of a lease that is read, in bytes: a line for each thing that its owner holds.
 pub const LEASE_BYTES: u64 = 256 << 20;
+
+/// Room that is kept for deletes on a full disk, in bytes: the database's log of a thousand changed pages.
+pub const RESERVE_BYTES: usize = 4 << 20;
+
+/// How exactly last uses are known, in seconds: writing each would make every look a write.
+pub const USED_GRAIN: i64 = 3600;

@@ -15,7 +15,7 @@ use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::serve;
-use system::{completion, info, man, reset, version};
+use system::{completion, df, info, man, prune, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -38,6 +38,8 @@ enum Command {
     Completion(completion::Arguments),
     /// Look into build contexts
     Context(context::Arguments),
+    /// Show what takes the store's room
+    Df(df::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
     Dockerfile(dockerfile::Arguments),
     /// Format recipes
@@ -56,6 +58,8 @@ enum Command {
     Load(load::Arguments),
     /// Write manual pages into a folder, one a command
     Man(man::Arguments),
+    /// Give back what nothing needs
+    Prune(prune::Arguments),
     /// Fetch images from a registry
     Pull(pull::Arguments),
     /// Send an image to a registry
@@ -87,6 +91,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
+        Command::Df(arguments) => df::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),
         Command::History(arguments) => history::run(&global, &arguments),
@@ -96,6 +101,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Inspect(arguments) => inspect::run(&global, &arguments),
         Command::Load(arguments) => load::run(&global, &arguments),
         Command::Man(arguments) => man::run(&arguments),
+        Command::Prune(arguments) => prune::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
         Command::Reset(arguments) => reset::run(&global, &arguments),

@@ -281,10 +281,16 @@ impl<'a> Reader<'a> {
                 self.rest.clear();
                 Ok(())
             }
-            Meaning::Is(command) => {
+            Meaning::Is(words) => {
+                let mut words = words.split(' ');
+                let command = words.next().expect("a split has a first part");
                 self.line.command = vec![command.to_owned()];
                 let found = self.root.find_subcommand(command);
                 self.here = found.expect("a test holds that the table leads to commands that are there");
+                // what the name says beyond the command: a flag and its value
+                for word in words {
+                    self.option(OsStr::new(word))?;
+                }
                 Ok(())
             }
             Meaning::Accepted | Meaning::Noted(_) | Meaning::Only(..) => Ok(()),

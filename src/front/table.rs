@@ -139,7 +139,16 @@ mod tests {
                     }
                 }
             } else if let Meaning::Is(target) = row.meaning {
-                assert!(target == "--version" || cli.find_subcommand(target).is_some(), "no {target}");
+                let mut words = target.split(' ');
+                let name = words.next().unwrap();
+                let command = cli.find_subcommand(name);
+                assert!(target == "--version" || command.is_some(), "no {target}");
+                for flag in words {
+                    let flag = flag.trim_start_matches("--").split('=').next();
+                    let there =
+                        command.is_some_and(|it| it.get_arguments().any(|arg| arg.get_long() == flag));
+                    assert!(there, "{name} has no {flag:?}");
+                }
             }
         }
     }

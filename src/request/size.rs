@@ -20,6 +20,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, Failure> {
     if number.is_finite() && (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
 }
 
+/// The same for clap, where nothing at all is a size too.
+pub(crate) fn from_nothing(text: &str) -> Result<u64, String> {
+    if text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()) == "0" {
+        Ok(0)
+    } else {
+        argument(text)
+    }
+}
+
 /// The same for clap.
 pub(crate) fn argument(text: &str) -> Result<u64, String> {
     bytes(text).map_err(|failure| failure.words())

@@ -42,6 +42,13 @@ pub(crate) struct OutputError {
     source: io::Error,
 }
 
+impl OutputError {
+    /// The name that the caller gave.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// An output that is open and takes bytes.
 pub(crate) struct Output {
     flag: &'static str,
@@ -139,7 +146,14 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.writer.write(bytes);
         self.abandoned |= written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
-        written
+        // who writes through layers of others must still learn that it is this place that is full
+        written.map_err(|source| match slipway_oci::file::is_full(&source) {
+            true => {
+                let kind = source.kind();
+                io::Error::new(kind, OutputError { flag: self.flag, path: self.name.clone(), source })
+            }
+            false => source,
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -32,6 +32,7 @@ mod peers;
 mod plumbing;
 mod private;
 mod processes;
+mod prune;
 mod registry;
 mod reproducible;
 mod rootless;

@@ -31,6 +31,8 @@ pub(crate) struct Steps<'a> {
     progress: &'a dyn Progress,
     cells: Mutex<HashMap<Digest, StepCell>>,
     counts: Mutex<Counts>,
+    /// Keys whose result was in the store.
+    hits: Mutex<Vec<Digest>>,
 }
 
 /// What the build's report tells.
@@ -46,7 +48,14 @@ pub(crate) struct Counts {
 
 impl<'a> Steps<'a> {
     pub(crate) fn new(store: &'a Store, cancel: &'a Cancel, progress: &'a dyn Progress) -> Steps<'a> {
-        Steps { store, cancel, progress, cells: Mutex::default(), counts: Mutex::default() }
+        Steps {
+            store,
+            cancel,
+            progress,
+            cells: Mutex::default(),
+            counts: Mutex::default(),
+            hits: Mutex::default(),
+        }
     }
 
     /// The result of the step that `description` tells: from this build, from the store, or made now.
@@ -81,6 +90,7 @@ impl<'a> Steps<'a> {
         }
         if let Some(result) = found {
             *slot = Some(result.clone());
+            locked(&self.hits).push(key.clone());
             self.count(Outcome::Cached);
             return Ok((result, Outcome::Cached));
         }
@@ -125,6 +135,12 @@ impl<'a> Steps<'a> {
                 }
             }
         })
+    }
+
+    /// Writes down what was used, which pruning by age asks for.
+    pub(crate) fn finish(&self) {
+        // a use that cannot be noted makes a result look older than it is, and no build fails for that
+        let _ = self.store.touch_cached(&*locked(&self.hits));
     }
 
     /// Notes that a build argument had a use.

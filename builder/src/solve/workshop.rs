@@ -154,6 +154,7 @@ impl<'a> Workshop<'a> {
 
     /// Saves what was learnt and removes the build's own folder.
     pub(crate) fn finish(self) {
+        self.steps.finish();
         self.sources.finish();
         // what cannot be removed now is swept once this process is gone
         let _ = slipway_oci::file::remove_tree(&self.temporary);

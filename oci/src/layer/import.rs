@@ -2,12 +2,14 @@
 
 use super::{Layer, LayerError, LayerWriter, OverlayXattrs, diff, io_at, unpack};
 use crate::{
-    Algorithm, Descriptor, Hasher,
+    Algorithm, Descriptor,
     blobs::Blobs,
     compression::{self, Compression, Compressor},
+    digest::HashingReader,
+    file::Tee,
 };
 use std::{
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead},
     path::Path,
 };
 
@@ -18,19 +20,19 @@ pub fn import_archive(
     compression: Compression,
 ) -> Result<Layer, LayerError> {
     let decoder = compression::decoder(source).map_err(LayerError::Archive)?;
-    let mut tee = Tee {
-        source: decoder,
-        output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression),
-        diff_id: Hasher::new(Algorithm::Sha256),
-    };
-    let unpacked = unpack::index(&mut tee, None)?;
+    let output = Compressor::new(blobs.writer(Algorithm::Sha256)?, compression);
+    let mut tee = Tee::new(HashingReader::new(decoder, Algorithm::Sha256), output);
+    let unpacked = unpack::index(&mut tee, None).map_err(|error| match tee.unwritten.take() {
+        Some(unwritten) => io_at("write", Path::new(""))(unwritten),
+        None => error,
+    })?;
     if unpacked.toc.entries().is_empty() {
         let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no files, or is no tar archive");
         return Err(LayerError::Archive(error));
     }
-    let writer = tee.output.finish().map_err(io_at("write", Path::new("")))?;
+    let writer = tee.copy.finish().map_err(io_at("write", Path::new("")))?;
     let (digest, size_bytes) = writer.commit(None)?;
-    assert_eq!(tee.diff_id.finish(), unpacked.diff_id);
+    assert_eq!(tee.source.finish().1, unpacked.diff_id);
     Ok(Layer {
         diff_id: unpacked.diff_id,
         descriptor: Descriptor::new(compression.layer_media_type(), digest, size_bytes),
@@ -44,19 +46,4 @@ pub fn import_folder(blobs: &Blobs, folder: &Path, compression: Compression) -> 
     let mut writer = LayerWriter::new(blobs, compression)?;
     diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0), (0, 0))?;
     writer.finish()
-}
-
-struct Tee<R> {
-    source: R,
-    output: Compressor<crate::blobs::BlobWriter>,
-    diff_id: Hasher,
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.diff_id.update(&buffer[..count]);
-        self.output.write_all(&buffer[..count])?;
-        Ok(count)
-    }
 }

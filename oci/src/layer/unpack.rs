@@ -15,7 +15,13 @@ use super::{
     toc::Toc,
     xattr,
 };
-use crate::{Algorithm, Digest, digest::HashingReader, limits, unpacking::TooMuch};
+use crate::{
+    Algorithm, Digest,
+    digest::HashingReader,
+    file::{self, CopyError},
+    limits,
+    unpacking::TooMuch,
+};
 use std::{
     collections::{BTreeMap, HashSet},
     ffi::OsStr,
@@ -292,7 +298,10 @@ pub(super) fn copy_digested(
     entry: &Entry,
 ) -> Result<Digest, LayerError> {
     let mut reader = HashingReader::new(source, Algorithm::Sha256);
-    let count = io::copy(&mut reader, target).map_err(LayerError::Archive)?;
+    let count = file::copy(&mut reader, target).map_err(|error| match error {
+        CopyError::Read(error) => LayerError::Archive(error),
+        CopyError::Write(error) => super::io_at("write", &entry.to_path())(error),
+    })?;
     if count != entry.size_bytes {
         return Err(bad(&entry.path, "fewer bytes than its header says"));
     }

@@ -3,6 +3,8 @@
 use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
 use crate::{
     Algorithm, Descriptor, Digest, Platform, Reference, compression,
+    digest::HashingReader,
+    file::{self, CopyError, Tee},
     layer::ArchiveReader,
     limits,
     spec::{ImageConfig, Index, Manifest, Parsed, media_type, to_json},
@@ -66,6 +68,7 @@ impl Files {
     /// anywhere. Links (docker's older archives share layers so) become a second key.
     fn spool(store: &Store, source: impl Read + Send) -> Result<Files, LayoutError> {
         let failed = |error| LayoutError::Io("read", error);
+        let unwritten = |error| LayoutError::Io("spool", error);
         let decoder = compression::decoder(BufReader::with_capacity(1 << 18, source)).map_err(failed)?;
         let scratch = store.temporary_folder("load")?;
         let mut files = Files { spooled: HashMap::new(), scratch: Some(scratch.clone()), root: None };
@@ -79,8 +82,11 @@ impl Files {
             match item.header.entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
                     let path = scratch.join(files.spooled.len().to_string());
-                    let mut file = File::create(&path).map_err(failed)?;
-                    io::copy(&mut archive, &mut file).map_err(failed)?;
+                    let mut file = File::create(&path).map_err(unwritten)?;
+                    file::copy(&mut archive, &mut file).map_err(|error| match error {
+                        CopyError::Read(error) => failed(error),
+                        CopyError::Write(error) => unwritten(error),
+                    })?;
                     files.spooled.insert(name, path);
                 }
                 tar::EntryType::Symlink | tar::EntryType::Link => {
@@ -249,12 +255,13 @@ impl Files {
 fn copy_layer(store: &Store, file: File, diff_id: &Digest, number: usize) -> Result<Descriptor, LayoutError> {
     let failed = |error| LayoutError::Io("read", error);
     let mut writer = store.blobs().writer(Algorithm::Sha256)?;
-    let tee = io::BufReader::with_capacity(1 << 18, Tee { source: file, writer: &mut writer });
-    let mut reader =
-        crate::digest::HashingReader::new(compression::decoder(tee).map_err(failed)?, diff_id.algorithm());
-    io::copy(&mut reader, &mut io::sink()).map_err(failed)?;
-    let (rest, actual, _) = reader.finish();
-    drop(rest);
+    let mut tee = Tee::new(file, &mut writer);
+    let digested = digested(&mut tee, diff_id);
+    // a copy that cannot be written shows to the decoder as a source that cannot be read
+    if let Some(error) = tee.unwritten.take() {
+        return Err(LayoutError::Io("keep a layer of", error));
+    }
+    let actual = digested.map_err(failed)?;
     if actual != *diff_id {
         return Err(LayoutError::DiffId { number });
     }
@@ -274,17 +281,12 @@ fn copy_layer(store: &Store, file: File, diff_id: &Digest, number: usize) -> Res
     Ok(Descriptor::new(media, digest, size_bytes))
 }
 
-struct Tee<'a> {
-    source: File,
-    writer: &'a mut crate::blobs::BlobWriter,
-}
-
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        io::Write::write_all(self.writer, &buffer[..count])?;
-        Ok(count)
-    }
+/// The digest of the uncompressed bytes.
+fn digested(source: impl Read + Send, diff_id: &Digest) -> io::Result<Digest> {
+    let decoder = compression::decoder(BufReader::with_capacity(1 << 18, source))?;
+    let mut reader = HashingReader::new(decoder, diff_id.algorithm());
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok(reader.finish().1)
 }
 
 #[derive(serde::Deserialize)]

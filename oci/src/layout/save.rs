@@ -3,6 +3,7 @@
 use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
 use crate::{
     Descriptor, Digest, Reference,
+    file::{self, CopyError},
     spec::{Index, media_type, to_json},
     store::{ImageRecord, Store},
 };
@@ -195,7 +196,10 @@ impl Tar<'_> {
         header.set_mtime(0);
         header.set_cksum();
         self.0.write_all(header.as_bytes()).map_err(failed("write"))?;
-        let copied = io::copy(&mut content.take(size_bytes), self.0).map_err(failed("write"))?;
+        let copied = file::copy(&mut content.take(size_bytes), self.0).map_err(|error| match error {
+            CopyError::Read(error) => failed("read what goes into")(error),
+            CopyError::Write(error) => failed("write")(error),
+        })?;
         if copied != size_bytes {
             return Err(LayoutError::Missing(path.to_owned()));
         }

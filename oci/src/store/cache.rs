@@ -72,19 +72,24 @@ impl Store {
         Ok(found.flatten())
     }
 
-    /// Notes that results and their layers were used, in one transaction.
+    /// Notes that results were used. Nothing is written where the rows say so to the [hour](crate::limits::USED_GRAIN),
+    /// so that a build of what is there writes nothing.
     pub fn touch_cached<'a>(&self, keys: impl IntoIterator<Item = &'a Digest>) -> Result<(), StoreError> {
+        let now = now();
         let mut database = self.database();
-        let transaction = database.transaction()?;
+        let mut stale = Vec::new();
         for key in keys {
-            transaction
-                .prepare_cached("UPDATE cache SET used = ?2 WHERE key = ?1")?
-                .execute((key.to_string(), now()))?;
-            transaction
-                .prepare_cached(
-                    "UPDATE layers SET used = ?2 WHERE diff_id = (SELECT diff_id FROM cache WHERE key = ?1)",
-                )?
-                .execute((key.to_string(), now()))?;
+            let is_stale: bool = database
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM cache WHERE key = ?1 AND used < ?2)")?
+                .query_row((key.to_string(), now - crate::limits::USED_GRAIN), |row| row.get(0))?;
+            stale.extend(is_stale.then(|| key.to_string()));
+        }
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for key in stale {
+            transaction.prepare_cached("UPDATE cache SET used = ?2 WHERE key = ?1")?.execute((key, now))?;
         }
         Ok(transaction.commit()?)
     }

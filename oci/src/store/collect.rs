@@ -62,6 +62,10 @@ impl Store {
     /// Removes blobs and unpacked layers that no image and no cache entry names and no other process relies on. `None`
     /// where one could not say what it relies on, because the disk is full: then nothing was done.
     pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
+        self.reserve.within(StoreError::is_full, || self.collect_at_once())
+    }
+
+    fn collect_at_once(&self) -> Result<Option<Collected>, StoreError> {
         self.sweep()?;
         let folder = match self.temporary_path("trash") {
             // not even the lease could be made: a name that no lease has, and that is not made below

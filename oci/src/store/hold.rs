@@ -180,7 +180,8 @@ impl Holder {
         result
     }
 
-    fn relied(&self) -> Result<Relied, LeaseError> {
+    /// What the other living processes rely on.
+    pub(crate) fn relied(&self) -> Result<Relied, LeaseError> {
         let mut relied = Relied::default();
         let own = self.lease.get().map(Lease::id);
         for held in self.leases.list()?.into_iter().filter(|held| held.alive && Some(held.id.as_str()) != own)

@@ -3,7 +3,7 @@
 use super::{Kind, LayerForm, Store, StoreError, now};
 use crate::{
     Descriptor, Digest, Platform, Reference,
-    spec::{ImageConfig, Index, Manifest, ManifestError, Parsed, media_type},
+    spec::{ImageConfig, Index, Manifest, ManifestError, Parsed},
 };
 use rusqlite::{OptionalExtension, Transaction};
 use std::collections::HashMap;
@@ -266,6 +266,14 @@ impl Store {
     /// Removes names and images: a name alone where the image has others, else the image with it. An id with several
     /// names needs `force`. Answers the names taken off and the images that are gone.
     pub fn remove_image(&self, text: &str, force: bool) -> Result<(Vec<Reference>, Vec<Digest>), StoreError> {
+        self.reserve.within(StoreError::is_full, || self.remove_image_at_once(text, force))
+    }
+
+    fn remove_image_at_once(
+        &self,
+        text: &str,
+        force: bool,
+    ) -> Result<(Vec<Reference>, Vec<Digest>), StoreError> {
         let digest = self.find_image(text)?.ok_or_else(|| StoreError::NoImage(text.to_owned()))?;
         let names = self.names_of(&digest)?;
         let by_name =
@@ -292,21 +300,27 @@ impl Store {
         Ok((removed, if gone { vec![digest] } else { Vec::new() }))
     }
 
-    /// Notes that an image was used, by the names that lead to it.
+    /// Notes that an image was used, for itself and the names that lead to it; to the
+    /// [hour](crate::limits::USED_GRAIN), as [`Store::touch_cached`].
     pub fn touch_image(&self, digest: &Digest) -> Result<(), StoreError> {
+        let (digest, now) = (digest.to_string(), now());
         let mut database = self.database();
-        let transaction = database.transaction()?;
+        let is_stale: bool = database
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1 AND used < ?2)
+                     OR EXISTS (SELECT 1 FROM names WHERE digest = ?1 AND used < ?2)",
+            )?
+            .query_row((&digest, now - crate::limits::USED_GRAIN), |row| row.get(0))?;
+        if !is_stale {
+            return Ok(());
+        }
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for table in ["manifests", "names"] {
             transaction
-                .prepare_cached(&format!("UPDATE {table} SET used = ?2 WHERE digest = ?1 AND used < ?2"))?
-                .execute((digest.to_string(), now()))?;
+                .prepare_cached(&format!("UPDATE {table} SET used = ?2 WHERE digest = ?1"))?
+                .execute((&digest, now))?;
         }
         Ok(transaction.commit()?)
-    }
-
-    /// The types that images are registered as.
-    pub fn image_media_types() -> [&'static str; 2] {
-        [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST]
     }
 }
 

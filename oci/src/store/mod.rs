@@ -10,6 +10,7 @@
 //! leases/<id>               what a process relies on; it holds the file's lock while it lives
 //! store.lock                held for moments: shared by who notes something in its lease, exclusively by the collector
 //! tmp/<kind>-<id>-<count>   what is being made, by the owner of the lease `<id>`; swept once that is gone
+//! reserve                   room for deletes on a full disk ([`crate::reserve`])
 //! run/turns/<hex>           held by the process that carries a step out, named by the step's key
 //! run/logs/                 whole output of steps that failed
 //! context/                  stat caches of build contexts
@@ -33,23 +34,28 @@ mod database;
 mod hold;
 mod images;
 mod layers;
+mod prune;
 mod reset;
 mod sweep;
 mod turn;
+mod usage;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use collect::Collected;
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
+pub use prune::{Prune, Pruned};
 pub use reset::{Reset, is_store, reset};
 pub use turn::Turn;
+pub use usage::{Share, Usage};
 
 use crate::{
     blobs::{BlobError, Blobs},
     layer::{LayerError, OverlayXattrs},
     lease::LeaseError,
     private::{self, PrivateError},
+    reserve::Reserve,
 };
 use rusqlite::Connection;
 use std::{
@@ -139,6 +145,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the disk is full, wherever that was noticed.
+    pub fn is_full(&self) -> bool {
+        crate::file::is_full(self)
+    }
+}
+
 pub(crate) fn io_at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { operation, path, source }
@@ -149,6 +162,7 @@ pub struct Store {
     root: PathBuf,
     blobs: Blobs,
     database: Mutex<Connection>,
+    reserve: Reserve,
     holder: Arc<Holder>,
     xattrs: OverlayXattrs,
     /// What rows of unpacked layers say that were made in this boot.
@@ -174,7 +188,10 @@ impl Store {
         let root = root.canonicalize().map_err(io_at("open", root))?;
         let holder = Arc::new(Holder::new(&root)?);
         let blobs = Blobs::open(&root.join("blobs"), &root.join("tmp"))?.held(holder.clone());
-        let database = Mutex::new(database::open(&root.join("store.db"), &blobs)?);
+        let reserve = Reserve::new(&root, crate::limits::RESERVE_BYTES);
+        // also on a full disk, or nothing could be deleted
+        let open = || database::open(&root.join("store.db"), &blobs);
+        let database = Mutex::new(reserve.within(StoreError::is_full, open)?);
         let boot_id =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let (boot_id, settled) = match xattrs {
@@ -182,7 +199,7 @@ impl Store {
             OverlayXattrs::UserOneId => (format!("{boot_id} one id"), "synced one id"),
             _ => (boot_id, "synced"),
         };
-        let store = Store { root, blobs, database, holder, xattrs, boot_id, settled };
+        let store = Store { root, blobs, database, reserve, holder, xattrs, boot_id, settled };
         store.sweep()?;
         Ok(store)
     }

@@ -6,13 +6,13 @@ use crate::{
     spec::{ImageConfig, Manifest, media_type, to_json},
 };
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("folder");
     let store = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
     (folder, store)
 }
 
-fn layer(store: &Store, name: &str) -> Layer {
+pub(super) fn layer(store: &Store, name: &str) -> Layer {
     let mut writer = LayerWriter::new(store.blobs(), Compression::Zstd).expect("writer");
     let mut entry = Entry::new(name, Kind::File, 0o644);
     (entry.uid, entry.gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -21,7 +21,7 @@ fn layer(store: &Store, name: &str) -> Layer {
     writer.finish().expect("finish")
 }
 
-fn image(store: &Store, layers: &[Layer], names: &[&str]) -> Digest {
+pub(super) fn image(store: &Store, layers: &[Layer], names: &[&str]) -> Digest {
     let mut config = ImageConfig::empty(Platform::host());
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let config = to_json(&config);

@@ -230,6 +230,8 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
         Pull::Never => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
     };
     let record = app.store.read_image(&digest)?;
+    // a use that cannot be noted keeps nothing from running
+    let _ = app.store.touch_image(&digest);
     if !record.config.platform.satisfies(&platform) {
         let (image, machine) = (&record.config.platform, Platform::host());
         return Err(nearby::other_platform(&arguments.image, image, &platform, &machine));

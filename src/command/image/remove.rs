@@ -38,7 +38,15 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
             }
         }
     }
-    // what other processes hold is collected another time
-    app.store.collect()?;
+    // what other commands hold is collected another time
+    if let Some(collected) = app.store.collect()? {
+        let kept = app.store.bytes_kept_for_builds()?;
+        let kept = if kept == 0 {
+            String::new()
+        } else {
+            format!("; builds keep layers of {}: `slipway prune`", show::human(kept))
+        };
+        show::note(format_args!("freed {}{kept}", show::human(collected.bytes)));
+    }
     Ok(status)
 }

@@ -129,30 +129,12 @@ pub enum StorageError {
 impl StorageError {
     /// Whether the disk is full, wherever that was noticed.
     pub fn is_full(&self) -> bool {
-        if let StorageError::Commit(inner) = self {
-            return inner.is_full();
+        match self {
+            StorageError::Full => true,
+            StorageError::Commit(inner) => inner.is_full(),
+            other => slipway_oci::file::is_full(other),
         }
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(this) = error {
-            if matches!(this.downcast_ref(), Some(StorageError::Full)) || lacks_room(this) {
-                return true;
-            }
-            error = this.source();
-        }
-        false
     }
-}
-
-fn lacks_room(error: &(dyn std::error::Error + 'static)) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let file = error.downcast_ref::<io::Error>();
-    let full = file.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded));
-    let database = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error);
-    full || database.is_some_and(|error| {
-        // the index of the log could not grow (SQLite's `rescode.html`)
-        error.code == rusqlite::ErrorCode::DiskFull
-            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
-    })
 }
 
 /// Names operation and path of an I/O failure.

@@ -8,7 +8,7 @@ use crate::{
     limits,
     server::storage::{StorageError, UploadId, error::io_error},
 };
-use slipway_oci::{Digest, blobs::Blobs, file};
+use slipway_oci::{Digest, blobs::Blobs, file, reserve::Reserve};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
@@ -22,7 +22,7 @@ use std::{
 pub struct FolderContent {
     blobs: Blobs,
     uploads: PathBuf,
-    reserve: PathBuf,
+    reserve: Reserve,
     names: Arc<Names>,
     /// Which boot of which machine this is: bytes that were not synced are certain within it.
     boot: Vec<u8>,
@@ -34,8 +34,13 @@ impl FolderContent {
         let uploads = folder.join("uploads");
         let blobs = Blobs::open(&folder.join("blobs"), &uploads)?;
         let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let content =
-            FolderContent { blobs, uploads, reserve: folder.join("reserve"), names: Arc::default(), boot };
+        let content = FolderContent {
+            blobs,
+            uploads,
+            reserve: Reserve::new(folder, limits::RESERVE_BYTES),
+            names: Arc::default(),
+            boot,
+        };
         content.refill_reserve();
         Ok(content)
     }
@@ -242,22 +247,11 @@ impl Content for FolderContent {
     }
 
     fn open_reserve(&self) -> Result<bool, StorageError> {
-        match fs::remove_file(&self.reserve) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(io_error("remove", &self.reserve)(error)),
-        }
+        self.reserve.release().map_err(io_error("remove the reserve in", &self.uploads))
     }
 
     fn refill_reserve(&self) {
-        if self.reserve.exists() {
-            return;
-        }
-        // real bytes, since a hole reserves nothing; on a disk that has no room the next delete tries again
-        let zeros = vec![0; limits::RESERVE_BYTES];
-        if fs::write(&self.reserve, zeros).is_err() {
-            let _ = fs::remove_file(&self.reserve);
-        }
+        self.reserve.refill();
     }
 }
 

@@ -1,0 +1,54 @@
+//! `slipway df`.
+
+use crate::{
+    app::{App, Global},
+    error::Failure,
+    show::{self, template},
+};
+use slipway_oci::store::Share;
+
+/// Show what takes the store's room.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A template for each line, or `json`
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+/// Carries the command out.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let app = App::open(global)?;
+    let usage = app.store.usage()?;
+    let rows = [("Images", usage.images), ("Build Cache", usage.cache)];
+    let Some(format) = &arguments.format else {
+        show::say(format!(
+            "{:<12} {:>8} {:>8} {:>9}   {}",
+            "TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"
+        ))?;
+        for (kind, share) in rows {
+            let (size, reclaimable) = (show::human(share.bytes), reclaimable(&share));
+            let Share { count, active, .. } = share;
+            show::say(format!("{kind:<12} {count:>8} {active:>8} {size:>9}   {reclaimable}"))?;
+        }
+        return Ok(0);
+    };
+    for (kind, share) in rows {
+        let value = serde_json::json!({
+            "Type": kind,
+            "TotalCount": share.count.to_string(),
+            "Active": share.active.to_string(),
+            "Size": show::human(share.bytes),
+            "Bytes": share.bytes,
+            "Reclaimable": reclaimable(&share),
+        });
+        let line = if format == "json" { value.to_string() } else { template::render(format, &value)? };
+        show::say(line)?;
+    }
+    Ok(0)
+}
+
+/// Bytes, and of how many it is: docker's form.
+fn reclaimable(share: &Share) -> String {
+    let part = (share.reclaimable_bytes * 100).checked_div(share.bytes).unwrap_or(0);
+    format!("{} ({part}%)", show::human(share.reclaimable_bytes))
+}
