@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(failure) => return ended(Err(failure)),
     };
-    let read = cli.try_get_matches_from(line.arguments());
+    let read = line.reader(cli).try_get_matches_from(line.arguments());
     let arguments = match read.and_then(|matches| command::Cli::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(_) => return misread(&line),

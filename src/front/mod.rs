@@ -61,6 +61,22 @@ impl Line {
         all
     }
 
+    /// The description that reads the line: a boolean that the line turns off is not turned on by its variable.
+    pub(crate) fn reader(&self, cli: clap::Command) -> clap::Command {
+        let off = |arg: &clap::Arg| {
+            let is = |flag: &Flag| matches!(flag, Flag::Switch(name, false) if arg.get_long() == Some(name));
+            self.flags.iter().chain(&self.before).any(is)
+        };
+        let silenced =
+            |arg: clap::Arg| if off(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        match self.command.first() {
+            Some(name) if cli.find_subcommand(name).is_some() => {
+                cli.mut_subcommand(name, |command| command.mut_args(silenced))
+            }
+            _ => cli,
+        }
+    }
+
     /// The value of a flag.
     pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
         let mut values = self.flags.iter().filter_map(|known| match known {

@@ -166,3 +166,36 @@ fn rules_are_explained_and_a_recipe_is_no_context() {
     let message = slipway.fails(2, ["check".as_ref(), recipe.as_os_str()]);
     assert!(message.contains(&format!("slipway check -f {}", recipe.display())), "{message}");
 }
+
+#[test]
+fn a_boolean_that_is_off_beats_its_variable() {
+    let slipway = Slipway::empty();
+    let storage = crate::support::scratch();
+    for (flag, expected) in [("--read-only=false", 202), ("--access-log=false", 405), ("--read-only", 405)] {
+        let folder = storage.path().join(flag);
+        let mut command = slipway.command([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--storage",
+            folder.to_str().unwrap(),
+            flag,
+        ]);
+        command.env("SLIPWAY_READ_ONLY", "true").stderr(std::process::Stdio::piped());
+        let mut server = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut from = std::io::BufReader::new(server.stderr.take().unwrap());
+        std::io::BufRead::read_line(&mut from, &mut line).unwrap();
+        let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let request = format!(
+            "POST /v2/x/blobs/uploads/ HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{flag}: {answer}");
+    }
+}
