@@ -4,9 +4,11 @@ use crate::{service::output::OutputError, show};
 use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
 use slipway_oci::{
-    blobs::BlobError, layout::LayoutError, lease::LeaseError, store::StoreError, unpacking::TooMuch,
+    blobs::BlobError, layer::LayerError, layout::LayoutError, lease::LeaseError, store::StoreError,
+    unpacking::TooMuch,
 };
 use slipway_registry::client::ClientError;
+use std::path::Path;
 
 /// Exit status of a failure that is the user's input or the machine's state.
 const FAILED: u8 = 1;
@@ -133,22 +135,36 @@ fn full_place(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         {
             return Some("the output".to_owned());
         }
-        let path = match cause.downcast_ref::<StoreError>() {
-            Some(StoreError::Io { path, .. }) => Some(path.as_path()),
-            _ => cause.downcast_ref::<OutputError>().map(OutputError::path),
-        };
-        let path = path.or_else(|| match cause.downcast_ref::<BlobError>() {
-            Some(BlobError::Io { path, .. }) => Some(path),
-            _ => None,
-        });
-        let path = path.or_else(|| match cause.downcast_ref::<LeaseError>() {
-            Some(LeaseError::Io { path, .. }) => Some(path),
-            _ => None,
-        });
-        path.map(|path| format!("`{}`", path.display()))
+        place_in(cause).map(|path| format!("`{}`", path.display()))
     });
     // layers, archives on their way in and the database lie in the store
     Some(place.unwrap_or_else(|| "the store".to_owned()))
+}
+
+/// The path that an error names itself, or by an error that it stands for without being its cause.
+fn place_in<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Path> {
+    let in_blob = |error: &'a BlobError| match error {
+        BlobError::Io { path, .. } => Some(path.as_path()),
+        _ => None,
+    };
+    let in_layer = |error: &'a LayerError| match error {
+        LayerError::Blob(error) => in_blob(error),
+        _ => None,
+    };
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Io { path, .. } => Some(path),
+            StoreError::Blob(error) => in_blob(error),
+            StoreError::Layer(error) => in_layer(error),
+            _ => None,
+        };
+    }
+    if let Some(LeaseError::Io { path, .. }) = cause.downcast_ref::<LeaseError>() {
+        return Some(path);
+    }
+    let layer = cause.downcast_ref::<LayerError>().and_then(in_layer);
+    let blob = cause.downcast_ref::<BlobError>().and_then(in_blob);
+    layer.or(blob).or_else(|| cause.downcast_ref::<OutputError>().map(OutputError::path))
 }
 
 /// An error and its causes; those too that an I/O error carries, which hides them from `source`.

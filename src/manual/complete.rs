@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 25] = [
+    const FREE: [&str; 26] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
@@ -241,6 +241,7 @@ mod tests {
         "CHARACTER",
         "MESSAGE",
         "[ADDRESS:]PORT",
+        "until=TIME",
     ];
     /// The same for flags that every command has.
     const FREE_EVERYWHERE: [&str; 3] = ["HOST[:PORT]", "REGISTRY=HOST", "SIZE"];

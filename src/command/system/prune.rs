@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = size::from_nothing, aliases = ["max-used-space", "reserved-space"])]
     keep_storage: Option<u64>,
     /// Only what was last used before: `until=24h`, `until=2026-01-31`
-    #[arg(long = "filter", value_name = "FILTER")]
+    #[arg(long = "filter", value_name = "until=TIME")]
     filters: Vec<String>,
     /// What is meant
     #[arg(long, value_enum, default_value_t)]
