@@ -172,7 +172,7 @@ mod tests {
             (5000, 5000, Ok(5000)),
             (5000, 5001, Err(bytes)),
             // one read may pass both at once
-            (1, 1 << 40, Err(bytes)),
+            (1, 1 << 40, Err(ratio)),
         ] {
             assert_eq!(read(rules, &vec![0; went_in], came_out), expected, "{went_in} -> {came_out}");
         }

@@ -240,7 +240,7 @@ mod tests {
         "RULE",
         "CHARACTER",
         "MESSAGE",
-        "[ADDRESS:]PORT",
+        "PLACE",
         "until=TIME",
     ];
     /// The same for flags that every command has.

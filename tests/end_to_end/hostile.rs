@@ -389,7 +389,8 @@ fn bombs_of_registries_do_not_fill_the_disk() {
             _ => pull.fails(1),
         };
         assert!(words.contains("--max-unpacked"), "{compression}: {words}");
-        assert!(bytes_below(&victim.root) < 4 << 20, "{compression}");
+        // 4 MiB of it are the store's own reserve (oci/src/reserve.rs)
+        assert!(bytes_below(&victim.root) < 8 << 20, "{compression}");
         run(victim.command(["pull", &name]).env("SLIPWAY_MAX_UNPACKED", "64m")).ok();
     }
 }
