@@ -89,3 +89,9 @@ pub const RESERVE_BYTES: usize = 4 << 20;
 
 /// How exactly last uses are known, in seconds: writing each would make every look a write.
 pub const USED_GRAIN: i64 = 3600;
+
+/// Most entries of tables of contents that one process holds in memory, some 300 bytes each.
+pub const HELD_ENTRIES: usize = 2_000_000;
+
+/// Most bytes of a step's description that are kept with its result; a longer one is left out.
+pub const DESCRIPTION_BYTES: usize = 256 << 10;

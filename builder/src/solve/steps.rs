@@ -6,7 +6,7 @@
 use crate::{Cancel, Outcome, Progress, StepError, clock, key::StepDescription};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipway_oci::{
-    Digest,
+    Digest, limits,
     store::{CacheEntry, CachedLayer, LayerForm, Store, Turn},
 };
 use std::{
@@ -68,7 +68,8 @@ impl<'a> Steps<'a> {
         use_cache: bool,
         make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
-        let key = &description.key();
+        let json = description.to_json();
+        let key = &Digest::sha256(json.as_bytes());
         let cell = locked(&self.cells).entry(key.clone()).or_default().clone();
         let mut slot = match cell.try_lock() {
             Ok(slot) => slot,
@@ -96,7 +97,8 @@ impl<'a> Steps<'a> {
         }
         let result = make()?;
         let diff_id = result.as_ref().map(|form| &form.diff_id);
-        self.store.put_cached(&CacheEntry { key, diff_id, step, description: None })?;
+        let description = Some(json.as_str()).filter(|json| json.len() <= limits::DESCRIPTION_BYTES);
+        self.store.put_cached(&CacheEntry { key, diff_id, step, description })?;
         // after the result is written: who waits for the turn looks for it then
         drop(turn);
         *slot = Some(result.clone());

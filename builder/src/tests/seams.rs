@@ -2,7 +2,8 @@
 
 use super::{Bench, words};
 use crate::{
-    BuildError, BuiltImage, Environment, Event, Exporter, Finished, NamedContext, Progress, StepError,
+    BuildError, BuiltImage, Environment, Event, Exporter, Finished, NamedContext, Operation, Progress,
+    StepDescription, StepError, WorkdirStep,
 };
 use slipway_oci::{Descriptor, spec::to_json};
 use std::{
@@ -140,4 +141,14 @@ fn a_named_folder_and_an_image_of_the_store_need_nobody() {
     assert!(bench.images.0.lock().expect("asked").is_empty());
     let words = bench.fails("FROM elsewhere/x:1\n");
     assert!(words.contains("nobody has") && words.contains("elsewhere/x:1"), "{words}");
+}
+
+#[test]
+fn a_result_is_kept_with_what_its_key_is_a_digest_of() {
+    let bench = Bench::new();
+    bench.build("FROM scratch\nWORKDIR /app\n").expect("built");
+    let step = WorkdirStep { path: "/app".into(), user: String::new(), latest_time: Some(1_000_000_000) };
+    let description = StepDescription::new(Some(crate::key::chain_id([])), Operation::Workdir(step));
+    let kept = bench.store.cached_description(&description.key()).expect("read").expect("kept");
+    assert_eq!(serde_json::from_str::<StepDescription>(&kept).expect("a description"), description);
 }

@@ -1,6 +1,6 @@
 //! Layers at rest: which blobs they are, and their unpacked folders.
 
-use super::{Kind, Store, StoreError, io_at, now};
+use super::{Kind, Store, StoreError, io_at, now, tables::Tables};
 use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
@@ -9,11 +9,10 @@ use crate::{
 };
 use rusqlite::OptionalExtension;
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::BufReader,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::Arc,
 };
 
 /// A layer and one blob that holds it.
@@ -23,12 +22,6 @@ pub struct LayerForm {
     pub diff_id: Digest,
     /// The blob; it need not be here yet.
     pub descriptor: Descriptor,
-}
-
-/// Tables of contents that were read in this process, by path: a build asks for the same ones many times.
-fn loaded() -> &'static Mutex<HashMap<PathBuf, Arc<Toc>>> {
-    static LOADED: OnceLock<Mutex<HashMap<PathBuf, Arc<Toc>>>> = OnceLock::new();
-    LOADED.get_or_init(Mutex::default)
 }
 
 /// One form of a layer on disk: the layer, and what it stands on where that matters ([`Footing`]).
@@ -278,7 +271,7 @@ impl Store {
         let path = self.toc_path(form);
         toc.save(&path, &self.temporary_path("toc")?).map_err(io_at("write", &path))?;
         let toc = Arc::new(toc);
-        loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
+        Tables::shared().put(path, toc.clone());
         Ok(toc)
     }
 
@@ -291,11 +284,11 @@ impl Store {
     /// The table, where it was made already.
     fn known_toc(&self, form: &Form<'_>) -> Option<Arc<Toc>> {
         let path = self.toc_path(form);
-        if let Some(toc) = loaded().lock().ok().and_then(|loaded| loaded.get(&path).cloned()) {
+        if let Some(toc) = Tables::shared().get(&path) {
             return Some(toc);
         }
         let toc = Arc::new(Toc::load(&path).ok()?);
-        loaded().lock().map(|mut loaded| loaded.insert(path, toc.clone())).ok();
+        Tables::shared().put(path, toc.clone());
         Some(toc)
     }
 

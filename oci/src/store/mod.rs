@@ -37,6 +37,7 @@ mod layers;
 mod prune;
 mod reset;
 mod sweep;
+mod tables;
 mod turn;
 mod usage;
 
