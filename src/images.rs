@@ -4,7 +4,9 @@ use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
     app::{Global, home},
     error::Failure,
-    git, nearby,
+    git,
+    indexes::{chosen, too_deep},
+    nearby,
     registries::{self, Registries, certificate_folders},
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
@@ -13,8 +15,8 @@ use slipway_oci::{
     blobs::BlobError,
     layer::Tree,
     layout,
-    limits::CONFIG_BYTES,
-    spec::Parsed,
+    limits::{self, CONFIG_BYTES},
+    spec::{Manifest, Parsed},
     store::{ImageRecord, Store},
 };
 use slipway_registry::client::{
@@ -27,12 +29,28 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-/// Most indexes within indexes that are followed to an image.
-const INDEX_DEPTH: usize = 2;
+/// What a reference was found to mean.
+struct Found {
+    /// The name under which it was found.
+    name: Reference,
+    /// What that names: the image, or an index.
+    target: Digest,
+    /// The image.
+    digest: Digest,
+    record: ImageRecord,
+}
+
+/// What a pull fetches of an index.
+pub(crate) enum Wanted<'a> {
+    /// The image for one platform.
+    One(&'a Platform),
+    /// All that it names.
+    All,
+}
 
 /// The store's way to registries. The client, its threads and its credentials come to life with the first request.
 pub(crate) struct Images<'a> {
-    store: &'a Store,
+    pub(crate) store: &'a Store,
     config_folder: Option<PathBuf>,
     global: Global,
     show: &'a dyn Show,
@@ -94,23 +112,19 @@ impl<'a> Images<'a> {
     }
 
     /// The same for what a name stands for on this machine; gives the name under which it was found.
-    fn find(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<(Reference, Digest, ImageRecord), Failure> {
+    fn find(&self, reference: &Reference, platform: &Platform) -> Result<Found, Failure> {
         let meant = self.registries()?.meant(reference);
         let mut first = None;
         for name in &meant {
             match self.fetch_metadata(name, platform) {
-                Ok((digest, record)) => {
+                Ok(found) => {
                     if name != reference {
                         crate::show::note(format_args!(
                             "`{}` means `{name}` here (registries.conf)",
                             reference.familiar()
                         ));
                     }
-                    return Ok((name.clone(), digest, record));
+                    return Ok(found);
                 }
                 Err(failure) => first = first.or(Some(failure)),
             }
@@ -139,87 +153,126 @@ impl<'a> Images<'a> {
     }
 
     /// Puts manifest and configuration of an image into the store, without names and layers; notes where its layers
-    /// can be had.
-    fn fetch_metadata(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-    ) -> Result<(Digest, ImageRecord), Failure> {
+    /// can be had. An index on the way is kept as it came, so that its digest needs nobody's word later.
+    fn fetch_metadata(&self, reference: &Reference, platform: &Platform) -> Result<Found, Failure> {
         // what is asked for by digest and is here needs nobody's word
         if let Some(digest) = reference.digest()
-            && let Ok(record) = self.store.read_image(digest)
+            && let Ok(Some(image)) = self.store.image_of(digest, platform)
+            && let Ok(record) = self.store.read_image(&image)
         {
-            return Ok((digest.clone(), record));
+            return Ok(Found { name: reference.clone(), target: digest.clone(), digest: image, record });
         }
-        let client = self.client()?;
-        let (mut here, passed) = (reference.clone(), PassedOver::default());
-        for _ in 0..=INDEX_DEPTH {
-            let (descriptor, bytes) = client
-                .manifest_shown(&here, &passed)
-                .map_err(|error| passed.named(nearby::unfound(self.store, reference, &error)))?;
-            let parsed = Parsed::from_bytes(&bytes, Some(&descriptor.media_type))
-                .map_err(|error| Failure::of(&error))?;
+        let (mut here, mut target) = (reference.clone(), None);
+        for _ in 0..=limits::INDEX_DEPTH {
+            let (descriptor, parsed) = self.fetch_manifest(&here, reference)?;
+            let target = target.get_or_insert_with(|| descriptor.digest.clone()).clone();
             match parsed {
                 Parsed::Index(index) => {
-                    let chosen = index.select(platform).ok_or_else(|| {
-                        let all: Vec<String> = index
-                            .manifests
-                            .iter()
-                            .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
-                            .collect();
-                        Failure::new(format!("`{}` has no image for {platform}", reference.familiar()))
-                            .with_hint(format!("it has: {}", all.join(", ")))
-                    })?;
-                    here = reference.with_digest(chosen.digest.clone());
+                    here = reference.with_digest(chosen(&index, reference, platform)?.digest.clone());
                 }
                 Parsed::Manifest(manifest) => {
-                    let (blobs, config) = (self.store.blobs(), &manifest.config.digest);
-                    // damage that has the right length would be taken for what is wanted
-                    if let Err(BlobError::DigestMismatch { .. }) = blobs.read(config, CONFIG_BYTES) {
-                        blobs.remove(config)?;
-                    }
-                    client
-                        .fetch_blobs(&here, std::slice::from_ref(&manifest.config), self.store.blobs(), &())
-                        .map_err(|error| Failure::of(&error))?;
-                    self.store.blobs().copy_from(&bytes[..], &descriptor)?;
-                    for layer in &manifest.layers {
-                        self.store.put_source(&layer.digest, &reference.name())?;
-                    }
+                    self.fetch_config(&here, &manifest)?;
                     let record = self.store.read_image(&descriptor.digest)?;
-                    return Ok((descriptor.digest, record));
+                    return Ok(Found { name: reference.clone(), target, digest: descriptor.digest, record });
                 }
             }
         }
-        Err(Failure::new(format!("`{}` is an index of indexes of indexes", reference.familiar())))
+        Err(too_deep(reference))
     }
 
-    /// Fetches an image whole and gives it its name.
+    /// Puts a manifest or index into the store, as it came. `asked` is what the caller named.
+    pub(crate) fn fetch_manifest(
+        &self,
+        here: &Reference,
+        asked: &Reference,
+    ) -> Result<(Descriptor, Parsed), Failure> {
+        if let Some(digest) = here.digest()
+            && let Ok(bytes) = self.store.blobs().read_manifest(digest)
+            && let Ok(parsed) = Parsed::from_bytes(&bytes, None)
+        {
+            let media = parsed.media_type().to_owned();
+            return Ok((Descriptor::new(media, digest.clone(), bytes.len() as u64), parsed));
+        }
+        let passed = PassedOver::default();
+        let (descriptor, bytes) = self
+            .client()?
+            .manifest_shown(here, &passed)
+            .map_err(|error| passed.named(nearby::unfound(self.store, asked, &error)))?;
+        let parsed =
+            Parsed::from_bytes(&bytes, Some(&descriptor.media_type)).map_err(|error| Failure::of(&error))?;
+        self.store.blobs().copy_from(&bytes[..], &descriptor)?;
+        Ok((descriptor, parsed))
+    }
+
+    /// Puts the configuration of a manifest into the store, and notes where its layers can be had.
+    pub(crate) fn fetch_config(&self, here: &Reference, manifest: &Manifest) -> Result<(), Failure> {
+        let (blobs, config) = (self.store.blobs(), &manifest.config.digest);
+        // damage that has the right length would be taken for what is wanted
+        if let Err(BlobError::DigestMismatch { .. }) = blobs.read(config, CONFIG_BYTES) {
+            blobs.remove(config)?;
+        }
+        self.client()?
+            .fetch_blobs(here, std::slice::from_ref(&manifest.config), blobs, &())
+            .map_err(|error| Failure::of(&error))?;
+        for layer in &manifest.layers {
+            self.store.put_source(&layer.digest, &here.name())?;
+        }
+        Ok(())
+    }
+
+    /// Fetches an image whole, or all images of a name, and gives it its name; answers that and what it stands for.
     pub(crate) fn pull(
         &self,
         reference: &Reference,
-        platform: &Platform,
+        wanted: &Wanted<'_>,
     ) -> Result<(Reference, Digest), Failure> {
-        let (reference, digest, record) = self.find(reference, platform)?;
-        let layers = &record.manifest.layers;
-        self.show.begin(&format!("Pulling {}", reference.familiar()), distinct(layers));
+        let (name, target, members, layers) = match wanted {
+            Wanted::One(platform) => {
+                let found = self.find(reference, platform)?;
+                (found.name, found.target, vec![found.digest], found.record.manifest.layers)
+            }
+            Wanted::All => {
+                let all = self.fetch_all_metadata(reference)?;
+                (reference.clone(), all.target, all.members, all.layers)
+            }
+        };
+        self.show.begin(&format!("Pulling {}", name.familiar()), distinct(&layers));
         let fetched =
-            self.client()?.fetch_blobs(&reference, layers, self.store.blobs(), &self.transfers("pulling"));
+            self.client()?.fetch_blobs(&name, &layers, self.store.blobs(), &self.transfers("pulling"));
         ended(self.show, fetched).map_err(|error| Failure::of(&error))?;
-        let names = if reference.digest().is_some() { Vec::new() } else { vec![reference.clone()] };
-        self.store.put_image(&digest, &names)?;
-        Ok((reference, digest))
+        // what an index names first, then the index, then its name
+        for member in &members {
+            self.store.put_member(member)?;
+        }
+        self.put_inner_indexes(&target, limits::INDEX_DEPTH)?;
+        let names = if name.digest().is_some() { Vec::new() } else { vec![name.clone()] };
+        self.store.name_manifest(&target, &names)?;
+        Ok((name, target))
     }
 
     /// Sees to it that every blob of an image is in the store.
-    pub(crate) fn complete(&self, digest: &Digest) -> Result<ImageRecord, Failure> {
+    pub(crate) fn complete_image(&self, digest: &Digest) -> Result<ImageRecord, Failure> {
         let record = self.store.read_image(digest)?;
-        for layer in &record.manifest.layers {
-            if !self.store.blobs().contains(&layer.digest)? {
-                let sources = self.store.sources(&layer.digest)?;
-                self.fetch(layer, &sources)?;
+        self.complete(digest)?;
+        Ok(record)
+    }
+
+    /// The same for any manifest; an index has nothing but its bytes.
+    pub(crate) fn complete(&self, digest: &Digest) -> Result<(), Failure> {
+        let Parsed::Manifest(manifest) = self.read_manifest(digest)?.1 else { return Ok(()) };
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if !self.store.blobs().contains(&blob.digest)? {
+                self.fetch(blob, &self.store.sources(&blob.digest)?)?;
             }
         }
-        Ok(record)
+        Ok(())
+    }
+
+    /// A manifest or index of the store: its bytes and what they say.
+    fn read_manifest(&self, digest: &Digest) -> Result<(Vec<u8>, Parsed), Failure> {
+        let bytes = self.store.blobs().read_manifest(digest)?;
+        let parsed = Parsed::from_bytes(&bytes, None).map_err(|error| Failure::of(&error))?;
+        Ok((bytes, parsed))
     }
 
     /// The unpacked layers of an image, the base first, and the file system that they make.
@@ -237,28 +290,44 @@ impl<'a> Images<'a> {
         Ok((folders, below))
     }
 
-    /// Sends an image to the registry under `reference`.
+    /// Sends an image to the registry under `reference`, or an index with all that it names.
     ///
     /// A layer whose bytes are not here is fetched first, unless the same registry is known to have it: then it is
     /// mounted, or there already, and no byte of it moves through this machine.
     pub(crate) fn push(&self, reference: &Reference, digest: &Digest) -> Result<(), Failure> {
-        let record = self.store.read_image(digest)?;
+        let mut members = match self.store.read_index(digest)? {
+            Some(index) => self.store.members(&index)?,
+            None => Vec::new(),
+        };
+        members.push(digest.clone());
         let source = StoreBlobs { store: self.store, missing: Mutex::default() };
-        for layer in &record.manifest.layers {
-            let mountable = source.known_in(reference.registry(), &layer.digest).is_some();
-            if !mountable && !self.store.blobs().contains(&layer.digest)? {
-                self.fetch(layer, &self.store.sources(&layer.digest)?)?;
+        let (mut manifests, mut blobs) = (Vec::new(), Vec::new());
+        for member in &members {
+            // relies on all of an image in one moment; what is none, such as an attestation, is read blob by blob
+            let _ = self.store.read_image(member);
+            let (bytes, parsed) = self.read_manifest(member)?;
+            let media = parsed.media_type().to_owned();
+            manifests.push((Descriptor::new(media, member.clone(), bytes.len() as u64), bytes));
+            if let Parsed::Manifest(manifest) = parsed {
+                blobs.push(manifest.config);
+                blobs.extend(manifest.layers);
             }
         }
-        let bytes = self.store.blobs().read_manifest(digest)?;
-        let mut blobs = vec![record.manifest.config.clone()];
-        blobs.extend(record.manifest.layers.iter().cloned());
-        let manifest = ManifestBytes { descriptor: &record.descriptor, bytes: &bytes };
-        let push = Push { blobs: &blobs, children: &[], manifest };
+        for blob in &blobs {
+            let mountable = source.known_in(reference.registry(), &blob.digest).is_some();
+            if !mountable && !self.store.blobs().contains(&blob.digest)? {
+                self.fetch(blob, &self.store.sources(&blob.digest)?)?;
+            }
+        }
+        let (last, children) = manifests.split_last().expect("what is pushed comes last");
+        let children: Vec<ManifestBytes<'_>> =
+            children.iter().map(|(descriptor, bytes)| ManifestBytes { descriptor, bytes }).collect();
+        let manifest = ManifestBytes { descriptor: &last.0, bytes: &last.1 };
+        let push = Push { blobs: &blobs, children: &children, manifest };
         self.show.begin(&format!("Pushing {}", reference.familiar()), distinct(&blobs));
         let mut pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
         // a registry that was to mount a layer may refuse: then it moves through this machine, once for each layer
-        while pushed.is_err() && self.fetch_missing(&record, &source)? {
+        while pushed.is_err() && self.fetch_missing(&blobs, &source)? {
             pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
         }
         ended(self.show, pushed).map_err(|error| Failure::of(&error))?;
@@ -268,12 +337,12 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
-    /// Fetches the layers that a push asked for and that are not here; whether there were any.
-    fn fetch_missing(&self, record: &ImageRecord, source: &StoreBlobs<'_>) -> Result<bool, Failure> {
+    /// Fetches the blobs that a push asked for and that are not here; whether there were any.
+    fn fetch_missing(&self, blobs: &[Descriptor], source: &StoreBlobs<'_>) -> Result<bool, Failure> {
         let missing = std::mem::take(&mut *source.missing.lock().unwrap_or_else(PoisonError::into_inner));
         let mut fetched = false;
-        for layer in record.manifest.layers.iter().filter(|layer| missing.contains(&layer.digest)) {
-            self.fetch(layer, &self.store.sources(&layer.digest)?)?;
+        for blob in blobs.iter().filter(|blob| missing.contains(&blob.digest)) {
+            self.fetch(blob, &self.store.sources(&blob.digest)?)?;
             fetched = true;
         }
         Ok(fetched)
@@ -330,8 +399,7 @@ impl BlobSource for StoreBlobs<'_> {
 
 impl ImageSource for Images<'_> {
     fn resolve(&self, reference: &Reference, platform: &Platform, _: bool) -> Result<Digest, SourceError> {
-        let (_, digest, _) = self.find(reference, platform).map_err(SourceError::new)?;
-        Ok(digest)
+        Ok(self.find(reference, platform).map_err(SourceError::new)?.digest)
     }
 
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {

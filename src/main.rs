@@ -14,6 +14,7 @@ mod error;
 mod front;
 mod git;
 mod images;
+mod indexes;
 mod manual;
 mod nearby;
 mod progress;

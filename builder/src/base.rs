@@ -27,11 +27,12 @@ pub(crate) fn resolve(
     refresh: bool,
 ) -> Result<BaseImage, StepError> {
     if !refresh
-        && let Some(digest) = environment.store.find_reference(reference)?
+        && let Some(target) = environment.store.find_reference(reference)?
+        && let Some(digest) = environment.store.image_of(&target, platform)?
         && let Some(record) = environment.store.image_for(&digest, platform)?
     {
         // a use that cannot be noted fails no build
-        let _ = environment.store.touch_image(&digest);
+        let _ = environment.store.touch_image(&target);
         return from_record(digest, record);
     }
     let digest = environment.images.resolve(reference, platform, refresh)?;

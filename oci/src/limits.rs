@@ -19,6 +19,9 @@ pub const MANIFEST_LAYERS: usize = 4096;
 /// Most manifests in one index.
 pub const INDEX_ENTRIES: usize = 4096;
 
+/// Most indexes within an index that are followed to an image.
+pub const INDEX_DEPTH: usize = 2;
+
 /// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
 

@@ -21,6 +21,7 @@ mod examples;
 mod filter;
 mod help;
 mod hostile;
+mod indexes;
 mod interop;
 mod layers;
 mod listen;

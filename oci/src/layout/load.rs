@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
@@ -23,8 +23,10 @@ const FILES: usize = 100_000;
 /// An image that was read into the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The manifest's digest.
+    /// The manifest's digest; of an index, that of its image for the platform that was asked for.
     pub digest: Digest,
+    /// What the names stand for: the image, or its index.
+    pub target: Digest,
     /// The names that the archive gave it.
     pub names: Vec<Reference>,
 }
@@ -165,12 +167,13 @@ impl Files {
                 continue;
             }
             let Some(digest) = self.load_manifest(store, entry, platform, 0)? else { continue };
+            let target = entry.digest.clone();
             let written =
                 entry.annotations.get(ANNOTATION_IMAGE_NAME).or(tag.filter(|tag| tag.contains([':', '/'])));
             let names: Vec<Reference> = written.and_then(|name| name.parse().ok()).into_iter().collect();
-            match loaded.iter_mut().find(|loaded| loaded.digest == digest) {
+            match loaded.iter_mut().find(|loaded| loaded.target == target) {
                 Some(same) => same.names.extend(names),
-                None => loaded.push(Loaded { digest, names }),
+                None => loaded.push(Loaded { digest, target, names }),
             }
         }
         if loaded.is_empty() {
@@ -179,12 +182,13 @@ impl Files {
             return Err(LayoutError::NoImage(what));
         }
         for image in &loaded {
-            store.put_image(&image.digest, &image.names)?;
+            store.name_manifest(&image.target, &image.names)?;
         }
         Ok(loaded)
     }
 
-    /// Copies the image behind a descriptor; of an index, the one for `platform`.
+    /// Copies the image behind a descriptor; of an index, all its manifests that are in the archive, and answers the image
+    /// for `platform`. All of it is registered, but for names.
     fn load_manifest(
         &self,
         store: &Store,
@@ -200,14 +204,39 @@ impl Files {
                 for layer in &manifest.layers {
                     self.copy_blob(store, layer)?;
                 }
+                store.put_member(&entry.digest)?;
                 Ok(Some(entry.digest.clone()))
             }
-            Parsed::Index(index) if depth < 2 => match index.select(platform) {
-                Some(chosen) => self.load_manifest(store, chosen, platform, depth + 1),
-                None => Ok(None),
-            },
-            Parsed::Index(_) => Err(LayoutError::Limit("indexes within indexes")),
+            Parsed::Index(_) if depth > limits::INDEX_DEPTH => {
+                Err(LayoutError::Limit("indexes within indexes"))
+            }
+            Parsed::Index(index) => {
+                let Some(chosen) = index.select(platform).map(|chosen| &chosen.digest) else {
+                    return Ok(None);
+                };
+                let mut found = None;
+                let mut seen = HashSet::new();
+                for inner in index.manifests.iter().filter(|inner| seen.insert(&inner.digest)) {
+                    let is_chosen = &inner.digest == chosen;
+                    // docker and others write an index beside the only image of it that they have
+                    if !is_chosen && !self.has(store, &inner.digest)? {
+                        continue;
+                    }
+                    match self.load_manifest(store, inner, platform, depth + 1) {
+                        Err(LayoutError::Missing(_)) if !is_chosen => {}
+                        image => found = found.or(image?.filter(|_| is_chosen)),
+                    }
+                }
+                store.put_index(&entry.digest, &[])?;
+                Ok(found)
+            }
         }
+    }
+
+    /// Whether a blob is in the archive, or here already.
+    fn has(&self, store: &Store, digest: &Digest) -> Result<bool, LayoutError> {
+        let name = format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
+        Ok(self.open(&name)?.is_some() || store.blobs().contains(digest)?)
     }
 
     fn copy_blob(&self, store: &Store, descriptor: &Descriptor) -> Result<(), LayoutError> {
@@ -247,7 +276,7 @@ impl Files {
         let names: Vec<Reference> =
             entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
         store.put_image(&digest, &names)?;
-        Ok(Loaded { digest, names })
+        Ok(Loaded { target: digest.clone(), digest, names })
     }
 }
 

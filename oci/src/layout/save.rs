@@ -2,9 +2,9 @@
 
 use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
 use crate::{
-    Descriptor, Digest, Reference,
+    Descriptor, Digest, Platform, Reference,
     file::{self, CopyError},
-    spec::{Index, media_type, to_json},
+    spec::{Index, Parsed, media_type, to_json},
     store::{ImageRecord, Store},
 };
 use std::{
@@ -20,12 +20,21 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> LayoutError {
     move |error| LayoutError::Io(operation, error)
 }
 
+/// What is written: an image, or an index of which all is here.
+struct Record {
+    /// Of the image with its platform, or of the index.
+    descriptor: Descriptor,
+    /// The image; of an index the one for this machine, or the first one.
+    image: ImageRecord,
+    /// All that belongs to it.
+    blobs: BTreeSet<Digest>,
+    names: Vec<Reference>,
+}
+
 /// The index of a layout: an entry a name, or one without a name.
-fn index(records: &[(ImageRecord, Vec<Reference>)]) -> Index {
+fn index(records: &[Record]) -> Index {
     let mut manifests = Vec::new();
-    for (record, names) in records {
-        let mut descriptor = record.descriptor.clone();
-        descriptor.platform = Some(record.config.platform.clone());
+    for Record { descriptor, names, .. } in records {
         if names.is_empty() {
             manifests.push(descriptor.clone());
         }
@@ -47,22 +56,46 @@ fn index(records: &[(ImageRecord, Vec<Reference>)]) -> Index {
     }
 }
 
-fn read_records(
-    store: &Store,
-    images: &[(Digest, Vec<Reference>)],
-) -> Result<Vec<(ImageRecord, Vec<Reference>)>, LayoutError> {
-    images.iter().map(|(digest, names)| Ok((store.read_image(digest)?, names.clone()))).collect()
+fn read_records(store: &Store, images: &[(Digest, Vec<Reference>)]) -> Result<Vec<Record>, LayoutError> {
+    images.iter().map(|(digest, names)| read_record(store, digest, names)).collect()
+}
+
+fn read_record(store: &Store, digest: &Digest, names: &[Reference]) -> Result<Record, LayoutError> {
+    let mut blobs = BTreeSet::new();
+    let names = names.to_vec();
+    let Some(index) = store.read_index(digest)? else {
+        let image = store.read_image(digest)?;
+        add_blobs(store, digest, &mut blobs)?;
+        let mut descriptor = image.descriptor.clone();
+        descriptor.platform = Some(image.config.platform.clone());
+        return Ok(Record { descriptor, image, blobs, names });
+    };
+    let bytes = store.blobs().read_manifest(digest)?;
+    let media = index.media_type.clone().unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
+    let descriptor = Descriptor::new(media, digest.clone(), bytes.len() as u64);
+    blobs.insert(digest.clone());
+    let members = store.members(&index)?;
+    for member in &members {
+        add_blobs(store, member, &mut blobs)?;
+    }
+    let own = store.image_of(digest, &Platform::host())?;
+    let mut images = own.iter().chain(&members).filter_map(|member| store.read_image(member).ok());
+    let image = images.next().ok_or_else(|| LayoutError::NoImage(format!("in the index `{digest}`")))?;
+    Ok(Record { descriptor, image, blobs, names })
+}
+
+/// Adds a manifest and what it names, once each.
+fn add_blobs(store: &Store, manifest: &Digest, into: &mut BTreeSet<Digest>) -> Result<(), LayoutError> {
+    into.insert(manifest.clone());
+    if let Parsed::Manifest(parsed) = Parsed::from_bytes(&store.blobs().read_manifest(manifest)?, None)? {
+        into.extend(parsed.layers.iter().chain([&parsed.config]).map(|blob| blob.digest.clone()));
+    }
+    Ok(())
 }
 
 /// Every blob of the images, once, sorted by digest.
-fn blobs(records: &[(ImageRecord, Vec<Reference>)]) -> Vec<Digest> {
-    let mut all = BTreeSet::new();
-    for (record, _) in records {
-        all.insert(record.descriptor.digest.clone());
-        all.insert(record.manifest.config.digest.clone());
-        all.extend(record.manifest.layers.iter().map(|layer| layer.digest.clone()));
-    }
-    all.into_iter().collect()
+fn blobs(records: &[Record]) -> BTreeSet<Digest> {
+    records.iter().flat_map(|record| record.blobs.iter().cloned()).collect()
 }
 
 /// Writes an OCI layout into `folder`, which is made; one that is there already gets the images added.
@@ -115,7 +148,7 @@ pub fn write_oci_archive(
     tar.bytes("index.json", &to_json(&index(&records)))?;
     let docker: Vec<_> = records
         .iter()
-        .map(|(record, names)| {
+        .map(|Record { image: record, names, .. }| {
             docker_entry(
                 names,
                 path(&record.manifest.config.digest),
@@ -143,7 +176,7 @@ pub fn write_docker_archive(
     let mut tar = Tar(output);
     let mut written: BTreeSet<String> = BTreeSet::new();
     let mut docker = Vec::new();
-    for (record, names) in &records {
+    for Record { image: record, names, .. } in &records {
         let config = format!("{}.json", record.manifest.config.digest.hex());
         if written.insert(config.clone()) {
             tar.bytes(

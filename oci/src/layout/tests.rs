@@ -50,7 +50,7 @@ fn every_form_comes_back() {
     let target = store(&folder, "oci");
     assert_eq!(
         load_archive(&target, &oci[..]).expect("load"),
-        [Loaded { digest: digest.clone(), names: names.clone() }]
+        [Loaded { digest: digest.clone(), target: digest.clone(), names: names.clone() }]
     );
     let packed = zstd::bulk::compress(&oci, 1).expect("zstd");
     let target = store(&folder, "packed");

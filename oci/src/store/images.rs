@@ -1,9 +1,9 @@
 //! Images and their names.
 
-use super::{Kind, LayerForm, Store, StoreError, now};
+use super::{Kind, LayerForm, Store, StoreError, indexes::is_member, now};
 use crate::{
     Descriptor, Digest, Platform, Reference,
-    spec::{ImageConfig, Index, Manifest, ManifestError, Parsed},
+    spec::{ImageConfig, Manifest, ManifestError, Parsed},
 };
 use rusqlite::{OptionalExtension, Transaction};
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub struct NamedImage {
     pub name: Option<Reference>,
     /// The image manifest's digest. Where the name is an index's: of its image for this machine.
     pub digest: Digest,
+    /// What the name stands for: the image, or its index.
+    pub target: Digest,
     /// The configuration's digest: docker's image id.
     pub id: Digest,
     /// When it was put together here, in seconds since 1970; `None` where it came from elsewhere.
@@ -74,34 +76,6 @@ impl Store {
         Ok(record)
     }
 
-    /// Registers the index whose blob is here, and gives it `names`, in one transaction. Its images need not be here.
-    pub fn put_index(&self, digest: &Digest, names: &[Reference]) -> Result<Index, StoreError> {
-        let bytes = self.blobs().read_manifest(digest)?;
-        let parsed = Parsed::from_bytes(&bytes, None)?;
-        let media = parsed.media_type().to_owned();
-        let Parsed::Index(index) = parsed else { return Err(ManifestError::MediaType(media).into()) };
-        let mut database = self.database();
-        let transaction = database.transaction()?;
-        let (kind, size_bytes) = ("index", bytes.len() as u64);
-        let row = ManifestRow {
-            digest,
-            kind,
-            media_type: &media,
-            size_bytes,
-            config: None,
-            platform: None,
-            built: None,
-        };
-        row.write(&transaction)?;
-        transaction.execute("DELETE FROM edges WHERE parent = ?1", [digest.to_string()])?;
-        for (place, child) in index.manifests.iter().enumerate() {
-            write_edge(&transaction, digest, place, "manifest", child, None)?;
-        }
-        write_names(&transaction, digest, names)?;
-        transaction.commit()?;
-        Ok(*index)
-    }
-
     /// What kind of manifest a digest names; `None` where no row says.
     pub fn manifest_kind(&self, digest: &Digest) -> Result<Option<ManifestKind>, StoreError> {
         let kind: Option<String> = self
@@ -110,18 +84,6 @@ impl Store {
             .query_row([digest.to_string()], |row| row.get(0))
             .optional()?;
         Ok(kind.map(|kind| if kind == "index" { ManifestKind::Index } else { ManifestKind::Image }))
-    }
-
-    /// The image that a manifest stands for on `platform`: itself, or the one of an index that is in the store.
-    pub fn image_of(&self, digest: &Digest, platform: &Platform) -> Result<Option<Digest>, StoreError> {
-        if self.manifest_kind(digest)? != Some(ManifestKind::Index) {
-            return Ok(Some(digest.clone()));
-        }
-        let bytes = self.blobs().read_manifest(digest)?;
-        let Parsed::Index(index) = Parsed::from_bytes(&bytes, None)? else { return Ok(None) };
-        let Some(chosen) = index.select(platform) else { return Ok(None) };
-        let here = self.manifest_kind(&chosen.digest)? == Some(ManifestKind::Image);
-        Ok(here.then(|| chosen.digest.clone()))
     }
 
     /// Reads manifest and configuration of an image, and relies on all that it names: it is not collected while this
@@ -223,16 +185,19 @@ impl Store {
         let rows = statement.query_map([], |row| {
             let name = row.get::<_, Option<String>>(0)?;
             let platform = row.get::<_, Option<String>>(4)?;
-            Ok((name, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, platform))
+            let digests = (row.get::<_, String>(1)?, row.get::<_, String>(5)?);
+            Ok((name, digests, row.get::<_, String>(2)?, row.get(3)?, platform))
         })?;
         let host = Platform::host();
         let mut images: Vec<NamedImage> = Vec::new();
         let mut by_name: HashMap<String, usize> = HashMap::new();
         for row in rows {
-            let (name, digest, id, built, platform) = row?;
-            let (Ok(digest), Ok(id)) = (digest.parse(), id.parse()) else { continue };
-            let image =
-                NamedImage { name: name.as_deref().and_then(|name| name.parse().ok()), digest, id, built };
+            let (name, (digest, target), id, built, platform) = row?;
+            let (Ok(digest), Ok(target), Ok(id)) = (digest.parse(), target.parse(), id.parse()) else {
+                continue;
+            };
+            let reference = name.as_deref().and_then(|name| name.parse().ok());
+            let image = NamedImage { name: reference, digest, target, id, built };
             // an index with several images of the store is listed once: by the one for this machine
             match name.as_ref().and_then(|name| by_name.get(name)) {
                 Some(at) => {
@@ -275,9 +240,19 @@ impl Store {
         force: bool,
     ) -> Result<(Vec<Reference>, Vec<Digest>), StoreError> {
         let digest = self.find_image(text)?.ok_or_else(|| StoreError::NoImage(text.to_owned()))?;
-        let names = self.names_of(&digest)?;
+        let own = self.names_of(&digest)?;
         let by_name =
-            text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| names.contains(name));
+            text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| own.contains(name));
+        // an image of an index is there by the index' names: whoever removes it by its id means them
+        let mut targets = vec![digest.clone()];
+        let mut names = own;
+        if by_name.is_none() {
+            for index in self.indexes_with(&digest)? {
+                names.extend(self.names_of(&index)?);
+                // the index goes first, or it would keep what it names
+                targets.insert(0, index);
+            }
+        }
         let removed = match by_name {
             Some(name) => vec![name],
             None if names.len() > 1 && !force => {
@@ -292,12 +267,18 @@ impl Store {
         for name in &removed {
             transaction.execute("DELETE FROM names WHERE reference = ?1", [name.to_string()])?;
         }
-        let gone = removed.len() == names.len();
-        if gone {
-            delete_manifest(&transaction, &digest)?;
+        let mut gone = Vec::new();
+        if removed.len() == names.len() {
+            for target in targets {
+                // a name may have gone to an image that an index still needs
+                if !is_member(&transaction, &target)? {
+                    delete_manifest(&transaction, &target)?;
+                    gone.push(target);
+                }
+            }
         }
         transaction.commit()?;
-        Ok((removed, if gone { vec![digest] } else { Vec::new() }))
+        Ok((removed, gone))
     }
 
     /// Notes that an image was used, for itself and the names that lead to it; to the
@@ -326,18 +307,20 @@ impl Store {
 
 /// Names with their image, or with the images of their index; then images that nothing names.
 const LIST: &str = "
-SELECT reference, digest, config, built, platform FROM (
-    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added
+SELECT reference, digest, config, built, platform, target FROM (
+    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added,
+        names.digest AS target
     FROM names JOIN manifests ON manifests.digest = names.digest WHERE manifests.kind = 'image'
     UNION ALL
-    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added
+    SELECT names.reference, manifests.digest, manifests.config, manifests.built, manifests.platform, manifests.added,
+        names.digest
     FROM names JOIN edges ON edges.parent = names.digest AND edges.kind = 'manifest'
     JOIN manifests ON manifests.digest = edges.child AND manifests.kind = 'image'
     UNION ALL
-    SELECT NULL, digest, config, built, platform, added FROM manifests
+    SELECT NULL, digest, config, built, platform, added, digest FROM manifests
     WHERE kind = 'image' AND digest NOT IN (SELECT digest FROM names)
         AND digest NOT IN (SELECT child FROM edges WHERE kind = 'manifest' AND parent IN (SELECT digest FROM manifests))
-) ORDER BY added DESC, digest, reference";
+) WHERE config IS NOT NULL AND coalesce(platform, '') NOT LIKE 'unknown/%' ORDER BY added DESC, digest, reference";
 
 /// What a manifest describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,19 +332,19 @@ pub enum ManifestKind {
 }
 
 /// A row of `manifests`.
-struct ManifestRow<'a> {
-    digest: &'a Digest,
-    kind: &'static str,
-    media_type: &'a str,
-    size_bytes: u64,
-    config: Option<String>,
-    platform: Option<String>,
-    built: Option<i64>,
+pub(super) struct ManifestRow<'a> {
+    pub(super) digest: &'a Digest,
+    pub(super) kind: &'static str,
+    pub(super) media_type: &'a str,
+    pub(super) size_bytes: u64,
+    pub(super) config: Option<String>,
+    pub(super) platform: Option<String>,
+    pub(super) built: Option<i64>,
 }
 
 impl ManifestRow<'_> {
     /// Writes the row; one that is there keeps when it came, and when it was built unless it was built again.
-    fn write(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    pub(super) fn write(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         transaction
             .prepare_cached(
                 "INSERT INTO manifests (digest, kind, media_type, size, config, platform, built, added, used)
@@ -383,7 +366,7 @@ impl ManifestRow<'_> {
 }
 
 /// Gives a manifest its names; who had them before loses them.
-fn write_names(
+pub(super) fn write_names(
     transaction: &Transaction<'_>,
     digest: &Digest,
     names: &[Reference],
@@ -414,7 +397,7 @@ pub(super) fn write_edges(
     Ok(())
 }
 
-fn write_edge(
+pub(super) fn write_edge(
     transaction: &Transaction<'_>,
     parent: &Digest,
     place: usize,

@@ -33,6 +33,7 @@ mod collect;
 mod database;
 mod hold;
 mod images;
+mod indexes;
 mod layers;
 mod prune;
 mod reset;

@@ -17,7 +17,7 @@ mod terminal;
 use crate::{
     app::{App, Global},
     error::{Failure, NOT_STARTED, USAGE},
-    images::Images,
+    images::{Images, Wanted},
     nearby,
     progress::{self, Style},
     service::input,
@@ -220,18 +220,25 @@ impl Drop for Scratch {
 
 fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRecord, Failure> {
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
-    let local = || images.local(&arguments.image);
-    let digest = match arguments.pull {
-        Pull::Always => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?.1,
-        Pull::Missing => match local()? {
-            Some(digest) => digest,
-            None => images.pull(&arguments.image.parse::<Reference>()?.or_latest(), &platform)?.1,
-        },
-        Pull::Never => local()?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?,
+    let pull = || {
+        let reference = arguments.image.parse::<Reference>()?.or_latest();
+        images.pull(&reference, &Wanted::One(&platform)).map(|(_, target)| target)
     };
+    let target = match arguments.pull {
+        Pull::Always => pull()?,
+        Pull::Missing => match images.local(&arguments.image)? {
+            // an index may be here without the image that is asked for
+            Some(target) if app.store.image_of(&target, &platform)?.is_some() => target,
+            _ => pull()?,
+        },
+        Pull::Never => {
+            images.local(&arguments.image)?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?
+        }
+    };
+    let digest = Images::pick(&app.store, &arguments.image, &target, &platform)?;
     let record = app.store.read_image(&digest)?;
     // a use that cannot be noted keeps nothing from running
-    let _ = app.store.touch_image(&digest);
+    let _ = app.store.touch_image(&target);
     if !record.config.platform.satisfies(&platform) {
         let (image, machine) = (&record.config.platform, Platform::host());
         return Err(nearby::other_platform(&arguments.image, image, &platform, &machine));

@@ -3,10 +3,11 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    images::Images,
     nearby,
     show::{self, template},
 };
-use slipway_oci::{Digest, store::Store};
+use slipway_oci::{Digest, Platform, store::Store};
 
 /// Show images in detail, as JSON.
 #[derive(clap::Args)]
@@ -14,6 +15,9 @@ pub(crate) struct Arguments {
     /// A template in docker's syntax, for example '{{.Digest}}', or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Of an image for several platforms, show the one for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Accepted for docker's sake; images are all there is to inspect
     #[arg(long, value_name = "image", hide = true)]
     r#type: Option<String>,
@@ -29,7 +33,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let mut status = 0;
     for image in &arguments.images {
         match app.store.find_image(image)? {
-            Some(digest) => match describe(&app.store, &digest) {
+            Some(target) => match pick(&app.store, image, &target, arguments.platform.as_ref())
+                .and_then(|digest| describe(&app.store, &target, &digest))
+            {
                 Ok(value) => all.push(value),
                 // the others are shown all the same
                 Err(failure) => {
@@ -55,13 +61,35 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     Ok(status)
 }
 
-/// An image in docker's words, and its digest.
-fn describe(store: &Store, digest: &Digest) -> Result<serde_json::Value, Failure> {
+/// The image that is shown of what a name stands for: for the platform that was asked for, else for this machine, else the
+/// first one that is here.
+fn pick(store: &Store, name: &str, target: &Digest, asked: Option<&Platform>) -> Result<Digest, Failure> {
+    let host = Platform::host();
+    let platform = asked.unwrap_or(&host);
+    let picked = Images::pick(store, name, target, platform);
+    if asked.is_none() {
+        if picked.is_ok() {
+            return picked;
+        }
+        let members = store.read_index(target)?.map(|index| store.members(&index)).transpose()?;
+        let first = members.into_iter().flatten().find(|member| store.read_image(member).is_ok());
+        return first.map_or(picked, Ok);
+    }
+    let image = picked?;
+    let found = store.read_image(&image)?.config.platform;
+    if found.satisfies(platform) {
+        return Ok(image);
+    }
+    Err(nearby::other_platform(name, &found, platform, &host))
+}
+
+/// An image in docker's words, and its digest; `target` is what its names stand for.
+fn describe(store: &Store, target: &Digest, digest: &Digest) -> Result<serde_json::Value, Failure> {
     let record = store.read_image(digest)?;
-    let names = store.names_of(digest)?;
+    let names = store.names_of(target)?;
     let tags: Vec<String> = names.iter().map(|name| name.familiar()).collect();
     let mut digests: Vec<String> =
-        names.iter().map(|name| format!("{}@{digest}", name.familiar_name())).collect();
+        names.iter().map(|name| format!("{}@{target}", name.familiar_name())).collect();
     digests.dedup();
     let size: u64 = record.manifest.layers.iter().map(|layer| layer.size_bytes).sum();
     // what the configuration has, with docker's empty values for what it has not
@@ -88,6 +116,7 @@ fn describe(store: &Store, digest: &Digest) -> Result<serde_json::Value, Failure
     Ok(serde_json::json!({
         "Id": record.manifest.config.digest,
         "Digest": digest,
+        "Target": target,
         "RepoTags": tags,
         "RepoDigests": digests,
         "MediaType": record.descriptor.media_type,

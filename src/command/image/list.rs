@@ -79,7 +79,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
             continue;
         }
         let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
-        rows.push(row(image.name.as_ref(), image.digest.to_string(), id, size_bytes, created));
+        rows.push(row(image.name.as_ref(), image.target.to_string(), id, size_bytes, created));
     }
     if arguments.quiet {
         // an image with several names is listed once a name

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    images::Images,
+    images::{Images, Wanted},
     progress::{self, Style},
     show,
 };
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// What the image must run on
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Fetch the images for all platforms that there are
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -32,9 +35,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
     let images = Images::new(&app.store, global)?.shown(&*show);
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    let wanted = if arguments.all_platforms { Wanted::All } else { Wanted::One(&platform) };
     for reference in &arguments.images {
         let reference = reference.clone().or_latest();
-        let (reference, digest) = images.pull(&reference, &platform)?;
+        let (reference, digest) = images.pull(&reference, &wanted)?;
         show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }
     app.store.maintain()?;

@@ -8,11 +8,14 @@ use crate::{
     progress::{self, Style},
     show,
 };
-use slipway_oci::Reference;
+use slipway_oci::{Digest, Platform, Reference};
 
 /// Send an image to a registry.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Of an image for several platforms, send the one for this platform alone
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -34,8 +37,40 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let source = arguments.image.clone().or_latest();
     let digest =
         app.store.find_reference(&source)?.ok_or_else(|| nearby::missing(&app.store, &source.familiar()))?;
-    let destination = arguments.destination.clone().unwrap_or(source).or_latest();
+    let destination = arguments.destination.clone().unwrap_or_else(|| source.clone()).or_latest();
+    let digest = what(&app, &source, &digest, arguments.platform.as_ref())?;
     images.push(&destination, &digest)?;
     show::say(format!("{}@{digest}", destination.familiar_name()))?;
     Ok(0)
+}
+
+/// What is sent: of an index that is not here whole, its image for this machine, for a registry takes no parts.
+fn what(
+    app: &App,
+    source: &Reference,
+    target: &Digest,
+    platform: Option<&Platform>,
+) -> Result<Digest, Failure> {
+    let name = source.familiar();
+    let host = Platform::host();
+    match (platform, app.store.read_index(target)?) {
+        (Some(platform), _) => {
+            let image = Images::pick(&app.store, &name, target, platform)?;
+            let found = app.store.read_image(&image)?.config.platform;
+            if !found.satisfies(platform) {
+                return Err(nearby::other_platform(&name, &found, platform, &host));
+            }
+            Ok(image)
+        }
+        (None, None) => Ok(target.clone()),
+        (None, Some(index)) if app.store.is_whole(&index)? => Ok(target.clone()),
+        (None, Some(_)) => {
+            let image = Images::pick(&app.store, &name, target, &host)?;
+            show::note(format_args!(
+                "note: `{name}` is for several platforms and not here for all of them: the image for {host} goes alone; \
+                 `slipway pull --all-platforms {name}` fetches the others"
+            ));
+            Ok(image)
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     nearby,
     service::output::Output,
 };
-use slipway_oci::{Digest, Reference, layout};
+use slipway_oci::{Digest, Platform, Reference, layout};
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// The form
     #[arg(long, value_enum, default_value = "oci-archive")]
     format: Format,
+    /// Of an image for several platforms, write the one for this platform alone
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// File or folder to write [default: standard output]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -45,9 +48,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let source = Images::new(&app.store, global)?;
     let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
-        let digest = app.store.find_image(text)?.ok_or_else(|| nearby::missing(&app.store, text))?;
-        source.complete(&digest)?;
-        let names = app.store.names_of(&digest)?;
+        let target = app.store.find_image(text)?.ok_or_else(|| nearby::missing(&app.store, text))?;
+        let names = app.store.names_of(&target)?;
+        let digest = what(&app, &source, text, &target, arguments)?;
         let name =
             text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| names.contains(name));
         match images.iter_mut().find(|(known, _)| *known == digest) {
@@ -66,6 +69,34 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         },
     }
     Ok(0)
+}
+
+/// What is written of a name, with every blob here: an index with all that it names where all of that is here, else its
+/// image for one platform. Docker's older archive knows no indexes.
+fn what(
+    app: &App,
+    source: &Images<'_>,
+    text: &str,
+    target: &Digest,
+    arguments: &Arguments,
+) -> Result<Digest, Failure> {
+    if let Some(index) = app.store.read_index(target)?
+        && arguments.platform.is_none()
+        && arguments.format != Format::DockerArchive
+        && app.store.is_whole(&index)?
+    {
+        for member in app.store.members(&index)? {
+            source.complete(&member)?;
+        }
+        return Ok(target.clone());
+    }
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    let image = Images::pick(&app.store, text, target, &platform)?;
+    let record = source.complete_image(&image)?;
+    if arguments.platform.is_some() && !record.config.platform.satisfies(&platform) {
+        return Err(nearby::other_platform(text, &record.config.platform, &platform, &Platform::host()));
+    }
+    Ok(image)
 }
 
 /// Where the images go.

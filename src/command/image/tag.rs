@@ -28,6 +28,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         .store
         .find_image(&arguments.source)?
         .ok_or_else(|| nearby::missing(&app.store, &arguments.source))?;
-    app.store.put_image(&digest, std::slice::from_ref(&arguments.target))?;
+    app.store.name_manifest(&digest, std::slice::from_ref(&arguments.target))?;
     Ok(0)
 }
