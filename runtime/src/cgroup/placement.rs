@@ -223,17 +223,28 @@ mod tests {
         }
         let Some(parent) = pids() else { return slipway_skip::skip("there is no version 1 pids controller") };
         let folder = parent.join("00000000000000d2.elsewhere");
-        fs::create_dir(&folder).unwrap();
         let script = format!("exec 9<{0}; flock -x 9; echo ready; exec sleep 1000", folder.display());
-        let mut owner = std::process::Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "sh", "-c", &script])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let out = owner.stdout.take().unwrap();
-        io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
-        assert_eq!(line, "ready\n");
+        // another test's sweep may take the folder before its owner holds it
+        let holds = || {
+            fs::create_dir(&folder).unwrap();
+            let mut owner = std::process::Command::new("unshare")
+                .args(["--pid", "--fork", "--kill-child", "sh", "-c", &script])
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let out = owner.stdout.take().unwrap();
+            io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
+            if line == "ready\n" && folder.exists() {
+                return Some(owner);
+            }
+            let _ = owner.kill();
+            owner.wait().unwrap();
+            let _ = fs::remove_dir(&folder);
+            None
+        };
+        let mut owner = (0..200).find_map(|_| holds()).expect("an owner in another pid namespace");
         sweep().unwrap();
         let spared = folder.exists();
         owner.kill().unwrap();
