@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     if let Some(outcome) = manual::complete::answer(std::env::args_os()) {
         return ended(outcome);
     }
+    app::protect_early(std::env::args_os().collect());
     let cli = command::Cli::command();
     let line = match front::read(std::env::args_os().skip(1), &cli, &|name| std::env::var(name).ok()) {
         Ok(line) => line,
