@@ -102,7 +102,7 @@ impl App {
 
 /// Begins the program again from a file that no container can write, where the line may be one that makes containers and no
 /// user namespace has to be entered first. [`App::open_for_containers`] would do the same, but after the line was read, which
-/// then is read twice: a third of what a build takes that finds all in the cache. A word that only looks like such a command
+/// then is read twice. A word that only looks like such a command
 /// costs a moment; where it cannot be done, the command that needs it says why.
 pub(crate) fn protect_early(line: Vec<OsString>) {
     let makes_containers = |word: &OsString| word == "build" || word == "run";
