@@ -102,8 +102,8 @@ impl App {
 
 /// Begins the program again from a file that no container can write, where the line may be one that makes containers and no
 /// user namespace has to be entered first. [`App::open_for_containers`] would do the same, but after the line was read, which
-/// then is read twice. A word that only looks like such a command
-/// costs a moment; where it cannot be done, the command that needs it says why.
+/// then is read twice. A word that only looks like such a command costs a moment; where it cannot be done, the command that
+/// needs it says why.
 pub(crate) fn protect_early(line: Vec<OsString>) {
     let makes_containers = |word: &OsString| word == "build" || word == "run";
     if line.iter().skip(1).take(COMMAND_WITHIN).any(makes_containers) && !levels::needed() {
