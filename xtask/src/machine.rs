@@ -28,6 +28,10 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("buildah", "buildah"),
     tool("crun", "crun"),
     tool("docker-registry", "docker-registry"),
+    tool("make", "make"),
+    tool("openssl", "openssl"),
+    tool("perl", "perl"),
+    tool("python3", "python3"),
 ];
 
 /// What the demo uses.
