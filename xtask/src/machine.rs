@@ -29,7 +29,6 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("crun", "crun"),
     tool("docker-registry", "docker-registry"),
     tool("make", "make"),
-    tool("openssl", "openssl"),
     tool("perl", "perl"),
     tool("python3", "python3"),
 ];
