@@ -3,7 +3,7 @@
 use crate::{error::Failure, images::Images};
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference, limits,
-    spec::{Index, Parsed, media_type},
+    spec::{Index, Manifest, Parsed, media_type},
     store::Store,
 };
 use std::collections::BTreeSet;
@@ -31,32 +31,45 @@ impl Images<'_> {
         Ok(())
     }
 
-    /// Puts manifests and configurations of all that a reference names into the store.
+    /// Puts manifests and configurations of all that a reference names into the store. Of what is read only indexes are
+    /// held, however many manifests they name.
     pub(crate) fn fetch_all_metadata(&self, reference: &Reference) -> Result<Whole, Failure> {
         let (top, parsed) = self.fetch_manifest(reference, reference)?;
-        let (mut members, mut layers) = (Vec::new(), Vec::new());
-        let mut pending = vec![(top.digest.clone(), parsed, limits::INDEX_DEPTH)];
+        let mut whole = Whole { target: top.digest.clone(), members: Vec::new(), layers: Vec::new() };
         let mut seen = BTreeSet::from([top.digest.clone()]);
-        while let Some((digest, parsed, depth)) = pending.pop() {
-            match parsed {
-                Parsed::Manifest(manifest) => {
-                    self.fetch_config(&reference.with_digest(digest.clone()), &manifest)?;
-                    layers.extend(manifest.layers);
-                    members.push(digest);
+        let mut pending = Vec::new();
+        match parsed {
+            Parsed::Index(index) => pending.push((index, limits::INDEX_DEPTH - 1)),
+            Parsed::Manifest(manifest) => self.take_member(reference, top.digest, *manifest, &mut whole)?,
+        }
+        while let Some((index, depth)) = pending.pop() {
+            for entry in index.manifests {
+                if !seen.insert(entry.digest.clone()) {
+                    continue;
                 }
-                Parsed::Index(_) if depth == 0 => return Err(too_deep(reference)),
-                Parsed::Index(index) => {
-                    for entry in index.manifests {
-                        if seen.insert(entry.digest.clone()) {
-                            let here = reference.with_digest(entry.digest.clone());
-                            let (_, inner) = self.fetch_manifest(&here, reference)?;
-                            pending.push((entry.digest, inner, depth - 1));
-                        }
+                match self.fetch_manifest(&reference.with_digest(entry.digest.clone()), reference)?.1 {
+                    Parsed::Index(_) if depth == 0 => return Err(too_deep(reference)),
+                    Parsed::Index(inner) => pending.push((inner, depth - 1)),
+                    Parsed::Manifest(manifest) => {
+                        self.take_member(reference, entry.digest, *manifest, &mut whole)?;
                     }
                 }
             }
         }
-        Ok(Whole { target: top.digest, members, layers })
+        Ok(whole)
+    }
+
+    fn take_member(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        manifest: Manifest,
+        whole: &mut Whole,
+    ) -> Result<(), Failure> {
+        self.fetch_config(&reference.with_digest(digest.clone()), &manifest)?;
+        whole.layers.extend(manifest.layers);
+        whole.members.push(digest);
+        Ok(())
     }
 
     /// The image that a name of the store stands for on `platform`.
