@@ -42,10 +42,7 @@ pub(crate) fn resolve(
 /// Reads an image whose manifest is in the store.
 pub(crate) fn from_digest(environment: &Environment<'_>, digest: Digest) -> Result<BaseImage, StepError> {
     let record = environment.store.read_image(&digest)?;
-    for (diff_id, descriptor) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
-        let form = LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() };
-        environment.store.put_form(&form, 0)?;
-    }
+    environment.store.put_forms(&record)?;
     from_record(digest, record)
 }
 
@@ -54,11 +51,7 @@ fn from_record(digest: Digest, record: ImageRecord) -> Result<BaseImage, StepErr
     if ids.len() != blobs.len() {
         return Err(StepError::NotWhole { image: digest, diff_ids: ids.len(), layers: blobs.len() });
     }
-    let layers = ids
-        .iter()
-        .zip(blobs)
-        .map(|(diff_id, descriptor)| LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() })
-        .collect();
+    let layers = record.forms().collect();
     Ok(BaseImage { digest, record, layers })
 }
 

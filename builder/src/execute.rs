@@ -4,7 +4,9 @@
 //! host and nothing is left behind. Mount points that the image lacks come from an extra lowest layer of empty files
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
-use crate::{Event, NetworkMode, StepError, StepId, Stream, limits, solve::Workshop, stage::Attached};
+use crate::{
+    Event, NetworkMode, StepError, StepId, Stream, limits, scratch::Scratch, solve::Workshop, stage::Attached,
+};
 use slipway_oci::{
     file,
     layer::{Clamp, Entry, LayerWriter, Tree, diff, owner},
@@ -45,16 +47,6 @@ pub(crate) struct Command<'a> {
     pub(crate) step: StepId,
 }
 
-/// A scratch folder that goes away with its last user.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // a left-over is swept once this process is gone
-        let _ = file::remove_tree(&self.0);
-    }
-}
-
 /// Runs `command` on the folders `lower`, the topmost first; `tree` is the same file system as tables.
 pub(crate) fn execute(
     solver: &Workshop<'_>,
@@ -64,8 +56,9 @@ pub(crate) fn execute(
     mut attached: Attached,
 ) -> Result<Option<LayerForm>, StepError> {
     let store = solver.environment.store;
-    let scratch = Scratch(store.temporary_folder("run")?);
-    let (upper, work) = (scratch.0.join("upper"), scratch.0.join("work"));
+    let scratch = Scratch::new(store, "run");
+    let own = scratch.path()?;
+    let (upper, work) = (own.join("upper"), own.join("work"));
     let root = tree.get(b"").map(|found| found.entry.clone());
     let root = root.unwrap_or_else(|| Entry::new("", slipway_oci::layer::Kind::Directory, 0o755));
     for folder in [&upper, &work] {
@@ -74,10 +67,10 @@ pub(crate) fn execute(
     fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
         .map_err(StepError::io("open", &upper))?;
     owner::give(&upper, root.uid, root.gid, store.xattrs()).map_err(StepError::io("open", &upper))?;
-    let mut mounts = standard_files(solver, command, &scratch.0)?;
+    let mut mounts = standard_files(solver, command, own)?;
     mounts.append(&mut attached.mounts);
     if let Some((path, content)) = command.script {
-        let file = scratch.0.join("script");
+        let file = own.join("script");
         fs::write(&file, content).map_err(StepError::io("write", &file))?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
             .map_err(StepError::io("write", &file))?;

@@ -32,6 +32,7 @@ pub mod key;
 mod limits;
 mod progress;
 mod request;
+mod scratch;
 mod solve;
 mod source;
 mod stage;

@@ -3,7 +3,7 @@
 use crate::support::image::Image;
 use crate::support::server::Server;
 use crate::support::{Slipway, run};
-use std::fs;
+use std::{fs, path::Path};
 
 const RANDOM: &str = "cat /proc/sys/kernel/random/uuid";
 
@@ -20,6 +20,56 @@ fn a_second_build_runs_nothing() {
     assert_eq!(slipway.digest("renamed"), first);
     slipway.build_with("twice", &recipe, &[("file", "1")], &["--no-cache"]).ok();
     assert_ne!(slipway.digest("twice"), first);
+}
+
+/// What lies in a folder, with sizes and times of change; `leases`, `store.lock` and the database's log and its index come
+/// and go with every command.
+fn written(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).expect("folder") {
+        let path = entry.expect("entry").path();
+        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        if ["leases", "store.lock", "store.db-wal", "store.db-shm"].contains(&name.as_str()) {
+            continue;
+        }
+        let status = fs::symlink_metadata(&path).expect("status");
+        all.push(format!("{} {} {:?}", path.display(), status.len(), status.modified().expect("time")));
+        if status.is_dir() && name != "layers" {
+            all.extend(written(&path));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Not a last use, not a name, not a folder for what might have had to be made: nothing has to reach the disk.
+#[test]
+fn a_build_of_what_is_here_writes_nothing() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base AS one\nRUN echo 1 > /one\nWORKDIR /w\n\
+                  FROM base\nCOPY --from=one /one /\nCOPY file *.txt folder /w/\nCOPY --chmod=600 <<E /e\nx\nE\n\
+                  RUN --mount=type=cache,target=/c --mount=from=one,target=/m : > /two\nENV A=b\n";
+    let files = [("file", "1"), ("a.txt", "a"), ("folder/b", "b")];
+    slipway.build("twice", recipe, &files).ok();
+    let context = slipway.path("context-twice");
+    let again = |flags: &[&str]| {
+        let mut arguments = vec!["build", "-q", "-t", "twice"];
+        arguments.extend(flags);
+        arguments.push(context.to_str().expect("path"));
+        slipway.ok(arguments)
+    };
+    // stat caches learn what is old enough to be trusted
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let image = again(&[]);
+    for flags in [&[][..], &["--no-cache-filter=none"], &["--build-arg=SOURCE_DATE_EPOCH="]] {
+        again(flags);
+        let before = written(&slipway.root);
+        assert_eq!(again(flags), image, "{flags:?}");
+        assert_eq!(written(&slipway.root), before, "{flags:?}");
+    }
+    let before = written(&slipway.root);
+    slipway.build("another", recipe, &files).ok();
+    assert_ne!(written(&slipway.root), before, "a new name is written, or this test sees nothing");
 }
 
 #[test]

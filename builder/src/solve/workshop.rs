@@ -10,6 +10,7 @@ use crate::{
     context::ContextTree,
     epoch::{Epoch, StageEpoch},
     key::StepDescription,
+    scratch::Scratch,
     transfer::LayeredTree,
 };
 use slipway_dockerfile::Recipe;
@@ -32,11 +33,11 @@ pub(crate) struct Workshop<'a> {
     first_step: Vec<StepId>,
     planned: usize,
     stubs: Mutex<HashMap<Vec<String>, PathBuf>>,
-    temporary: PathBuf,
+    scratch: Scratch<'a>,
 }
 
 impl<'a> Workshop<'a> {
-    /// The workshop of one build; makes the build's own folder.
+    /// The workshop of one build.
     pub(crate) fn new(
         environment: &'a Environment<'a>,
         request: &'a BuildRequest,
@@ -61,7 +62,7 @@ impl<'a> Workshop<'a> {
             first_step,
             planned,
             stubs: Mutex::default(),
-            temporary: environment.store.temporary_folder("build")?,
+            scratch: Scratch::new(environment.store, "build"),
         })
     }
 
@@ -81,8 +82,8 @@ impl<'a> Workshop<'a> {
     }
 
     /// A folder for this build alone.
-    pub(crate) fn temporary(&self) -> &PathBuf {
-        &self.temporary
+    pub(crate) fn scratch(&self) -> &Scratch<'a> {
+        &self.scratch
     }
 
     /// Notes that a build argument had a use.
@@ -135,7 +136,7 @@ impl<'a> Workshop<'a> {
         if let Some(folder) = stubs.get(&targets) {
             return Ok(folder.clone());
         }
-        let folder = self.temporary.join(format!("stubs-{}", stubs.len()));
+        let folder = self.scratch.path()?.join(format!("stubs-{}", stubs.len()));
         std::fs::create_dir(&folder).map_err(StepError::io("create", &folder))?;
         make(&folder)?;
         stubs.insert(targets, folder.clone());
@@ -152,11 +153,9 @@ impl<'a> Workshop<'a> {
         self.epoch.for_stage(base)
     }
 
-    /// Saves what was learnt and removes the build's own folder.
+    /// Saves what was learnt.
     pub(crate) fn finish(self) {
         self.steps.finish();
         self.sources.finish();
-        // what cannot be removed now is swept once this process is gone
-        let _ = slipway_oci::file::remove_tree(&self.temporary);
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn named(solver: &Workshop<'_>, name: &str, platform: &Platform) -> R
     let folder = solver.named_folder(name, || {
         let fresh = || {
             let label = slipway_oci::Digest::sha256(name.as_bytes());
-            let into = solver.temporary().join(format!("context-{}", label.short()));
+            let into = solver.scratch().path()?.join(format!("context-{}", label.short()));
             std::fs::create_dir(&into).map_err(StepError::io("create", &into)).map(|()| into)
         };
         match find(solver, name) {

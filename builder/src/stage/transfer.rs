@@ -162,7 +162,7 @@ impl StageState<'_, '_> {
         let checksum = transfer.checksum.as_deref().map(|text| self.expand(text)).transpose()?;
         let gatherer = Gatherer {
             environment: self.solver.environment,
-            temporary: self.solver.temporary(),
+            scratch: self.solver.scratch(),
             selector: self.selector(transfer)?,
             is_add: expanded.keyword == "ADD",
             unpack: transfer.unpack,
@@ -233,7 +233,7 @@ impl StageState<'_, '_> {
                 Ok(Some(form))
             }
             None => {
-                transfer::open_archives(&mut gathered, &mut trees, solver.temporary())?;
+                transfer::open_archives(&mut gathered, &mut trees, solver.scratch())?;
                 let placements = self.place(transfer, expanded, &gathered, &trees)?;
                 self.layer_from(&placements, &trees, expanded)
             }

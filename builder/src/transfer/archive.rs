@@ -4,7 +4,7 @@
 //! the archive is read once ([`FileArchive`]), and its entries are placed in their order (`place/unpack.rs`).
 
 use super::{Bytes, Gathered, Node, SourceTree};
-use crate::{StepError, epoch::StageEpoch};
+use crate::{StepError, epoch::StageEpoch, scratch::Scratch};
 use slipway_oci::{
     Algorithm,
     compression::{self, Format},
@@ -24,29 +24,28 @@ struct ArchiveTree {
     name: String,
 }
 
-/// Reads the archives among what was gathered; their files become trees of their own. `temporary` is a folder for this
-/// build alone.
+/// Reads the archives among what was gathered; their files become trees of their own.
 pub(crate) fn open_archives(
     gathered: &mut [Gathered],
     trees: &mut Vec<Box<dyn SourceTree + '_>>,
-    temporary: &Path,
+    scratch: &Scratch<'_>,
 ) -> Result<(), StepError> {
     for one in gathered {
         let (Some(name), Some((_, node))) = (&one.archive, one.pick.nodes.first()) else { continue };
-        let files = read(name, trees[one.tree].open(node)?, node, temporary)?;
+        let files = read(name, trees[one.tree].open(node)?, node, scratch)?;
         trees.push(Box::new(ArchiveTree { files, name: name.clone() }));
         one.tree = trees.len() - 1;
     }
     Ok(())
 }
 
-fn read(name: &str, bytes: Bytes<'_>, node: &Node, temporary: &Path) -> Result<FileArchive, StepError> {
+fn read(name: &str, bytes: Bytes<'_>, node: &Node, scratch: &Scratch<'_>) -> Result<FileArchive, StepError> {
     let failed = |source| StepError::Archive { archive: name.to_owned(), source };
     let unreadable = |source| failed(ArchiveError::Read { after: None, source });
     let mut packed = BufReader::with_capacity(1 << 18, HashingReader::new(bytes, Algorithm::Sha256));
     let files = {
         let plain = compression::decoder(&mut packed).map_err(unreadable)?;
-        FileArchive::read(plain, nameless(temporary)?).map_err(failed)?
+        FileArchive::read(plain, nameless(scratch.path()?)?).map_err(failed)?
     };
     io::copy(&mut packed, &mut io::sink()).map_err(unreadable)?;
     // the key says which bytes these are

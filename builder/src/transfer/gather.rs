@@ -1,7 +1,7 @@
 //! Everything that the sources of one instruction stand for, and the part of its key that comes of them.
 
 use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote, shown};
-use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields};
+use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields, scratch::Scratch};
 use slipway_oci::{
     Digest,
     digest::HashingReader,
@@ -10,7 +10,6 @@ use slipway_oci::{
 use std::{
     collections::HashMap,
     io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -31,7 +30,7 @@ pub(crate) struct Gathered {
 pub(crate) struct Gatherer<'e> {
     pub(crate) environment: &'e Environment<'e>,
     /// A folder for this build alone.
-    pub(crate) temporary: &'e Path,
+    pub(crate) scratch: &'e Scratch<'e>,
     pub(crate) selector: Selector,
     /// ADD fetches and unpacks.
     pub(crate) is_add: bool,

@@ -15,7 +15,7 @@ pub(super) fn git<'t>(
     url: &str,
     trees: &mut Vec<Box<dyn SourceTree + 't>>,
 ) -> Result<Gathered, StepError> {
-    let into = gatherer.temporary.join(file::temporary_name("git"));
+    let into = gatherer.scratch.path()?.join(file::temporary_name("git"));
     std::fs::create_dir(&into).map_err(StepError::io("create", &into))?;
     let commit = gatherer.environment.images.checkout(url, gatherer.keep_git_dir, &into)?;
     if let Some(wanted) = gatherer.checksum.as_deref().filter(|wanted| !commit.starts_with(*wanted)) {

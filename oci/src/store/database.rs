@@ -1,6 +1,9 @@
 //! The database file `store.db`: its schema, and the way from earlier ones.
 
-use super::StoreError;
+use super::{
+    StoreError,
+    manifests::{Edge, write_edges},
+};
 use crate::{
     Digest,
     blobs::Blobs,
@@ -168,7 +171,7 @@ fn to_2(transaction: &Transaction<'_>, blobs: &Blobs) -> Result<(), StoreError> 
         let Ok(Parsed::Manifest(manifest)) = Parsed::from_bytes(&bytes, None) else { continue };
         let config = blobs.read(&manifest.config.digest, crate::limits::CONFIG_BYTES).ok();
         let Some(config) = config.and_then(|bytes| ImageConfig::from_bytes(&bytes).ok()) else { continue };
-        super::images::write_edges(transaction, &digest, &manifest, &config)?;
+        write_edges(transaction, &digest, &Edge::of_manifest(&manifest, Some(&config)))?;
     }
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! Images and their names.
 
-use super::{Kind, LayerForm, Store, StoreError, indexes::is_member, now};
+use super::{
+    Kind, LayerForm, Store, StoreError,
+    indexes::is_member,
+    manifests::{Edge, ManifestRow, write_edges, write_form, write_names},
+    now,
+};
 use crate::{
     Descriptor, Digest, Platform, Reference,
     spec::{ImageConfig, Manifest, ManifestError, Parsed},
@@ -17,6 +22,14 @@ pub struct ImageRecord {
     pub manifest: Manifest,
     /// The configuration.
     pub config: ImageConfig,
+}
+
+impl ImageRecord {
+    /// The layers with their blobs, as far as both are named.
+    pub fn forms(&self) -> impl Iterator<Item = LayerForm> {
+        let layers = self.config.rootfs.diff_ids.iter().zip(&self.manifest.layers);
+        layers.map(|(id, blob)| LayerForm { diff_id: id.clone(), descriptor: blob.clone() })
+    }
 }
 
 /// A name and the image behind it.
@@ -53,13 +66,13 @@ impl Store {
         names: &[Reference],
         built: Option<i64>,
     ) -> Result<ImageRecord, StoreError> {
+        // relies on the layers too, before the transaction begins
         let record = self.read_image(digest)?;
-        for (diff_id, descriptor) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
-            let form = LayerForm { diff_id: diff_id.clone(), descriptor: descriptor.clone() };
-            self.put_form(&form, 0)?;
-        }
         let mut database = self.database();
         let transaction = database.transaction()?;
+        for form in record.forms() {
+            write_form(&transaction, &form, 0)?;
+        }
         let row = ManifestRow {
             digest,
             kind: "image",
@@ -70,7 +83,8 @@ impl Store {
             built,
         };
         row.write(&transaction)?;
-        write_edges(&transaction, digest, &record.manifest, &record.config)?;
+        let edges = Edge::of_manifest(&record.manifest, Some(&record.config));
+        write_edges(&transaction, digest, &edges)?;
         write_names(&transaction, digest, names)?;
         transaction.commit()?;
         Ok(record)
@@ -329,98 +343,6 @@ pub enum ManifestKind {
     Image,
     /// Images for several platforms.
     Index,
-}
-
-/// A row of `manifests`.
-pub(super) struct ManifestRow<'a> {
-    pub(super) digest: &'a Digest,
-    pub(super) kind: &'static str,
-    pub(super) media_type: &'a str,
-    pub(super) size_bytes: u64,
-    pub(super) config: Option<String>,
-    pub(super) platform: Option<String>,
-    pub(super) built: Option<i64>,
-}
-
-impl ManifestRow<'_> {
-    /// Writes the row; one that is there keeps when it came, and when it was built unless it was built again.
-    pub(super) fn write(self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
-        transaction
-            .prepare_cached(
-                "INSERT INTO manifests (digest, kind, media_type, size, config, platform, built, added, used)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
-                 ON CONFLICT (digest) DO UPDATE SET used = ?8, built = coalesce(?7, built)",
-            )?
-            .execute((
-                self.digest.to_string(),
-                self.kind,
-                self.media_type,
-                self.size_bytes as i64,
-                self.config,
-                self.platform,
-                self.built,
-                now(),
-            ))?;
-        Ok(())
-    }
-}
-
-/// Gives a manifest its names; who had them before loses them.
-pub(super) fn write_names(
-    transaction: &Transaction<'_>,
-    digest: &Digest,
-    names: &[Reference],
-) -> Result<(), StoreError> {
-    for name in names {
-        let name = name.clone().or_latest();
-        transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO names (reference, digest, updated, used) VALUES (?1, ?2, ?3, ?3)",
-            )?
-            .execute((name.to_string(), digest.to_string(), now()))?;
-    }
-    Ok(())
-}
-
-/// Writes what an image needs: its configuration and its layers.
-pub(super) fn write_edges(
-    transaction: &Transaction<'_>,
-    parent: &Digest,
-    manifest: &Manifest,
-    config: &ImageConfig,
-) -> Result<(), StoreError> {
-    transaction.prepare_cached("DELETE FROM edges WHERE parent = ?1")?.execute([parent.to_string()])?;
-    write_edge(transaction, parent, 0, "config", &manifest.config, None)?;
-    for (at, layer) in manifest.layers.iter().enumerate() {
-        write_edge(transaction, parent, at + 1, "layer", layer, config.rootfs.diff_ids.get(at))?;
-    }
-    Ok(())
-}
-
-pub(super) fn write_edge(
-    transaction: &Transaction<'_>,
-    parent: &Digest,
-    place: usize,
-    kind: &str,
-    child: &Descriptor,
-    diff_id: Option<&Digest>,
-) -> Result<(), StoreError> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO edges (parent, place, kind, child, media_type, size, diff_id, platform)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute((
-            parent.to_string(),
-            place as i64,
-            kind,
-            child.digest.to_string(),
-            &child.media_type,
-            child.size_bytes as i64,
-            diff_id.map(Digest::to_string),
-            child.platform.as_ref().map(Platform::to_string),
-        ))?;
-    Ok(())
 }
 
 /// Deletes a manifest, the images of an index that nothing else names, and the cache rows whose layers only they had:

@@ -3,7 +3,7 @@
 
 use super::{
     ManifestKind, Store, StoreError,
-    images::{ManifestRow, write_edge, write_names},
+    manifests::{Edge, ManifestRow, write_edges, write_names},
 };
 use crate::{
     Digest, Platform, Reference, limits,
@@ -32,10 +32,7 @@ impl Store {
             built: None,
         };
         row.write(&transaction)?;
-        transaction.execute("DELETE FROM edges WHERE parent = ?1", [digest.to_string()])?;
-        for (place, child) in index.manifests.iter().enumerate() {
-            write_edge(&transaction, digest, place, "manifest", child, None)?;
-        }
+        write_edges(&transaction, digest, &Edge::of_index(&index))?;
         write_names(&transaction, digest, names)?;
         transaction.commit()?;
         Ok(*index)
@@ -71,11 +68,7 @@ impl Store {
             built: None,
         };
         row.write(&transaction)?;
-        transaction.execute("DELETE FROM edges WHERE parent = ?1", [digest.to_string()])?;
-        write_edge(&transaction, digest, 0, "config", &manifest.config, None)?;
-        for (at, layer) in manifest.layers.iter().enumerate() {
-            write_edge(&transaction, digest, at + 1, "layer", layer, None)?;
-        }
+        write_edges(&transaction, digest, &Edge::of_manifest(&manifest, None))?;
         Ok(transaction.commit()?)
     }
 

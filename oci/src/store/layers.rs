@@ -1,6 +1,6 @@
 //! Layers at rest: which blobs they are, and their unpacked folders.
 
-use super::{Kind, Store, StoreError, io_at, now, tables::Tables};
+use super::{ImageRecord, Kind, Store, StoreError, io_at, manifests::write_form, now, tables::Tables};
 use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
@@ -79,48 +79,59 @@ impl Store {
         self.root.join("layers").join(format!("{}.toc", form.name()))
     }
 
-    /// Notes that `form` is a blob of its layer.
+    /// Notes that `form` is a blob of its layer, whose archive has `archive_bytes` bytes; 0 where that is not known.
     pub fn put_form(&self, form: &LayerForm, archive_bytes: u64) -> Result<(), StoreError> {
         self.holder.rely(Kind::Layer, &form.diff_id)?;
         let mut database = self.database();
         let transaction = database.transaction()?;
-        let diff_id = form.diff_id.to_string();
-        transaction
-            .prepare_cached(
-                "INSERT INTO layers (diff_id, archive, used) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (diff_id) DO UPDATE SET archive = max(archive, ?2)",
-            )?
-            .execute((&diff_id, archive_bytes as i64, now()))?;
-        transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO forms (diff_id, digest, media_type, size) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute((
-                &diff_id,
-                form.descriptor.digest.to_string(),
-                &form.descriptor.media_type,
-                form.descriptor.size_bytes as i64,
-            ))?;
+        write_form(&transaction, form, archive_bytes)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The same for all layers of an image, whose archives' sizes are not known.
+    pub fn put_forms(&self, record: &ImageRecord) -> Result<(), StoreError> {
+        self.holder.moment(|moment| {
+            moment.rely(record.config.rootfs.diff_ids.iter().map(|id| (Kind::Layer, id)))
+        })??;
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        for form in record.forms() {
+            write_form(&transaction, &form, 0)?;
+        }
         Ok(transaction.commit()?)
     }
 
     /// The blobs known of a layer, those that are here first.
     pub fn layer_forms(&self, diff_id: &Digest) -> Result<Vec<LayerForm>, StoreError> {
-        self.holder.rely(Kind::Layer, diff_id)?;
+        // layer and blobs are noted at once: this is asked for each step of a build
+        let forms = self.holder.moment(|moment| {
+            let forms = self.form_rows(diff_id)?;
+            let blobs = forms.iter().map(|form| (Kind::Blob, &form.descriptor.digest));
+            moment.rely(blobs.chain([(Kind::Layer, diff_id)]))?;
+            Ok::<_, StoreError>(forms)
+        })??;
+        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        for form in forms {
+            match self.blobs().contains(&form.descriptor.digest)? {
+                true => here.push(form),
+                false => elsewhere.push(form),
+            }
+        }
+        here.append(&mut elsewhere);
+        Ok(here)
+    }
+
+    fn form_rows(&self, diff_id: &Digest) -> Result<Vec<LayerForm>, StoreError> {
         let rows: Vec<(String, String, i64)> = self
             .database()
             .prepare_cached("SELECT digest, media_type, size FROM forms WHERE diff_id = ?1 ORDER BY digest")?
             .query_map([diff_id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<_, _>>()?;
-        let mut forms = Vec::new();
-        for (digest, media_type, size) in rows {
-            let Ok(digest) = digest.parse::<Digest>() else { continue };
-            let here = self.blobs().contains(&digest)?;
-            let descriptor = Descriptor::new(media_type, digest, size as u64);
-            forms.push((!here, LayerForm { diff_id: diff_id.clone(), descriptor }));
-        }
-        forms.sort_by_key(|(missing, _)| *missing);
-        Ok(forms.into_iter().map(|(_, form)| form).collect())
+        let form = |(digest, media_type, size): (String, String, i64)| {
+            let descriptor = Descriptor::new(media_type, digest.parse().ok()?, size as u64);
+            Some(LayerForm { diff_id: diff_id.clone(), descriptor })
+        };
+        Ok(rows.into_iter().filter_map(form).collect())
     }
 
     /// A blob of the layer that is here or can be fetched.

@@ -35,6 +35,7 @@ mod hold;
 mod images;
 mod indexes;
 mod layers;
+mod manifests;
 mod prune;
 mod reset;
 mod sweep;
