@@ -8,6 +8,7 @@ use crate::{
     indexes::{chosen, too_deep},
     nearby,
     registries::{self, Registries, certificate_folders},
+    service::input,
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
@@ -20,9 +21,10 @@ use slipway_oci::{
     store::{ImageRecord, Store},
 };
 use slipway_registry::client::{
-    self, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Proxies, Push,
-    UrlContent, UrlOptions,
+    self, Authorities, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Proxies,
+    Push, UrlContent, UrlOptions,
 };
+use slipway_registry::limits::AUTHORITIES_BYTES;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -87,6 +89,14 @@ impl<'a> Images<'a> {
         read.as_ref().map_err(|words| Failure::new(words.clone()).with_hint(registries::MEND))
     }
 
+    /// The authorities of `--tls-ca`.
+    fn authorities(&self) -> Result<Option<Authorities>, String> {
+        let Some(path) = &self.global.tls_ca else { return Ok(None) };
+        let pem = input::read("--tls-ca", path, AUTHORITIES_BYTES).map_err(|error| error.to_string())?;
+        let read = Authorities::from_pem(path, &pem);
+        read.map(Some).map_err(|error| format!("--tls-ca: {}", crate::error::chain(&error)))
+    }
+
     fn client(&self) -> Result<&Client, Failure> {
         let registries = self.registries()?;
         let made = self.client.get_or_init(|| {
@@ -99,7 +109,7 @@ impl<'a> Images<'a> {
                 insecure: registries.insecure(),
                 routes: registries.routes(),
                 credentials: Some(credentials.into_credentials()),
-                authorities: self.global.tls_ca.clone(),
+                authorities: self.authorities()?,
                 certificate_folders: certificate_folders(),
                 proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
                 token_services: self.global.token_service.clone(),

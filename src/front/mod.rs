@@ -10,6 +10,8 @@
 //! which of them take values, is asked of clap's own description: there is no second list.
 
 mod environment;
+#[cfg(test)]
+mod files;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -241,8 +241,7 @@ fn in_place(file: File) -> io::Result<(File, Place)> {
 }
 
 fn has_attributes(file: &File) -> bool {
-    let mut none: [u8; 0] = [];
-    rustix::fs::flistxattr(file, &mut none).is_ok_and(|bytes| bytes > 0)
+    rustix::fs::flistxattr_query(file).is_ok_and(|bytes| bytes > 0)
 }
 
 /// Gives a new file owner and mode of the old one.

@@ -18,6 +18,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod examples;
+mod files;
 mod filter;
 mod help;
 mod hostile;
@@ -27,7 +28,7 @@ mod layers;
 mod listen;
 mod listings;
 mod newer;
-mod outputs;
+
 mod ownership;
 mod peers;
 mod plumbing;

@@ -53,6 +53,8 @@ pub use progress::{Event, Progress};
 pub use proxy::Proxies;
 pub use push::{BlobReader, BlobSource, Push, Pushed};
 pub use routes::{Mirror, Pulls, RegistriesConf, RegistriesConfError, Route, Routes};
+pub use trust::Authorities;
+
 pub use url::{Fetched, UrlContent, UrlOptions};
 
 use retry::Policy;
@@ -69,8 +71,8 @@ pub struct ClientConfig {
     pub credentials: Option<Credentials>,
     /// Token services that the person confirmed, each for one registry.
     pub token_services: Vec<TokenService>,
-    /// A PEM file of certificate authorities to trust beside the system's.
-    pub authorities: Option<PathBuf>,
+    /// Certificate authorities to trust beside the system's.
+    pub authorities: Option<Authorities>,
     /// Folders of certificates with a folder `HOST[:PORT]` for each registry, as docker's and podman's `certs.d`.
     pub certificate_folders: Vec<PathBuf>,
     /// Other places, mirrors, and what is blocked.

@@ -4,7 +4,7 @@
 //! 1. the first of the certificate folders that has one for the host, as docker and podman read them
 //!    (<https://docs.docker.com/engine/security/certificates/>, containers-certs.d(5)): `HOST[:PORT]/*.crt` are
 //!    authorities, `NAME.cert` with `NAME.key` is what the client shows;
-//! 2. the file of extra authorities of [`super::ClientConfig::authorities`];
+//! 2. the extra authorities of [`super::ClientConfig::authorities`];
 //! 3. the files of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the system's where neither is set.
 //!
 //! A certificate that is itself among them is believed even when it says that it is an authority's, as Go's clients
@@ -34,10 +34,24 @@ use std::{
 /// Where certificates are looked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
-    /// A PEM file of authorities beside the system's.
-    pub(super) authorities: Option<PathBuf>,
+    /// Authorities beside the system's.
+    pub(super) authorities: Option<Authorities>,
     /// Folders with one for each registry, the first that has it counts.
     pub(super) folders: Vec<PathBuf>,
+}
+
+/// Certificate authorities that the caller brings. What the caller names may be a pipe, so it comes here as it was read.
+#[derive(Clone, Debug)]
+pub struct Authorities(Vec<CertificateDer<'static>>);
+
+impl Authorities {
+    /// Reads what a PEM file holds (RFC 7468); `path` is its name for messages.
+    ///
+    /// # Errors
+    /// [`ClientError::Authorities`] when there is no certificate in it, or one that is broken.
+    pub fn from_pem(path: &Path, pem: &[u8]) -> Result<Authorities, ClientError> {
+        certificates_in(path, pem).map(Authorities)
+    }
 }
 
 /// A chain and its key.
@@ -84,8 +98,8 @@ impl Trust {
         for file in folder.map(|folder| files(folder, "crt")).transpose()?.unwrap_or_default() {
             anchors.extend(certificates(&file)?);
         }
-        if let Some(file) = &self.authorities {
-            anchors.extend(certificates(file)?);
+        if let Some(Authorities(own)) = &self.authorities {
+            anchors.extend(own.iter().cloned());
         }
         // what the system has and cannot be read is not trusted; that is all
         anchors.extend(rustls_native_certs::load_native_certs().certs);
@@ -125,7 +139,11 @@ fn files(folder: &Path, extension: &str) -> Result<BTreeSet<PathBuf>, ClientErro
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let pem = slipway_oci::file::read_capped(path, limits::AUTHORITIES_BYTES).map_err(unusable(path))?;
-    let read = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    certificates_in(path, &pem)
+}
+
+fn certificates_in(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let read = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let wrong = |what: String| unusable(path)(io::Error::new(io::ErrorKind::InvalidData, what));
     match read {
         Ok(read) if read.is_empty() => Err(wrong("there is no certificate in it".into())),

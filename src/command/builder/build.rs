@@ -119,6 +119,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         return Err(Failure::usage("--push needs a name: add -t NAME"));
     }
     let parsed = parse(&arguments)?;
+    parsed.ssh.values().try_for_each(|socket| check_agent(socket))?;
     let app = App::open_for_containers(global)?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
     let progress = progress::of(style);
@@ -268,6 +269,20 @@ fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
         hosts: request::hosts(&arguments.hosts)?,
         epoch,
     })
+}
+
+/// An agent that is not there is found before the build.
+fn check_agent(socket: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::FileTypeExt;
+    let wrong = |why: String| {
+        Failure::new(format!("--ssh: cannot use `{}`: {why}", socket.display()))
+            .with_hint("it is the socket of an agent that has the keys: `ssh-agent`, then `ssh-add KEY`")
+    };
+    match std::fs::metadata(socket) {
+        Ok(found) if found.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(wrong("it is no socket".to_owned())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
 }
 
 fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> {

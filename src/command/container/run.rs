@@ -67,6 +67,9 @@ pub(crate) struct Arguments {
     /// Read variables from a file
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    /// Read labels from a file, NAME=VALUE a line; they are the container's and go with it
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Show a folder or file: SOURCE:TARGET[:ro]
     #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
     volume: Vec<String>,
@@ -172,6 +175,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let hosts = crate::request::hosts(&arguments.hosts)?;
     let (hostname, own_name) = namespaces::hostname(arguments)?;
     let namespaces = namespaces::of(arguments)?;
+    check_labels(arguments)?;
     let app = App::open_for_containers(global)?;
     let show = progress::of(Style::Auto);
     let images = Images::new(&app.store, global)?.shown(&*show);
@@ -374,14 +378,7 @@ fn environment(
     }
     let mut given = Vec::new();
     for path in &arguments.env_file {
-        let text = input::read("--env-file", path, limits::ENV_FILE_BYTES)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        given.extend(
-            text.lines()
-                .map(str::trim_start)
-                .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                .map(str::to_owned),
-        );
+        given.extend(lines("--env-file", path)?);
     }
     given.extend(arguments.env.iter().cloned());
     for entry in given {
@@ -396,6 +393,28 @@ fn environment(
     }
     variables.entry("HOME".to_owned()).or_insert_with(|| user.home.display().to_string());
     Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect())
+}
+
+/// The lines of a file of the caller's, without comments and empty ones.
+fn lines(flag: &'static str, path: &Path) -> Result<Vec<String>, Failure> {
+    let text = input::read(flag, path, limits::ENV_FILE_BYTES)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// Reads the files of labels: a file that is not there, or is none, is found before the container is made (docker too).
+fn check_labels(arguments: &Arguments) -> Result<(), Failure> {
+    for path in &arguments.label_file {
+        for line in lines("--label-file", path)? {
+            let name = line.split('=').next().unwrap_or_default();
+            if name.trim_end().is_empty() || name.trim_end().contains(char::is_whitespace) {
+                let words = format!("--label-file: `{}`: `{line}` is not NAME=VALUE", path.display());
+                return Err(Failure::usage(words));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The command's streams; our sides of them where it has no terminal.

@@ -25,10 +25,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let app = App::open(global)?;
     let loaded = match &arguments.input {
         None => layout::load_archive(&app.store, std::io::stdin())?,
-        Some(path) if path.is_dir() => layout::load_folder(&app.store, path, None, &Platform::host())?,
         Some(path) => {
-            let file = input::open("--input", path)?;
-            layout::load_archive(&app.store, file)?
+            let loaded = match path.is_dir() {
+                true => layout::load_folder(&app.store, path, None, &Platform::host()),
+                false => layout::load_archive(&app.store, input::open("--input", path)?),
+            };
+            loaded
+                .map_err(|error| Failure::of(&error).about(format_args!("--input: `{}`", path.display())))?
         }
     };
     for image in loaded {

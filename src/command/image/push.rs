@@ -6,9 +6,11 @@ use crate::{
     images::Images,
     nearby,
     progress::{self, Style},
+    service::output::Output,
     show,
 };
 use slipway_oci::{Digest, Platform, Reference};
+use std::path::PathBuf;
 
 /// Send an image to a registry.
 #[derive(clap::Args)]
@@ -22,6 +24,9 @@ pub(crate) struct Arguments {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
     progress: Style,
+    /// Write the digest of what was sent to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
     /// The image
     image: Reference,
     /// Where to, if not under its own name
@@ -32,6 +37,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
+    let file = arguments.digestfile.as_ref().map(|path| Output::prepare("--digestfile", path)).transpose()?;
     let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
     let images = Images::new(&app.store, global)?.shown(&*show);
     let source = arguments.image.clone().or_latest();
@@ -40,6 +46,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let destination = arguments.destination.clone().unwrap_or_else(|| source.clone()).or_latest();
     let digest = what(&app, &source, &digest, arguments.platform.as_ref())?;
     images.push(&destination, &digest)?;
+    if let Some(file) = file {
+        // as podman: the digest alone
+        file.finish_with(digest.to_string().as_bytes())?;
+    }
     show::say(format!("{}@{digest}", destination.familiar_name()))?;
     Ok(0)
 }

@@ -182,14 +182,16 @@ fn a_server_that_wants_tls_is_tried_with_tls() {
 
 #[test]
 fn authorities_that_cannot_be_read_are_named() {
-    let there = Local::new();
-    let client = client_with(|config| config.authorities = Some("/nonexistent/ca.pem".into()));
-    let options = UrlOptions::default();
-    let error = client.fetch_url("https://127.0.0.1:1/x", &there.blobs, &options, &()).expect_err("failure");
-    assert!(matches!(error, ClientError::Authorities { .. }), "{error:?}");
-    // and are not asked for where no https is spoken
-    let fake = Fake::start(|_, _| reply(200, &[], b"x"));
-    client.fetch_url(&format!("http://{}/x", fake.address), &there.blobs, &options, &()).expect("fetch");
+    for (pem, words) in [
+        (&b""[..], "no certificate"),
+        (b"a text", "no certificate"),
+        (b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", ""),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n", ""),
+    ] {
+        let error = Authorities::from_pem("/some/ca.pem".as_ref(), pem).expect_err("refused");
+        let shown = slipway_oci::error::chain(&error);
+        assert!(shown.contains("`/some/ca.pem`") && shown.contains(words), "{shown}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whom the client believes over TLS, with certificates made by openssl (`tls/make.sh`).
 
 use super::*;
-use crate::client::trust::Trust;
+use crate::client::trust::{Authorities, Trust};
 use rustls::{
     CertificateError, ClientConnection, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -116,8 +116,9 @@ fn certificates_are_believed_as_docker_believes_them() {
         let folder = trust.folder(&address("https://registry.test:5000/v2/")).expect("folder");
         let by_folder = trust.tls(Some(&folder), true).expect("settings");
         let file = folder.join("ca.crt");
+        let read = Authorities::from_pem(&file, &std::fs::read(&file).expect("file")).expect("authorities");
         let by_file =
-            Trust { authorities: Some(file), folders: Vec::new() }.tls(None, true).expect("settings");
+            Trust { authorities: Some(read), folders: Vec::new() }.tls(None, true).expect("settings");
         for client in [by_folder, by_file] {
             let ended = handshake(server(certificate, key, false), client, host);
             match (&ended, &expected) {
