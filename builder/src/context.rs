@@ -150,7 +150,7 @@ impl ContextTree {
         };
         let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
         entry.mtime = stat.st_mtime;
-        let mut node = Node { entry, inode: None, fingerprint: None, ghost: false };
+        let mut node = Node::new(entry);
         match kind {
             Kind::Symlink => {
                 let target = readlinkat(folder, name, Vec::new())

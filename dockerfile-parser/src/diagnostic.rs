@@ -164,4 +164,5 @@ codes! {
     EMPTY_COMMAND = "W0503", "the instruction has no command";
     EMPTY_FLAG_VALUE = "W0504", "a flag's value is empty and so has no effect";
     LATE_DIRECTIVE = "W0505", "a parser directive stands too late to count";
+    REFUSED_TRIGGER = "W0506", "an ONBUILD trigger is one that no build will take";
 }

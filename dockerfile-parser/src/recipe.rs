@@ -206,6 +206,6 @@ pub enum Healthcheck {
 pub struct Onbuild {
     /// The instruction as written, with the bodies of its heredocs.
     pub text: String,
-    /// The same, parsed.
-    pub instruction: Box<Instruction>,
+    /// The same, parsed; nothing where it will be refused when it fires (BuildKit keeps any text).
+    pub instruction: Option<Box<Instruction>>,
 }

@@ -252,7 +252,7 @@ impl StageState<'_, '_> {
             Some(_) if transfer.link && expanded.chown.as_deref().is_some_and(has_names) => {
                 return Err(ValueError::LinkedOwner.into());
             }
-            Some(text) => Some(self.chown(text)?),
+            Some(text) => Some(self.owner(text)?),
         };
         let ownership = Ownership { chown, chmod: expanded.chmod.clone() };
         let is_file = |one: &&Gathered| one.pick.folder.is_none() && one.archive.is_none();
@@ -269,14 +269,6 @@ impl StageState<'_, '_> {
             destination.add_bytes(name, bytes.clone())?;
         }
         Ok(destination.finish())
-    }
-
-    /// `user[:group]` of --chown: a number without a group is also the group's number.
-    fn chown(&mut self, text: &str) -> Result<(u32, u32), StepError> {
-        match text.parse::<u32>() {
-            Ok(id) => Ok((id, id)),
-            Err(_) => self.owner(text),
-        }
     }
 
     /// The layer of placed files: one that says the same is taken, else it is written.
@@ -354,7 +346,7 @@ impl StageState<'_, '_> {
     }
 }
 
-/// Whether `user[:group]` has a name in it.
+/// Whether `user[:group]` has a name in it that only a file can tell; `root` and nothing are 0.
 fn has_names(text: &str) -> bool {
-    text.split(':').any(|part| part.parse::<u32>().is_err())
+    text.split(':').any(|part| !matches!(part, "" | "root") && part.parse::<u32>().is_err())
 }

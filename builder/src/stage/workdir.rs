@@ -7,7 +7,7 @@ use crate::{
     transfer,
 };
 use slipway_oci::{
-    layer::{Clamp, Entry, Kind, LayerWriter},
+    layer::{Clamp, Entry, LayerWriter},
     store::LayerForm,
 };
 
@@ -46,38 +46,31 @@ impl StageState<'_, '_> {
                 false => Err(slipway_oci::layer::TreeError::NotDirectory(path.to_owned()).into()),
             };
         }
-        let owner = self.owner(user)?;
+        let owner = if user.is_empty() { None } else { Some(self.owner(user)?) };
         let solver = self.solver;
         let mtime = if let Clamp::Latest(latest) = self.epoch.clamp { latest } else { self.epoch.created };
         let store = solver.environment.store;
         let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
         let mut here = Vec::new();
+        let mut above = self.tree()?.get(b"").map(|found| found.entry.clone());
         for part in resolved.path.split(|byte| *byte == b'/') {
             here = transfer::join(&here, part);
             let entry = match self.tree()?.get(&here) {
                 Some(found) => {
                     Entry { opaque: false, implicit: false, path: here.clone(), ..found.entry.clone() }
                 }
-                None => {
-                    let mut entry = Entry::new(here.clone(), Kind::Directory, 0o755);
-                    (entry.uid, entry.gid) = owner;
-                    entry.mtime = mtime;
-                    entry
-                }
+                None => transfer::new_folder(&here, 0o755, owner, above.as_ref(), mtime),
             };
+            above = Some(entry.clone());
             writer.append(entry)?;
         }
         Ok(Some(store.adopt_layer(&writer.finish()?, None)?))
     }
 
-    /// User and group that `user[:group]` means in the image.
+    /// User and group of files that `user[:group]` means in the image, for --chown and WORKDIR.
     pub(super) fn owner(&mut self, user: &str) -> Result<(u32, u32), StepError> {
-        if user.is_empty() {
-            return Ok((0, 0));
-        }
         let (passwd, group) = (self.account_file("etc/passwd")?, self.account_file("etc/group")?);
-        let resolved = slipway_runtime::identity::resolve(user, &passwd, &group)?;
-        Ok((resolved.identity.uid, resolved.identity.gid))
+        Ok(slipway_runtime::identity::owner(user, &passwd, &group)?)
     }
 }
 

@@ -186,6 +186,9 @@ pub(crate) fn selection(gathered: &[Gathered], times: bool) -> Digest {
         let mut inodes: HashMap<(u64, u64), usize> = HashMap::new();
         for (rel, node) in &one.pick.nodes {
             describe(&mut key, rel, &node.entry, times);
+            if node.passed {
+                key.field("passed", "");
+            }
             if let Some(inode) = node.inode {
                 let next = inodes.len();
                 key.field("same file", inodes.entry(inode).or_insert(next).to_le_bytes());

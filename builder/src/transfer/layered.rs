@@ -48,7 +48,7 @@ impl<'a> LayeredTree<'a> {
         entry.path = path.to_vec();
         entry.opaque = false;
         entry.implicit = false;
-        Node { entry, inode: id.map(|id| (found.layer as u64, *id)), fingerprint: None, ghost: false }
+        Node { inode: id.map(|id| (found.layer as u64, *id)), ..Node::new(entry) }
     }
 
     fn folder(&self, layer: usize) -> Result<std::sync::Arc<Root>, StepError> {
@@ -73,7 +73,7 @@ impl SourceTree for LayeredTree<'_> {
         if path.is_empty() {
             let root = self.tree.get(b"").map(|found| found.entry.clone());
             let entry = root.unwrap_or_else(|| Entry::new("", Kind::Directory, 0o755));
-            return Ok(Some(Node { entry, inode: None, fingerprint: None, ghost: false }));
+            return Ok(Some(Node::new(entry)));
         }
         Ok(self.tree.get(path).map(|found| self.describe(path, found)))
     }

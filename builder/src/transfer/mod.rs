@@ -19,7 +19,7 @@ mod write;
 pub(crate) use archive::{is_archive, open_archives};
 pub(crate) use gather::{Gathered, Gatherer, describe, digest_unknown, fill, mostly_unknown, selection};
 pub(crate) use layered::LayeredTree;
-pub(crate) use place::{Destination, Ownership};
+pub(crate) use place::{Destination, Ownership, new_folder};
 pub use remote::is_git_url;
 pub(crate) use remote::{is_remote, is_remote_url};
 pub(crate) use select::{Pick, Selector, descend};
@@ -43,6 +43,16 @@ pub(crate) struct Node {
     pub(crate) fingerprint: Option<Fingerprint>,
     /// An excluded folder that is only walked for what is re-included below it.
     pub(crate) ghost: bool,
+    /// A folder on the way to what was chosen, not chosen itself (`--parents`, `--exclude`). Where there is one already it
+    /// keeps its owner (fsutil copy.go `createParentDirs`).
+    pub(crate) passed: bool,
+}
+
+impl Node {
+    /// A path with one name that was chosen.
+    pub(crate) fn new(entry: Entry) -> Node {
+        Node { entry, inode: None, fingerprint: None, ghost: false, passed: false }
+    }
 }
 
 /// Where files are copied from: a folder of the host, or the file system of a stage or image.

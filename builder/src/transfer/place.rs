@@ -27,16 +27,33 @@ impl Ownership {
         }
     }
 
-    /// A folder that had to be made: 0755, or an octal --chmod itself (what BuildKit does).
-    fn new_folder(&self, path: &[u8], mtime: i64) -> Entry {
+    /// A folder that had to be made in `above`: 0755, or an octal --chmod itself (what BuildKit does).
+    fn new_folder(&self, path: &[u8], above: Option<&Entry>, mtime: i64) -> Entry {
         // mkdir(2) takes the permission bits alone
         let mode = self.chmod.as_ref().and_then(Chmod::octal).map_or(0o755, |mode| mode & 0o777);
-        let mut entry = Entry::new(path, Kind::Directory, mode);
-        (entry.uid, entry.gid) = self.chown.unwrap_or((0, 0));
-        entry.mtime = mtime;
-        entry
+        new_folder(path, mode, self.chown, above, mtime)
     }
 }
+
+/// A folder as mkdir(2) makes it in the folder `above`, and chown(2) after it where an owner was asked for: below one with
+/// the set-group-id bit it has the bit and, without an owner of its own, the group (fsutil mkdir.go `MkdirAll`).
+pub(crate) fn new_folder(
+    path: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    above: Option<&Entry>,
+    mtime: i64,
+) -> Entry {
+    let inherited = above.filter(|above| above.mode & SET_GROUP_ID != 0);
+    let bit = inherited.map_or(0, |_| SET_GROUP_ID);
+    let mut entry = Entry::new(path, Kind::Directory, mode | bit);
+    (entry.uid, entry.gid) = owner.unwrap_or((0, inherited.map_or(0, |above| above.gid)));
+    entry.mtime = mtime;
+    entry
+}
+
+/// `S_ISGID` (inode(7)).
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// The destination of one instruction, and all that was placed there so far.
 pub(crate) struct Destination<'a> {
@@ -156,7 +173,7 @@ impl<'a> Destination<'a> {
             Some(existing) => {
                 Entry { opaque: false, implicit: false, path: self.path.clone(), ..existing.clone() }
             }
-            None => self.ownership.new_folder(&self.path, self.now()),
+            None => self.ownership.new_folder(&self.path, self.above(&self.path), self.now()),
         };
         entry.mtime = mtime.unwrap_or(entry.mtime);
         self.placed.insert(self.path.clone(), Placement { entry, source: Source::None });
@@ -164,21 +181,31 @@ impl<'a> Destination<'a> {
 
     /// The folders above a path: as they are beneath, or made.
     fn place_parents(&mut self, path: &[u8]) {
+        let mut missing = Vec::new();
         let mut above = parent_of(path);
         while let Some(folder) = above.filter(|folder| !folder.is_empty()) {
             if self.placed.contains_key(folder) {
-                return;
+                break;
             }
+            missing.push(folder);
+            above = parent_of(folder);
+        }
+        // the outermost first: what is made takes after what it is made in
+        for folder in missing.into_iter().rev() {
             let beneath = self.beneath.and_then(|tree| tree.get(folder)).map(|found| found.entry);
             let entry = match beneath {
                 Some(entry) => {
                     Entry { opaque: false, implicit: false, path: folder.to_vec(), ..entry.clone() }
                 }
-                None => self.ownership.new_folder(folder, self.now()),
+                None => self.ownership.new_folder(folder, self.above(folder), self.now()),
             };
             self.placed.insert(folder.to_vec(), Placement { entry, source: Source::None });
-            above = parent_of(folder);
         }
+    }
+
+    /// The folder that a path is in.
+    fn above(&self, path: &[u8]) -> Option<&Entry> {
+        self.here(parent_of(path).unwrap_or_default())
     }
 
     fn place(
@@ -209,9 +236,16 @@ impl<'a> Destination<'a> {
             _ => {}
         }
         let mut entry = node.entry.clone();
+        match self.here(&target).filter(|_| node.passed) {
+            Some(there) => {
+                entry = Entry { mode: entry.mode, opaque: false, implicit: false, ..there.clone() };
+            }
+            None => {
+                entry.mtime = tree.mtime(&node.entry, &self.epoch);
+                self.ownership.apply(&mut entry);
+            }
+        }
         entry.path.clone_from(&target);
-        entry.mtime = tree.mtime(&node.entry, &self.epoch);
-        self.ownership.apply(&mut entry);
         self.placed.insert(target, Placement { entry, source: Source::Tree(gathered.tree, node) });
         Ok(())
     }

@@ -48,7 +48,7 @@ pub(super) fn url<'e: 't, 't>(
     entry.size_bytes = fetched.size_bytes;
     entry.mtime = fetched.modified.unwrap_or(0);
     entry.content = Some(fetched.digest.clone());
-    let node = Node { entry, inode: None, fingerprint: None, ghost: false };
+    let node = Node::new(entry);
     trees.push(Box::new(Blob { store, digest: fetched.digest, node: node.clone() }));
     let pick = Pick { name: name.into_bytes(), folder: None, nodes: vec![(Vec::new(), node)] };
     Ok(Gathered { pick, tree: trees.len() - 1, archive })

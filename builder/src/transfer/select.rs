@@ -67,6 +67,7 @@ impl Selector {
                 picks.extend(self.pick(tree, &written, path, pivot, true)?);
             }
         }
+        way_once(&mut picks);
         Ok(picks)
     }
 
@@ -90,6 +91,8 @@ impl Selector {
             if self.parents {
                 let kept = kept_path(written, pivot);
                 let mut with_parents = ancestors(tree, written, pivot)?;
+                // the folder itself was asked for
+                with_parents.last_mut().into_iter().for_each(|(_, node)| node.passed = false);
                 with_parents.extend(nodes.into_iter().map(|(rel, node)| (join(&kept, &rel), node)));
                 nodes = with_parents;
             }
@@ -230,7 +233,7 @@ pub(crate) fn descend(
             if let Some(exclude) = exclude {
                 let path = shown(&below);
                 if exclude.matches(&path, is_directory) {
-                    node.ghost = true;
+                    (node.ghost, node.passed) = (true, true);
                     if !is_directory || !exclude.may_reinclude_below(&path) {
                         continue;
                     }
@@ -277,6 +280,16 @@ fn drop_ghosts(found: &mut Vec<(Vec<u8>, Node)>) {
     *found = kept;
 }
 
+/// Folders on the way to several matches of one source are passed once.
+fn way_once(picks: &mut [Pick]) {
+    let mut seen: std::collections::HashSet<Vec<u8>> = std::collections::HashSet::new();
+    for pick in picks {
+        pick.nodes.retain(|(path, node)| !node.passed || !seen.contains(path));
+        let folders = pick.nodes.iter().filter(|(_, node)| node.entry.is_directory());
+        seen.extend(folders.map(|(path, _)| path.clone()));
+    }
+}
+
 /// What --parents keeps of a path: all but its first `pivot` components.
 fn kept_path(path: &[u8], pivot: usize) -> Vec<u8> {
     path.splitn(pivot + 1, |byte| *byte == b'/').nth(pivot).unwrap_or_default().to_vec()
@@ -292,7 +305,7 @@ fn ancestors(tree: &dyn SourceTree, path: &[u8], pivot: usize) -> Result<Vec<(Ve
             continue;
         }
         if let Some(node) = tree.node(&here)? {
-            found.push((kept_path(&here, pivot), node));
+            found.push((kept_path(&here, pivot), Node { passed: true, ..node }));
         }
     }
     Ok(found)

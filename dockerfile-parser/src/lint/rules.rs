@@ -118,7 +118,8 @@ rules! {
     LOOKS_LIKE_JSON = "SW3007" "LooksLikeJson" On "", "What looks like a JSON array should be one";
     EMPTY_FLAG = "SW3008" "EmptyFlag" On "", "A flag with an empty value has no effect";
     LATE_DIRECTIVE = "SW3009" "LateDirective" On "", "Parser directives count only at the top of the file";
-    EMPTY_COMMAND = "SW3010" "EmptyCommand" On "", "CMD and ENTRYPOINT should name a command";
+    EMPTY_COMMAND = "SW3010" "EmptyCommand" On "", "CMD, ENTRYPOINT and RUN should name a command";
+    REFUSED_TRIGGER = "SW3011" "RefusedTrigger" On "", "A trigger of ONBUILD should be an instruction that a build takes";
 }
 
 #[cfg(test)]

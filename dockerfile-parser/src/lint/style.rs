@@ -8,11 +8,12 @@ use crate::diagnostic::code;
 use crate::{Diagnostic, Keyword, Node, Parsed};
 
 /// Warnings of the parser, and the rules that they are reported as.
-const PARSER_WARNINGS: [(&str, &Rule); 4] = [
+const PARSER_WARNINGS: [(&str, &Rule); 5] = [
     (code::LOOKS_LIKE_JSON, &rules::LOOKS_LIKE_JSON),
     (code::EMPTY_FLAG_VALUE, &rules::EMPTY_FLAG),
     (code::LATE_DIRECTIVE, &rules::LATE_DIRECTIVE),
     (code::EMPTY_COMMAND, &rules::EMPTY_COMMAND),
+    (code::REFUSED_TRIGGER, &rules::REFUSED_TRIGGER),
 ];
 
 /// Reports what parsing and lowering only warn of.

@@ -47,7 +47,8 @@ pub(super) fn check(view: &View<'_>, graph: &Graph, options: &LintOptions, repor
 fn triggers(base: &StageView<'_>, environment: &mut Environment) {
     for unit in &base.units {
         let Some(Instruction::Onbuild(onbuild)) = unit.instruction else { continue };
-        match onbuild.instruction.as_ref() {
+        let Some(instruction) = &onbuild.instruction else { continue };
+        match instruction.as_ref() {
             Instruction::Env(pairs) => pairs.iter().for_each(|pair| environment.set(&pair.key, None)),
             Instruction::Arg(arguments) => {
                 arguments.iter().for_each(|argument| environment.declare(&argument.name));

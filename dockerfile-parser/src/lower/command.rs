@@ -19,13 +19,16 @@ impl Judge {
         self.flags(node);
         if node.args.is_empty() && !node.json {
             let name = node.keyword.to_uppercase();
-            // Peers build this: an empty command for the shell. It is never what was meant.
-            self.report(
-                Diagnostic::warning(code::EMPTY_COMMAND, node.keyword_span, format!("{name} has no command"))
-                    .with_hint(format!("to clear an inherited one, write `{name} []`")),
-            );
+            self.empty_command(node, &format!("to clear an inherited one, write `{name} []`"));
         }
         Some(line(node))
+    }
+
+    /// Warns of CMD, ENTRYPOINT and RUN alone. Peers build them: an empty command for the shell. It is never what was meant.
+    pub(super) fn empty_command(&mut self, node: &Node, hint: &str) {
+        let name = node.keyword.to_uppercase();
+        let message = format!("{name} has no command");
+        self.report(Diagnostic::warning(code::EMPTY_COMMAND, node.keyword_span, message).with_hint(hint));
     }
 
     pub(super) fn shell(&mut self, node: &Node) -> Option<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::diagnostic::code;
-use crate::{Diagnostic, Heredoc, Node, Onbuild};
+use crate::{Diagnostic, Heredoc, Instruction, Keyword, Node, Onbuild, Severity};
 
 impl Judge {
     pub(super) fn onbuild(&mut self, node: &Node, heredocs: &[Heredoc]) -> Option<Onbuild> {
@@ -14,14 +14,32 @@ impl Judge {
         if !self.may_be_trigger(child) {
             return None;
         }
-        let instruction = self.instruction(child, heredocs)?;
+        let instruction = self.trigger(child, heredocs)?;
         let mut text = child.original.clone();
         for heredoc in heredocs {
             text.push('\n');
             text.push_str(&heredoc.content);
             text.push_str(&heredoc.name);
         }
-        Some(Onbuild { text, instruction: Box::new(instruction) })
+        Some(Onbuild { text, instruction: instruction.map(Box::new) })
+    }
+
+    /// The trigger's instruction; `Some(None)` where only its firing will refuse it. BuildKit splits the words of a trigger
+    /// and no more (instructions/parse.go `parseOnBuild`): what is wrong is told, and refused by the build that fires it.
+    fn trigger(&mut self, child: &Node, heredocs: &[Heredoc]) -> Option<Option<Instruction>> {
+        if Keyword::from_word(&child.keyword).is_none() {
+            return Some(None);
+        }
+        if child.broken {
+            return None;
+        }
+        let mut inner = Judge { diagnostics: Vec::new(), escape: self.escape };
+        let instruction = inner.instruction(child, heredocs);
+        let refused = inner.diagnostics.iter().any(Diagnostic::is_error);
+        for diagnostic in inner.diagnostics {
+            self.report(if diagnostic.is_error() { refused_trigger(diagnostic) } else { diagnostic });
+        }
+        Some(instruction.filter(|_| !refused))
     }
 
     /// Whether the instruction may be a trigger; reports it if not.
@@ -40,4 +58,10 @@ impl Judge {
         }
         !refused
     }
+}
+
+/// What would be an error of an instruction, as a warning of the trigger that it is.
+pub(crate) fn refused_trigger(error: Diagnostic) -> Diagnostic {
+    let message = format!("the trigger will be refused when it fires: {}", error.message);
+    Diagnostic { code: code::REFUSED_TRIGGER, severity: Severity::Warning, message, ..error }
 }

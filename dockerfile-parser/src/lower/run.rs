@@ -13,9 +13,15 @@ impl Judge {
     pub(super) fn run(&mut self, node: &Node, heredocs: &[Heredoc]) -> Option<Run> {
         let flags = self.flags(node);
         self.run_flags(node, &flags);
-        if node.args.is_empty() {
-            self.missing_arguments(node, "a command, a heredoc or a JSON array of words");
-            return None;
+        // BuildKit gives the shell an empty command for `RUN` alone, and has nothing to execute for `RUN []`
+        // (client/llb/exec.go: "arguments are required")
+        match (node.args.is_empty(), node.json) {
+            (true, true) => {
+                self.missing_arguments(node, "a command, a heredoc or a JSON array of words");
+                return None;
+            }
+            (true, false) => self.empty_command(node, "it runs the shell with an empty command"),
+            _ => {}
         }
         let (command, script) = command_and_script(node, heredocs);
         Some(Run {

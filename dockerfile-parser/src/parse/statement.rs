@@ -5,6 +5,7 @@ use super::lines::Statement;
 use super::words::{self, Found};
 use crate::diagnostic::code;
 use crate::limits::MAX_ONBUILD_DEPTH;
+use crate::lower::refused_trigger;
 use crate::{Diagnostic, Keyword, LineIndex, Node, Pair, Span, Word};
 use std::ops::Range;
 
@@ -120,7 +121,14 @@ impl<'s> StatementParser<'s, '_> {
             }
             Keyword::Onbuild => {
                 if depth > 0 && !args.is_empty() {
-                    node.child = Some(Box::new(self.node(args, depth - 1)));
+                    let before = self.diagnostics.len();
+                    let child = self.node(args, depth - 1);
+                    // any word may stand there until the trigger fires (BuildKit parser.go `newNodeFromLine`)
+                    if Keyword::from_word(&child.keyword).is_none() {
+                        let told: Vec<_> = self.diagnostics.drain(before..).map(refused_trigger).collect();
+                        self.diagnostics.extend(told);
+                    }
+                    node.child = Some(Box::new(child));
                 }
             }
         }

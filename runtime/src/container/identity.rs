@@ -1,7 +1,8 @@
 //! `--user` and `USER`: from `name[:group]` and the image's own files to numbers.
 //!
 //! Docker's rules (moby/sys `user.GetExecUser`): a name must be in the file; a number need not be, and then brings
-//! group 0 and no home; without an explicit group the user's supplementary groups apply. Stricter than docker where
+//! group 0 and no home; without an explicit group the user's supplementary groups apply, and the primary one is always
+//! among them (containerd `ensureAdditionalGids`, which BuildKit's executor/oci/user.go has too). Stricter than docker where
 //! its looseness was an attack (CVE-2026-30892: `+0`, ` 5`, `4294967296`): a number is digits that fit 32 bits.
 //! The files are the image's, hence hostile: lines that do not parse are passed over, and the count of groups is bounded.
 
@@ -94,12 +95,48 @@ pub fn resolve(text: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Iden
             (gid, entry.as_ref().map_or_else(Vec::new, |user| memberships(user.name, group)))
         }
     };
+    // the primary group is one of them: who gave up the primary one has not left the group (GHSA-4wjj-jwc9-2x96)
+    let mut groups = supplementary;
+    if !groups.contains(&gid) {
+        groups.insert(0, gid);
+    }
     let home = entry.as_ref().map(|user| user.home).filter(|home| home.starts_with(b"/")).unwrap_or(b"/");
     Ok(Resolved {
-        identity: Identity { uid, gid, groups: supplementary },
+        identity: Identity { uid, gid, groups },
         home: PathBuf::from(OsString::from_vec(home.to_vec())),
         name: entry.map(|user| OsString::from_vec(user.name.to_vec())),
     })
+}
+
+/// User and group of files for `user[:group]`, as --chown and WORKDIR mean it: a number is that id whatever the files say and,
+/// alone, the group's too; what is missing beside a colon is 0, and so is `root` (BuildKit llb/fileop.go `WithUser`,
+/// file/user_linux.go `readUser`). A name that the files lack is an error here, where BuildKit takes it for root.
+pub fn owner(text: &str, passwd: &[u8], group: &[u8]) -> Result<(u32, u32), IdentityError> {
+    let (user_text, group_text) = match text.split_once(':') {
+        Some((_, group)) if group.contains(':') => return Err(IdentityError::BadForm(text.to_owned())),
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let (uid, gid) = match user_text {
+        "" | "root" => (0, 0),
+        name => match number(name)? {
+            Some(id) => (id, id),
+            None => {
+                let found = users(passwd).find(|user| user.name == name.as_bytes());
+                let found = found.ok_or_else(|| IdentityError::UnknownUser(name.to_owned()))?;
+                (found.uid, found.gid)
+            }
+        },
+    };
+    let gid = match group_text {
+        None => gid,
+        Some("" | "root") => 0,
+        Some(name) => match number(name)? {
+            Some(id) => id,
+            None => group_id(name, group)?,
+        },
+    };
+    Ok((uid, gid))
 }
 
 /// The group id for `name` or a number, for `--group-add` and `COPY --chown`.
@@ -182,24 +219,54 @@ mod tests {
 
     #[test]
     fn names_and_numbers_follow_dockers_rules() {
-        assert_eq!(ids(""), Ok((0, 0, vec![])));
-        assert_eq!(ids("root"), Ok((0, 0, vec![])));
+        assert_eq!(ids(""), Ok((0, 0, vec![0])));
+        assert_eq!(ids("root"), Ok((0, 0, vec![0])));
         assert_eq!(ids("app"), Ok((1000, 100, vec![29, 44, 100])));
         assert_eq!(ids("1000"), Ok((1000, 100, vec![29, 44, 100])));
-        assert_eq!(ids("4321"), Ok((4321, 0, vec![])));
-        assert_eq!(ids("app:audio"), Ok((1000, 29, vec![])));
-        assert_eq!(ids("app:7"), Ok((1000, 7, vec![])));
-        assert_eq!(ids("4321:video"), Ok((4321, 44, vec![])));
+        assert_eq!(ids("4321"), Ok((4321, 0, vec![0])));
+        assert_eq!(ids("app:audio"), Ok((1000, 29, vec![29])));
+        assert_eq!(ids("app:7"), Ok((1000, 7, vec![7])));
+        assert_eq!(ids("4321:video"), Ok((4321, 44, vec![44])));
         for (text, expected) in
             [(":", (0, 0)), (":7", (0, 7)), ("app:", (1000, 0)), ("4321:", (4321, 0)), (":audio", (0, 29))]
         {
-            assert_eq!(ids(text), Ok((expected.0, expected.1, vec![])), "{text}");
+            assert_eq!(ids(text), Ok((expected.0, expected.1, vec![expected.1])), "{text}");
         }
         for text in ["root", "root:root", ":root", "0:root", "root:"] {
             let bare = resolve(text, b"", b"").map(|found| found.identity);
-            assert_eq!(bare, Ok(Identity { uid: 0, gid: 0, groups: vec![] }), "{text}");
+            assert_eq!(bare, Ok(Identity { uid: 0, gid: 0, groups: vec![0] }), "{text}");
         }
-        assert_eq!(ids("77"), Ok((5, 6, vec![])), "a name that is digits wins");
+        assert_eq!(ids("77"), Ok((5, 6, vec![6])), "a name that is digits wins");
+    }
+
+    #[test]
+    fn owners_of_files_follow_buildkits_rules() {
+        for (text, expected) in [
+            ("", (0, 0)),
+            (":", (0, 0)),
+            ("root", (0, 0)),
+            ("root:", (0, 0)),
+            (":root", (0, 0)),
+            ("app", (1000, 100)),
+            ("app:", (1000, 0)),
+            ("app:audio", (1000, 29)),
+            ("app:7", (1000, 7)),
+            (":audio", (0, 29)),
+            ("1000", (1000, 1000)),
+            ("1000:", (1000, 0)),
+            ("77", (77, 77)),
+            ("77:44", (77, 44)),
+            ("9:video", (9, 44)),
+            ("4294967294:2147483648", (4_294_967_294, 2_147_483_648)),
+        ] {
+            assert_eq!(owner(text, PASSWD, GROUP), Ok(expected), "{text}");
+        }
+        for text in ["root", "root:root", ":root", "5:root", "5", ":"] {
+            assert!(owner(text, b"", b"").is_ok(), "{text}");
+        }
+        for text in ["nope", "nope:5", "5:nope", "+5", "4294967295", "5:-1", "a:b:c", "::"] {
+            assert!(owner(text, PASSWD, GROUP).is_err(), "{text}");
+        }
     }
 
     #[test]

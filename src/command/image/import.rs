@@ -87,7 +87,8 @@ fn changes(texts: &[String]) -> Result<Vec<Located>, Failure> {
         let refused = |message: &str| Failure::usage(format!("--change: `{text}`: {message}"));
         let parsed = slipway_dockerfile::parse_recipe(&format!("FROM scratch\n{text}\n"));
         let recipe = parsed.map_err(|diagnostics| {
-            refused(diagnostics.first().map_or("no instruction", |diagnostic| &diagnostic.message))
+            let error = diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+            refused(error.map_or("no instruction", |diagnostic| &diagnostic.message))
         })?;
         match <[Stage; 1]>::try_from(recipe.stages) {
             Ok([stage]) if !stage.instructions.is_empty() => instructions.extend(stage.instructions),

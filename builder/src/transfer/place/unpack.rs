@@ -75,7 +75,7 @@ impl Destination<'_> {
             _ => {
                 // files are told apart by their number, so that another name of one is known as such
                 let inode = (entry.kind == Kind::File).then_some((0, index as u64));
-                let node = Node { entry: entry.clone(), inode, fingerprint: None, ghost: false };
+                let node = Node { inode, ..Node::new(entry.clone()) };
                 let mut entry = entry.clone();
                 entry.mtime = tree.mtime(&entry, &self.epoch);
                 self.ownership.apply(&mut entry);

@@ -424,8 +424,19 @@ fn what_the_parser_warns_of() {
         &[
             ("FROM a:1\nCMD\n", &["SW3010:2"]),
             ("FROM a:1\nENTRYPOINT\n", &["SW3010:2"]),
+            ("FROM a:1\nRUN\n", &["SW3010:2"]),
+            ("FROM a:1\nONBUILD RUN\n", &["SW3010:2"]),
             ("FROM a:1\nCMD []\n", &[]),
             ("FROM a:1\n# check=skip=EmptyCommand\nCMD\n", &[]),
+        ],
+    );
+    run(
+        "SW3011",
+        &[
+            ("FROM a:1\nONBUILD RUM make\n", &["SW3011:2"]),
+            ("FROM a:1\nONBUILD COPY a\n", &["SW3011:2"]),
+            ("FROM a:1\nONBUILD RUN make\n", &[]),
+            ("FROM a:1\n# check=skip=RefusedTrigger\nONBUILD RUM make\n", &[]),
         ],
     );
 }

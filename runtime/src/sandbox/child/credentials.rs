@@ -89,9 +89,11 @@ fn enter_own_ids(ids: &OwnIds) -> Result<(), Errno> {
     sys::process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
 }
 
-/// A user namespace that denies setgroups(2) (one mapped id) cannot set groups; none asked for is none missing.
+/// A user namespace that denies setgroups(2) (one mapped id) cannot set groups; the primary one alone, which every process
+/// has, is none missing.
 fn ungrouped(process: &PlannedProcess, errno: Errno) -> Result<(), Errno> {
-    if errno == Errno::PERM && process.groups.is_empty() { Ok(()) } else { Err(errno) }
+    let beside = process.groups.iter().any(|group| *group != process.gid);
+    if errno == Errno::PERM && !beside { Ok(()) } else { Err(errno) }
 }
 
 fn drop_bounding(process: &PlannedProcess) -> Result<(), Errno> {

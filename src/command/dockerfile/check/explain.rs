@@ -60,6 +60,7 @@ pages! {
     "SW3008"
     "SW3009"
     "SW3010"
+    "SW3011"
     "SecretsUsedInArgOrEnv"
     "StageNameCasing"
     "UndefinedArgInFrom"
