@@ -56,7 +56,7 @@ fn what_cannot_be_copied_is_told_by_name() {
         ("COPY nothing /", "`nothing` is not in"),
         ("COPY --chown=nobody a /", "nobody"),
         ("COPY --chmod=999 a /", "999"),
-        ("COPY --link --chown=root:root a /", "numbers only"),
+        ("COPY --link --chown=app:app a /", "numbers only"),
         ("COPY http://127.0.0.1/x /", "use ADD"),
         ("COPY <<../x /\n1\n../x", "leads elsewhere"),
         ("COPY a /x\nCOPY b /x", "place of a file"),
