@@ -7,7 +7,7 @@
 //!
 //! `SLIPWAY_RECORD=buildah cargo test --test conformance` records the buildah parts anew; it needs root and buildah.
 //! `SLIPWAY_RECORD=slipway` fills in the expectations of new cases that are not buildah's, for reading and correcting.
-//! `SLIPWAY_CASE=part of a name` runs only those cases.
+//! `SLIPWAY_CASE=part of a name` runs only those cases; `SLIPWAY_LEVELS=all` all of them at each level of the sandbox.
 
 #[path = "conformance/buildah.rs"]
 mod buildah;
@@ -29,7 +29,7 @@ macro_rules! groups {
         $(#[test]
         fn $name() {
             slipway_skip::need_root!();
-            harness::group($file);
+            harness::group($file, harness::Level::Root);
         })+
 
         #[test]
@@ -59,6 +59,8 @@ groups! {
     privileged_add "add"
     privileged_arguments "arguments"
     privileged_buildkit_archives "buildkit_archives"
+    privileged_buildkit_matrix "buildkit_matrix"
+    privileged_buildkit_owners "buildkit_owners"
     privileged_buildkit_selection "buildkit_selection"
     privileged_buildkit_variables "buildkit_variables"
     privileged_buildkit_workdir "buildkit_workdir"
@@ -72,4 +74,32 @@ groups! {
     privileged_run "run"
     privileged_stages "stages"
     privileged_user_and_workdir "user_and_workdir"
+}
+
+/// What BuildKit builds comes out the same at every level of the sandbox.
+macro_rules! levels {
+    ($($level:ident $($name:ident $file:literal)+;)+) => {
+        $($(#[test]
+        fn $name() {
+            slipway_skip::need_root!();
+            harness::group($file, harness::Level::$level);
+        })+)+
+    };
+}
+
+levels! {
+    SubordinateIds
+        privileged_subordinate_ids_archives "buildkit_archives"
+        privileged_subordinate_ids_matrix "buildkit_matrix"
+        privileged_subordinate_ids_owners "buildkit_owners"
+        privileged_subordinate_ids_selection "buildkit_selection"
+        privileged_subordinate_ids_variables "buildkit_variables"
+        privileged_subordinate_ids_workdir "buildkit_workdir";
+    SingleId
+        privileged_single_id_archives "buildkit_archives"
+        privileged_single_id_matrix "buildkit_matrix"
+        privileged_single_id_owners "buildkit_owners"
+        privileged_single_id_selection "buildkit_selection"
+        privileged_single_id_variables "buildkit_variables"
+        privileged_single_id_workdir "buildkit_workdir";
 }

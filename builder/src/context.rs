@@ -80,7 +80,7 @@ fn first_ignore_file(
 pub fn context_paths(folder: &Path, ignore: Option<&str>) -> Result<Vec<String>, StepError> {
     let tree = ContextTree::open(folder, ignore, None, "the build context".to_owned())?;
     let mut paths = Vec::new();
-    for (rel, _) in crate::transfer::descend(&tree, b"", None)? {
+    for (rel, _) in crate::transfer::descend(&tree, b"", b"", None)? {
         paths.push(String::from_utf8_lossy(&rel).into_owned());
     }
     paths.sort();

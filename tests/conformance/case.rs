@@ -4,6 +4,7 @@
 //! === a name of its own
 //! by: buildah 1.28.2          who says what is expected: recorded, or a section of the rules
 //! flags: --target x           words for `build`; {dir} and {http} stand for the case's folder and a loopback server
+//! levels: root single-id      the sandbox levels that it can be built at; without the key all of them
 //! differs: why                where `--- buildah` holds something else than `--- expect`
 //! --- Dockerfile              the recipe
 //! --- image NAME              a recipe that is built before, as NAME

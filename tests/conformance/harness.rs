@@ -4,7 +4,7 @@ use crate::buildah::Buildah;
 use crate::case::{self, Case};
 use crate::file_server;
 use crate::listing::{self, Files};
-use crate::support::{self, Ended, Slipway, base, image::Image};
+use crate::support::{self, Ended, Slipway, base, image::Image, user::User};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,18 +27,66 @@ struct Group {
     slipway: Slipway,
     base: Made,
     record: Option<String>,
+    /// Who the contexts belong to, `user:group`, if not root.
+    owner: Option<String>,
 }
 
 /// What a build came to, as a section's text; `Err` with the output where it failed.
 type Result = std::result::Result<(String, Ended), Ended>;
 
+/// Cases of a file from which on not all are built at every level.
+const MANY: usize = 200;
+
+/// How strong the sandbox is that the cases are built in (`slipway info`, docs/security.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Root.
+    Root,
+    /// A plain user with subordinate ids.
+    SubordinateIds,
+    /// A plain user with nothing but its own id.
+    SingleId,
+}
+
+impl Level {
+    /// An empty store at this level, and an archive of the base image that can be read there.
+    fn store(self) -> Option<(Slipway, PathBuf)> {
+        let user = match self {
+            Level::Root => return Some((Slipway::empty(), base::busybox())),
+            Level::SubordinateIds => User::new()?,
+            Level::SingleId => User::nameless(),
+        };
+        let archive = user.path("base.tar");
+        Some((Slipway::of(user), archive))
+    }
+
+    fn owner(self) -> Option<String> {
+        match self {
+            Level::Root => None,
+            Level::SubordinateIds => Some(User::new()?.owner()),
+            Level::SingleId => Some(User::nameless().owner()),
+        }
+    }
+
+    /// The word of a case's `levels:`.
+    fn word(self) -> &'static str {
+        match self {
+            Level::Root => "root",
+            Level::SubordinateIds => "subordinate-ids",
+            Level::SingleId => "single-id",
+        }
+    }
+}
+
 /// Runs all cases of a file; fails with everything that was not as expected.
-pub(crate) fn group(file: &str) {
+pub(crate) fn group(file: &str, level: Level) {
     let (head, mut cases) = case::read(file);
-    let record = std::env::var("SLIPWAY_RECORD").ok();
+    let record = std::env::var("SLIPWAY_RECORD").ok().filter(|_| level == Level::Root);
     let only = std::env::var("SLIPWAY_CASE").unwrap_or_default();
-    let slipway = Slipway::empty();
-    let archive = base::busybox();
+    let Some((slipway, archive)) = level.store() else {
+        return support::skip("the test user is missing: run `cargo xtask test`");
+    };
+    let owner = level.owner();
     let path = format!("ENV PATH={PATH}");
     slipway.ok(["import".as_ref(), "--change".as_ref(), path.as_ref(), archive.as_os_str(), "base".as_ref()]);
     let base = read(&slipway, "base");
@@ -47,9 +95,19 @@ pub(crate) fn group(file: &str) {
         let base = buildah.read("base");
         (buildah, base)
     });
-    let group = Group { slipway, base, buildah, record };
+    let group = Group { slipway, base, buildah, record, owner };
     let mut wrong = Vec::new();
-    for (index, case) in cases.iter_mut().enumerate().filter(|(_, case)| case.name.contains(&only)) {
+    // of many cases a plain user builds every third by default, and both levels different ones: minutes matter here
+    let all = level == Level::Root || cases.len() < MANY || std::env::var_os("SLIPWAY_LEVELS").is_some();
+    let chosen = |index: &usize| all || !only.is_empty() || index % 3 == level as usize;
+    let named = cases.iter_mut().enumerate().filter(|(_, case)| case.name.contains(&only));
+    for (index, case) in named.filter(|(index, _)| chosen(index)) {
+        let elsewhere =
+            case.key("levels").is_some_and(|levels| !levels.split(' ').any(|at| at == level.word()));
+        // a script that calls the program itself is root's
+        if elsewhere || (level != Level::Root && case.section("command").is_some()) {
+            continue;
+        }
         if let Some(reason) = case.key("needs").and_then(missing) {
             support::skip(&format!("{}: {reason}", case.name));
             continue;
@@ -87,6 +145,9 @@ impl Group {
             if let Ok(text) = fs::read_to_string(&path) {
                 fs::write(&path, fill(&text)).unwrap();
             }
+        }
+        if let Some(owner) = &self.owner {
+            support::run(Command::new("chown").args(["-hR", owner]).arg(&folder)).ok();
         }
         let flags: Vec<String> =
             case.key("flags").unwrap_or_default().split_whitespace().map(&fill).collect();

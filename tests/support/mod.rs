@@ -156,6 +156,8 @@ pub struct Slipway {
     pub root: PathBuf,
     /// Variables of every command.
     pub environment: Vec<(String, String)>,
+    /// Who runs it, if not root; its folder is the test's then.
+    user: Option<std::rc::Rc<user::User>>,
 }
 
 impl Slipway {
@@ -163,7 +165,14 @@ impl Slipway {
     pub fn empty() -> Slipway {
         let folder = std::rc::Rc::new(scratch());
         let root = folder.path().join("store");
-        Slipway { folder, root, environment: Vec::new() }
+        Slipway { folder, root, environment: Vec::new(), user: None }
+    }
+
+    /// An empty store of a plain user.
+    pub fn of(user: user::User) -> Slipway {
+        let root = user.path("home/data/slipway");
+        let user = Some(std::rc::Rc::new(user));
+        Slipway { root, user, ..Slipway::empty() }
     }
 
     /// A store with the busybox base in it as `base`.
@@ -177,7 +186,12 @@ impl Slipway {
     /// Another store in the same test.
     pub fn another(&self, name: &str) -> Slipway {
         let root = self.folder.path().join(name);
-        Slipway { folder: self.folder.clone(), root, environment: self.environment.clone() }
+        Slipway {
+            folder: self.folder.clone(),
+            root,
+            environment: self.environment.clone(),
+            user: self.user.clone(),
+        }
     }
 
     #[track_caller]
@@ -188,16 +202,19 @@ impl Slipway {
 
     /// A path in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.user.as_ref().map_or_else(|| self.folder.path().join(name), |user| user.path(name))
     }
 
     /// The command, not yet run.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.user {
+            None => Command::new(binary()),
+            Some(user) => user.command([] as [&str; 0]),
+        };
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
         // what the machine says about registries is not the test's
         command.env("CONTAINERS_REGISTRIES_CONF", "/dev/null");
-        command.env("HOME", self.folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("HOME", self.path("home")).env("NO_COLOR", "1").stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
         command
     }

@@ -46,6 +46,11 @@ impl User {
         user
     }
 
+    /// `user:group`, as chown(1) takes it.
+    pub fn owner(&self) -> String {
+        format!("{}:{}", self.uid, self.gid)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -54,8 +59,7 @@ impl User {
     pub fn context(&self, files: &[(&str, &str)]) -> PathBuf {
         let context = self.path("context");
         super::write_tree(&context, files);
-        let owner = format!("{}:{}", self.uid, self.gid);
-        run(Command::new("chown").args(["-R", &owner]).arg(&context)).ok();
+        run(Command::new("chown").args(["-R", &self.owner()]).arg(&context)).ok();
         context
     }
 

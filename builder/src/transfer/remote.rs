@@ -23,7 +23,7 @@ pub(super) fn git<'t>(
         return Err(StepError::Commit { url, found: commit, wanted });
     }
     let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
-    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", None)? };
+    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", b"", None)? };
     trees.push(Box::new(Arc::new(tree)));
     Ok(Gathered { pick, tree: trees.len() - 1, archive: None })
 }

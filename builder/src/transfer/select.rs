@@ -72,7 +72,8 @@ impl Selector {
     }
 
     /// One path and what is below it; `None` where ignore file or excludes leave nothing. An exclude does not reach a
-    /// file that the recipe names letter by letter.
+    /// file that the recipe names letter by letter, but for --parents, where it is a path from the pivot on, as what is
+    /// kept is (BuildKit `dispatchCopy`: the source of such a copy is the folder before the pivot).
     fn pick(
         &self,
         tree: &dyn SourceTree,
@@ -83,29 +84,36 @@ impl Selector {
     ) -> Result<Option<Pick>, StepError> {
         let Some(mut node) = tree.node(&path)? else { return Ok(None) };
         let name = name_of(written).to_vec();
+        let kept = if self.parents { kept_path(written, pivot) } else { Vec::new() };
+        let left_out = !kept.is_empty() && self.excludes(&kept, node.entry.is_directory());
         if node.entry.is_directory() {
-            let mut nodes = descend(tree, &path, self.exclude.as_ref())?;
+            let mut nodes = descend(tree, &path, &kept, self.exclude.as_ref())?;
+            if nodes.is_empty() && left_out {
+                return Ok(Some(Pick { name, folder: Some(node), nodes }));
+            }
             if node.ghost && nodes.is_empty() {
                 return Ok(None);
             }
             if self.parents {
-                let kept = kept_path(written, pivot);
                 let mut with_parents = ancestors(tree, written, pivot)?;
                 // the folder itself was asked for
-                with_parents.last_mut().into_iter().for_each(|(_, node)| node.passed = false);
+                with_parents.last_mut().into_iter().for_each(|(_, node)| node.passed = left_out);
                 with_parents.extend(nodes.into_iter().map(|(rel, node)| (join(&kept, &rel), node)));
                 nodes = with_parents;
             }
             return Ok(Some(Pick { name, folder: Some(node), nodes }));
         }
-        if node.ghost || (found_by_wildcard && self.excludes(&name, false)) {
+        if node.ghost || (found_by_wildcard && !self.parents && self.excludes(&name, false)) {
             return Ok(None);
         }
         if self.parents {
+            let top = tree.node(b"")?;
+            if left_out {
+                return Ok(Some(Pick { name, folder: top, nodes: Vec::new() }));
+            }
             let mut nodes = ancestors(tree, parent_of(written).unwrap_or_default(), pivot)?;
             node.entry.path = path;
-            nodes.push((kept_path(written, pivot), node));
-            let top = tree.node(b"")?;
+            nodes.push((kept, node));
             return Ok(Some(Pick { name, folder: top, nodes }));
         }
         Ok(Some(Pick { name, folder: None, nodes: vec![(Vec::new(), node)] }))
@@ -152,7 +160,7 @@ impl Selector {
         let text = shown(pattern);
         if self.parents && text.contains("**") {
             let deep = glob::Glob::deep(&text).map_err(|source| bad_pattern(&text, source))?;
-            let all = descend(tree, b"", None)?;
+            let all = descend(tree, b"", b"", None)?;
             let matching = all.into_iter().filter(|(path, _)| deep.matches(&shown(path)));
             return Ok(matching.map(|(path, _)| path).collect());
         }
@@ -218,10 +226,11 @@ fn bad_pattern(text: &str, source: GlobError) -> StepError {
     ValueError::Pattern { text: text.to_owned(), source }.into()
 }
 
-/// Everything below a folder, parents first, relative to it.
+/// Everything below a folder, parents first, relative to it. For excludes the folder is called `within`.
 pub(crate) fn descend(
     tree: &dyn SourceTree,
     folder: &[u8],
+    within: &[u8],
     exclude: Option<&IgnoreFile>,
 ) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
     let mut found: Vec<(Vec<u8>, Node)> = Vec::new();
@@ -231,7 +240,7 @@ pub(crate) fn descend(
             let below = join(&rel, &name);
             let is_directory = node.entry.is_directory();
             if let Some(exclude) = exclude {
-                let path = shown(&below);
+                let path = shown(&join(within, &below));
                 if exclude.matches(&path, is_directory) {
                     (node.ghost, node.passed) = (true, true);
                     if !is_directory || !exclude.may_reinclude_below(&path) {
