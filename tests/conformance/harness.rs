@@ -97,9 +97,9 @@ pub(crate) fn group(file: &str, level: Level) {
     });
     let group = Group { slipway, base, buildah, record, owner };
     let mut wrong = Vec::new();
-    // of many cases a plain user builds every third by default, and both levels different ones: minutes matter here
+    // of many cases a plain user builds every ninth by default, and both levels different ones: minutes matter here
     let all = level == Level::Root || cases.len() < MANY || std::env::var_os("SLIPWAY_LEVELS").is_some();
-    let chosen = |index: &usize| all || !only.is_empty() || index % 3 == level as usize;
+    let chosen = |index: &usize| all || !only.is_empty() || index % 9 == level as usize;
     let named = cases.iter_mut().enumerate().filter(|(_, case)| case.name.contains(&only));
     for (index, case) in named.filter(|(index, _)| chosen(index)) {
         let elsewhere =

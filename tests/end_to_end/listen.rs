@@ -53,6 +53,8 @@ fn a_request_that_is_under_way_is_answered_before_the_end() {
     let place = format!("unix:{}", socket.display());
     let words = ["serve", "--listen", &address, "--listen", &place, "--storage"];
     let mut server = Server::start(slipway.command(words).arg(&storage).stderr(Stdio::null()), &address);
+    // the addresses are opened one after the other
+    wait_until("the socket is listened on", || UnixStream::connect(&socket).is_ok());
     let mut stream = UnixStream::connect(&socket).unwrap();
     // half of an upload's body, then the signal, then the other half
     stream

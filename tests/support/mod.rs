@@ -214,7 +214,10 @@ impl Slipway {
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
         // what the machine says about registries is not the test's
         command.env("CONTAINERS_REGISTRIES_CONF", "/dev/null");
-        command.env("HOME", self.path("home")).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+            .env("HOME", self.path(if self.user.is_some() { "home" } else { "" }))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
         command
     }
