@@ -103,6 +103,13 @@ impl Diagnostic {
         self
     }
 
+    /// What would be an error of an instruction, as a warning of the ONBUILD trigger that it is.
+    #[must_use]
+    pub(crate) fn of_trigger(self) -> Self {
+        let message = format!("the trigger will be refused when it fires: {}", self.message);
+        Self { code: code::REFUSED_TRIGGER, severity: Severity::Warning, message, ..self }
+    }
+
     /// Whether the recipe does not build because of this.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

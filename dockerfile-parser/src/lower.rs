@@ -10,8 +10,6 @@ mod stage;
 mod transfer;
 mod words;
 
-pub(crate) use onbuild::refused_trigger;
-
 use crate::diagnostic::code;
 use crate::limits::MAX_DIAGNOSTICS;
 use crate::parse::{parse, parse_trigger};

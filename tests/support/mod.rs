@@ -214,10 +214,8 @@ impl Slipway {
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
         // what the machine says about registries is not the test's
         command.env("CONTAINERS_REGISTRIES_CONF", "/dev/null");
-        command
-            .env("HOME", self.path(if self.user.is_some() { "home" } else { "" }))
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
+        let home = self.user.as_ref().map_or_else(|| self.folder.path().to_owned(), |user| user.path("home"));
+        command.env("HOME", home).env("NO_COLOR", "1").stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
         command
     }

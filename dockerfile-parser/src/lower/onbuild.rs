@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::diagnostic::code;
-use crate::{Diagnostic, Heredoc, Instruction, Keyword, Node, Onbuild, Severity};
+use crate::{Diagnostic, Heredoc, Instruction, Keyword, Node, Onbuild};
 
 impl Judge {
     pub(super) fn onbuild(&mut self, node: &Node, heredocs: &[Heredoc]) -> Option<Onbuild> {
@@ -37,7 +37,7 @@ impl Judge {
         let instruction = inner.instruction(child, heredocs);
         let refused = inner.diagnostics.iter().any(Diagnostic::is_error);
         for diagnostic in inner.diagnostics {
-            self.report(if diagnostic.is_error() { refused_trigger(diagnostic) } else { diagnostic });
+            self.report(if diagnostic.is_error() { diagnostic.of_trigger() } else { diagnostic });
         }
         Some(instruction.filter(|_| !refused))
     }
@@ -58,10 +58,4 @@ impl Judge {
         }
         !refused
     }
-}
-
-/// What would be an error of an instruction, as a warning of the trigger that it is.
-pub(crate) fn refused_trigger(error: Diagnostic) -> Diagnostic {
-    let message = format!("the trigger will be refused when it fires: {}", error.message);
-    Diagnostic { code: code::REFUSED_TRIGGER, severity: Severity::Warning, message, ..error }
 }

@@ -5,7 +5,6 @@ use super::lines::Statement;
 use super::words::{self, Found};
 use crate::diagnostic::code;
 use crate::limits::MAX_ONBUILD_DEPTH;
-use crate::lower::refused_trigger;
 use crate::{Diagnostic, Keyword, LineIndex, Node, Pair, Span, Word};
 use std::ops::Range;
 
@@ -125,7 +124,8 @@ impl<'s> StatementParser<'s, '_> {
                     let child = self.node(args, depth - 1);
                     // any word may stand there until the trigger fires (BuildKit parser.go `newNodeFromLine`)
                     if Keyword::from_word(&child.keyword).is_none() {
-                        let told: Vec<_> = self.diagnostics.drain(before..).map(refused_trigger).collect();
+                        let told: Vec<_> =
+                            self.diagnostics.drain(before..).map(Diagnostic::of_trigger).collect();
                         self.diagnostics.extend(told);
                     }
                     node.child = Some(Box::new(child));

@@ -5,7 +5,8 @@
 //! reading the leases to moving content out of its place, exclusively. Neither waits for more than the other's moment,
 //! however long a build lasts. A thing that was written is noted before it gets its name, for the same reason.
 //!
-//! Nobody notes inside a transaction of the database: the collector holds the lock when it begins its own.
+//! Nobody notes inside a transaction of the database, or while holding the connection: the collector holds the lock when it
+//! begins its own, and a moment may ask the database.
 //!
 //! ```text
 //! user       lock shared   note "blob X"   unlock   look whether X is there   ... relies on X ...

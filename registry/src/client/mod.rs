@@ -54,7 +54,6 @@ pub use proxy::Proxies;
 pub use push::{BlobReader, BlobSource, Push, Pushed};
 pub use routes::{Mirror, Pulls, RegistriesConf, RegistriesConfError, Route, Routes};
 pub use trust::Authorities;
-
 pub use url::{Fetched, UrlContent, UrlOptions};
 
 use retry::Policy;
