@@ -1,6 +1,9 @@
 //! What every command has at hand: the store's folder, the privilege it runs with.
 
-use crate::{error::Failure, request::size};
+use crate::{
+    error::Failure,
+    request::{proxies, size},
+};
 use slipway_oci::{layer::OverlayXattrs, private, store::Store};
 use slipway_registry::client::TokenService;
 use slipway_runtime::levels::{self, Tier};
@@ -43,6 +46,24 @@ pub(crate) struct Global {
     /// Most that one archive, layer or context may unpack to [default: 64g, and no more than 200 times its size beyond 4g]
     #[arg(long, global = true, env = "SLIPWAY_MAX_UNPACKED", value_name = "SIZE", value_parser = size::argument)]
     pub(crate) max_unpacked: Option<u64>,
+}
+
+impl Global {
+    /// Where docker's client keeps its configuration.
+    pub(crate) fn config_folder(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| home().map(|home| home.join(".docker")))
+    }
+
+    /// What docker's configuration gives to containers and builds as proxies; one that cannot be used is said, as docker
+    /// does, and nothing comes of it.
+    pub(crate) fn proxies(&self) -> BTreeMap<String, String> {
+        proxies::of(self.config_folder().as_deref()).unwrap_or_else(|words| {
+            crate::show::note(format_args!(
+                "warning: no proxies are taken from docker's configuration: {words}"
+            ));
+            BTreeMap::new()
+        })
+    }
 }
 
 /// The store, and what the process may do.

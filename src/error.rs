@@ -86,6 +86,12 @@ impl Failure {
         self.message.clone()
     }
 
+    /// What to do about it.
+    #[cfg(test)]
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         self.status

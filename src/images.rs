@@ -2,7 +2,7 @@
 
 use crate::progress::{Quiet, Show, Transfers, ended};
 use crate::{
-    app::{Global, home},
+    app::Global,
     error::Failure,
     git,
     indexes::{chosen, too_deep},
@@ -62,7 +62,7 @@ pub(crate) struct Images<'a> {
 
 impl<'a> Images<'a> {
     pub(crate) fn new(store: &'a Store, global: &Global) -> Result<Images<'a>, Failure> {
-        let config_folder = global.config.clone().or_else(|| home().map(|home| home.join(".docker")));
+        let config_folder = global.config_folder();
         Ok(Images {
             store,
             config_folder,

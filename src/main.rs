@@ -45,7 +45,10 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(failure) => return ended(Err(failure)),
     };
-    let read = line.reader(cli).try_get_matches_from(line.arguments());
+    if let Some(group) = line.group() {
+        return ended(show::say(manual::group(group)).map(|()| 0));
+    }
+    let read = line.reader(cli, &is_empty).try_get_matches_from(line.arguments());
     let arguments = match read.and_then(|matches| command::Cli::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(_) => return misread(&line),
@@ -56,6 +59,11 @@ fn main() -> ExitCode {
         show::note(format_args!("note: {note}"));
     }
     ended(outcome)
+}
+
+/// Whether a variable is set to nothing, which says as little as one that is not set.
+fn is_empty(name: &std::ffi::OsStr) -> bool {
+    std::env::var_os(name).is_some_and(|value| value.is_empty())
 }
 
 /// Answers a line that is no work: one that asks for help, or one that is wrong.

@@ -19,6 +19,12 @@ pub(super) fn apply(line: &mut Line, variable: &dyn Fn(&str) -> Option<String>) 
         let words = "`slipway build` needs a context: the folder that COPY takes files from";
         return Err(Failure::usage(words).with_hint("the folder that you are in is `.`: slipway build ."));
     }
+    if line.command == ["context", "ls"] && line.words.is_empty() {
+        let words = "`slipway context ls` needs a folder: it shows what a build of it could see";
+        return Err(Failure::usage(words).with_hint(
+            "slipway has no daemon, so there are none to list; the folder that you are in is `.`",
+        ));
+    }
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let lacks = |line: &Line, wanted: &str| {
         !line.flags.iter().any(|flag| matches!(flag, Flag::Value(name, _) if name == wanted))
@@ -46,12 +52,21 @@ pub(super) fn apply(line: &mut Line, variable: &dyn Fn(&str) -> Option<String>) 
                 .push("DOCKER_BUILDKIT=0 is passed over: there is one builder, with BuildKit's rules".into());
         }
     }
-    if AT_A_DAEMON.contains(&command.as_str())
-        && let Some(host) = set("DOCKER_HOST")
+    if AT_A_DAEMON.contains(&command.as_str()) {
+        for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST"] {
+            // docker's name for the daemon of this machine
+            if let Some(value) = set(name).filter(|value| value != "default") {
+                line.notes.push(format!(
+                    "{name}={value} is passed over: slipway has no daemon and works on this machine"
+                ));
+            }
+        }
+    }
+    if matches!(command.as_str(), "build" | "pull" | "push" | "run")
+        && set("DOCKER_CONTENT_TRUST").is_some_and(|value| value == "1" || value == "true")
     {
-        line.notes.push(format!(
-            "DOCKER_HOST={host} is passed over: slipway has no daemon and works on this machine"
-        ));
+        let words = "DOCKER_CONTENT_TRUST is passed over: signatures are neither made nor checked; name images by digest";
+        line.notes.push(words.into());
     }
     Ok(())
 }

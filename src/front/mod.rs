@@ -9,12 +9,17 @@
 //! The result is a [`Line`], plain data in slipway's own words; clap reads it from there. Which flags slipway has, and
 //! which of them take values, is asked of clap's own description: there is no second list.
 
+mod commands;
 mod environment;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod flags;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transports;
+mod values;
 
 use crate::error::Failure;
 use std::{
@@ -47,6 +52,8 @@ pub(crate) struct Line {
     words: Vec<OsString>,
     /// What the caller should know.
     notes: Vec<String>,
+    /// The group of commands that the line asks about, as others call it.
+    group: Option<&'static str>,
 }
 
 impl Line {
@@ -63,14 +70,18 @@ impl Line {
         all
     }
 
-    /// The description that reads the line: a boolean that the line turns off is not turned on by its variable.
-    pub(crate) fn reader(&self, cli: clap::Command) -> clap::Command {
+    /// The description that reads the line: a boolean that the line turns off is not turned on by its variable, and a
+    /// variable that is set to nothing is as good as none.
+    pub(crate) fn reader(&self, cli: clap::Command, is_empty: &dyn Fn(&OsStr) -> bool) -> clap::Command {
         let off = |arg: &clap::Arg| {
             let is = |flag: &Flag| matches!(flag, Flag::Switch(name, false) if arg.get_long() == Some(name));
             self.flags.iter().chain(&self.before).any(is)
         };
-        let silenced =
-            |arg: clap::Arg| if off(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        let silenced = |arg: clap::Arg| match off(&arg) || arg.get_env().is_some_and(is_empty) {
+            true => arg.env(clap::builder::Resettable::Reset),
+            false => arg,
+        };
+        let cli = cli.mut_args(silenced);
         match self.command.first() {
             Some(name) if cli.find_subcommand(name).is_some() => {
                 cli.mut_subcommand(name, |command| command.mut_args(silenced))
@@ -96,6 +107,11 @@ impl Line {
     /// What the caller should know.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The group of others' commands that the line asks about.
+    pub(crate) fn group(&self) -> Option<&'static str> {
+        self.group
     }
 
     /// Exit status of a wrong use: docker's 125 where a container would have been made.
@@ -147,7 +163,10 @@ pub(crate) fn read(
     root.build();
     let mut reader =
         Reader { here: &root, root: &root, line: Line::default(), rest: arguments.into_iter().collect() };
-    let read = reader.read().and_then(|()| environment::apply(&mut reader.line, variable));
+    let read = reader
+        .read()
+        .and_then(|()| transports::apply(&mut reader.line))
+        .and_then(|()| environment::apply(&mut reader.line, variable));
     let mut line = reader.line;
     match read {
         Ok(()) => Ok(line),
@@ -175,6 +194,10 @@ impl<'a> Reader<'a> {
         while let Some(word) = self.rest.pop_front() {
             let bytes = word.as_bytes();
             if options && bytes == b"--" {
+                if self.here.has_subcommands() && !self.rest.is_empty() {
+                    let words = "a command comes before `--`";
+                    return Err(Failure::usage(words).with_hint("`slipway --help` shows what there is"));
+                }
                 options = false;
             } else if options && bytes.len() > 1 && bytes[0] == b'-' {
                 self.option(&word)?;
@@ -188,131 +211,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.alone();
-        Ok(())
-    }
-
-    /// A word before commands that stands alone asks what there is, as docker's do.
-    fn alone(&mut self) {
-        let line = &mut self.line;
-        let bare = line.before.is_empty() && line.flags.is_empty() && line.words.is_empty();
-        // a command that nobody knows is clap's to answer
-        let known = line.command.is_empty() || !std::ptr::eq(self.here, self.root);
-        if bare && known && self.here.has_subcommands() {
-            line.flags.push(Flag::Switch("help".to_owned(), true));
-        }
-    }
-
-    /// The place in the table: the command's names.
-    fn place(&self) -> String {
-        if self.line.command.is_empty() { "*".to_owned() } else { self.line.command.join(" ") }
-    }
-
-    fn descend(&mut self, word: OsString) -> Result<(), Failure> {
-        let Some(name) = word.to_str() else {
-            let words = format!("`{}` is no command", word.to_string_lossy());
-            return Err(Failure::usage(words).with_hint("`slipway --help` shows what there is"));
-        };
-        if name == "help" && self.line.command.is_empty() {
-            return self.help();
-        }
-        if let Some(found) = self.here.find_subcommand(name) {
-            self.line.command.push(found.get_name().to_owned());
-            self.here = found;
-            return Ok(());
-        }
-        let two = match self.line.command.as_slice() {
-            [group] => Some(format!("{group} {name}")),
-            // flags of a group, such as buildx' `--builder x`, stand before its command: they are read with the command's
-            _ => self.rest.front().and_then(|next| next.to_str()).map(|next| format!("{name} {next}")),
-        };
-        if let Some((two, meaning)) = two.and_then(|two| table::command(&two).map(|meaning| (two, meaning))) {
-            if self.line.command.is_empty() {
-                self.rest.pop_front();
-            }
-            return self.command_of_others(&two, meaning);
-        }
-        match table::command(name).filter(|_| self.line.command.is_empty()) {
-            Some(meaning) => self.command_of_others(name, meaning),
-            None if self.line.command.is_empty() && table::is_group(name) => {
-                if self.skip_options_of_group() {
-                    return self.descend(word);
-                }
-                let words = format!("`{name}` needs a command that slipway has");
-                let known = names_of_others().filter(|(group, ..)| *group == name);
-                let known: Vec<&str> = known.map(|(_, name, _)| name).collect();
-                Err(Failure::usage(words).with_hint(match known.is_empty() {
-                    true => "`slipway --help` shows what there is".to_owned(),
-                    false => format!("there are: {}", known.join(", ")),
-                }))
-            }
-            None => {
-                // clap knows what it resembles
-                self.line.command.push(name.to_owned());
-                self.rest.clear();
-                Ok(())
-            }
-        }
-    }
-
-    /// `help COMMAND`, by whatever name: the command's own help.
-    fn help(&mut self) -> Result<(), Failure> {
-        while self.here.has_subcommands()
-            && let Some(word) = self.rest.pop_front()
-        {
-            if word.as_bytes().starts_with(b"-") {
-                break;
-            }
-            self.descend(word)?;
-        }
-        self.rest.clear();
-        let help = Flag::Switch("help".to_owned(), true);
-        let unknown = !self.line.command.is_empty() && std::ptr::eq(self.here, self.root);
-        // clap knows what it resembles
-        if !unknown {
-            self.line.flags.push(help);
-        }
-        Ok(())
-    }
-
-    /// `buildx --builder x build`: flags that choose a daemon or builder, which there is none of. Whether any was there.
-    fn skip_options_of_group(&mut self) -> bool {
-        let before = self.rest.len();
-        while let Some(next) = self.rest.front().and_then(|next| next.to_str()) {
-            let words = match next {
-                "--builder" => 2,
-                "-D" | "--debug" => 1,
-                other if other.starts_with("--builder=") => 1,
-                _ => break,
-            };
-            self.rest.drain(..words.min(self.rest.len()));
-        }
-        self.rest.len() < before
-    }
-
-    fn command_of_others(&mut self, name: &str, meaning: Meaning) -> Result<(), Failure> {
-        match meaning {
-            Meaning::Refused(words) => {
-                Err(Failure::usage(format!("slipway has no command `{name}`")).with_hint(words))
-            }
-            Meaning::Is(flag) if flag.starts_with("--") => {
-                self.line.before.push(Flag::Switch(flag[2..].to_owned(), true));
-                self.rest.clear();
-                Ok(())
-            }
-            Meaning::Is(words) => {
-                let mut words = words.split(' ');
-                let command = words.next().expect("a split has a first part");
-                self.line.command = vec![command.to_owned()];
-                let found = self.root.find_subcommand(command);
-                self.here = found.expect("a test holds that the table leads to commands that are there");
-                // what the name says beyond the command: a flag and its value
-                for word in words {
-                    self.option(OsStr::new(word))?;
-                }
-                Ok(())
-            }
-            Meaning::Accepted | Meaning::Noted(_) | Meaning::Only(..) => Ok(()),
-        }
+        values::words(self.here, &self.line.words)
     }
 
     fn option(&mut self, word: &OsStr) -> Result<(), Failure> {
@@ -345,7 +244,7 @@ impl<'a> Reader<'a> {
                 Some(arg) => arg.get_action().takes_values(),
                 None => match table::find(&self.place(), &[Kind::Flag, Kind::Value], &name) {
                     Some(row) => row.kind == Kind::Value,
-                    None => return self.unknown(OsStr::new(&name)),
+                    None => return self.unknown_letter(&name, word),
                 },
             };
             // pflag: `-w=/x` and `-i=false`
@@ -384,7 +283,7 @@ impl<'a> Reader<'a> {
         };
         let given = value.to_str().map(|value| format!("--{long}={value}"));
         if let Some(row) = given.and_then(|given| table::find(&self.place(), &[Kind::Given], &given)) {
-            return self.apply(spelled, value, row.meaning);
+            return self.apply(spelled, value, row);
         }
         if !takes {
             let state = truth(spelled, &value)?;
@@ -392,12 +291,21 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let single = matches!(arg.get_action(), clap::ArgAction::Set);
-        let flags = self.list(arg);
-        if single {
-            // as everywhere: the last one counts
-            flags.retain(|flag| !matches!(flag, Flag::Value(name, _) if name == long));
+        let as_none = value.is_empty() && single && values::empty_is_default(long);
+        if !as_none {
+            values::check(&format!("`{spelled}`"), arg, &value)?;
         }
-        flags.push(Flag::Value(long.to_owned(), value));
+        let command = self.line.command.first().cloned().unwrap_or_default();
+        let flags = self.list(arg);
+        let same = |flag: &Flag| matches!(flag, Flag::Value(name, _) if name == long);
+        if single {
+            values::repeated((&command, long), spelled, flags.iter().rev().find(|flag| same(flag)), &value)?;
+            // as everywhere: the last one counts
+            flags.retain(|flag| !same(flag));
+        }
+        if !as_none {
+            flags.push(Flag::Value(long.to_owned(), value));
+        }
         Ok(())
     }
 
@@ -414,9 +322,9 @@ impl<'a> Reader<'a> {
 
     /// A flag of others.
     fn of_others(&mut self, name: &str, value: Option<OsString>, word: &OsStr) -> Result<(), Failure> {
-        let Some(row) = table::find(&self.place(), &[Kind::Flag, Kind::Value], name) else {
-            return self.unknown(word);
-        };
+        let kinds = [Kind::Flag, Kind::Value];
+        let found = table::find(&self.place(), &kinds, name).or_else(|| table::anywhere(name));
+        let Some(row) = found else { return self.unknown(word) };
         let value = match (row.kind, value) {
             (Kind::Value, None) => {
                 self.rest.pop_front().ok_or_else(|| Failure::usage(format!("`{name}` needs a value")))?
@@ -424,7 +332,7 @@ impl<'a> Reader<'a> {
             (Kind::Value, Some(value)) => value,
             (_, value) => {
                 let given = value.as_ref().and_then(|value| value.to_str());
-                let given = given.map(|value| format!("{}={value}", row.names[0]));
+                let given = given.map(|value| format!("{}={value}", row.long_of(name)));
                 let given = given.and_then(|given| table::find(&self.place(), &[Kind::Given], &given));
                 match value {
                     Some(value) if given.is_none() && !truth(name, &value)? => return Ok(()),
@@ -433,15 +341,19 @@ impl<'a> Reader<'a> {
                 }
             }
         };
-        let given = value.to_str().map(|value| format!("{}={value}", row.names[0]));
+        let given = value.to_str().map(|value| format!("{}={value}", row.long_of(name)));
         let given = given.and_then(|given| table::find(&self.place(), &[Kind::Given], &given));
-        self.apply(name, value, given.unwrap_or(row).meaning)
+        // nothing is as good as not given, unless it cannot be given at all
+        if value.is_empty() && !matches!(row.meaning, Meaning::Refused(_)) {
+            return Ok(());
+        }
+        self.apply(name, value, given.unwrap_or(row))
     }
 
-    fn apply(&mut self, name: &str, value: OsString, meaning: Meaning) -> Result<(), Failure> {
+    fn apply(&mut self, name: &str, value: OsString, row: &table::Row) -> Result<(), Failure> {
         let command = self.line.command.join(" ");
         let place = if command.is_empty() { "slipway".to_owned() } else { format!("`slipway {command}`") };
-        match meaning {
+        match row.meaning {
             Meaning::Accepted => {}
             Meaning::Noted(words) => self.line.notes.push(format!("`{name}` does nothing here: {words}")),
             Meaning::Only(values, words) => {
@@ -454,16 +366,37 @@ impl<'a> Reader<'a> {
             Meaning::Is(flag) => {
                 let arg = self.known(|arg| arg.get_long() == flag.strip_prefix("--"));
                 let arg = arg.expect("a test holds that the table leads to flags that are there");
+                if flag == "--version" {
+                    self.rest.clear();
+                }
                 match arg.get_action().takes_values() {
                     true => self.own(arg, flag, Some(value))?,
                     false => self.own(arg, flag, None)?,
                 }
             }
             Meaning::Refused(words) => {
-                return Err(Failure::usage(format!("{place} has no `{name}`")).with_hint(words));
+                // a flag that is there, but not with this value
+                let what = match row.kind {
+                    Kind::Given => format!("{place} does not take `{name}={}`", value.display()),
+                    _ => format!("{place} has no `{name}`"),
+                };
+                return Err(Failure::usage(what).with_hint(words));
             }
         }
         Ok(())
+    }
+
+    /// A letter that is no flag; `-name` is what Go's own flags look like.
+    fn unknown_letter(&mut self, name: &str, word: &OsStr) -> Result<(), Failure> {
+        let whole = word.to_str().and_then(|word| word.split('=').next()).unwrap_or_default();
+        let long = format!("-{whole}");
+        let known = self.known(|arg| arg.get_long() == long.strip_prefix("--")).is_some()
+            || table::find(&self.place(), &[Kind::Flag, Kind::Value], &long).is_some();
+        if !known || whole.len() < 3 {
+            return self.unknown(OsStr::new(name));
+        }
+        let words = format!("`slipway {}` has no `{whole}`", self.line.command.join(" "));
+        Err(Failure::usage(words).with_hint(format!("flags of several letters have two dashes: `{long}`")))
     }
 
     fn unknown(&mut self, word: &OsStr) -> Result<(), Failure> {

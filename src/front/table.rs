@@ -41,6 +41,22 @@ pub(super) struct Row {
     pub(super) meaning: Meaning,
 }
 
+impl Row {
+    /// Whether the row speaks of a command, or of what stands before one.
+    pub(super) fn is_at(&self, place: &str) -> bool {
+        self.places.iter().any(|own| own.split('+').eq(place.split(' ')))
+    }
+
+    /// The long spelling of one of its names: a letter stands behind it.
+    pub(super) fn long_of<'n>(&self, name: &'n str) -> &'n str
+    where
+        'static: 'n,
+    {
+        let at = self.names.iter().position(|own| *own == name).unwrap_or(0);
+        self.names[..=at].iter().rev().find(|own| own.starts_with("--")).copied().unwrap_or(name)
+    }
+}
+
 /// The rows, in the order of the file.
 pub(super) fn rows() -> &'static [Row] {
     static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
@@ -86,9 +102,13 @@ fn meaning(text: &'static str) -> Option<Meaning> {
 
 /// The row for `name` of one of `kinds` at `place`.
 pub(super) fn find(place: &str, kinds: &[Kind], name: &str) -> Option<&'static Row> {
-    rows()
-        .iter()
-        .find(|row| kinds.contains(&row.kind) && row.places.contains(&place) && row.names.contains(&name))
+    rows().iter().find(|row| kinds.contains(&row.kind) && row.is_at(place) && row.names.contains(&name))
+}
+
+/// A flag that stands before the command and changes nothing: podman's may stand after it as well.
+pub(super) fn anywhere(name: &str) -> Option<&'static Row> {
+    let row = find("*", &[Kind::Flag, Kind::Value], name).filter(|_| name.starts_with("--"))?;
+    matches!(row.meaning, Meaning::Accepted | Meaning::Noted(_)).then_some(row)
 }
 
 /// The meaning of a command's name.
@@ -96,9 +116,22 @@ pub(super) fn command(name: &str) -> Option<Meaning> {
     find("-", &[Kind::Command], name).map(|row| row.meaning)
 }
 
-/// Whether the word stands before commands.
-pub(super) fn is_group(name: &str) -> bool {
-    find("-", &[Kind::Group], name).is_some()
+/// The word, if it stands before commands.
+pub(super) fn group(name: &str) -> Option<&'static str> {
+    find("-", &[Kind::Group], name).and_then(|row| row.names.iter().find(|own| **own == name).copied())
+}
+
+/// What is said of most commands of a group that slipway has none of.
+pub(super) fn words_for_group(group: &str) -> Option<&'static str> {
+    let count = |row: &Row| {
+        let of_group = |name: &&&str| name.split_once(' ').is_some_and(|(own, _)| own == group);
+        row.names.iter().filter(of_group).count()
+    };
+    let refused = rows().iter().filter_map(|row| match row.meaning {
+        Meaning::Refused(words) if row.kind == Kind::Command => Some((count(row), words)),
+        _ => None,
+    });
+    refused.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count).map(|(_, words)| words)
 }
 
 #[cfg(test)]
@@ -127,11 +160,14 @@ mod tests {
 
     #[test]
     fn what_a_row_leads_to_is_there() {
-        let cli = Cli::command();
+        let mut cli = Cli::command();
+        cli.build();
         for row in rows() {
             if row.kind != Kind::Command {
                 for place in row.places.iter().filter(|place| !matches!(**place, "-" | "*")) {
-                    let command = cli.find_subcommand(place).unwrap_or_else(|| panic!("no command {place}"));
+                    let command = place.split('+').fold(&cli, |command, name| {
+                        command.find_subcommand(name).unwrap_or_else(|| panic!("no command {place}"))
+                    });
                     if let Meaning::Is(flag) = row.meaning {
                         let there =
                             command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"));

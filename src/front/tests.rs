@@ -60,7 +60,7 @@ fn read_words(given: Vec<OsString>, variables: &[(&str, &str)]) -> Result<Line, 
     read(given, &Cli::command(), &variable)
 }
 
-/// What a line means: in slipway's words when clap takes them, else the answer.
+/// What a line means: in slipway's words when clap takes them (`=`), a group's page (`@`), our answer (`!`) or clap's (`?`).
 fn meaning(line: &str) -> String {
     let mut given = words(line);
     let variables: Vec<(String, String)> = given
@@ -72,8 +72,14 @@ fn meaning(line: &str) -> String {
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
     let line = match read_words(given, &variables) {
         Ok(line) => line,
-        Err(failure) => return format!("! {} {}", failure.status(), failure.words()),
+        Err(failure) => {
+            let hint = failure.hint().map(|hint| format!(" => {hint}")).unwrap_or_default();
+            return format!("! {} {}{hint}", failure.status(), failure.words());
+        }
     };
+    if let Some(group) = line.group() {
+        return format!("@ {group}");
+    }
     let arguments = line.arguments();
     let taken =
         Cli::command().try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found));
@@ -233,11 +239,12 @@ fn answers_name_what_was_asked_and_what_to_do() {
         for (place, name) in
             row.places.iter().flat_map(|place| row.names.iter().map(move |name| (*place, *name)))
         {
+            // `*` stands before the command
+            let command = place.split('+').filter(|word| *word != "*").map(OsString::from);
             let given: Vec<OsString> = match row.kind {
                 Kind::Command => name.split(' ').map(OsString::from).collect(),
-                Kind::Value if place == "*" => vec![name.into(), "x".into()],
-                Kind::Value => vec![place.into(), name.into(), "x".into(), ".".into()],
-                _ => vec![place.into(), name.into(), ".".into()],
+                Kind::Value => command.chain([name.into(), "x".into(), ".".into()]).collect(),
+                _ => command.chain([name.into(), ".".into()]).collect(),
             };
             let known = Cli::command();
             let mut here = &known;
@@ -260,7 +267,8 @@ fn answers_name_what_was_asked_and_what_to_do() {
                 }
                 Ok(line) => {
                     // the flag is slipway's own by now
-                    let now = known.find_subcommand(place).unwrap().get_arguments().any(|arg| {
+                    let own = if place == "*" { Some(&known) } else { known.find_subcommand(place) };
+                    let now = own.unwrap().get_arguments().any(|arg| {
                         arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long))
                             || arg
                                 .get_short()

@@ -46,6 +46,22 @@ pub(crate) fn all() -> Vec<(String, Command)> {
     all
 }
 
+/// What slipway has of a group of commands of others': `image`, `container`, `buildx`.
+pub(crate) fn group(name: &str) -> String {
+    let root = Cli::command();
+    let lines = crate::front::names_of_others().filter(|(group, ..)| *group == name).map(|(_, name, own)| {
+        let command = own.split(' ').next().and_then(|own| root.find_subcommand(own));
+        let about = command.and_then(Command::get_about).map(ToString::to_string).unwrap_or_default();
+        format!("  {name:<9}slipway {own:<20} {about}")
+    });
+    let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
+    format!(
+        "What `{name}` of docker, podman and buildah has here, each with slipway's own name.\n\n\
+         Usage: slipway {name} COMMAND\n\nCommands:\n{}\n\n`slipway help {name} COMMAND` shows a command's page.",
+        lines.join("\n")
+    )
+}
+
 /// A command with what its page says.
 fn described(mut command: Command, place: &str) -> Command {
     let usage = command.render_usage().to_string();

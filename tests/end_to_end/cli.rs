@@ -199,3 +199,84 @@ fn a_boolean_that_is_off_beats_its_variable() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{flag}: {answer}");
     }
 }
+
+#[test]
+fn groups_of_commands_show_what_there_is() {
+    let slipway = Slipway::empty();
+    for line in [&["image"][..], &["image", "--help"], &["help", "image"], &["buildx", "--builder", "x"]] {
+        let page = slipway.ok(line);
+        assert!(page.contains("slipway build") && page.contains("Usage: slipway "), "{line:?}: {page}");
+        assert!(page.lines().all(|line| line.len() <= 100), "{page}");
+    }
+    for line in [&["volume"][..], &["network", "--help"], &["help", "compose"], &["image", "buidl"]] {
+        let message = slipway.fails(2, line);
+        assert_eq!(message.lines().count(), 2, "{line:?}: {message}");
+    }
+    assert!(!slipway.root.exists());
+}
+
+#[test]
+fn proxies_of_dockers_configuration_are_for_what_runs() {
+    let slipway = Slipway::new();
+    let config = slipway.context(
+        "docker",
+        &[("config.json", r#"{"proxies":{"default":{"httpProxy":"http://p.test:1","noProxy":"a,b"}}}"#)],
+    );
+    let with = |words: &[&str]| {
+        let mut command = slipway.command(words);
+        // the caller's own are for its requests alone
+        command.env("DOCKER_CONFIG", &config).env("https_proxy", "http://own.test:1");
+        crate::support::run(&mut command)
+    };
+    let seen = with(&["run", "--rm", "base", "env"]).ok();
+    for line in ["HTTP_PROXY=http://p.test:1", "http_proxy=http://p.test:1", "NO_PROXY=a,b", "no_proxy=a,b"] {
+        assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+    }
+    assert!(!seen.contains("own.test"), "{seen}");
+    let seen = with(&["run", "--rm", "-e", "HTTP_PROXY=mine", "-e", "NO_PROXY", "base", "env"]).ok();
+    assert!(seen.contains("HTTP_PROXY=mine\n") && !seen.contains("NO_PROXY="), "{seen}");
+    let context =
+        slipway.context("c", &[("Dockerfile", "FROM base\nRUN echo \"<$http_proxy $NO_PROXY>\"\n")]);
+    let line = ["build", "--progress", "plain", context.to_str().unwrap()];
+    let ended = with(&line);
+    assert!(ended.stderr.contains("<http://p.test:1 a,b>"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    // no key holds them, and no image
+    assert!(slipway.run(line).stderr.contains("CACHED"));
+    assert!(
+        !slipway
+            .ok(["inspect", &slipway.ok(["images", "-q", "-a"]).lines().next().unwrap().to_owned()])
+            .contains("p.test")
+    );
+    // what cannot be read is said, and docker runs all the same
+    std::fs::write(config.join("config.json"), "{").unwrap();
+    let ended = with(&["run", "--rm", "base", "true"]);
+    assert!(ended.code() == Some(0) && ended.stderr.contains("config.json"), "{}", ended.stderr);
+}
+
+#[test]
+fn variables_that_say_nothing_say_nothing() {
+    let slipway = Slipway::new();
+    let context = slipway.context("c", &[("Dockerfile", "FROM base\n")]);
+    let mut command = slipway.command(["build".as_ref(), "-q".as_ref(), context.as_os_str()]);
+    for name in [
+        "SOURCE_DATE_EPOCH",
+        "SLIPWAY_PROGRESS",
+        "SLIPWAY_COMPRESSION",
+        "SLIPWAY_JOBS",
+        "SLIPWAY_TLS_CA",
+        "DOCKER_CONFIG",
+        "SLIPWAY_INSECURE_REGISTRY",
+        "SLIPWAY_MAX_UNPACKED",
+        "SLIPWAY_TOKEN_SERVICE",
+        "BUILDKIT_PROGRESS",
+        "DOCKER_DEFAULT_PLATFORM",
+        "DOCKER_HOST",
+        "DOCKER_BUILDKIT",
+    ] {
+        command.env(name, "");
+    }
+    let ended = crate::support::run(&mut command);
+    assert_eq!(ended.stderr, "");
+    ended.ok();
+}

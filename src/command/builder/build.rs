@@ -118,7 +118,10 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     if arguments.push && arguments.tags.is_empty() {
         return Err(Failure::usage("--push needs a name: add -t NAME"));
     }
-    let parsed = parse(&arguments)?;
+    let mut parsed = parse(&arguments)?;
+    for (name, value) in global.proxies() {
+        parsed.build_args.entry(name).or_insert(value);
+    }
     parsed.ssh.values().try_for_each(|socket| check_agent(socket))?;
     let app = App::open_for_containers(global)?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
@@ -161,7 +164,8 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let output = ended.map_err(|failure| {
         error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
     })?;
-    for name in &output.unused_arguments {
+    // a proxy is for whatever asks for something, and nothing may
+    for name in output.unused_arguments.iter().filter(|name| !request::proxies::is_one(name)) {
         crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
     }
     if arguments.push {

@@ -190,7 +190,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let mut spec =
         SandboxSpec::new(root(&app, &scratch.0, &tree, folders, &mounts)?, command(config, arguments)?);
     spec.root_readonly = arguments.read_only;
-    spec.process.env = environment(config, arguments, &resolved, &hostname)?;
+    spec.process.env = environment(global, config, arguments, &resolved, &hostname)?;
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
     ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity, app.store.xattrs())?;
     spec.process.user = resolved.identity;
@@ -360,6 +360,7 @@ fn resolve_user(tree: &Tree, folders: &[PathBuf], user: Option<&str>) -> Result<
 }
 
 fn environment(
+    global: &Global,
     config: &ContainerConfig,
     arguments: &Arguments,
     user: &identity::Resolved,
@@ -376,6 +377,7 @@ fn environment(
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         variables.insert(name.to_owned(), value.to_owned());
     }
+    variables.extend(global.proxies());
     let mut given = Vec::new();
     for path in &arguments.env_file {
         given.extend(lines("--env-file", path)?);
