@@ -245,7 +245,7 @@ fn proxies_of_dockers_configuration_are_for_what_runs() {
     assert!(slipway.run(line).stderr.contains("CACHED"));
     assert!(
         !slipway
-            .ok(["inspect", &slipway.ok(["images", "-q", "-a"]).lines().next().unwrap().to_owned()])
+            .ok(["inspect", slipway.ok(["images", "-q", "-a"]).lines().next().unwrap()])
             .contains("p.test")
     );
     // what cannot be read is said, and docker runs all the same
