@@ -3,7 +3,7 @@
 use crate::{
     StepError, ValueError,
     epoch::StageEpoch,
-    statcache::{Fingerprint, StatCache},
+    statcache::{Fingerprint, Remembered, StatCache},
     transfer::{Bytes, Node, SourceTree},
 };
 use rustix::{
@@ -13,7 +13,7 @@ use rustix::{
 use slipway_dockerfile::ignore::IgnoreFile;
 use slipway_oci::{
     Root, file,
-    layer::{Clamp, Entry, Kind},
+    layer::{self, Attributes, Clamp, Entry, Kind},
     limits,
 };
 use std::{
@@ -87,9 +87,6 @@ pub fn context_paths(folder: &Path, ignore: Option<&str>) -> Result<Vec<String>,
     Ok(paths)
 }
 
-/// Room for `security.capability` in any of its versions (linux `capability.h`: at most 24), in bytes.
-const CAPABILITY_BYTES: usize = 64;
-
 /// A context's folder.
 pub(crate) struct ContextTree {
     root: Root,
@@ -127,7 +124,8 @@ impl ContextTree {
     /// Notes the digest of a file that was read.
     pub(crate) fn learn(&self, node: &Node, digest: slipway_oci::Digest) {
         if let (Some(cache), Some(fingerprint)) = (&self.cache, node.fingerprint) {
-            cache.put(&node.entry.path, fingerprint, digest);
+            let attributes = node.entry.xattrs.clone();
+            cache.put(&node.entry.path, fingerprint, Remembered { digest, attributes });
         }
     }
 
@@ -151,6 +149,7 @@ impl ContextTree {
         let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
         entry.mtime = stat.st_mtime;
         let mut node = Node::new(entry);
+        node.inode = (stat.st_nlink > 1 && kind != Kind::Directory).then_some((stat.st_dev, stat.st_ino));
         match kind {
             Kind::Symlink => {
                 let target = readlinkat(folder, name, Vec::new())
@@ -160,18 +159,30 @@ impl ContextTree {
             Kind::File => {
                 let fingerprint = Fingerprint::of(stat);
                 node.entry.size_bytes = fingerprint.size_bytes;
-                node.entry.content =
-                    self.cache.as_ref().and_then(|cache| cache.get(&node.entry.path, &fingerprint));
                 node.fingerprint = Some(fingerprint);
-                node.inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-                node.entry.xattrs = capabilities(folder, name, stat);
             }
             Kind::CharDevice | Kind::BlockDevice => {
                 node.entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
             }
             _ => {}
         }
-        Ok(self.admit(node))
+        let Some(mut node) = self.admit(node) else { return Ok(None) };
+        let cache = self.cache.as_ref();
+        let known = node
+            .fingerprint
+            .and_then(|fingerprint| cache.and_then(|cache| cache.get(&node.entry.path, &fingerprint)));
+        match known {
+            Some(Remembered { digest, attributes }) => {
+                (node.entry.content, node.entry.xattrs) = (Some(digest), attributes);
+            }
+            // what is left out need not be readable
+            None if !node.ghost && matches!(kind, Kind::File | Kind::Directory) => {
+                node.entry.xattrs = attributes(folder, name)
+                    .map_err(StepError::io("read the attributes of", node.entry.to_path()))?;
+            }
+            None => {}
+        }
+        Ok(Some(node))
     }
 
     /// Applies the ignore file: an excluded folder that may hold re-included paths stays as a ghost.
@@ -257,20 +268,21 @@ impl SourceTree for ContextTree {
     }
 }
 
-/// The capabilities of a program, the one attribute that changes what a file of a context does. Only files that can be
-/// executed are asked, so that a context of sources costs no more system calls.
-fn capabilities(folder: &impl std::os::fd::AsFd, name: &OsStr, stat: &Stat) -> Vec<(Vec<u8>, Vec<u8>)> {
-    const NAME: &str = "security.capability";
-    let mut found = Vec::new();
-    if stat.st_mode & 0o111 != 0 {
-        let path = Path::new("/proc/self/fd").join(folder.as_fd().as_raw_fd().to_string()).join(name);
-        let mut value = Vec::with_capacity(CAPABILITY_BYTES);
-        // best effort, as with every builder: a file system without attributes has none
-        if rustix::fs::lgetxattr(&path, NAME, rustix::buffer::spare_capacity(&mut value)).is_ok() {
-            found.push((NAME.into(), value));
+/// The attributes of a file or folder that are part of it: the capabilities of a program, and what its owner wrote
+/// (`user.`, xattr(7)); not where it was downloaded from (`user.xdg.`, freedesktop.org's "Common Extended Attributes"),
+/// which is nobody else's business and differs from machine to machine.
+fn attributes(folder: &impl std::os::fd::AsFd, name: &OsStr) -> io::Result<Attributes> {
+    let wanted = |name: &[u8]| {
+        name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.xdg."))
+    };
+    let path = Path::new("/proc/self/fd").join(folder.as_fd().as_raw_fd().to_string()).join(name);
+    match layer::read_at(&path, wanted) {
+        // an unreadable file fails, in better words, when it is taken; one that is gone, when it is looked for
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => {
+            Ok(Attributes::new())
         }
+        read => read,
     }
-    found
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -1,15 +1,16 @@
-//! Remembers the digest of a context's files by what `stat` says of them.
+//! Remembers the digest and the attributes of a context's files by what `stat` says of them.
 //!
-//! A file whose device, inode, size, modification and change time are all the same has the same bytes, unless it was
+//! A file whose device, inode, size, modification and change time are all the same has the same bytes and attributes,
+//! unless it was
 //! changed twice within one tick of the kernel's clock. So a file that was younger than [`TICK_NANOSECONDS`] when the
 //! cache was opened, which is before any file is looked at, is not remembered: it is read again next time (git calls
 //! such an entry "racily clean"). The time after a read says nothing: a slow one outlasts the tick that it fell into.
 //! Paths that are gone are forgotten when the cache is written.
 //!
-//! File: `context/<sha256 of the folder's path>`; magic `SLIPSTA1`, then per file the path (u32 length and bytes), five
-//! u64 and 32 bytes of digest. It is only ever an accelerator: a damaged one is thrown away.
+//! File: `context/<sha256 of the folder's path>`; magic `SLIPSTA2`, then per file the path (u32 length and bytes), five
+//! u64, 64 digits of digest, and the attributes (u32 count, then name and value, each u32 length and bytes). It is only ever an accelerator: a damaged one is thrown away.
 
-use slipway_oci::{Digest, file};
+use slipway_oci::{Digest, file, layer::Attributes};
 use std::{
     collections::HashMap,
     os::unix::ffi::OsStrExt,
@@ -20,7 +21,7 @@ use std::{
     },
 };
 
-const MAGIC: &[u8; 8] = b"SLIPSTA1";
+const MAGIC: &[u8; 8] = b"SLIPSTA2";
 /// Twice the coarsest tick of kernels in use (CONFIG_HZ=100), in nanoseconds.
 const TICK_NANOSECONDS: i128 = 20_000_000;
 /// Largest cache file that is read, in bytes.
@@ -57,13 +58,24 @@ impl Fingerprint {
     }
 }
 
+/// What is remembered of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// Of its bytes.
+    pub(crate) digest: Digest,
+    /// Those that travel.
+    pub(crate) attributes: Attributes,
+}
+
 /// What an earlier build found.
 struct Known {
     fingerprint: Fingerprint,
-    digest: Digest,
+    file: Remembered,
     /// Whether this build has met the path.
     met: AtomicBool,
 }
+
+type Entries = HashMap<Vec<u8>, (Fingerprint, Remembered)>;
 
 /// The cache of one folder.
 pub(crate) struct StatCache {
@@ -71,17 +83,17 @@ pub(crate) struct StatCache {
     /// When the cache was opened, in nanoseconds since 1970.
     opened: i128,
     known: HashMap<Vec<u8>, Known>,
-    fresh: Mutex<HashMap<Vec<u8>, (Fingerprint, Digest)>>,
+    fresh: Mutex<Entries>,
 }
 
 impl StatCache {
     /// The cache of the context `folder`, kept in `caches`.
     pub(crate) fn open(caches: &Path, folder: &Path) -> StatCache {
         let path = caches.join(Digest::sha256(folder.as_os_str().as_bytes()).hex());
-        let known: HashMap<_, _> =
+        let known =
             file::read_capped(&path, MOST_BYTES).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        let known = known.into_iter().map(|(path, (fingerprint, digest))| {
-            (path, Known { fingerprint, digest, met: AtomicBool::new(false) })
+        let known = known.into_iter().map(|(path, (fingerprint, file))| {
+            (path, Known { fingerprint, file, met: AtomicBool::new(false) })
         });
         let opened = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -89,25 +101,25 @@ impl StatCache {
         StatCache { path, opened, known: known.collect(), fresh: Mutex::default() }
     }
 
-    /// The digest of a file that has not changed.
-    pub(crate) fn get(&self, path: &[u8], fingerprint: &Fingerprint) -> Option<Digest> {
+    /// What is known of a file that has not changed.
+    pub(crate) fn get(&self, path: &[u8], fingerprint: &Fingerprint) -> Option<Remembered> {
         let fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (found, digest) = match (fresh.get(path), self.known.get(path)) {
-            (Some((found, digest)), _) => (found, digest),
+        let (found, file) = match (fresh.get(path), self.known.get(path)) {
+            (Some((found, file)), _) => (found, file),
             (None, Some(known)) => {
                 known.met.store(true, Ordering::Relaxed);
-                (&known.fingerprint, &known.digest)
+                (&known.fingerprint, &known.file)
             }
             (None, None) => return None,
         };
-        (found == fingerprint).then(|| digest.clone())
+        (found == fingerprint).then(|| file.clone())
     }
 
-    /// Notes the digest of a file; `fingerprint` is from before it was read.
-    pub(crate) fn put(&self, path: &[u8], fingerprint: Fingerprint, digest: Digest) {
+    /// Notes what a file is; `fingerprint` is from before it was read.
+    pub(crate) fn put(&self, path: &[u8], fingerprint: Fingerprint, file: Remembered) {
         if fingerprint.is_settled(self.opened) {
             let mut fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            fresh.insert(path.to_vec(), (fingerprint, digest));
+            fresh.insert(path.to_vec(), (fingerprint, file));
         }
     }
 
@@ -120,8 +132,7 @@ impl StatCache {
         }
         let known = self.known.into_iter();
         let kept = known.filter(|(path, known)| known.met.load(Ordering::Relaxed) || there(path));
-        let mut all: HashMap<_, _> =
-            kept.map(|(path, known)| (path, (known.fingerprint, known.digest))).collect();
+        let mut all: Entries = kept.map(|(path, known)| (path, (known.fingerprint, known.file))).collect();
         all.extend(fresh);
         let temporary = self.path.with_file_name(file::temporary_name("stat"));
         if std::fs::write(&temporary, encode(&all))
@@ -133,43 +144,71 @@ impl StatCache {
     }
 }
 
-fn encode(entries: &HashMap<Vec<u8>, (Fingerprint, Digest)>) -> Vec<u8> {
+fn encode(entries: &Entries) -> Vec<u8> {
+    fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
+        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        out.extend_from_slice(bytes);
+    }
     let mut out = MAGIC.to_vec();
-    for (path, (fingerprint, digest)) in entries {
-        out.extend_from_slice(&(path.len() as u32).to_le_bytes());
-        out.extend_from_slice(path);
+    for (path, (fingerprint, file)) in entries {
+        sized(&mut out, path);
         let Fingerprint { device, inode, size_bytes, modified, changed } = *fingerprint;
         for value in [device, inode, size_bytes, modified, changed] {
             out.extend_from_slice(&value.to_le_bytes());
         }
-        out.extend_from_slice(digest.hex().as_bytes());
+        out.extend_from_slice(file.digest.hex().as_bytes());
+        out.extend_from_slice(&(file.attributes.len() as u32).to_le_bytes());
+        for (name, value) in &file.attributes {
+            sized(&mut out, name);
+            sized(&mut out, value);
+        }
     }
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, (Fingerprint, Digest)>> {
-    let mut rest = bytes.strip_prefix(MAGIC)?;
+fn decode(bytes: &[u8]) -> Option<Entries> {
+    let mut rest = Rest(bytes.strip_prefix(MAGIC)?);
     let mut entries = HashMap::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_at_checked(4)?;
-        let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
-        let (path, after) = after.split_at_checked(length)?;
-        let (numbers, after) = after.split_at_checked(40)?;
-        let mut values = numbers.chunks_exact(8).map(|chunk| chunk.try_into().map(u64::from_le_bytes));
-        let mut next = || values.next()?.ok();
+    while !rest.0.is_empty() {
+        let path = rest.sized()?.to_vec();
         let fingerprint = Fingerprint {
-            device: next()?,
-            inode: next()?,
-            size_bytes: next()?,
-            modified: next()?,
-            changed: next()?,
+            device: rest.u64()?,
+            inode: rest.u64()?,
+            size_bytes: rest.u64()?,
+            modified: rest.u64()?,
+            changed: rest.u64()?,
         };
-        let (hex, after) = after.split_at_checked(64)?;
-        let digest = format!("sha256:{}", std::str::from_utf8(hex).ok()?).parse().ok()?;
-        entries.insert(path.to_vec(), (fingerprint, digest));
-        rest = after;
+        let digest = format!("sha256:{}", std::str::from_utf8(rest.take(64)?).ok()?).parse().ok()?;
+        let attributes = (0..rest.u32()?)
+            .map(|_| Some((rest.sized()?.to_vec(), rest.sized()?.to_vec())))
+            .collect::<Option<_>>()?;
+        entries.insert(path, (fingerprint, Remembered { digest, attributes }));
     }
     Some(entries)
+}
+
+/// What is left to decode.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn sized(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()?;
+        self.take(length as usize)
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +217,11 @@ mod tests {
 
     fn fingerprint(changed: u64) -> Fingerprint {
         Fingerprint { device: 1, inode: 2, size_bytes: 3, modified: 4, changed }
+    }
+
+    fn file(content: &[u8]) -> Remembered {
+        let attributes = vec![(b"user.from".to_vec(), content.to_vec()), (b"user.none".to_vec(), Vec::new())];
+        Remembered { digest: Digest::sha256(content), attributes }
     }
 
     fn now() -> u64 {
@@ -190,11 +234,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let cache = StatCache::open(folder.path(), Path::new("/context"));
         let now = now();
-        cache.put(b"old", fingerprint(5), Digest::sha256(b"old"));
-        cache.put(b"young", fingerprint(now), Digest::sha256(b"young"));
+        cache.put(b"old", fingerprint(5), file(b"old"));
+        cache.put(b"young", fingerprint(now), file(b"young"));
         cache.save(|_| true);
         let cache = StatCache::open(folder.path(), Path::new("/context"));
-        assert_eq!(cache.get(b"old", &fingerprint(5)), Some(Digest::sha256(b"old")));
+        assert_eq!(cache.get(b"old", &fingerprint(5)), Some(file(b"old")));
         assert_eq!(cache.get(b"old", &fingerprint(6)), None);
         assert_eq!(cache.get(b"young", &fingerprint(now)), None);
     }
@@ -206,7 +250,7 @@ mod tests {
         // as if the build had begun a minute ago and the read had taken until now
         cache.opened -= 60_000_000_000;
         let written = (cache.opened + 1_000_000) as u64;
-        cache.put(b"slow", fingerprint(written), Digest::sha256(b"before"));
+        cache.put(b"slow", fingerprint(written), file(b"before"));
         cache.save(|_| true);
         let cache = StatCache::open(folder.path(), Path::new("/context"));
         assert_eq!(cache.get(b"slow", &fingerprint(written)), None);
@@ -218,12 +262,12 @@ mod tests {
         let open = || StatCache::open(folder.path(), Path::new("/context"));
         let cache = open();
         for path in [&b"met"[..], b"apart", b"gone/deep"] {
-            cache.put(path, fingerprint(5), Digest::sha256(path));
+            cache.put(path, fingerprint(5), file(path));
         }
         cache.save(|_| true);
         let cache = open();
         assert!(cache.get(b"met", &fingerprint(5)).is_some());
-        cache.put(b"new", fingerprint(5), Digest::sha256(b"new"));
+        cache.put(b"new", fingerprint(5), file(b"new"));
         cache.save(|path| path == b"apart");
         let mut left: Vec<_> = open().known.into_keys().collect();
         left.sort();
@@ -233,7 +277,7 @@ mod tests {
     #[test]
     fn damage_is_thrown_away() {
         let mut entries = HashMap::new();
-        entries.insert(b"f".to_vec(), (fingerprint(1), Digest::sha256(b"f")));
+        entries.insert(b"f".to_vec(), (fingerprint(1), file(b"f")));
         let bytes = encode(&entries);
         assert_eq!(decode(&bytes), Some(entries));
         for cut in 1..bytes.len() {

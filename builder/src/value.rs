@@ -45,6 +45,14 @@ pub enum ValueError {
     /// A checksum.
     #[error(transparent)]
     Checksum(#[from] DigestError),
+    /// A checksum of what nobody fetches.
+    #[error(
+        "--checksum is for what is fetched, a URL or a git repository, and `{0}` is a file of the context"
+    )]
+    ChecksumOfFile(String),
+    /// One checksum for several things.
+    #[error("--checksum is for one source: give each an ADD of its own")]
+    ChecksumOfMany,
     /// A source's pattern.
     #[error("`{text}` is not a pattern: {source}")]
     Pattern {

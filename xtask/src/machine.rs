@@ -31,6 +31,7 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("make", "make"),
     tool("perl", "perl"),
     tool("python3", "python3"),
+    tool("setfattr", "attr"),
 ];
 
 /// What the demo uses.

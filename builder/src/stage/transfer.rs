@@ -5,10 +5,7 @@ use crate::{
     Outcome, StepError, ValueError,
     context::ContextTree,
     key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
-    transfer::{
-        self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, is_remote,
-        is_remote_url,
-    },
+    transfer::{self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, is_remote},
 };
 use slipway_dockerfile::{Source, Transfer, chmod::Chmod, ignore::IgnoreFile};
 use slipway_oci::{
@@ -55,7 +52,7 @@ impl StageState<'_, '_> {
             None if expanded.paths.iter().all(fetches) => None,
             None => Some(Origin::Folder(self.solver.context()?)),
         };
-        if let Some(url) = expanded.paths.iter().find(|path| keyword == "COPY" && is_remote_url(path)) {
+        if let Some(url) = expanded.paths.iter().find(|path| keyword == "COPY" && is_remote(path)) {
             return Err(ValueError::CopyOfUrl(url.clone()).into());
         }
         let (layer, outcome) = match origin {
@@ -87,6 +84,12 @@ impl StageState<'_, '_> {
                     inline.push((heredoc.name.clone(), body.into_bytes()));
                 }
             }
+        }
+        match paths.as_slice() {
+            _ if transfer.checksum.is_none() => {}
+            [path] if is_remote(path) => {}
+            [path] => return Err(ValueError::ChecksumOfFile(path.clone()).into()),
+            _ => return Err(ValueError::ChecksumOfMany.into()),
         }
         let destination = self.expand(&transfer.destination)?;
         let option = |text: &Option<String>| text.as_deref().map(|text| self.expand(text)).transpose();

@@ -125,7 +125,14 @@ impl<'a> Destination<'a> {
                 return Err(self.refuse(&shown(&pick.name), "a folder cannot take the place of a file"));
             }
             let mtime = tree.mtime(&folder.entry, &self.epoch);
+            let is_new = self.existing.is_none() && !self.placed.contains_key(&self.path);
             self.place_folder(Some(mtime));
+            if let Some(made) =
+                self.placed.get_mut(&self.path).filter(|_| pick.itself && is_new && !self.as_folder)
+            {
+                (made.entry.mode, made.entry.uid, made.entry.gid) = (folder.entry.mode, 0, 0);
+                self.ownership.apply(&mut made.entry);
+            }
             for (rel, node) in &pick.nodes {
                 let target = join(&self.path, rel);
                 self.place(target, node.clone(), tree, gathered)?;

@@ -23,7 +23,8 @@ pub(super) fn git<'t>(
         return Err(StepError::Commit { url, found: commit, wanted });
     }
     let tree = ContextTree::open(&into, None, None, format!("`{url}`"))?;
-    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, nodes: descend(&tree, b"", b"", None)? };
+    let nodes = descend(&tree, b"", b"", gatherer.selector.exclude.as_ref())?;
+    let pick = Pick { name: Vec::new(), folder: tree.node(b"")?, itself: true, nodes };
     trees.push(Box::new(Arc::new(tree)));
     Ok(Gathered { pick, tree: trees.len() - 1, archive: None })
 }
@@ -50,7 +51,7 @@ pub(super) fn url<'e: 't, 't>(
     entry.content = Some(fetched.digest.clone());
     let node = Node::new(entry);
     trees.push(Box::new(Blob { store, digest: fetched.digest, node: node.clone() }));
-    let pick = Pick { name: name.into_bytes(), folder: None, nodes: vec![(Vec::new(), node)] };
+    let pick = Pick { name: name.into_bytes(), folder: None, itself: false, nodes: vec![(Vec::new(), node)] };
     Ok(Gathered { pick, tree: trees.len() - 1, archive })
 }
 

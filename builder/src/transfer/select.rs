@@ -16,6 +16,9 @@ pub(crate) struct Pick {
     pub(crate) name: Vec<u8>,
     /// The folder itself, where a folder's contents are taken.
     pub(crate) folder: Option<Node>,
+    /// The folder is copied, not only what is in it: a destination that is not there becomes it, mode and all (BuildKit
+    /// copies a git repository without `CopyDirContentsOnly`).
+    pub(crate) itself: bool,
     /// Paths relative to the destination and what they are; a file alone has the empty path.
     pub(crate) nodes: Vec<(Vec<u8>, Node)>,
 }
@@ -89,7 +92,7 @@ impl Selector {
         if node.entry.is_directory() {
             let mut nodes = descend(tree, &path, &kept, self.exclude.as_ref())?;
             if nodes.is_empty() && left_out {
-                return Ok(Some(Pick { name, folder: Some(node), nodes }));
+                return Ok(Some(Pick { name, folder: Some(node), itself: false, nodes }));
             }
             if node.ghost && nodes.is_empty() {
                 return Ok(None);
@@ -101,7 +104,7 @@ impl Selector {
                 with_parents.extend(nodes.into_iter().map(|(rel, node)| (join(&kept, &rel), node)));
                 nodes = with_parents;
             }
-            return Ok(Some(Pick { name, folder: Some(node), nodes }));
+            return Ok(Some(Pick { name, folder: Some(node), itself: false, nodes }));
         }
         if node.ghost || (found_by_wildcard && !self.parents && self.excludes(&name, false)) {
             return Ok(None);
@@ -109,14 +112,14 @@ impl Selector {
         if self.parents {
             let top = tree.node(b"")?;
             if left_out {
-                return Ok(Some(Pick { name, folder: top, nodes: Vec::new() }));
+                return Ok(Some(Pick { name, folder: top, itself: false, nodes: Vec::new() }));
             }
             let mut nodes = ancestors(tree, parent_of(written).unwrap_or_default(), pivot)?;
             node.entry.path = path;
             nodes.push((kept, node));
-            return Ok(Some(Pick { name, folder: top, nodes }));
+            return Ok(Some(Pick { name, folder: top, itself: false, nodes }));
         }
-        Ok(Some(Pick { name, folder: None, nodes: vec![(Vec::new(), node)] }))
+        Ok(Some(Pick { name, folder: None, itself: false, nodes: vec![(Vec::new(), node)] }))
     }
 
     fn excludes(&self, path: &[u8], is_directory: bool) -> bool {

@@ -53,13 +53,13 @@ pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
     Some(StepDescription::new(None, Operation::Files { listing: key.finish() }).key())
 }
 
-/// Names of files that were placed before under another name: the layer makes them hard links.
+/// Names of what was placed before under another name, links and devices included: the layer makes them hard links.
 fn hard_links(placements: &Placements) -> HashMap<&[u8], &[u8]> {
     let mut first: HashMap<(usize, (u64, u64)), &[u8]> = HashMap::new();
     let mut links = HashMap::new();
     for (path, placement) in placements {
         let Source::Tree(tree, node) = &placement.source else { continue };
-        let Some(inode) = node.inode.filter(|_| placement.entry.kind == Kind::File) else { continue };
+        let Some(inode) = node.inode.filter(|_| !placement.entry.is_directory()) else { continue };
         match first.get(&(*tree, inode)) {
             Some(earlier) => {
                 links.insert(path.as_slice(), *earlier);

@@ -1,5 +1,6 @@
 //! One path of a layer.
 
+use super::Attributes;
 use crate::Digest;
 use std::{
     ffi::OsStr,
@@ -60,7 +61,7 @@ pub struct Entry {
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes, sorted by name.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Attributes,
     /// A folder that hides what lower layers have below it.
     pub opaque: bool,
     /// A folder that the archive does not name but needs: its attributes are those of lower layers.

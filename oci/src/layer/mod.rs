@@ -36,7 +36,7 @@ pub use toc::{Toc, TocError};
 pub use tree::{Found, Resolved, Tree, TreeError};
 pub use unpack::{Unpacked, index, unpack};
 pub use write::{Layer, LayerWriter};
-pub use xattr::OverlayXattrs;
+pub use xattr::{Attributes, OverlayXattrs, read_at};
 
 use std::{io, path::PathBuf};
 

@@ -52,25 +52,56 @@ fn is_acl(name: &[u8]) -> bool {
     name == b"system.posix_acl_access" || name == b"system.posix_acl_default"
 }
 
+/// Extended attributes: name and value each.
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The attributes of an open file that travel, sorted by name.
-pub(crate) fn read_all(file: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn read_all(file: impl AsFd) -> io::Result<Attributes> {
+    Ok(collect(
+        is_portable,
+        |list| fs::flistxattr(&file, list),
+        |name, value| fs::fgetxattr(&file, name, value),
+    )?)
+}
+
+/// The attributes of the file `path` (never of what a link leads to) that travel and are `wanted`, sorted by name.
+pub fn read_at(path: &Path, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Attributes> {
+    Ok(collect(
+        |name| is_portable(name) && wanted(name),
+        |list| fs::llistxattr(path, list),
+        |name, value| fs::lgetxattr(path, name, value),
+    )?)
+}
+
+fn collect(
+    wanted: impl Fn(&[u8]) -> bool,
+    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+    get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Attributes, Errno> {
     // one call says that there is none, which is nearly always so
-    let mut list = vec![0u8; 1024];
-    let length = loop {
-        match fs::flistxattr(&file, &mut list[..]) {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Ok(length) => break length,
-            Err(Errno::RANGE) if list.len() < crate::limits::XATTR_BYTES => list.resize(list.len() * 4, 0),
-            Err(error) => return Err(error.into()),
+    let mut names = [0u8; 1024];
+    match list(&mut names) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Ok(length) => values(&names[..length], wanted, get),
+        // the kernel's own bound of a list (XATTR_LIST_MAX, linux/limits.h)
+        Err(Errno::RANGE) => {
+            let mut names = vec![0u8; crate::limits::XATTR_BYTES];
+            let length = list(&mut names)?;
+            values(&names[..length], wanted, get)
         }
-    };
+        Err(error) => Err(error),
+    }
+}
+
+fn values(
+    names: &[u8],
+    wanted: impl Fn(&[u8]) -> bool,
+    get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Attributes, Errno> {
     let mut attributes = Vec::new();
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if !is_portable(name) {
-            continue;
-        }
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && wanted(name)) {
         let mut value = vec![0u8; crate::limits::XATTR_BYTES];
-        let count = fs::fgetxattr(&file, name, &mut value[..])?;
+        let count = get(name, &mut value)?;
         value.truncate(count);
         attributes.push((name.to_vec(), value));
     }

@@ -73,8 +73,8 @@ impl Destination<'_> {
         let mut placed = match entry.kind {
             Kind::Hardlink => self.linked(entry).map_err(bad)?,
             _ => {
-                // files are told apart by their number, so that another name of one is known as such
-                let inode = (entry.kind == Kind::File).then_some((0, index as u64));
+                // all but folders are told apart by their number, so that another name of one is known as such
+                let inode = (!entry.is_directory()).then_some((0, index as u64));
                 let node = Node { inode, ..Node::new(entry.clone()) };
                 let mut entry = entry.clone();
                 entry.mtime = tree.mtime(&entry, &self.epoch);
