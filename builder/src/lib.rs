@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
 mod base;
+mod cache;
 mod cancel;
 mod clock;
 mod context;
@@ -43,6 +44,7 @@ mod transfer;
 mod value;
 
 pub use base::BaseImage;
+pub use cache::{CacheSink, CacheSource, FoundResult, StepResult};
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
 pub use error::{BuildError, ErrorAt, StepError};

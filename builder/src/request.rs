@@ -1,6 +1,6 @@
 //! What is to be built, and with what.
 
-use crate::{Cancel, ImageSource, Progress, epoch::Epoch};
+use crate::{CacheSink, CacheSource, Cancel, ImageSource, Progress, cache::Caches, epoch::Epoch};
 use slipway_oci::{Platform, Reference, compression::Compression, store::Store};
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
@@ -98,10 +98,20 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Base images and remote content.
     pub images: &'a dyn ImageSource,
+    /// Who is asked for results that the store has not, in this order.
+    pub cache_sources: &'a [&'a dyn CacheSource],
+    /// Who hears of the build's results.
+    pub cache_sinks: &'a [&'a dyn CacheSink],
     /// Takes the events.
     pub progress: &'a dyn Progress,
     /// Stops the build.
     pub cancel: &'a Cancel,
     /// Only one user id is mapped: see `runtime::SandboxSpec::single_id`.
     pub single_id: bool,
+}
+
+impl<'a> Environment<'a> {
+    pub(crate) fn caches(&self) -> Caches<'a> {
+        Caches { store: self.store, sources: self.cache_sources, sinks: self.cache_sinks }
+    }
 }

@@ -3,11 +3,16 @@
 //! A step's cell is held while the step is made, so an equal step of another stage waits and takes the result. The same
 //! holds between processes on one store, by the step's turn there ([`slipway_oci::store::Turn`]).
 
-use crate::{Cancel, Outcome, Progress, StepError, clock, key::StepDescription};
+use crate::{
+    Cancel, Environment, Outcome, Progress, StepError,
+    cache::{Caches, StepResult},
+    clock,
+    key::StepDescription,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipway_oci::{
-    Digest, limits,
-    store::{CacheEntry, CachedLayer, LayerForm, Store, Turn},
+    Digest,
+    store::{LayerForm, Store, Turn},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,11 +32,12 @@ type StepCell = Arc<Mutex<Option<Option<LayerForm>>>>;
 /// What is known of the steps of one build.
 pub(crate) struct Steps<'a> {
     store: &'a Store,
+    caches: Caches<'a>,
     cancel: &'a Cancel,
     progress: &'a dyn Progress,
     cells: Mutex<HashMap<Digest, StepCell>>,
     counts: Mutex<Counts>,
-    /// Keys whose result was in the store.
+    /// Keys whose result was known.
     hits: Mutex<Vec<Digest>>,
 }
 
@@ -47,18 +53,19 @@ pub(crate) struct Counts {
 }
 
 impl<'a> Steps<'a> {
-    pub(crate) fn new(store: &'a Store, cancel: &'a Cancel, progress: &'a dyn Progress) -> Steps<'a> {
+    pub(crate) fn new(environment: &'a Environment<'a>) -> Steps<'a> {
         Steps {
-            store,
-            cancel,
-            progress,
+            store: environment.store,
+            caches: environment.caches(),
+            cancel: environment.cancel,
+            progress: environment.progress,
             cells: Mutex::default(),
             counts: Mutex::default(),
             hits: Mutex::default(),
         }
     }
 
-    /// The result of the step that `description` tells: from this build, from the store, or made now.
+    /// The result of the step that `description` tells: from this build, from a cache, or made now.
     ///
     /// `make` answers the layer, or nothing where the step changed nothing.
     pub(crate) fn step(
@@ -82,12 +89,13 @@ impl<'a> Steps<'a> {
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        let mut found = if use_cache { self.found(key)? } else { None };
+        let look = || self.caches.find(key, step, Some(&json));
+        let mut found = if use_cache { look()? } else { None };
         let mut turn = None;
         if use_cache && found.is_none() {
             turn = self.turn(key)?;
             // another build may have made it since
-            found = self.found(key)?;
+            found = look()?;
         }
         if let Some(result) = found {
             *slot = Some(result.clone());
@@ -96,22 +104,12 @@ impl<'a> Steps<'a> {
             return Ok((result, Outcome::Cached));
         }
         let result = make()?;
-        let diff_id = result.as_ref().map(|form| &form.diff_id);
-        let description = Some(json.as_str()).filter(|json| json.len() <= limits::DESCRIPTION_BYTES);
-        self.store.put_cached(&CacheEntry { key, diff_id, step, description })?;
+        self.caches.put(&StepResult { key, layer: result.as_ref(), step, description: Some(&json) })?;
         // after the result is written: who waits for the turn looks for it then
         drop(turn);
         *slot = Some(result.clone());
         self.count(Outcome::Done);
         Ok((result, Outcome::Done))
-    }
-
-    /// The result that the store has.
-    fn found(&self, key: &Digest) -> Result<Option<Option<LayerForm>>, StepError> {
-        Ok(self.store.cached(key)?.map(|found| match found {
-            CachedLayer::Nothing => None,
-            CachedLayer::Layer(form) => Some(*form),
-        }))
     }
 
     /// Waits until no other build carries the step out. A store that cannot say so costs time only: then the step is

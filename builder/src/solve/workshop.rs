@@ -56,7 +56,7 @@ impl<'a> Workshop<'a> {
             request,
             recipe,
             graph,
-            steps: Steps::new(environment.store, environment.cancel, environment.progress),
+            steps: Steps::new(environment),
             sources: Sources::new(environment, request),
             epoch,
             first_step,

@@ -3,6 +3,7 @@
 use super::{Provided, StageState};
 use crate::{
     Outcome, StepError, ValueError,
+    cache::StepResult,
     context::ContextTree,
     key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
     transfer::{self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, is_remote},
@@ -11,7 +12,7 @@ use slipway_dockerfile::{Source, Transfer, chmod::Chmod, ignore::IgnoreFile};
 use slipway_oci::{
     Digest,
     layer::{Clamp, Layer, Tree},
-    store::{CacheEntry, CachedLayer, LayerForm},
+    store::LayerForm,
 };
 use std::sync::Arc;
 
@@ -286,9 +287,9 @@ impl StageState<'_, '_> {
         }
         let environment = self.solver.environment;
         if let Some(key) = transfer::content_key(placements).filter(|_| self.use_cache)
-            && let Some(CachedLayer::Layer(form)) = environment.store.cached(&key)?
+            && let Some(Some(form)) = environment.caches().find(&key, &expanded.created_by, None)?
         {
-            return Ok(Some(*form));
+            return Ok(Some(form));
         }
         let (blobs, compression) = (environment.store.blobs(), self.solver.request.compression);
         let (layer, _) = transfer::write_layer(placements, trees, blobs, compression, environment.cancel)?;
@@ -304,13 +305,9 @@ impl StageState<'_, '_> {
         expanded: &Expanded,
     ) -> Result<(), StepError> {
         if let Some(key) = transfer::content_key(placements) {
-            let entry = CacheEntry {
-                key: &key,
-                diff_id: Some(&form.diff_id),
-                step: &expanded.created_by,
-                description: None,
-            };
-            self.solver.environment.store.put_cached(&entry)?;
+            let step = &expanded.created_by;
+            let result = StepResult { key: &key, layer: Some(form), step, description: None };
+            self.solver.environment.caches().put(&result)?;
         }
         Ok(())
     }

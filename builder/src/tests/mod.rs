@@ -1,5 +1,6 @@
 //! Whole builds inside this process: recipes without RUN need no privilege, no network and no other program.
 
+mod caches;
 mod copies;
 mod graphs;
 mod seams;
@@ -151,6 +152,8 @@ impl Bench {
 
     fn environment(&self) -> Environment<'_> {
         Environment {
+            cache_sources: &[],
+            cache_sinks: &[],
             store: &self.store,
             images: &self.images,
             progress: &self.notes,

@@ -147,6 +147,8 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         thrown.cancel();
     })?;
     let environment = Environment {
+        cache_sources: &[],
+        cache_sinks: &[],
         store: &app.store,
         images: &images,
         progress: &*progress,
