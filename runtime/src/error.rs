@@ -77,8 +77,8 @@ pub enum Error {
     Limit {
         /// `memory`, `pids`, `cpu` or `cpuset`.
         limit: &'static str,
-        /// What is missing.
-        reason: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
     },
     /// A control group could not be made or written.
     #[error("control group `{path}`")]
@@ -92,6 +92,14 @@ pub enum Error {
     #[error("cannot create the container's process")]
     Clone {
         /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A gate could not be made or opened.
+    #[error("cannot use the gate `{}`", path.display())]
+    Gate {
+        /// The FIFO.
+        path: PathBuf,
+        /// The kernel's answer; `ENXIO` is a FIFO at which nobody waits, `EINVAL` a file of another kind.
         source: io::Error,
     },
     /// A namespace that the caller named could not be joined.
@@ -216,11 +224,13 @@ pub enum Step {
     Sockets,
     /// Joining a namespace.
     Join,
+    /// Waiting at the gate.
+    Gate,
 }
 
 impl Step {
     /// Every step; the place is the number that travels from the child.
-    const ALL: [Step; 26] = [
+    const ALL: [Step; 27] = [
         Step::JoinCgroup,
         Step::CgroupNamespace,
         Step::Propagation,
@@ -247,6 +257,7 @@ impl Step {
         Step::Init,
         Step::Sockets,
         Step::Join,
+        Step::Gate,
     ];
 
     /// The step with this number.
@@ -259,6 +270,7 @@ impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Step::Join => "join a namespace",
+            Step::Gate => "wait at the gate",
             Step::JoinCgroup => "join the control group",
             Step::CgroupNamespace => "make a control group namespace",
             Step::Propagation => "make the mounts private",
@@ -297,6 +309,6 @@ mod tests {
             assert_eq!(*step as usize, number);
             assert_eq!(Step::from_number(number as u32), Some(*step));
         }
-        assert_eq!(Step::from_number(26), None);
+        assert_eq!(Step::from_number(27), None);
     }
 }

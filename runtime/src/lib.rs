@@ -15,8 +15,11 @@
 //!   the parent's memory (so a parent with a heap of 400 MiB starts it as fast as a small one) and has its own stack.
 //! - No path is looked up twice. Host objects are opened before the clone; container paths are resolved beneath the
 //!   root's descriptor, then acted on through the descriptor that the resolution gave.
-//! - No process of a container outlives its `slipway`, `kill -9` included (`sandbox/guard.rs`).
+//! - No process of a container outlives its `slipway`, `kill -9` included (`sandbox/guard.rs`), unless that was asked for
+//!   ([`Life::Beyond`]).
 //! - A fallback never changes what was asked for; where the machine cannot do it, the error says so.
+//!
+//! [`create`] stops before the command ([`Gate`]), as the `create` and `start` of the runtime specification need.
 //!
 //! Time, everything included, on an overlay with the full set of mounts: 1.5 ms with the host's network, 2.1 ms with one
 //! of its own (`cargo run --release -p slipway-runtime --example spawn_time`, two cores, Linux 6.18).
@@ -47,10 +50,12 @@ pub use container::{identity, init};
 pub use error::{Error, Step};
 pub use root::RootFs;
 pub use sandbox::capability::{self, Capability, CapabilitySet};
-pub use sandbox::launch::{Exit, Handle, Running, spawn};
+pub use sandbox::gate::{Gate, open_gate};
+pub use sandbox::handle::{Handle, ProcessId};
+pub use sandbox::launch::{Created, Exit, Running, create, spawn};
 pub use sandbox::plan::Plan;
 pub use sandbox::seccomp;
 pub use sandbox::spec::{
-    BindSource, Device, FileContent, Mount, Namespace, Namespaces, Process, Rlimit, SandboxSpec, Seccomp,
-    Security, Stdio, Stream,
+    BindSource, Device, FileContent, Life, Mount, Namespace, Namespaces, Process, Rlimit, SandboxSpec,
+    Seccomp, Security, Stdio, Stream,
 };

@@ -3,8 +3,10 @@
 //!
 //! A container has a group only for limits that were asked for. It lies in `slipway/` at the top of its hierarchy, is
 //! named `<16 random characters>.<name>`, and its owner holds `flock(2)` on the folder as long as it lives: so [`sweep`]
-//! can tell, in whatever pid namespace, whose owner is dead. `slipway/` is closed to other users, who could hold locks too.
+//! can tell, in whatever pid namespace, whose owner is dead. One whose container lives beyond its owner has a mark before its
+//! name, `~`, and is removed when it is empty, never killed. `slipway/` is closed to other users, who could hold locks too.
 
+mod delegation;
 mod mountinfo;
 mod placement;
 mod v1;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::sandbox::spec::Life;
 pub(crate) use placement::controllers;
 pub use placement::sweep;
 use placement::{make_held, remove, write_all};
@@ -91,7 +94,10 @@ impl<'a> Limit<'a> {
         let lacks = files.iter().any(|(file, _)| self.controller == "memory" && !folder.join(file).exists());
         match (lacks, self.required) {
             (true, false) => Ok(()),
-            (true, true) => Err(Error::Limit { limit: "swap", reason: "this kernel does not count swap" }),
+            (true, true) => {
+                let reason = "this kernel does not count swap: run it without the limit, or start the machine with `swapaccount=1`";
+                Err(Error::Limit { limit: "swap", reason: reason.to_owned() })
+            }
             (false, _) => write_all(folder, files),
         }
     }
@@ -154,7 +160,7 @@ impl CgroupSpec {
 
 impl Group {
     /// Makes the group and writes its limits; `None` when no limit was asked for.
-    pub(crate) fn create(spec: &CgroupSpec) -> Result<Option<Group>, Error> {
+    pub(crate) fn create(spec: &CgroupSpec, life: Life) -> Result<Option<Group>, Error> {
         spec.check()?;
         let limits = spec.limits();
         if limits.is_empty() {
@@ -162,7 +168,8 @@ impl Group {
         }
         let id = slipway_oci::lease::random_id()
             .map_err(|source| placement::failed(Path::new(&spec.name), source))?;
-        let name = format!("{id}.{}", spec.name);
+        let mark = if life == Life::Beyond { placement::BEYOND } else { "" };
+        let name = format!("{id}.{mark}{}", spec.name);
         let mut group = Group { folders: Vec::new(), held: Vec::new(), v2: None, v1: Vec::new() };
         for limit in &limits {
             group.apply(limit, &name)?;
@@ -190,6 +197,11 @@ impl Group {
     /// The v2 folder for `CLONE_INTO_CGROUP`.
     pub(crate) fn folder(&self) -> Option<i32> {
         self.v2.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Leaves the group where it is, to be found by a sweep when it is empty.
+    pub(crate) fn leave(mut self) {
+        self.folders.clear();
     }
 
     /// Moves the calling process into the v1 groups. Runs in the child: system calls only.
@@ -259,6 +271,6 @@ mod tests {
     #[test]
     fn no_limit_means_no_group() {
         let spec = CgroupSpec { name: "x".into(), ..CgroupSpec::default() };
-        assert!(Group::create(&spec).unwrap().is_none());
+        assert!(Group::create(&spec, Life::WithCaller).unwrap().is_none());
     }
 }

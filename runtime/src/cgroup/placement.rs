@@ -12,12 +12,15 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
+use super::delegation;
 use super::mountinfo::{self, MountEntry};
 use super::v2::offers;
 use crate::error::Error;
 
 /// Our folder at the top of each hierarchy.
 pub(super) const PARENT: &str = "slipway";
+/// What begins the name of a group whose container lives beyond its owner; no name of a caller's has it.
+pub(super) const BEYOND: &str = "~";
 /// How often and how long removal waits: v1 hierarchies let a group go a moment after its last process was reaped.
 const REMOVAL_ATTEMPTS: u32 = 50;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(2);
@@ -33,7 +36,9 @@ pub(super) struct Hierarchies {
 /// Removes the groups of owners that died without doing so, and kills what still runs in them. Gives how many it removed.
 pub fn sweep() -> Result<usize, Error> {
     let hierarchies = hierarchies();
-    let tops = hierarchies.v1.iter().map(|entry| &entry.target).chain(&hierarchies.v2);
+    let delegated = delegation::base().filter(|base| Some(*base) != hierarchies.v2.as_deref());
+    let tops =
+        hierarchies.v1.iter().map(|entry| &*entry.target).chain(hierarchies.v2.as_deref()).chain(delegated);
     let mut removed = 0;
     for parent in tops.map(|top| top.join(PARENT)) {
         let entries = match fs::read_dir(&parent) {
@@ -49,8 +54,14 @@ pub fn sweep() -> Result<usize, Error> {
         for entry in entries.flatten().filter(|entry| is_ours(&entry.file_name().to_string_lossy())) {
             // held until the end: two sweepers never work on one group
             let Some(_held) = lock_of_the_dead(&entry.path()) else { continue };
-            kill_all(&entry.path());
-            removed += usize::from(remove(&entry.path()).is_ok());
+            let gone = if is_beyond(&entry.file_name().to_string_lossy()) {
+                // the kernel refuses as long as anything runs in it
+                fs::remove_dir(entry.path())
+            } else {
+                kill_all(&entry.path());
+                remove(&entry.path())
+            };
+            removed += usize::from(gone.is_ok());
         }
     }
     Ok(removed)
@@ -59,6 +70,11 @@ pub fn sweep() -> Result<usize, Error> {
 /// Whether a group's name is one that [`super::Group`] gives.
 fn is_ours(name: &str) -> bool {
     name.split_once('.').is_some_and(|(id, _)| slipway_oci::lease::is_id(id))
+}
+
+/// Whether a group's container lives beyond its owner.
+fn is_beyond(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(_, name)| name.starts_with(BEYOND))
 }
 
 /// The group's lock, if nobody held it.

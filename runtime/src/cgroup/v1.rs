@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 
 use super::mountinfo::MountEntry;
 use super::placement::{PARENT, failed, hierarchies, make_parent, open, write_all};
-use super::{Group, Limit};
+use super::{Group, Limit, delegation};
 use crate::error::Error;
 
 /// The hierarchy that has a controller.
@@ -22,6 +22,7 @@ pub(super) fn apply(
     limit: &Limit<'_>,
     name: &str,
 ) -> Result<(), Error> {
+    delegation::check(limit.controller, &hierarchy.target, 1)?;
     let parent = hierarchy.target.join(PARENT);
     let folder = parent.join(name);
     make_parent(&parent)?;

@@ -16,6 +16,9 @@
 //!
 //! The guard shares slipway's memory, has a session of its own, and blocks every signal. Waiting for the container is
 //! waiting for the guard, so that none stays behind, also where process 1 reaps nobody.
+//!
+//! A container that lives beyond its caller ([`Life::Beyond`](crate::Life)) has no guard: its first process is slipway's own
+//! child, and when slipway is gone that of whoever takes orphans in.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -30,8 +33,43 @@ use crate::cgroup::Group;
 use crate::sandbox::child;
 use crate::sandbox::launch::Exit;
 use crate::sandbox::plan::Plan;
+use crate::sandbox::spec::Life;
 use crate::sandbox::sys;
 use crate::sandbox::sys::clone::{Companion, Memory, Request, Stack};
+
+/// Whose child a container's first process is.
+#[derive(Debug)]
+pub(crate) enum Parent {
+    /// A guard's: it ends with slipway.
+    Guard(Guard),
+    /// Slipway's own: it goes on without.
+    Slipway,
+}
+
+impl Parent {
+    /// Makes the process; gives its pidfd.
+    pub(crate) fn start(mut birth: Birth<'_>, life: Life) -> Result<(Parent, OwnedFd), Errno> {
+        if life == Life::WithCaller {
+            return Guard::start(birth).map(|(guard, pidfd)| (Parent::Guard(guard), pidfd));
+        }
+        let mask = sys::signal::set_mask(u64::MAX)?;
+        let made = birth.make();
+        sys::signal::set_mask(mask)?;
+        Ok((Parent::Slipway, sys::exec::adopt(made?)))
+    }
+
+    /// Waits for the end of the first process, and reaps.
+    pub(crate) fn wait(&self, pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
+        match self {
+            Parent::Guard(guard) => guard.wait(),
+            Parent::Slipway => {
+                let ended = || waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+                let status = rustix::io::retry_on_intr(ended)?;
+                Ok(exit(status.map_or(RUNS, |status| number(&status))))
+            }
+        }
+    }
+}
 
 /// A guard, and through it its container. Dropped when it was waited for.
 #[derive(Debug)]
@@ -51,25 +89,38 @@ struct Told {
 /// No exit yet.
 const RUNS: i32 = i32::MIN;
 
-/// What the guard needs to make the first process.
-struct Birth<'a> {
+/// What is needed to make the first process.
+pub(crate) struct Birth<'a> {
     plan: &'a Plan,
     request: Request,
     stack: Stack,
 }
 
+impl<'a> Birth<'a> {
+    pub(crate) fn new(plan: &'a Plan, memory: Memory) -> Result<Birth<'a>, Errno> {
+        let cgroup = plan.group.as_ref().and_then(Group::folder);
+        let request = Request { memory, flags: plan.namespaces.made, cgroup };
+        Ok(Birth { plan, request, stack: Stack::new()? })
+    }
+
+    /// Makes the process; gives its pidfd's number, which nobody owns yet. It executes its command or has ended by then,
+    /// unless it waits at a gate. The caller must block every signal, which its child then does too.
+    pub(crate) fn make(&mut self) -> Result<i32, Errno> {
+        let make = if self.plan.gate.is_some() { sys::clone::fork } else { sys::clone::vfork };
+        make(&self.request, &mut self.stack, child::run, self.plan)
+    }
+}
+
 impl Guard {
-    /// Starts a guard and under its eyes the planned process. When this returns, that executes its command or has ended.
-    pub(crate) fn start(plan: &Plan, memory: Memory, namespaces: u64) -> Result<(Guard, OwnedFd), Errno> {
+    /// Starts a guard and under its eyes the process. When this returns, that executes its command, waits at its gate, or
+    /// has ended.
+    pub(crate) fn start(mut birth: Birth<'_>) -> Result<(Guard, OwnedFd), Errno> {
         let own = pidfd_open(getpid(), PidfdFlags::empty())?;
         let told = Told {
             slipway: own.as_raw_fd(),
             child: AtomicI32::new(-libc::ESRCH),
             exit: AtomicI32::new(RUNS),
         };
-        let cgroup = plan.group.as_ref().and_then(Group::folder);
-        let request = Request { memory, flags: namespaces, cgroup };
-        let mut birth = Birth { plan, request, stack: Stack::new()? };
         // It is born with every signal blocked: Ctrl-C goes to the whole foreground group before it has left it.
         let mask = sys::signal::set_mask(u64::MAX)?;
         let started =
@@ -93,12 +144,7 @@ impl Guard {
     pub(crate) fn wait(&self) -> Result<Exit, Errno> {
         let ended = || waitid(WaitId::PidFd(self.0.pidfd()), WaitIdOptions::EXITED);
         rustix::io::retry_on_intr(ended)?;
-        Ok(match self.0.kept().exit.load(Ordering::Acquire) {
-            // The guard was killed, and its namespaces with it.
-            RUNS => Exit::Signal(libc::SIGKILL),
-            code @ 0.. => Exit::Code(code),
-            signal => Exit::Signal(-signal),
-        })
+        Ok(exit(self.0.kept().exit.load(Ordering::Acquire)))
     }
 }
 
@@ -108,7 +154,7 @@ fn begin(birth: &mut Birth<'_>, told: &Told) -> Option<[i32; 2]> {
     let _ = setsid();
     let _ = chdir(c"/");
     let _ = rustix::thread::set_name(c"slipway-guard");
-    match sys::clone::vfork(&birth.request, &mut birth.stack, child::run, birth.plan) {
+    match birth.make() {
         Ok(pidfd) => {
             told.child.store(pidfd, Ordering::Release);
             Some([told.slipway, pidfd])
@@ -137,6 +183,16 @@ fn watch(told: &Told, [slipway, child]: [BorrowedFd<'_>; 2]) -> ! {
         }
     }
     sys::exec::exit(0)
+}
+
+/// A status as [`Told`] has it, as others have it.
+fn exit(number: i32) -> Exit {
+    match number {
+        // The guard was killed, and its namespaces with it.
+        RUNS => Exit::Signal(libc::SIGKILL),
+        code @ 0.. => Exit::Code(code),
+        signal => Exit::Signal(-signal),
+    }
 }
 
 /// A status as [`Told`] has it.

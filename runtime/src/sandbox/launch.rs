@@ -1,20 +1,20 @@
 //! Starting a planned sandbox, and its first process's life.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::cgroup::Group;
-use crate::container::stop::{self, Reception};
 use crate::error::Error;
-use crate::sandbox::guard::Guard;
+use crate::sandbox::gate::{self, Gate, Kept};
+use crate::sandbox::guard::{Birth, Parent};
+use crate::sandbox::handle::{Handle, ProcessId, send};
 use crate::sandbox::owners::{self, Keeper};
 use crate::sandbox::plan::Plan;
-use crate::sandbox::spec::SandboxSpec;
-use crate::sandbox::sys;
+use crate::sandbox::spec::{Life, SandboxSpec};
 use crate::sandbox::sys::clone::Memory;
 use crate::sandbox::undumpable;
 
@@ -42,7 +42,8 @@ impl Exit {
     }
 }
 
-/// A running container. Dropping it kills the container and waits for its end.
+/// A running container. Dropping it kills the container and waits for its end, unless its life is
+/// [beyond](crate::Life::Beyond) its caller: then dropping leaves it.
 #[derive(Debug)]
 pub struct Running {
     pid: Option<Pid>,
@@ -50,7 +51,9 @@ pub struct Running {
     terminal: Option<OwnedFd>,
     made: Vec<PathBuf>,
     exit: Option<Exit>,
-    guard: Guard,
+    parent: Parent,
+    /// Whether it goes on when this is dropped.
+    stays: bool,
     /// Removed when it is empty.
     group: Option<Group>,
     /// Answers changes of owner; gone before the container counts as ended, as it is in its mount namespace.
@@ -65,33 +68,73 @@ pub fn spawn(spec: &SandboxSpec) -> Result<Running, Error> {
     Plan::new(spec)?.start()
 }
 
+/// Plans and makes a sandbox that waits before its command. When this returns, all of it is there, the command can be
+/// found, and nothing of it has been executed.
+pub fn create(spec: &SandboxSpec, gate: &Gate) -> Result<Created, Error> {
+    Plan::new(spec)?.create(gate)
+}
+
+/// A sandbox that waits before its command. Dropping it ends the sandbox and leaves nothing of it, but one that lives
+/// [beyond](crate::Life::Beyond) its caller and waits at a FIFO is left there.
+///
+/// While it waits, a signal that would end a program ends it, with 128 and the signal's number as its exit code.
+pub struct Created {
+    running: Running,
+    plan: Plan,
+    gate: Kept,
+}
+
+impl Created {
+    /// Opens the gate. When this returns, the command is executing.
+    pub fn start(mut self) -> Result<Running, Error> {
+        self.gate.open().map_err(|errno| Error::Process { what: "start", source: errno.into() })?;
+        self.running.stays = self.plan.life == Life::Beyond;
+        self.running.began(&self.plan)
+    }
+
+    /// The sandbox, to be looked at, signalled or waited for.
+    pub fn running(&mut self) -> &mut Running {
+        &mut self.running
+    }
+}
+
 impl Plan {
     /// Makes the process and executes the command in it.
     pub fn start(mut self) -> Result<Running, Error> {
+        self.make(self.memory(), self.life == Life::Beyond)?.began(&self)
+    }
+
+    /// Makes the process, which waits before its command.
+    pub fn create(mut self, gate: &Gate) -> Result<Created, Error> {
+        self.gate = Some(gate::Closed::new(gate)?);
+        // held by the caller it ends with the handle: nobody else could open it
+        let stays = self.life == Life::Beyond && *gate != Gate::Held;
+        // of its own, since its caller goes on
+        let running = self.make(Memory::Copied, stays)?;
+        let Some(gate) = self.gate.take().map(gate::Closed::keep) else { return Err(no_gate(Errno::BADF)) };
+        if gate.is_ready().map_err(no_gate)? {
+            return Ok(Created { running, plan: self, gate });
+        }
+        // before its gate it can only have failed, or have been killed
+        Err(running.began(&self).err().unwrap_or_else(|| no_gate(Errno::SRCH)))
+    }
+
+    fn make(&mut self, memory: Memory, stays: bool) -> Result<Running, Error> {
         let undumpable = undumpable::hold();
-        let started = Guard::start(&self, self.memory(), self.namespaces.made);
+        let started = Birth::new(self, memory).and_then(|birth| Parent::start(birth, self.life));
         drop(undumpable);
-        let (guard, pidfd) = started.map_err(|errno| Error::Clone { source: errno.into() })?;
-        let mut running = Running {
+        let (parent, pidfd) = started.map_err(|errno| Error::Clone { source: errno.into() })?;
+        Ok(Running {
             pid: pid_of(&pidfd),
             pidfd,
             terminal: self.terminal.take().map(|terminal| terminal.master),
-            made: self.made(),
+            made: Vec::new(),
             exit: None,
-            guard,
+            parent,
+            stays,
             group: self.group.take(),
             keeper: None,
-        };
-        match self.failure() {
-            None => {
-                running.keep_owners(&self)?;
-                Ok(running)
-            }
-            Some(error) => {
-                running.wait()?;
-                Err(error)
-            }
-        }
+        })
     }
 
     /// Ids never change in memory that is shared: the kernel marks the memory of a process that does so, by a setting of
@@ -107,7 +150,26 @@ impl Plan {
     }
 }
 
+fn no_gate(errno: Errno) -> Error {
+    Error::Process { what: "hold", source: errno.into() }
+}
+
 impl Running {
+    /// What is left to do when the command executes or the process has failed.
+    fn began(mut self, plan: &Plan) -> Result<Running, Error> {
+        self.made = plan.made();
+        match plan.failure() {
+            None => {
+                self.keep_owners(plan)?;
+                Ok(self)
+            }
+            Some(error) => {
+                self.wait()?;
+                Err(error)
+            }
+        }
+    }
+
     /// Starts answering changes of owner, where the plan leaves them to us.
     fn keep_owners(&mut self, plan: &Plan) -> Result<(), Error> {
         if let (Some(channel), Some(pid)) = (&plan.process.owners, self.pid) {
@@ -147,7 +209,7 @@ impl Running {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        let exit = self.guard.wait();
+        let exit = self.parent.wait(self.pidfd.as_fd());
         let exit = exit.map_err(|errno| Error::Process { what: "wait for", source: errno.into() })?;
         self.exit = Some(exit);
         self.group = None;
@@ -163,11 +225,16 @@ impl Running {
         self.wait()
     }
 
+    /// What the first process is found again by; `None` for one that ended at once.
+    pub fn identity(&self) -> Option<ProcessId> {
+        ProcessId::read(self.pid?)
+    }
+
     /// A way to the first process for another thread.
     pub fn handle(&self) -> Result<Handle, Error> {
         let pidfd = self.pidfd.try_clone();
         let pidfd = pidfd.map_err(|source| Error::Process { what: "signal", source })?;
-        Ok(Handle { pid: self.pid, pidfd })
+        Ok(Handle::new(self.pid, pidfd))
     }
 
     /// Sends a signal to the first process. One that has ended already is no error.
@@ -212,69 +279,12 @@ fn pid_of(pidfd: &OwnedFd) -> Option<Pid> {
     )
 }
 
-fn masks(process: &Path, signal: i32) -> Reception {
-    let text = std::fs::read_to_string(process.join("status"));
-    text.map_or(Reception::Unknown, |text| Reception::read(&text, signal))
-}
-
-/// Whether any thread of a process waits for signals, if that can be seen.
-fn waits_for_signals(process: &Path) -> Option<bool> {
-    let threads = std::fs::read_dir(process.join("task")).ok()?;
-    let mut calls =
-        threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("syscall")).ok());
-    calls.try_fold(false, |found, call| Some(found || stop::is_waiting_for_signals(&call?)))
-}
-
-fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
-    match sys::signal::send(pidfd, signal) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Error::Process { what: "signal", source: errno.into() }),
-    }
-}
-
-/// A way to a container's first process that may be used from any thread, also after its end.
-#[derive(Debug)]
-pub struct Handle {
-    pid: Option<Pid>,
-    pidfd: OwnedFd,
-}
-
-impl Handle {
-    /// Sends a signal. A process that has ended already is no error.
-    pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        send(self.pidfd.as_fd(), signal)
-    }
-
-    /// Whether the process has not ended, or not been waited for.
-    pub fn is_alive(&self) -> bool {
-        sys::signal::send(self.pidfd.as_fd(), 0).is_ok()
-    }
-
-    /// What a signal does to the process right now. [`Reception::Unknown`] where that cannot be seen.
-    pub fn reception(&self, signal: i32) -> Reception {
-        let Some(pid) = self.pid else { return Reception::Unknown };
-        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-        let found = masks(&process, signal);
-        if found != Reception::Dropped {
-            return found;
-        }
-        // Both ways around, as the process may begin and end waiting in between.
-        match (waits_for_signals(&process), masks(&process, signal), waits_for_signals(&process)) {
-            (Some(false), found, Some(false)) if self.is_alive() => found,
-            (Some(_), _, Some(_)) => Reception::Blocked,
-            _ => Reception::Unknown,
-        }
-    }
-
-    /// Whether the process leads the group that a terminal's keys signal, so that these are for it.
-    pub fn leads(&self, terminal: BorrowedFd<'_>) -> bool {
-        self.pid.is_some() && rustix::termios::tcgetpgrp(terminal).ok() == self.pid
-    }
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.exit.is_none() {
+        if self.exit.is_none() && self.stays {
+            self.group.take().into_iter().for_each(Group::leave);
+            self.keeper.take().into_iter().for_each(Keeper::leave);
+        } else if self.exit.is_none() {
             self.kill();
             // Nobody is left to tell.
             let _ = self.wait();

@@ -29,6 +29,7 @@ use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use slipway_oci::layer::owner;
 
+use crate::sandbox::child::KEPT;
 use crate::sandbox::seccomp::NATIVE_MACHINE;
 use crate::sandbox::sys;
 use crate::sandbox::sys::seccomp::Call;
@@ -47,8 +48,8 @@ pub(crate) struct Channel {
 impl Channel {
     pub(crate) fn new() -> Result<Channel, Errno> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // above the numbers that the child holds for it and for the first process's program
-        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 5)?;
+        // above the numbers at which the child puts what it keeps
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, KEPT)?;
         Ok(Channel { ours, theirs })
     }
 
@@ -85,10 +86,31 @@ fn receive(channel: &Channel) -> Result<OwnedFd, Errno> {
         .ok_or(Errno::BADMSG)
 }
 
+/// The number of the caller's own descriptor that a path names (proc_pid_fd(5)).
+fn own_descriptor(path: &[u8]) -> Option<i32> {
+    match path {
+        b"/dev/stdin" => Some(0),
+        b"/dev/stdout" => Some(1),
+        b"/dev/stderr" => Some(2),
+        _ => {
+            let names = [&b"/dev/fd/"[..], b"/proc/self/fd/", b"/proc/thread-self/fd/"];
+            let number = names.iter().find_map(|name| path.strip_prefix(*name))?;
+            str::from_utf8(number).ok()?.parse().ok().filter(|number| *number >= 0)
+        }
+    }
+}
+
 /// The thread that answers, while the container lives. Waited for when dropped, so that it is there no more when the
 /// container's mounts have to be gone.
 #[derive(Debug)]
 pub(crate) struct Keeper(Option<JoinHandle<()>>);
+
+impl Keeper {
+    /// Lets it answer as long as this process and the container live.
+    pub(crate) fn leave(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Keeper {
     fn drop(&mut self) {
@@ -220,7 +242,13 @@ impl Answering {
         let mut resolution = ResolveFlags::NO_MAGICLINKS;
         // a relative path may lead up; this thread's root, where it ends, is the container's
         resolution.set(ResolveFlags::IN_ROOT, is_absolute);
-        openat2(&base, path, how, Mode::empty(), resolution)
+        match openat2(&base, &*path, how, Mode::empty(), resolution) {
+            // this thread is not who `self` is there
+            Err(errno @ (Errno::NOENT | Errno::LOOP)) if !how.contains(OFlags::NOFOLLOW) => {
+                own_descriptor(path.as_bytes()).map_or(Err(errno), |number| self.descriptor(call, number))
+            }
+            result => result,
+        }
     }
 
     fn path(&self, call: &Call, address: u64) -> Result<CString, Errno> {
@@ -269,6 +297,29 @@ impl Answering {
             Err(Errno::OPNOTSUPP) if (uid, gid) == (0, 0) => Ok(()),
             Err(Errno::OPNOTSUPP) => Err(Errno::INVAL),
             result => result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_own_descriptors_are_known() {
+        let cases: [(&str, Option<i32>); 9] = [
+            ("/dev/stdout", Some(1)),
+            ("/dev/fd/2", Some(2)),
+            ("/proc/self/fd/17", Some(17)),
+            ("/proc/thread-self/fd/3", Some(3)),
+            ("/proc/1/fd/3", None),
+            ("/proc/self/fd/-1", None),
+            ("/proc/self/fd/1/x", None),
+            ("/dev/stdout/", None),
+            ("stdout", None),
+        ];
+        for (path, number) in cases {
+            assert_eq!(own_descriptor(path.as_bytes()), number, "{path}");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct SandboxSpec {
     /// are those asked for, supplementary groups are none, and every file appears as its own. Who is 0 gets the kernel's
     /// answer when it switches to another id.
     pub single_id: bool,
+    /// Whether it ends with its caller.
+    pub life: Life,
 }
 
 impl SandboxSpec {
@@ -62,8 +64,23 @@ impl SandboxSpec {
             cgroup: None,
             devices: Vec::new(),
             single_id: false,
+            life: Life::WithCaller,
         }
     }
+}
+
+/// How long a sandbox lives at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Life {
+    /// As long as its caller: whatever ends that, the kernel ends the sandbox.
+    #[default]
+    WithCaller,
+    /// Beyond its caller, until its first process ends or is killed. That is the caller's own child, of which a caller that
+    /// stays learns the exit as of any other; dropping its [`Running`](crate::Running) leaves it, and
+    /// [`Handle::find`](crate::Handle::find) finds it again. What goes with the caller: the far ends of the streams and of
+    /// the terminal, if it held them, and with [`single_id`](SandboxSpec::single_id) the answers to changes of owner, which
+    /// then fail with `ENOSYS`. A group of limits is removed by the next [`sweep`](crate::sweep) that finds it empty.
+    Beyond,
 }
 
 /// Where a namespace of the sandbox comes from.

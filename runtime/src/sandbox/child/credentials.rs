@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat};
 use rustix::io::Errno;
 use rustix::process::chdir;
 use rustix::thread::Timespec;
@@ -20,17 +20,24 @@ const MAX_PATH_BYTES: usize = 4096;
 /// How often a busy file is tried, 2 ms apart.
 const BUSY_ATTEMPTS: u32 = 50;
 
-/// Gives up what the specification does not grant. The order matters: emptying the bounding set needs `CAP_SETPCAP`,
-/// changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away; the filter comes last, so that it need not
-/// allow what we do, and needs `CAP_SYS_ADMIN`, which goes after it.
-pub(super) fn assume(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+/// Whether the working folder could be entered so far.
+pub(super) struct Entered(Result<(), Errno>);
+
+/// What needs no change of credentials, or to come before it.
+pub(super) fn limit(process: &PlannedProcess) -> Result<Entered, Failure> {
     // The caller's keys are not the container's. Best effort: kernels without keyrings have none to leave.
     let _ = sys::process::new_session_keyring();
     for (place, (resource, soft, hard)) in process.rlimits.iter().enumerate() {
         sys::process::set_limit(*resource, *soft, *hard).at_place(Step::Rlimit, place)?;
     }
     // As root first, as runc does: the folder may be one that only root can reach.
-    let early = enter_working_folder(process);
+    Ok(Entered(enter_working_folder(process)))
+}
+
+/// Gives up what the specification does not grant, but what [`filter`] needs. The order matters: emptying the bounding set
+/// needs `CAP_SETPCAP`, changing ids needs `CAP_SETUID`, and the ids' change takes capabilities away; the filter comes last,
+/// so that it need not allow what we do, and needs `CAP_SYS_ADMIN`, which goes after it.
+pub(super) fn assume(process: &PlannedProcess, early: Entered) -> Result<(), Failure> {
     if process.no_new_privileges {
         sys::process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).at(Step::Capabilities)?;
     }
@@ -48,17 +55,35 @@ pub(super) fn assume(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) 
     sys::process::clear_ambient().at(Step::Capabilities)?;
     let for_filter = if process.filter.is_some() { SYS_ADMIN } else { 0 };
     sys::process::set_capabilities(process.permitted | for_filter).at(Step::Capabilities)?;
-    match early {
+    match early.0 {
         // A file system that does not trust root, such as NFS: try again as the user.
         Err(Errno::ACCESS | Errno::PERM) => enter_working_folder(process).at(Step::Cwd)?,
         result => result.at(Step::Cwd)?,
     }
     rustix::process::umask(Mode::from_raw_mode(process.umask));
+    Ok(())
+}
+
+/// The last steps: signals as a program expects them, and the filter with what it needs.
+pub(super) fn filter(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
     // before the filter, which need not allow it
     sys::signal::make_default().at(Step::Exec)?;
     install_filter(process, channel)?;
     // The one call that a filter has to allow beside execve, as with runc.
     sys::process::set_capabilities(process.permitted).at(Step::Capabilities)
+}
+
+/// Looks for the command without executing it, so that what is missing is told before the gate.
+pub(super) fn find(process: &PlannedProcess) -> Result<(), Failure> {
+    let mut outcome = Err(Errno::NOENT);
+    for candidate in &process.candidates {
+        match accessat(CWD, &**candidate, Access::EXEC_OK, AtFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => outcome = Err(errno),
+        }
+    }
+    outcome.at(Step::Exec)
 }
 
 /// `CAP_SYS_ADMIN`, which a filter needs where new privileges are allowed (linux/capability.h).
@@ -70,7 +95,11 @@ fn install_filter(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> 
         (Some(filter), None) => sys::seccomp::install(filter).at(Step::Seccomp),
         (Some(filter), Some(channel)) => {
             let listener = sys::seccomp::install_with_listener(filter).at(Step::Seccomp)?;
-            owners::send(channel, &listener).at(Step::Seccomp)
+            match owners::send(channel, &listener) {
+                // who would answer has gone, and the calls fail as where nobody listens
+                Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+                result => result.at(Step::Seccomp),
+            }
         }
     }
 }

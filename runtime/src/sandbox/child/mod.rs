@@ -16,6 +16,7 @@ use rustix::thread::move_into_link_name_space;
 
 use crate::error::Step;
 use crate::network;
+use crate::sandbox::gate;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::sys;
 
@@ -47,6 +48,18 @@ impl<T> At<T> for Result<T, Errno> {
 
 /// The descriptor of the program that becomes the first process, where that is not the command.
 const INIT_PROGRAM: u32 = 3;
+
+/// Above the descriptors that [`close_others`] puts in their places, all of which come from numbers from here on.
+pub(crate) const KEPT: i32 = 7;
+
+/// What is kept open beside the streams until the exec.
+#[derive(Default)]
+struct Kept {
+    /// The way on which a listener for changes of owner is sent.
+    channel: Option<BorrowedFd<'static>>,
+    /// The two sides of a gate.
+    gate: [Option<BorrowedFd<'static>>; 2],
+}
 
 /// The status of a child that failed before its command ran; the parent reads the report and not this.
 const SETUP_FAILED: i32 = 125;
@@ -86,26 +99,38 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     if plan.hides_sockets {
         sys::landlock::abstract_sockets().and_then(|rules| sys::landlock::obey(&rules)).at(Step::Sockets)?;
     }
-    let channel = close_others(plan).at(Step::Streams)?;
-    credentials::assume(&plan.process, channel)?;
+    let kept = close_others(plan).at(Step::Streams)?;
+    let early = credentials::limit(&plan.process)?;
+    credentials::assume(&plan.process, early)?;
+    if let [Some(socket), fifo] = kept.gate {
+        credentials::find(&plan.process)?;
+        gate::wait(socket, fifo).at(Step::Gate)?;
+    }
+    credentials::filter(&plan.process, kept.channel)?;
     Err(credentials::execute(&plan.process))
 }
 
-/// Closes all but the streams, the program that becomes the first process, in its own place, and after it the way on which
-/// a listener is sent.
-fn close_others(plan: &Plan) -> Result<Option<BorrowedFd<'static>>, Errno> {
-    let mut first = INIT_PROGRAM;
+/// Closes all but the streams, the program that becomes the first process, in its own place, and after it what is kept.
+fn close_others(plan: &Plan) -> Result<Kept, Errno> {
+    let (mut kept, mut next) = (Kept::default(), INIT_PROGRAM);
+    let mut hold = |fd: BorrowedFd<'_>| {
+        let held = sys::exec::hold(fd, next);
+        next += 1;
+        held
+    };
     if let Some((program, _)) = &plan.process.init {
-        sys::exec::keep(program.as_fd(), first)?;
-        first += 1;
+        hold(program.as_fd())?;
     }
-    let mut channel = None;
     if let Some(owners) = &plan.process.owners {
-        channel = Some(sys::exec::hold(owners.theirs(), first)?);
-        first += 1;
+        kept.channel = Some(hold(owners.theirs())?);
     }
-    sys::exec::close_from(first)?;
-    Ok(channel)
+    if let Some(gate) = &plan.gate {
+        for (place, fd) in kept.gate.iter_mut().zip(gate.theirs()) {
+            *place = fd.map(&mut hold).transpose()?;
+        }
+    }
+    sys::exec::close_from(next)?;
+    Ok(kept)
 }
 
 /// Places the streams. A session of its own in any case: without one, the caller's terminal would be the container's

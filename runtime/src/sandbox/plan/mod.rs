@@ -25,7 +25,8 @@ use crate::host;
 use crate::root;
 use crate::sandbox::console::{self, Terminal};
 use crate::sandbox::devices::{self, Devices};
-use crate::sandbox::spec::{SandboxSpec, Stdio};
+use crate::sandbox::gate;
+use crate::sandbox::spec::{Life, SandboxSpec, Stdio};
 pub(crate) use mounts::{Hidden, PlannedMount, SystemMounts};
 pub(crate) use namespaces::PlannedNamespaces;
 use process::c_string;
@@ -55,6 +56,9 @@ pub struct Plan {
     pub(crate) group: Option<Group>,
     pub(crate) process: PlannedProcess,
     pub(crate) report: Report,
+    /// Where the process waits before its command.
+    pub(crate) gate: Option<gate::Closed>,
+    pub(crate) life: Life,
 }
 
 impl Plan {
@@ -98,8 +102,10 @@ impl Plan {
             hidden,
             streams,
             hostname,
-            group: spec.cgroup.as_ref().map(Group::create).transpose()?.flatten(),
+            group: spec.cgroup.as_ref().map(|group| Group::create(group, spec.life)).transpose()?.flatten(),
             process,
+            gate: None,
+            life: spec.life,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::container::init;
 use crate::error::Error;
 use crate::host;
 use crate::sandbox::capability::CapabilitySet;
+use crate::sandbox::child::KEPT;
 use crate::sandbox::owners;
 use crate::sandbox::seccomp;
 use crate::sandbox::spec::{DEFAULT_PATH, Process, Rlimit, SandboxSpec};
@@ -111,7 +112,7 @@ impl PlannedProcess {
 /// The init process: this program's file above the places where the child puts descriptors, and how it is called.
 fn init(command: &[OsString]) -> Result<(OwnedFd, StringArray), Error> {
     let prepare = |errno: Errno| Error::Prepare { what: "the init process".to_owned(), source: errno.into() };
-    let file = rustix::io::fcntl_dupfd_cloexec(init::program()?, 4).map_err(prepare)?;
+    let file = rustix::io::fcntl_dupfd_cloexec(init::program()?, KEPT).map_err(prepare)?;
     let words: Vec<OsString> =
         [init::NAME, "--"].map(OsString::from).into_iter().chain(command.iter().cloned()).collect();
     Ok((file, strings(&words, "argument")?))

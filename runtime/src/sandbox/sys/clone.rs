@@ -135,6 +135,21 @@ pub(crate) fn vfork<T>(
     start(request, libc::CLONE_VFORK as u64, stack, Start { body, data })
 }
 
+/// Makes a child that runs `body(data)` in a copy of the caller's memory, beside the caller; gives its pidfd's number, which
+/// nobody owns yet. The rules of [`vfork`] hold for `body`, since the copy may hold locks of threads that it has not.
+pub(crate) fn fork<T>(
+    request: &Request,
+    stack: &mut Stack,
+    body: fn(&T) -> !,
+    data: &T,
+) -> Result<i32, Errno> {
+    // what it runs on goes away with the caller's frame
+    if request.memory != Memory::Copied {
+        return Err(Errno::INVAL);
+    }
+    start(request, 0, stack, Start { body, data })
+}
+
 /// A process that runs in this process's memory beside it. What it runs on is kept as long as the value is.
 #[derive(Debug)]
 pub(crate) struct Companion<K> {
@@ -236,8 +251,8 @@ fn start<T>(request: &Request, more_flags: u64, stack: &mut Stack, start: Start<
     }
     // SAFETY: `args` is a full `clone_args` whose pointers are to live memory of the right types; the stack is mapped
     // and unused; `enter::<T>` gets the `Start<T>` that it expects, which lives on that stack. The stack and the
-    // data outlive the child: it has copies of its own, or `vfork` returns only when the child has left this memory,
-    // or, for `companion`, they are kept as long as it uses them.
+    // data outlive the child: it has copies of its own, as after `fork`, or `vfork` returns only when the child has left
+    // this memory, or, for `companion`, they are kept as long as it uses them.
     check(unsafe { clone3(&args, enter::<T>, place) })?;
     // With CLONE_PIDFD a successful call has stored a fresh descriptor there.
     Ok(pidfd)

@@ -53,17 +53,10 @@ pub(crate) fn execute_file(file: BorrowedFd<'_>, args: &StringArray, env: &Strin
     check(unsafe { raw::call(libc::SYS_execveat, arguments) }).err().unwrap_or(Errno::INVAL)
 }
 
-/// execveat(2) of the file at descriptor `number`, which [`keep`] put there; returns only when it fails.
+/// execveat(2) of the file at descriptor `number`, which [`hold`] put there; returns only when it fails.
 pub(crate) fn execute_kept(number: u32, args: &StringArray, env: &StringArray) -> Errno {
     // SAFETY: only for a child about to execute, in which no object owns or closes the descriptor.
     execute_file(unsafe { BorrowedFd::borrow_raw(number as i32) }, args, env)
-}
-
-/// Makes descriptor `number` a duplicate of one above it that is closed at an exec.
-pub(crate) fn keep(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
-    let arguments = [fd.as_raw_fd() as usize, number as usize, libc::O_CLOEXEC as usize, 0, 0, 0];
-    // SAFETY: only for a child about to execute, in whose table every other descriptor is closed unused.
-    check(unsafe { raw::call(libc::SYS_dup3, arguments) }).map(drop)
 }
 
 /// Closes every descriptor from `first` on in a process whose descriptor table is its own.
@@ -100,9 +93,9 @@ pub(crate) fn own_table(kept: [i32; 2], event: i32) -> Result<[BorrowedFd<'stati
     Ok([first, second])
 }
 
-/// Owns a descriptor that a child with the same table made.
+/// Owns a descriptor that this process or a child with the same table made.
 pub(crate) fn adopt(number: i32) -> OwnedFd {
-    // SAFETY: only for the number that the kernel gave a guard for its child's pidfd, once.
+    // SAFETY: only for the number that the kernel gave for a first process's pidfd, to its guard or to the caller, once.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 

@@ -1,6 +1,6 @@
 //! Signal dispositions and masks (rt_sigaction(2), rt_sigprocmask(2)).
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -94,4 +94,22 @@ pub(crate) fn wait(set: u64) -> Result<i32, Errno> {
     let arguments = [&raw const set as usize, 0, 0, SET_BYTES, 0, 0];
     // SAFETY: the set is eight bytes, as the call is told; no information and no time limit are asked for.
     check(unsafe { raw::call(libc::SYS_rt_sigtimedwait, arguments) }).map(|signal| signal as i32)
+}
+
+/// A descriptor that is readable while a signal of the set waits for this process, which must block it (signalfd(2)).
+pub(crate) fn descriptor(set: u64) -> Result<OwnedFd, Errno> {
+    let arguments = [usize::MAX, &raw const set as usize, SET_BYTES, libc::SFD_CLOEXEC as usize, 0, 0];
+    // SAFETY: the set is eight bytes, as the call is told; -1 asks for a new descriptor.
+    let number = check(unsafe { raw::call(libc::SYS_signalfd4, arguments) })?;
+    // SAFETY: the call above made the descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+}
+
+/// Takes the next signal from such a descriptor; sleeps until there is one.
+pub(crate) fn take(descriptor: BorrowedFd<'_>) -> Result<i32, Errno> {
+    // `struct signalfd_siginfo`, whose first word is the signal's number
+    let mut information = [0u8; 128];
+    rustix::io::read(descriptor, &mut information)?;
+    let [a, b, c, d, ..] = information;
+    Ok(i32::from_ne_bytes([a, b, c, d]))
 }
