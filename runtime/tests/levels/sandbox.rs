@@ -1,17 +1,19 @@
 //! Whole sandboxes: what a command sees, how it ends, what stays behind.
 
-mod support;
-
 use std::fs;
 
-use slipway_runtime::{Error, Exit, SandboxSpec, spawn};
-use support::{Scratch, output, privileged, script, succeed};
+use slipway_runtime::{Error, Exit, spawn};
 
-#[test]
-fn privileged_commands_run_and_tell_their_status() {
-    if !privileged() {
-        return;
-    }
+use crate::Case;
+use crate::support::{Scratch, output, script, spec, succeed};
+
+pub(crate) const CASES: &[Case] = cases! {
+    commands_run_and_tell_their_status;
+    changes_land_in_the_upper_folder;
+    a_missing_command_is_told_apart_from_a_broken_one;
+};
+
+fn commands_run_and_tell_their_status() {
     let scratch = Scratch::new();
     for (text, exit) in
         [("exit 0", Exit::Code(0)), ("exit 42", Exit::Code(42)), ("kill -TERM $$; exit 7", Exit::Code(7))]
@@ -26,11 +28,7 @@ fn privileged_commands_run_and_tell_their_status() {
     assert_eq!(running.wait().unwrap().status(), 137);
 }
 
-#[test]
-fn privileged_changes_land_in_the_upper_folder() {
-    if !privileged() {
-        return;
-    }
+fn changes_land_in_the_upper_folder() {
     let scratch = Scratch::new();
     succeed(script(scratch.overlay("w"), "echo hello > /etc/new; rm /etc/not-executable"));
     assert_eq!(fs::read_to_string(scratch.path("w-upper/etc/new")).unwrap(), "hello\n");
@@ -40,13 +38,9 @@ fn privileged_changes_land_in_the_upper_folder() {
     assert_eq!(upper, ["etc"], "nothing of the sandbox's own is left in the layer");
 }
 
-#[test]
-fn privileged_a_missing_command_is_told_apart_from_a_broken_one() {
-    if !privileged() {
-        return;
-    }
+fn a_missing_command_is_told_apart_from_a_broken_one() {
     let scratch = Scratch::new();
-    let start = |args: &[&str]| spawn(&SandboxSpec::new(scratch.directory(), args)).unwrap_err();
+    let start = |args: &[&str]| spawn(&spec(scratch.directory(), args)).unwrap_err();
     let missing = [&["nope"][..], &["/bin/nope"], &["/etc/not-executable/x"]];
     for args in missing {
         let error = start(args);

@@ -1,30 +1,30 @@
 //! Issue 7, A6: what of a network that is shared can be reached. The test program itself is what runs in the container.
 
-mod support;
-
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::process::ExitCode;
 
-use slipway_runtime::{CapabilitySet, Namespace, SandboxSpec, Security};
-use support::{Scratch, privileged, succeed};
+use slipway_runtime::{CapabilitySet, Namespace, Security};
 
-/// Where the probe finds the name of the host's socket.
-const NAME: &str = "SLIPWAY_PROBE";
+use crate::Case;
+use crate::support::{Scratch, spec, succeed};
+
+pub(crate) const CASES: &[Case] = cases! {
+    abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach;
+};
 
 fn address(name: &str) -> SocketAddr {
     SocketAddr::from_abstract_name(name).unwrap()
 }
 
-/// Not a test but what the container runs; in the test program's own run it has nothing to do.
-#[test]
-fn probe() {
-    let Ok(name) = std::env::var(NAME) else { return };
+/// What the container runs.
+pub(crate) fn probe(name: &str) -> ExitCode {
     let kind = |result: std::io::Result<()>| match result {
         Ok(()) => "reached".to_owned(),
         Err(error) => format!("{:?}", error.kind()),
     };
-    println!("\nstream {}", kind(UnixStream::connect_addr(&address(&name)).map(drop)));
+    println!("\nstream {}", kind(UnixStream::connect_addr(&address(name)).map(drop)));
     let datagram = UnixDatagram::unbound().unwrap();
     let sent = datagram.send_to_addr(b"x", &address(&format!("{name}-datagram"))).map(drop);
     println!("datagram {}", kind(sent));
@@ -40,22 +40,17 @@ fn probe() {
     let packet = rustix::net::AddressFamily::from_raw(17); // AF_PACKET
     let packet = rustix::net::socket(packet, rustix::net::SocketType::RAW, None);
     println!("packet {}", kind(packet.map(drop).map_err(Into::into)));
+    ExitCode::SUCCESS
 }
 
-#[test]
-fn privileged_abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach() {
-    if !privileged() {
-        return;
-    }
+fn abstract_and_raw_sockets_of_a_shared_network_are_out_of_reach() {
     let scratch = Scratch::new();
     fs::copy(std::env::current_exe().unwrap(), scratch.path("root/bin/probe")).unwrap();
     let name = format!("slipway-test-{}", std::process::id());
     let _listener = UnixListener::bind_addr(&address(&name)).unwrap();
     let datagrams = UnixDatagram::bind_addr(&address(&format!("{name}-datagram"))).unwrap();
     let run = |network: Namespace, security: Security, capabilities: CapabilitySet, uid: u32| {
-        let mut spec =
-            SandboxSpec::new(scratch.directory(), ["/bin/probe", "probe", "--exact", "--nocapture"]);
-        spec.process.env.push(format!("{NAME}={name}").into());
+        let mut spec = spec(scratch.directory(), &["/bin/probe", "inner", "probe", &name]);
         (spec.namespaces.network, spec.security, spec.process.capabilities) =
             (network, security, capabilities);
         spec.process.user.uid = uid;

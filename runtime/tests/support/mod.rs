@@ -6,8 +6,44 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use slipway_runtime::{Error, Exit, RootFs, SandboxSpec, Stdio, Stream, spawn};
+
+/// How strong a sandbox the test's process can make; what differs is what the kernel lets whom do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Root,
+    SubordinateIds,
+    SingleId,
+}
+
+impl Level {
+    pub const ALL: [Level; 3] = [Level::Root, Level::SubordinateIds, Level::SingleId];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Root => "root",
+            Level::SubordinateIds => "subordinate-ids",
+            Level::SingleId => "single-id",
+        }
+    }
+
+    pub fn is_root(self) -> bool {
+        self == Level::Root
+    }
+}
+
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+/// The level of this process.
+pub fn level() -> Level {
+    LEVEL.get().copied().unwrap_or(Level::Root)
+}
+
+pub fn set_level(level: Level) {
+    LEVEL.set(level).expect("a process has one level");
+}
 
 /// Whether privileged tests can run; says so where they cannot.
 pub fn privileged() -> bool {
@@ -44,7 +80,7 @@ impl Scratch {
 
     /// A fresh overlay over the root.
     pub fn overlay(&self, name: &str) -> RootFs {
-        self.overlay_marked(name, false)
+        self.overlay_marked(name, !level().is_root())
     }
 
     pub fn overlay_marked(&self, name: &str, userxattr: bool) -> RootFs {
@@ -71,7 +107,14 @@ pub fn make_root(root: &Path) {
 
 /// A shell script in the sandbox.
 pub fn script(root: RootFs, text: &str) -> SandboxSpec {
-    SandboxSpec::new(root, ["/bin/sh", "-c", text])
+    spec(root, &["/bin/sh", "-c", text])
+}
+
+/// A command in a sandbox of this process's level.
+pub fn spec(root: RootFs, args: &[&str]) -> SandboxSpec {
+    let mut spec = SandboxSpec::new(root, args);
+    spec.single_id = level() == Level::SingleId;
+    spec
 }
 
 /// Runs and gives exit and whole output, both streams.
