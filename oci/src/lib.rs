@@ -3,7 +3,7 @@
 //! Everything that more than one part of Slipway says in the specifications' words lives here and knows no
 //! sibling: what a digest, a reference, a manifest and a layer are ([`digest`], [`reference`], [`spec`]), how bytes
 //! come to rest under their digest ([`blobs`]), how a path is reached without being led out of its root ([`root`]),
-//! how a tree becomes a layer and a layer a tree ([`layer`]), and the one store that several processes share
+//! how a tree becomes a layer and a layer a tree ([`layer`]) or a file that is mounted ([`erofs`]), and the one store that several processes share
 //! ([`store`]).
 //!
 //! Invariants: content first, pointer last; bytes are kept as they came; whatever was read from outside is hostile
@@ -15,6 +15,7 @@ pub mod blobs;
 pub mod compression;
 pub mod database;
 pub mod digest;
+pub mod erofs;
 pub mod error;
 pub mod file;
 pub mod layer;

@@ -32,6 +32,7 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("perl", "perl"),
     tool("python3", "python3"),
     tool("setfattr", "attr"),
+    tool("fsck.erofs", "erofs-utils"),
 ];
 
 /// What the demo uses.

@@ -4,6 +4,7 @@ use super::{
     LayerError, OverlayXattrs,
     entry::{Entry, Kind, name_of, parent_of},
     io_at, owner,
+    sink::Sink,
     unpack::copy_digested,
     xattr,
 };
@@ -50,11 +51,14 @@ impl Disk {
         Ok(&self.parent.as_ref().expect("just set").1)
     }
 
-    pub(super) fn create(
-        &mut self,
-        entry: &Entry,
-        source: &mut impl Read,
-    ) -> Result<Option<Digest>, LayerError> {
+    fn open_link_target(&self, entry: &Entry) -> Result<(OwnedFd, std::ffi::OsString), LayerError> {
+        let link = Path::new(OsStr::from_bytes(&entry.link));
+        self.root.parent(link).map_err(io_at("link", entry.as_path()))
+    }
+}
+
+impl Sink for Disk {
+    fn create(&mut self, entry: &Entry, source: &mut dyn Read) -> Result<Option<Digest>, LayerError> {
         if entry.path.is_empty() {
             return Ok(None); // the root is there; its attributes come last
         }
@@ -108,12 +112,7 @@ impl Disk {
         Ok(content)
     }
 
-    fn open_link_target(&self, entry: &Entry) -> Result<(OwnedFd, std::ffi::OsString), LayerError> {
-        let link = Path::new(OsStr::from_bytes(&entry.link));
-        self.root.parent(link).map_err(io_at("link", entry.as_path()))
-    }
-
-    pub(super) fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
+    fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let shown = PathBuf::from(OsStr::from_bytes(path));
         let name = OsStr::from_bytes(name_of(path)).to_owned();
         let parent = self.parent(path)?;
@@ -123,14 +122,14 @@ impl Disk {
         }
     }
 
-    pub(super) fn set_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
+    fn set_opaque(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let path = Path::new(OsStr::from_bytes(path));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let folder = self.root.open_at(path, flags, Mode::empty()).map_err(io_at("open", path))?;
         xattr::set_opaque(&folder, self.xattrs).map_err(io_at("mark", path))
     }
 
-    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
+    fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let shown = PathBuf::from(OsStr::from_bytes(path));
         self.parent = None;
         let (parent, name) = self.root.parent(&shown).map_err(io_at("open", &shown))?;
@@ -144,7 +143,7 @@ impl Disk {
         }
     }
 
-    pub(super) fn finish_folder(&mut self, entry: &Entry) -> Result<(), LayerError> {
+    fn finish_folder(&mut self, entry: &Entry) -> Result<(), LayerError> {
         if entry.path.is_empty() {
             let here = File::open(&self.target).map_err(io_at("open", entry.as_path()))?;
             return set_attributes(here.as_fd(), OsStr::new("."), entry, &self.target, self.xattrs);

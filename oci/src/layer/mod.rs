@@ -1,6 +1,6 @@
 //! Layers: trees as archives, as folders in overlayfs form, and as tables of contents.
 //!
-//! One layer has three faces. The *archive* is what travels: a tar whose uncompressed digest is the diff id, with
+//! One layer has several faces. The *archive* is what travels: a tar whose uncompressed digest is the diff id, with
 //! deletions as `.wh.name` and `.wh..wh..opq` (image-spec `layer.md`). The *folder* is what overlayfs stacks:
 //! deletions as character devices 0:0 and the xattr `overlay.opaque`. The *table of contents* ([`Toc`]) says of each
 //! path its type, owner, mode and content digest, so that destinations and cache keys are worked out ([`Tree`]) with
@@ -8,6 +8,7 @@
 //!
 //! - [`LayerWriter`]: entries in, archive and table out, in one pass.
 //! - [`unpack`]: archive in, folder and table out. The archive is hostile.
+//! - [`write_image`]: archive in, a file that the kernel mounts and table out ([`crate::erofs`]).
 //! - [`diff`]: an overlay's upper folder in, entries out.
 
 mod archive;
@@ -18,6 +19,7 @@ mod files;
 mod footing;
 mod import;
 pub mod owner;
+mod sink;
 mod sparse;
 mod toc;
 mod tree;
@@ -29,12 +31,16 @@ pub(crate) use archive::Archive as ArchiveReader;
 pub use archive::{SNIFF_BYTES, is_header};
 pub use diff::Clamp;
 pub use entry::{Entry, Kind};
+pub(crate) use entry::{name_of, parent_of};
 pub use files::{ArchiveError, FileArchive};
 pub use footing::Footing;
 pub use import::{import_archive, import_folder};
+pub(crate) use sink::Sink;
 pub use toc::{Toc, TocError};
+pub(crate) use tree::components;
 pub use tree::{Found, Resolved, Tree, TreeError};
-pub use unpack::{Unpacked, index, unpack};
+pub(crate) use unpack::copy_digested;
+pub use unpack::{Unpacked, index, unpack, write_image};
 pub use write::{Layer, LayerWriter};
 pub use xattr::{Attributes, OverlayXattrs, read_at};
 

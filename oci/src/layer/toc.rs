@@ -62,10 +62,12 @@ impl Toc {
 
     /// The entry of exactly `path`.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
-        self.entries
-            .binary_search_by(|entry| entry.path.as_slice().cmp(path))
-            .ok()
-            .map(|index| &self.entries[index])
+        self.position(path).map(|index| &self.entries[index])
+    }
+
+    /// Where in [`Toc::entries`] that is.
+    pub(crate) fn position(&self, path: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok()
     }
 
     /// The entries directly in `folder`.
@@ -119,7 +121,7 @@ impl Toc {
         std::fs::rename(temporary, path)
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * 120 + 16);
         out.extend_from_slice(MAGIC);
         put_u32(&mut out, self.entries.len());

@@ -12,19 +12,22 @@ use super::{
     disk::Disk,
     entry::{Entry, Kind, name_of, parent_of},
     footing::{Footing, link_target},
+    sink::{Nowhere, Sink},
     toc::Toc,
     xattr,
 };
 use crate::{
     Algorithm, Digest,
     digest::HashingReader,
+    erofs::{Writer, Written},
     file::{self, CopyError},
     limits,
     unpacking::TooMuch,
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::OsStr,
+    fs::File,
     io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -51,19 +54,34 @@ pub fn unpack(
     xattrs: OverlayXattrs,
     footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
-    read_archive(source, Some(Disk::open(target, xattrs)?), footing)
+    read_archive(source, &mut Disk::open(target, xattrs)?, footing)
+}
+
+/// Writes the uncompressed archive `source` into the empty file `target`, which the kernel then mounts as the folder that
+/// [`unpack`] would make on the same footing.
+pub fn write_image(
+    source: impl Read,
+    target: File,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    let mut writer = Writer::new(target);
+    let unpacked = read_archive(source, &mut writer, footing)?;
+    let written = writer.finish(&unpacked.toc)?;
+    Ok((unpacked, written))
 }
 
 /// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk. The table is
 /// that of the folder which [`unpack`] would make on the same footing.
 pub fn index(source: impl Read, footing: Option<&Footing>) -> Result<Unpacked, LayerError> {
-    read_archive(source, None, footing)
+    read_archive(source, &mut Nowhere, footing)
 }
 
 struct Unpacker<'a> {
-    disk: Option<Disk>,
+    sink: &'a mut dyn Sink,
     footing: Option<&'a Footing>,
     entries: BTreeMap<Vec<u8>, Entry>,
+    /// Names that were linked to a file's first one, by that; some may have been taken away again.
+    linked: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     whiteouts: HashSet<Vec<u8>>,
     unpacked_bytes: u64,
     /// Links that the current entry's parents led through.
@@ -72,12 +90,19 @@ struct Unpacker<'a> {
 
 fn read_archive(
     source: impl Read,
-    disk: Option<Disk>,
+    sink: &mut dyn Sink,
     footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
     let mut hashing = HashingReader::new(source, Algorithm::Sha256);
-    let (entries, whiteouts) = (BTreeMap::new(), HashSet::new());
-    let mut unpacker = Unpacker { disk, footing, entries, whiteouts, unpacked_bytes: 0, links: 0 };
+    let mut unpacker = Unpacker {
+        sink,
+        footing,
+        entries: BTreeMap::new(),
+        linked: HashMap::new(),
+        whiteouts: HashSet::new(),
+        unpacked_bytes: 0,
+        links: 0,
+    };
     let mut archive = Archive::new(&mut hashing);
     let mut count = 0;
     while let Some(item) = archive.next_item().map_err(LayerError::Archive)? {
@@ -122,6 +147,7 @@ impl Unpacker<'_> {
     fn place(&mut self, mut entry: Entry, source: &mut impl Read) -> Result<(), LayerError> {
         if entry.kind == Kind::Hardlink {
             entry.link = self.hardlink_target(&entry)?;
+            self.linked.entry(entry.link.clone()).or_default().insert(entry.path.clone());
         }
         if let Some(previous) = self.entries.get(&entry.path) {
             let both_folders = previous.is_directory() && entry.is_directory();
@@ -138,12 +164,7 @@ impl Unpacker<'_> {
         if self.unpacked_bytes > most {
             return Err(LayerError::TooMuch(TooMuch::Bytes { most }));
         }
-        let content = match &mut self.disk {
-            Some(disk) => disk.create(&entry, source)?,
-            None if entry.kind == Kind::File => Some(copy_digested(source, &mut io::sink(), &entry)?),
-            None => None,
-        };
-        entry.content = content;
+        entry.content = self.sink.create(&entry, source)?;
         self.entries.insert(entry.path.clone(), entry);
         Ok(())
     }
@@ -231,6 +252,9 @@ impl Unpacker<'_> {
         if first == entry.path {
             return Err(bad(&entry.path, "a hard link to itself"));
         }
+        if first.strip_prefix(entry.path.as_slice()).is_some_and(|below| below.starts_with(b"/")) {
+            return Err(bad(&entry.path, "a hard link to a file in the folder that it replaces"));
+        }
         Ok(first)
     }
 
@@ -242,9 +266,7 @@ impl Unpacker<'_> {
             }
             return Ok(());
         }
-        if let Some(disk) = &mut self.disk {
-            disk.whiteout(&path)?;
-        }
+        self.sink.whiteout(&path)?;
         self.whiteouts.insert(path.clone());
         let mut entry = Entry::new(path.clone(), Kind::Whiteout, 0);
         entry.mtime = mtime;
@@ -260,12 +282,12 @@ impl Unpacker<'_> {
             return Err(bad(path, "an opaque mark for what is no folder"));
         };
         entry.opaque = true;
-        self.disk.as_mut().map_or(Ok(()), |disk| disk.set_opaque(path))
+        self.sink.set_opaque(path)
     }
 
     fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let mut prefix = path.to_vec();
-        self.entries.remove(path);
+        let mut gone: Vec<Entry> = self.entries.remove(path).into_iter().collect();
         prefix.push(b'/');
         let below: Vec<Vec<u8>> = self
             .entries
@@ -274,26 +296,44 @@ impl Unpacker<'_> {
             .map(|(name, _)| name.clone())
             .collect();
         for name in below {
-            self.entries.remove(&name);
+            gone.extend(self.entries.remove(&name));
             self.whiteouts.remove(&name);
         }
-        self.disk.as_mut().map_or(Ok(()), |disk| disk.remove(path))
+        gone.into_iter().for_each(|entry| self.pass_on(entry));
+        self.sink.remove(path)
     }
 
-    fn finish(mut self, diff_id: Digest, archive_bytes: u64) -> Result<Unpacked, LayerError> {
-        if let Some(disk) = &mut self.disk {
-            // folders last and deepest first: making their children changed their times
-            for entry in self.entries.values().rev().filter(|entry| entry.is_directory()) {
-                disk.finish_folder(entry)?;
+    /// A file whose first name is gone is still what its other names say: one of them is the first now.
+    fn pass_on(&mut self, gone: Entry) {
+        let Some(names) = self.linked.remove(&gone.path) else { return };
+        let is_linked = |name: &Vec<u8>| {
+            self.entries
+                .get(name)
+                .is_some_and(|entry| entry.kind == Kind::Hardlink && entry.link == gone.path)
+        };
+        let mut names: BTreeSet<Vec<u8>> = names.into_iter().filter(is_linked).collect();
+        let Some(first) = names.pop_first() else { return };
+        self.entries.insert(first.clone(), Entry { path: first.clone(), ..gone });
+        for name in &names {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.link.clone_from(&first);
             }
+        }
+        self.linked.insert(first, names);
+    }
+
+    fn finish(self, diff_id: Digest, archive_bytes: u64) -> Result<Unpacked, LayerError> {
+        // folders last and deepest first: making their children changed their times
+        for entry in self.entries.values().rev().filter(|entry| entry.is_directory()) {
+            self.sink.finish_folder(entry)?;
         }
         Ok(Unpacked { diff_id, archive_bytes, toc: Toc::new(self.entries.into_values().collect()) })
     }
 }
 
 /// Copies a file's bytes and digests them; fewer than its header says are an error.
-pub(super) fn copy_digested(
-    source: &mut impl Read,
+pub(crate) fn copy_digested(
+    source: &mut (impl Read + ?Sized),
     target: &mut impl Write,
     entry: &Entry,
 ) -> Result<Digest, LayerError> {

@@ -102,6 +102,29 @@ fn hard_links_times_and_implicit_parents() {
 }
 
 #[test]
+fn a_hard_link_in_the_place_of_its_files_folder_is_refused() {
+    // found by the property test of mounted layers: the disk refused it, the table did not
+    let archive = || Archive::new().file("d/f", "x").hard("d", "d/f").file("d/f", "y");
+    let (_, result) = archive().unpack(None);
+    assert!(matches!(result, Err(LayerError::Entry { .. })), "{result:?}");
+    assert!(index(&archive().0.into_inner().expect("archive")[..], None).is_err());
+}
+
+#[test]
+fn other_names_of_a_file_that_is_replaced_keep_it() {
+    let archive =
+        Archive::new().file("f", "old").hard("g", "f").hard("h", "g").hard("h", "f").file("f", "new");
+    let (folder, result) = archive.unpack(None);
+    let toc = result.expect("unpacked").toc;
+    for (name, text) in [("f", "new"), ("g", "old"), ("h", "old")] {
+        assert_eq!(std::fs::read_to_string(folder.path().join("layer").join(name)).expect(name), text);
+    }
+    let (g, h) = (toc.get(b"g").expect("g"), toc.get(b"h").expect("h"));
+    assert_eq!((g.kind, g.content.clone(), g.link.len()), (Kind::File, Some(Digest::sha256(b"old")), 0));
+    assert_eq!((h.kind, h.link.as_slice()), (Kind::Hardlink, &b"g"[..]));
+}
+
+#[test]
 fn privileged_whiteouts_become_devices() {
     slipway_skip::need_root!();
     let archive =
