@@ -78,7 +78,7 @@ pub(crate) fn execute(
     }
     lower.push(stub_layer(solver, tree, &mounts)?);
     let root_fs = RootFs::Overlay {
-        lower,
+        lower: lower.into_iter().map(Into::into).collect(),
         upper: upper.clone(),
         work,
         volatile: true,

@@ -50,7 +50,7 @@ fn once(
     fs::create_dir(&upper).expect("an upper folder can be made");
     fs::create_dir(&work).expect("a work folder can be made");
     let root = RootFs::Overlay {
-        lower: vec![lower.to_owned()],
+        lower: vec![lower.to_owned().into()],
         upper: upper.clone(),
         work: work.clone(),
         volatile: true,

@@ -31,6 +31,16 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A layer's file could not be mounted; `log` is the kernel's own explanation where it gives one.
+    #[error("cannot mount the layer `{}`{}", path.display(), explained(log))]
+    Layer {
+        /// The file.
+        path: PathBuf,
+        /// What the file system wrote to its configuration descriptor.
+        log: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The upper folder is on an overlay itself, which the kernel does not stack.
     #[error(
         "cannot mount the root file system: `{}` is on an overlay, as in a container, on which the kernel mounts no other: \

@@ -48,7 +48,7 @@ pub mod signals;
 pub use cgroup::{CgroupSpec, CpuQuota, SwapLimit, sweep};
 pub use container::{identity, init};
 pub use error::{Error, Step};
-pub use root::RootFs;
+pub use root::{Lower, RootFs, Via};
 pub use sandbox::capability::{self, Capability, CapabilitySet};
 pub use sandbox::gate::{Gate, open_gate};
 pub use sandbox::handle::{Handle, ProcessId};

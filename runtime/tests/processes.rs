@@ -144,7 +144,7 @@ fn user(root: &Path) -> ExitCode {
             path
         };
         let overlay = RootFs::Overlay {
-            lower: vec![root.to_owned()],
+            lower: vec![root.to_owned().into()],
             upper: place("upper"),
             work: place("work"),
             volatile: true,

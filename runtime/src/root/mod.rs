@@ -1,8 +1,9 @@
 //! From an image to a root that a sandbox can run on.
 //!
-//! The layers are stacked by an overlay of the sandbox's own ([`RootFs`]); what the sandbox mounts on comes from one more
+//! The layers, folders or files that are mounted ([`Lower`]), are stacked by an overlay of the sandbox's own ([`RootFs`]); what the sandbox mounts on comes from one more
 //! layer beneath them ([`mount_points`]), so that none of it is part of what a command changed.
 
+mod layer;
 mod overlay;
 mod points;
 
@@ -15,7 +16,8 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::Error;
 use crate::sandbox::detached::{ATTR_NODEV, make_private};
-use overlay::{Layers, distinct, overlay, overlay_by_options};
+pub use layer::{Lower, Via, mount as mount_layer, try_mount};
+use overlay::Layers;
 pub use points::{MountPoint, make_mount_points, mount_points};
 
 /// The root file system.
@@ -24,7 +26,7 @@ pub enum RootFs {
     /// An overlay (Documentation/filesystems/overlayfs.rst), mounted for this sandbox alone.
     Overlay {
         /// The read-only layers, topmost first; at least one.
-        lower: Vec<PathBuf>,
+        lower: Vec<Lower>,
         /// Where changes go.
         upper: PathBuf,
         /// Overlayfs' scratch folder, empty, on the file system of `upper`.
@@ -44,16 +46,14 @@ pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
     match root {
         RootFs::Directory(path) => folder(path, nodev),
         RootFs::Overlay { lower, upper, work, volatile, userxattr } => {
-            let lower = &distinct(lower)?;
-            let layers = Layers { lower, upper, work, volatile: *volatile, userxattr: *userxattr };
-            match overlay(&layers, nodev) {
-                // Kernels before 6.5 do not know `lowerdir+`.
-                Err(Error::Root { source, .. }) if layers.may_need_old_call(&source) => {
-                    overlay_by_options(&layers, nodev)
-                }
-                result => result,
-            }
-            .map_err(|error| nested(error, upper))
+            let layers = Layers {
+                lower: overlay::prepared(lower)?,
+                upper,
+                work,
+                volatile: *volatile,
+                userxattr: *userxattr,
+            };
+            overlay::mounted(&layers, nodev).map_err(|error| nested(error, upper))
         }
     }
 }

@@ -1,10 +1,12 @@
 //! An image's layers and an upper folder as one detached overlay (Documentation/filesystems/overlayfs.rst).
 //!
-//! On kernels before 6.5, whose configuration values are cut at 255 bytes, it still goes through mount(2).
+//! Layers that are files ([`super::layer`]) are detached mounts, and overlayfs takes them by their descriptors: a
+//! descriptor as a lower layer since Linux 6.13, one of a mount without a place since 6.15. On older kernels they get a
+//! place in a mount namespace that only one thread is in, for as long as the overlay is made. On kernels before 6.5, whose
+//! configuration values are cut at 255 bytes, the overlay still goes through mount(2).
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +14,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, mount_change, move_mount, open_tree,
 };
 
+use super::layer::{self, Lower};
 use crate::error::Error;
 use crate::sandbox::detached::tmpfs;
 use crate::sandbox::sys;
@@ -29,7 +33,7 @@ const MAX_OPTIONS_BYTES: usize = 4095;
 /// The most that is read of the kernel's explanation.
 const MAX_LOG_BYTES: usize = 4096;
 
-/// The folders of `lower`, the topmost first, without those that occur further up already: overlayfs takes no folder
+/// The layers of `lower`, the topmost first, without those that occur further up already: overlayfs takes no folder
 /// twice (`ovl_setup_trap` answers ELOOP), and images repeat layers.
 ///
 /// A lower occurrence never shows. Take a path that the folder has. A file, link, deletion or opaque folder there ends
@@ -37,15 +41,16 @@ const MAX_LOG_BYTES: usize = 4096;
 /// of the upper occurrence, and every name below it is one that the upper occurrence has too, so the same holds for
 /// each of them in turn. What lies between the two can only end the descent earlier. So the upper occurrence alone gives
 /// the same tree, whatever deletes, replaces or hides what is beneath.
-pub(super) fn distinct(lower: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+fn distinct(lower: &[Lower]) -> Result<Vec<&Lower>, Error> {
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(lower.len());
-    for path in lower {
+    for layer in lower {
         // the kernel compares inodes, not names
+        let path = layer.path();
         let found = rustix::fs::stat(path)
             .map_err(|errno| Error::Open { path: path.to_owned(), source: errno.into() })?;
         if seen.insert((found.st_dev, found.st_ino)) {
-            kept.push(path.to_owned());
+            kept.push(layer);
         }
     }
     if kept.len() > MAX_LAYERS {
@@ -54,9 +59,24 @@ pub(super) fn distinct(lower: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(kept)
 }
 
+/// A layer that an overlay can take.
+pub(super) enum Prepared {
+    Folder(PathBuf),
+    Mount(OwnedFd),
+}
+
+/// Mounts the files among the layers.
+pub(super) fn prepared(lower: &[Lower]) -> Result<Vec<Prepared>, Error> {
+    let prepare = |lower: &Lower| match lower {
+        Lower::Folder(path) => Ok(Prepared::Folder(path.clone())),
+        Lower::Image { path, via } => layer::mount(path, *via).map(Prepared::Mount),
+    };
+    distinct(lower)?.into_iter().map(prepare).collect()
+}
+
 /// An overlay's parts.
 pub(super) struct Layers<'a> {
-    pub(super) lower: &'a [PathBuf],
+    pub(super) lower: Vec<Prepared>,
     pub(super) upper: &'a Path,
     pub(super) work: &'a Path,
     pub(super) volatile: bool,
@@ -64,8 +84,9 @@ pub(super) struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    pub(super) fn may_need_old_call(&self, error: &io::Error) -> bool {
-        error.raw_os_error() == Some(libc::EINVAL) && !appends_layers()
+    /// Whether a file system of its own is among the layers.
+    fn has_mounts(&self) -> bool {
+        self.lower.iter().any(|layer| matches!(layer, Prepared::Mount(_)))
     }
 }
 
@@ -77,23 +98,56 @@ fn appends_layers() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
 }
 
-pub(super) fn overlay(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
+/// The overlay, by the first way that the running kernel takes.
+pub(super) fn mounted(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
+    let is_old = |error: &Error| matches!(error, Error::Root { source, .. } if source.raw_os_error() == Some(libc::EINVAL));
+    match by_descriptors(layers, nodev) {
+        Err(error) if is_old(&error) && (layers.has_mounts() || !appends_layers()) => {
+            let call = if appends_layers() { Call::Fsconfig } else { Call::Mount };
+            placed(layers, nodev, call)
+        }
+        result => result,
+    }
+}
+
+/// The overlay through fsconfig(2) alone.
+fn by_descriptors(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
+    let lower = layers.lower.iter().map(|layer| match layer {
+        Prepared::Folder(path) => Value::Path(path),
+        Prepared::Mount(tree) => Value::Tree(tree),
+    });
+    configured(layers, lower.collect(), Value::Path(layers.upper), nodev)
+}
+
+/// What fsconfig(2) is told of a layer.
+enum Value<'v> {
+    Path(&'v Path),
+    Tree(&'v OwnedFd),
+}
+
+fn configured(
+    layers: &Layers<'_>,
+    lower: Vec<Value<'_>>,
+    upper: Value<'_>,
+    nodev: bool,
+) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| Error::Root { log: String::new(), source: errno.into() })?;
     let failed = |errno: Errno| Error::Root { log: kernel_log(&context), source: errno.into() };
     // Descriptors that stand in for paths which the option cannot carry; needed until the superblock is made.
     let mut held = Vec::new();
     fsconfig_set_string(&context, "source", "overlay").map_err(failed)?;
-    for path in layers.lower {
-        let value = path_value(path, &mut held)?;
-        fsconfig_set_string(&context, "lowerdir+", &value).map_err(failed)?;
+    let places = lower.into_iter().map(|layer| ("lowerdir+", layer));
+    for (key, value) in places.chain([("upperdir", upper), ("workdir", Value::Path(layers.work))]) {
+        match value {
+            Value::Path(path) => {
+                fsconfig_set_string(&context, key, &path_value(path, &mut held)?).map_err(failed)?;
+            }
+            Value::Tree(tree) => fsconfig_set_fd(&context, key, tree).map_err(failed)?,
+        }
     }
-    for (key, path) in [("upperdir", layers.upper), ("workdir", layers.work)] {
-        let value = path_value(path, &mut held)?;
-        fsconfig_set_string(&context, key, &value).map_err(failed)?;
-    }
-    for (key, value) in fixed_options(layers.userxattr) {
-        fsconfig_set_string(&context, *key, *value).map_err(failed)?;
+    for (key, value) in fixed_options(layers) {
+        fsconfig_set_string(&context, key, value).map_err(failed)?;
     }
     for (key, wanted) in [("volatile", layers.volatile), ("userxattr", layers.userxattr)] {
         if wanted {
@@ -108,12 +162,18 @@ pub(super) fn overlay(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error
 /// A host's module parameters must not decide what an upper folder looks like: without redirects, metadata-only copies
 /// and indexes it holds plain files, whiteouts and opaque marks, which is all that a layer can express. With `userxattr`
 /// the kernel excludes the first two by itself and refuses to be told.
-fn fixed_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
-    if userxattr {
-        &[("index", "off")]
-    } else {
-        &[("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off")]
+///
+/// With layers on several file systems, `xino` keeps all files on one device to whoever asks: `tar --one-file-system` in a
+/// step would leave out what another layer holds.
+fn fixed_options(layers: &Layers<'_>) -> Vec<(&'static str, &'static str)> {
+    let mut options = vec![("index", "off")];
+    if !layers.userxattr {
+        options.extend([("redirect_dir", "nofollow"), ("metacopy", "off")]);
     }
+    if layers.has_mounts() {
+        options.push(("xino", "on"));
+    }
+    options
 }
 
 /// The path itself, or, when it is too long or holds what the option's parser takes for itself, its descriptor's.
@@ -137,7 +197,7 @@ fn c_string(path: &Path) -> Result<CString, Error> {
 }
 
 /// What the kernel wrote about a failed configuration (fsopen(2)): one message a read, after its class letter.
-fn kernel_log(context: &OwnedFd) -> String {
+pub(super) fn kernel_log(context: &OwnedFd) -> String {
     let mut log = String::new();
     let mut buffer = [0; 512];
     while let Ok(count @ 1..) = rustix::io::read(context, &mut buffer) {
@@ -155,33 +215,75 @@ fn kernel_log(context: &OwnedFd) -> String {
     log
 }
 
-/// The same overlay through mount(2), for kernels before 6.5: a thread with a mount namespace and working folder of
-/// its own mounts it over the topmost layer, and hands a detached clone back.
+/// Which call makes an overlay of layers that have a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// fsconfig(2) with `lowerdir+`, from 6.5 on.
+    Fsconfig,
+    /// mount(2), before.
+    Mount,
+}
+
+/// The same overlay for older kernels: a thread with a mount namespace and working folder of its own gives each mount among
+/// the layers a place, makes the overlay, and hands it back detached.
 ///
-/// All options share one page, so the layers go by short names: links in a file system in memory that only the thread
-/// stands in. They have no place in any tree and hold nothing that the options' syntax would need escaped.
-pub(super) fn overlay_by_options(layers: &Layers<'_>, nodev: bool) -> Result<OwnedFd, Error> {
-    let failed = |errno: Errno| Error::Root { log: String::new(), source: errno.into() };
-    let names = tmpfs(None, 0o700, MountAttrFlags::empty()).map_err(failed)?;
-    let options = option_string(layers, &names)?;
-    let target = layers.lower.first().map(PathBuf::as_path).unwrap_or(layers.upper);
-    let work = || -> Result<OwnedFd, Errno> {
-        sys::process::unshare(libc::CLONE_FS | libc::CLONE_NEWNS)?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        rustix::process::fchdir(&names)?;
-        let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
-        mount("overlay", target, "overlay", flags, options.as_c_str())?;
-        open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-    };
-    let done = std::thread::scope(|scope| scope.spawn(work).join());
+/// With mount(2) all options share one page, so the layers go by short names: links in a file system in memory that only the
+/// thread stands in. They have no place in any tree and hold nothing that the options' syntax would need escaped.
+fn placed(layers: &Layers<'_>, nodev: bool, call: Call) -> Result<OwnedFd, Error> {
+    let done = std::thread::scope(|scope| scope.spawn(|| placed_here(layers, nodev, call)).join());
     match done {
-        Ok(result) => result.map_err(failed),
+        Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
+fn placed_here(layers: &Layers<'_>, nodev: bool, call: Call) -> Result<OwnedFd, Error> {
+    let failed = |errno: Errno| Error::Root { log: String::new(), source: errno.into() };
+    sys::process::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).map_err(failed)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(failed)?;
+    // opened in the new namespace, and before it is covered: overlayfs takes no mounts of another one
+    let upper =
+        rustix::fs::open(layers.upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::Open { path: layers.upper.to_owned(), source: errno.into() })?;
+    let upper_path = PathBuf::from(format!("/proc/self/fd/{}", upper.as_raw_fd()));
+    let names = tmpfs(None, 0o700, MountAttrFlags::empty()).map_err(failed)?;
+    let attach = |tree: &OwnedFd, place: &Path| {
+        move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)
+    };
+    // any folder would do; this one is ours alone
+    attach(&names, layers.upper)?;
+    rustix::process::fchdir(&names).map_err(failed)?;
+    let mut lower = Vec::with_capacity(layers.lower.len());
+    for (number, layer) in layers.lower.iter().enumerate() {
+        lower.push(match layer {
+            Prepared::Folder(path) => path.clone(),
+            Prepared::Mount(tree) => {
+                let place = layers.upper.join(format!("m{number}"));
+                rustix::fs::mkdirat(&names, format!("m{number}"), Mode::RWXU).map_err(failed)?;
+                attach(tree, &place)?;
+                place
+            }
+        });
+    }
+    if call == Call::Fsconfig {
+        let lower = lower.iter().map(|path| Value::Path(path)).collect();
+        return configured(layers, lower, Value::Path(&upper_path), nodev);
+    }
+    let options = option_string(layers, &lower, &upper_path, &names)?;
+    let target = Path::new("target");
+    rustix::fs::mkdirat(&names, target, Mode::RWXU).map_err(failed)?;
+    let flags = if nodev { MountFlags::NODEV } else { MountFlags::empty() };
+    mount("overlay", target, "overlay", flags, options.as_c_str()).map_err(failed)?;
+    open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(failed)
+}
+
 /// The option string, its paths as links in the folder `names`.
-fn option_string(layers: &Layers<'_>, names: &OwnedFd) -> Result<CString, Error> {
+fn option_string(
+    layers: &Layers<'_>,
+    lower: &[PathBuf],
+    upper: &Path,
+    names: &OwnedFd,
+) -> Result<CString, Error> {
     let link = |name: &str, path: &Path| {
         let absolute =
             std::path::absolute(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
@@ -189,16 +291,16 @@ fn option_string(layers: &Layers<'_>, names: &OwnedFd) -> Result<CString, Error>
             .map_err(|errno| Error::Open { path: absolute, source: errno.into() })
     };
     let mut options = String::from("lowerdir=");
-    for (number, path) in layers.lower.iter().enumerate() {
+    for (number, path) in lower.iter().enumerate() {
         link(&number.to_string(), path)?;
         options.push_str(if number == 0 { "" } else { ":" });
         options.push_str(&number.to_string());
     }
-    for (key, name, path) in [("upperdir", "u", layers.upper), ("workdir", "w", layers.work)] {
+    for (key, name, path) in [("upperdir", "u", upper), ("workdir", "w", layers.work)] {
         link(name, path)?;
         options.push_str(&format!(",{key}={name}"));
     }
-    for (key, value) in fixed_options(layers.userxattr) {
+    for (key, value) in fixed_options(layers) {
         options.push_str(&format!(",{key}={value}"));
     }
     for (key, wanted) in [(",volatile", layers.volatile), (",userxattr", layers.userxattr)] {
@@ -213,6 +315,7 @@ fn option_string(layers: &Layers<'_>, names: &OwnedFd) -> Result<CString, Error>
 
 #[cfg(test)]
 mod tests {
+    use super::super::layer::Via;
     use super::*;
 
     /// Folders made in `scratch`, each with a file of its own name.
@@ -236,9 +339,17 @@ mod tests {
         names
     }
 
-    /// Mounts by either call.
-    fn mounted(layers: &Layers<'_>) -> [OwnedFd; 2] {
-        [overlay_by_options(layers, true).unwrap(), overlay(layers, true).unwrap()]
+    /// Mounts by every call.
+    fn every_way(layers: &Layers<'_>) -> [OwnedFd; 3] {
+        [
+            placed(layers, true, Call::Mount).unwrap(),
+            placed(layers, true, Call::Fsconfig).unwrap(),
+            by_descriptors(layers, true).unwrap(),
+        ]
+    }
+
+    fn lowers(paths: &[PathBuf]) -> Vec<Lower> {
+        paths.iter().cloned().map(Lower::from).collect()
     }
 
     #[test]
@@ -256,15 +367,18 @@ mod tests {
             (vec![], vec![]),
         ] {
             let given: Vec<PathBuf> = given.into_iter().cloned().collect();
-            assert_eq!(distinct(&given).unwrap().iter().collect::<Vec<_>>(), kept, "{given:?}");
+            let given = lowers(&given);
+            let found: Vec<&Path> = distinct(&given).unwrap().into_iter().map(Lower::path).collect();
+            assert_eq!(found, kept, "{given:?}");
         }
-        assert!(matches!(distinct(&[a, scratch.path().join("gone")]), Err(Error::Open { .. })));
+        assert!(matches!(distinct(&lowers(&[a, scratch.path().join("gone")])), Err(Error::Open { .. })));
     }
 
     #[test]
     fn too_many_layers_are_refused_in_words() {
         let scratch = tempfile::tempdir().unwrap();
         let made = folders(scratch.path(), (0..=MAX_LAYERS).map(|number| number.to_string()));
+        let made = lowers(&made);
         assert!(matches!(distinct(&made), Err(Error::Invalid { .. })));
         assert_eq!(distinct(&made[1..]).unwrap().len(), MAX_LAYERS);
     }
@@ -280,10 +394,11 @@ mod tests {
         let lower = folders(scratch.path(), (0..=slipway_oci::limits::LAYERS).map(name));
         let others = folders(scratch.path(), ["upper", "work"].map(str::to_owned));
         std::fs::remove_file(others[1].join("work")).unwrap();
-        let layers =
-            Layers { lower: &lower, upper: &others[0], work: &others[1], volatile: false, userxattr: false };
-        for tree in mounted(&layers) {
-            assert_eq!(names_in(&tree, ".").len(), lower.len() + 1);
+        let count = lower.len();
+        let lower = prepared(&lowers(&lower)).unwrap();
+        let layers = Layers { lower, upper: &others[0], work: &others[1], volatile: false, userxattr: false };
+        for tree in every_way(&layers) {
+            assert_eq!(names_in(&tree, ".").len(), count + 1);
         }
     }
 
@@ -347,14 +462,15 @@ mod tests {
             let others = folders(scratch.path(), ["u", "w"].map(|name| format!("{name}{number}")));
             std::fs::remove_file(others[1].join(format!("w{number}"))).unwrap();
             let given = [path("repeated"), middle.clone(), path("repeated"), path("base")];
-            let kept = distinct(&given).unwrap();
-            assert_eq!(kept.len(), 3);
-            let copied = [path("repeated"), middle, path("copy"), path("base")];
-            let seen: Vec<Vec<String>> = [&kept[..], &copied]
+            let given = lowers(&given);
+            assert_eq!(distinct(&given).unwrap().len(), 3);
+            let copied = lowers(&[path("repeated"), middle, path("copy"), path("base")]);
+            let seen: Vec<Vec<String>> = [&given, &copied]
                 .into_iter()
                 .flat_map(|lower| {
                     let (upper, work) = (&others[0], &others[1]);
-                    mounted(&Layers { lower, upper, work, volatile: false, userxattr: false })
+                    let lower = prepared(lower).unwrap();
+                    every_way(&Layers { lower, upper, work, volatile: false, userxattr: false })
                 })
                 .map(|tree| listing(&tree, "."))
                 .collect();
@@ -374,11 +490,173 @@ mod tests {
                 all.extend(listing(tree, &path));
             } else {
                 let file = rustix::fs::openat(tree, &path, OFlags::RDONLY, Mode::empty()).unwrap();
-                let text = io::read_to_string(std::fs::File::from(file)).unwrap();
+                let text = std::io::read_to_string(std::fs::File::from(file)).unwrap();
                 all.push(format!("{path} {:o} {text}", found.st_mode));
             }
         }
         all
+    }
+
+    /// A layer's file at `path`.
+    fn write_layer(path: &Path, entries: &[slipway_oci::layer::Entry]) {
+        use slipway_oci::{blobs::Blobs, compression::Compression, layer};
+        let scratch = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&scratch.path().join("b"), &scratch.path().join("t")).unwrap();
+        let mut writer = layer::LayerWriter::new(&blobs, Compression::None).unwrap();
+        for entry in entries {
+            let text = format!("{}", path.file_name().unwrap().display());
+            let mut entry = entry.clone();
+            entry.size_bytes =
+                if entry.kind == slipway_oci::layer::Kind::File { text.len() as u64 } else { 0 };
+            writer.append_file(entry, &mut text.as_bytes()).unwrap();
+        }
+        let made = writer.finish().unwrap();
+        let archive = blobs.open_blob(&made.descriptor.digest).unwrap();
+        layer::write_image(archive, std::fs::File::create_new(path).unwrap(), None).unwrap();
+    }
+
+    /// Loop devices that show a file below `folder`.
+    fn loops_of(folder: &Path) -> usize {
+        let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+        let shown = devices.filter(|device| {
+            let file = std::fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            file.starts_with(folder.to_str().unwrap())
+        });
+        shown.count()
+    }
+
+    #[test]
+    fn privileged_files_are_layers_by_every_way() {
+        use slipway_oci::layer::{Entry, Kind};
+        if !crate::host::tests_may_mount() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        let entry = |path: &str, kind: Kind| Entry::new(path, kind, 0o755);
+        write_layer(
+            &path("low"),
+            &["gone", "kept", "hidden/old", "plain/low"].map(|path| entry(path, Kind::File)),
+        );
+        let mut hidden = entry("hidden", Kind::Directory);
+        hidden.opaque = true;
+        let top = [
+            entry("gone", Kind::Whiteout),
+            hidden,
+            entry("hidden/new", Kind::File),
+            entry("plain/top", Kind::File),
+        ];
+        write_layer(&path("top"), &top);
+        let between = folders(scratch.path(), ["between".to_owned()]);
+        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut count = 0;
+        for via in [Via::File, Via::Loop] {
+            if let Err(reason) = layer::try_mount(&path("low"), via) {
+                slipway_skip::skip(&reason);
+                continue;
+            }
+            let image = |name: &str| Lower::Image { path: path(name), via };
+            // one of them twice
+            let lower = [image("top"), between[0].clone().into(), image("low"), image("top")];
+            for way in [Some(Call::Mount), Some(Call::Fsconfig), None] {
+                count += 1;
+                let others = folders(scratch.path(), ["u", "w"].map(|name| format!("{name}{count}")));
+                std::fs::remove_file(others[1].join(format!("w{count}"))).unwrap();
+                std::fs::remove_file(others[0].join(format!("u{count}"))).unwrap();
+                let lower = prepared(&lower).unwrap();
+                assert_eq!(lower.len(), 3);
+                let layers =
+                    Layers { lower, upper: &others[0], work: &others[1], volatile: true, userxattr: false };
+                let tree = match way {
+                    Some(call) => placed(&layers, true, call),
+                    None => by_descriptors(&layers, true),
+                };
+                let tree = tree.unwrap_or_else(|error| panic!("{via:?} {way:?}: {error:?}"));
+                // the overlay alone holds the layers now
+                drop(layers);
+                let expected = [
+                    "./between 100644 ",
+                    "./hidden 40755",
+                    "./hidden/new 100755 top",
+                    "./kept 100755 low",
+                    "./plain 40755",
+                    "./plain/low 100755 low",
+                    "./plain/top 100755 top",
+                ];
+                let found: Vec<String> = listing(&tree, ".");
+                let between = found.iter().find(|line| line.starts_with("./between")).cloned();
+                assert!(between.is_some(), "{found:?}");
+                let rest: Vec<&String> = found.iter().filter(|line| !line.starts_with("./between")).collect();
+                assert_eq!(rest, expected[1..].iter().collect::<Vec<_>>(), "{via:?} {way:?}");
+                // to whoever asks all of it is one file system
+                let device = |path: &str| {
+                    rustix::fs::statat(&tree, path, rustix::fs::AtFlags::empty()).unwrap().st_dev
+                };
+                assert!(
+                    ["kept", "plain/top", "between", "hidden/new"]
+                        .iter()
+                        .all(|path| device(path) == device("."))
+                );
+                let file = rustix::fs::openat(&tree, "kept", OFlags::WRONLY | OFlags::APPEND, Mode::empty());
+                rustix::io::write(file.unwrap(), b"!").unwrap();
+                assert_eq!(std::fs::read_to_string(others[0].join("kept")).unwrap(), "low!");
+                assert_eq!(loops_of(scratch.path()), if via == Via::Loop { 2 } else { 0 });
+            }
+        }
+        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before, "nothing has a place");
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while loops_of(scratch.path()) > 0 && std::time::Instant::now() < until {
+            // an overlay goes when the kernel gets to it
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(loops_of(scratch.path()), 0, "no loop device is left");
+    }
+
+    #[test]
+    fn privileged_a_stack_of_127_files_mounts_by_every_way() {
+        use slipway_oci::layer::{Entry, Kind};
+        if !crate::host::tests_may_mount() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let lower: Vec<Lower> = (0..127)
+            .map(|number| {
+                let path = scratch.path().join(format!("{number:03}{}", "x".repeat(61)));
+                write_layer(&path, &[Entry::new(format!("f{number}"), Kind::File, 0o644)]);
+                Lower::Image { path, via: Via::File }
+            })
+            .collect();
+        if let Err(reason) = layer::try_mount(lower[0].path(), Via::File) {
+            return slipway_skip::skip(&reason);
+        }
+        let others = folders(scratch.path(), ["upper", "work"].map(str::to_owned));
+        std::fs::remove_file(others[1].join("work")).unwrap();
+        // repeated layers included
+        let twice: Vec<Lower> = lower.iter().chain(&lower).cloned().collect();
+        for way in [Some(Call::Mount), Some(Call::Fsconfig), None] {
+            let lower = prepared(&twice).unwrap();
+            let layers =
+                Layers { lower, upper: &others[0], work: &others[1], volatile: false, userxattr: false };
+            let tree = match way {
+                Some(call) => placed(&layers, true, call),
+                None => by_descriptors(&layers, true),
+            };
+            assert_eq!(names_in(&tree.unwrap(), ".").len(), 128, "{way:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_layer_is_refused_in_words() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        std::fs::write(&file, vec![0; 8192]).unwrap();
+        assert!(matches!(layer::mount(scratch.path(), Via::File), Err(Error::Invalid { .. })));
+        assert!(matches!(layer::mount(&scratch.path().join("gone"), Via::File), Err(Error::Open { .. })));
+        for via in [Via::File, Via::Loop] {
+            let error = layer::mount(&file, via).unwrap_err();
+            assert!(matches!(error, Error::Layer { .. }), "{error:?}");
+            assert!(!layer::try_mount(&file, via).unwrap_err().is_empty());
+        }
     }
 
     #[test]
@@ -394,13 +672,13 @@ mod tests {
         std::fs::write(paths[1].join("file"), "bottom").unwrap();
         std::fs::write(paths[1].join("other"), "bottom").unwrap();
         let layers = Layers {
-            lower: &paths[..2],
+            lower: prepared(&lowers(&paths[..2])).unwrap(),
             upper: &paths[2],
             work: &paths[3],
             volatile: false,
             userxattr: false,
         };
-        for tree in mounted(&layers) {
+        for tree in every_way(&layers) {
             let read = |name: &str| {
                 let file = rustix::fs::openat(&tree, name, OFlags::RDONLY, Mode::empty()).unwrap();
                 std::io::read_to_string(std::fs::File::from(file)).unwrap()

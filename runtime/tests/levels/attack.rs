@@ -285,7 +285,7 @@ fn layer_names_are_no_syntax() {
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
     let root = RootFs::Overlay {
-        lower: vec![long, odd],
+        lower: vec![long.into(), odd.into()],
         upper: upper.clone(),
         work,
         volatile: true,

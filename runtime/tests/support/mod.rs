@@ -87,7 +87,7 @@ impl Scratch {
         let (upper, work) = (self.path(&format!("{name}-upper")), self.path(&format!("{name}-work")));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
-        RootFs::Overlay { lower: vec![self.path("root")], upper, work, volatile: true, userxattr }
+        RootFs::Overlay { lower: vec![self.path("root").into()], upper, work, volatile: true, userxattr }
     }
 }
 

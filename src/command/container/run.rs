@@ -270,7 +270,7 @@ fn root(
     folders.reverse();
     folders.push(points);
     Ok(RootFs::Overlay {
-        lower: folders,
+        lower: folders.into_iter().map(Into::into).collect(),
         upper,
         work,
         // the container's changes are thrown away: nothing has to reach the disk

@@ -6,6 +6,7 @@
 pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod landlock;
+pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod process;
 mod raw;
