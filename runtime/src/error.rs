@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use crate::sandbox::seccomp::ALL_INSTRUCTIONS;
+
 /// Why a sandbox did not start, or could not be waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,6 +92,19 @@ pub enum Error {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// A system call filter is longer than the kernel takes, also in parts.
+    #[error(
+        "the seccomp profile `{name}` is too long: {instructions} instructions for the kernel, which takes {most} {}; give it \
+         fewer rules with arguments", of_what(*most)
+    )]
+    Profile {
+        /// What the caller calls it.
+        name: String,
+        /// How many instructions it has, or the one system call that is too much.
+        instructions: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A control group could not be made or written.
     #[error("control group `{path}`")]
     Cgroup {
@@ -172,6 +187,10 @@ impl Error {
             _ => 125,
         }
     }
+}
+
+fn of_what(most: usize) -> &'static str {
+    if most == ALL_INSTRUCTIONS { "of one process" } else { "for one system call" }
 }
 
 fn explained(log: &str) -> String {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 
 use slipway_runtime::identity::Identity;
+use slipway_runtime::seccomp::Profile;
 use slipway_runtime::{
     BindSource, CapabilitySet, CgroupSpec, CpuQuota, Device, Error, Exit, Mount, Namespace, Rlimit, Seccomp,
     Security, Stdio, Stream, SwapLimit, spawn,
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases! {
     shared_memory_is_of_whose_ipc_it_is;
     limits_hold_and_their_groups_go;
     the_filter_answers_as_dockers;
+    long_filters_are_divided_or_refused_by_name;
 };
 
 fn the_standard_mounts_are_there() {
@@ -290,6 +292,39 @@ fn limits_hold_and_their_groups_go() {
     let mut refused = script(scratch.directory(), "true");
     refused.cgroup = Some(CgroupSpec { name: "../../x".into(), ..CgroupSpec::default() });
     assert!(matches!(spawn(&refused), Err(Error::Invalid { .. })));
+}
+
+/// One that is longer than the kernel's longest program, and one that is longer than all that a process may have.
+fn long_filters_are_divided_or_refused_by_name() {
+    let scratch = Scratch::new();
+    let rules = |name: &str, argument: u32, count: u32| {
+        let rule = |value: u32| {
+            let argument = format!(r#"{{"index":{argument},"value":{value},"op":"SCMP_CMP_EQ"}}"#);
+            format!(r#"{{"names":["{name}"],"action":"SCMP_ACT_ERRNO","errnoRet":99,"args":[{argument}]}}"#)
+        };
+        (0..count).map(rule).collect::<Vec<_>>().join(",")
+    };
+    let profile = |count: u32| {
+        let calls = [("chmod", 1), ("fchmodat", 2), ("socket", 2), ("openat", 3), ("ioctl", 1), ("write", 2)];
+        let all = calls.map(|(name, argument)| match name {
+            // what would stop the shell is longer and never holds
+            "chmod" | "fchmodat" => rules(name, argument, count),
+            name => rules(name, argument, count).replace(r#""value":"#, r#""value":77000000"#),
+        });
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{}]}}"#, all.join(","));
+        Seccomp::Profile(Profile::parse("mine.json", json.as_bytes()).unwrap().into())
+    };
+    // 0604 is 388
+    let text =
+        "touch /tmp/x; chmod 0604 /tmp/x 2>&1; chmod 0700 /tmp/x && chown 33:44 /tmp/x && stat -c %a /tmp/x";
+    let mut spec = script(scratch.overlay("o"), text);
+    spec.seccomp = profile(400);
+    assert_eq!(succeed(spec), "chmod: /tmp/x: Cannot assign requested address\n700\n");
+    let mut spec = script(scratch.overlay("p"), "true");
+    spec.seccomp = profile(1500);
+    let error = spawn(&spec).unwrap_err();
+    let Error::Profile { name, .. } = &error else { panic!("{error:?}") };
+    assert!(name == "mine.json" && error.to_string().contains("`mine.json` is too long"), "{error}");
 }
 
 /// A user to whom no control group is delegated has no limits, and hears what to do.

@@ -53,7 +53,7 @@ pub(super) fn assume(process: &PlannedProcess, early: Entered) -> Result<(), Fai
     sys::process::set_user(process.uid).at(Step::User)?;
     sys::process::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::User)?;
     sys::process::clear_ambient().at(Step::Capabilities)?;
-    let for_filter = if process.filter.is_some() { SYS_ADMIN } else { 0 };
+    let for_filter = if process.filter.is_empty() { 0 } else { SYS_ADMIN };
     sys::process::set_capabilities(process.permitted | for_filter).at(Step::Capabilities)?;
     match early.0 {
         // A file system that does not trust root, such as NFS: try again as the user.
@@ -90,18 +90,17 @@ pub(super) fn find(process: &PlannedProcess) -> Result<(), Failure> {
 const SYS_ADMIN: u64 = 1 << 21;
 
 fn install_filter(process: &PlannedProcess, channel: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
-    match (&process.filter, channel) {
-        (None, _) => Ok(()),
-        (Some(filter), None) => sys::seccomp::install(filter).at(Step::Seccomp),
-        (Some(filter), Some(channel)) => {
-            let listener = sys::seccomp::install_with_listener(filter).at(Step::Seccomp)?;
-            match owners::send(channel, &listener) {
-                // who would answer has gone, and the calls fail as where nobody listens
-                Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
-                result => result.at(Step::Seccomp),
-            }
+    let mut programs = process.filter.iter();
+    if let (Some(channel), Some(first)) = (channel, programs.as_slice().first()) {
+        let listener = sys::seccomp::install_with_listener(first).at(Step::Seccomp)?;
+        match owners::send(channel, &listener) {
+            // who would answer has gone, and the calls fail as where nobody listens
+            Err(Errno::PIPE | Errno::CONNRESET) => {}
+            result => result.at(Step::Seccomp)?,
         }
+        programs.next();
     }
+    programs.try_for_each(|program| sys::seccomp::install(program)).at(Step::Seccomp)
 }
 
 /// Makes the only id another one, in a user namespace of the process's own: without capabilities over the one that the

@@ -26,6 +26,7 @@ use crate::root;
 use crate::sandbox::console::{self, Terminal};
 use crate::sandbox::devices::{self, Devices};
 use crate::sandbox::gate;
+use crate::sandbox::seccomp::ALL_INSTRUCTIONS;
 use crate::sandbox::spec::{Life, SandboxSpec, Stdio};
 pub(crate) use mounts::{Hidden, PlannedMount, SystemMounts};
 pub(crate) use namespaces::PlannedNamespaces;
@@ -124,6 +125,11 @@ impl Plan {
                 Error::CommandNotFound { command, source }
             }
             Step::Exec => Error::NotExecutable { command, source },
+            // with those of whoever started slipway they are more than a process may have
+            Step::Seccomp if errno == Errno::NOMEM && self.process.profile.is_some() => {
+                let instructions = self.process.filter.iter().map(|program| program.len()).sum();
+                process::too_long(self.process.profile.as_deref(), instructions, ALL_INSTRUCTIONS)
+            }
             Step::Join => Error::Join { namespace: self.joined(place), source },
             step => Error::Setup { step, source },
         })

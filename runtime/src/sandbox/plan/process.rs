@@ -15,7 +15,7 @@ use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::child::KEPT;
 use crate::sandbox::owners;
 use crate::sandbox::seccomp;
-use crate::sandbox::spec::{DEFAULT_PATH, Process, Rlimit, SandboxSpec};
+use crate::sandbox::spec::{DEFAULT_PATH, Process, Rlimit, SandboxSpec, Seccomp};
 use crate::sandbox::sys::exec::StringArray;
 use crate::sandbox::sys::seccomp::Instruction;
 
@@ -40,7 +40,10 @@ pub(crate) struct PlannedProcess {
     pub(crate) last_capability: u32,
     /// Resource, soft and hard limit.
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
-    pub(crate) filter: Option<Arc<[Instruction]>>,
+    /// The programs of the system call filter, in the order in which they are installed.
+    pub(crate) filter: Vec<Arc<[Instruction]>>,
+    /// What the caller calls the filter, if it is its own.
+    pub(super) profile: Option<String>,
     /// What is executed in the command's place to be the first process, and its arguments.
     pub(crate) init: Option<(OwnedFd, StringArray)>,
     /// Where the filter leaves changes of owner to us: the way on which its listener comes.
@@ -85,6 +88,12 @@ impl PlannedProcess {
         let bounding = process.capabilities.bits();
         // As docker, and as execve would: a user other than 0 keeps the bounding set only.
         let permitted = if uid == 0 { bounding & host::facts().capabilities } else { 0 };
+        let profile = match &spec.seccomp {
+            Seccomp::Profile(profile) => Some(profile.name().to_owned()),
+            Seccomp::Default | Seccomp::Unconfined => None,
+        };
+        let filter = seccomp::filter(&spec.seccomp, process.capabilities, keeps_owners);
+        let filter = filter.map_err(|long| too_long(profile.as_deref(), long.instructions, long.most))?;
         Ok(PlannedProcess {
             candidates: candidates(command, &process.env)?,
             args: strings(&process.args, "argument")?,
@@ -100,13 +109,19 @@ impl PlannedProcess {
             permitted,
             last_capability: host::facts().last_capability,
             rlimits: rlimits(process)?,
-            filter: seccomp::filter(&spec.seccomp, process.capabilities, keeps_owners),
+            filter,
+            profile,
             init: process.init.then(|| init(&process.args)).transpose()?,
             owners,
             command: command.clone(),
             working_folder: process.cwd.clone(),
         })
     }
+}
+
+/// A filter that the kernel takes in no form.
+pub(super) fn too_long(profile: Option<&str>, instructions: usize, most: usize) -> Error {
+    Error::Profile { name: profile.unwrap_or("default").to_owned(), instructions, most }
 }
 
 /// The init process: this program's file above the places where the child puts descriptors, and how it is called.

@@ -49,11 +49,128 @@ struct Range<'a> {
     answer: &'a Answer,
 }
 
+/// The most instructions of one program (`BPF_MAXINSNS`, linux/bpf_common.h).
+pub(super) const PROGRAM_INSTRUCTIONS: usize = 4096;
+/// The most of all programs of a process (`MAX_INSNS_PER_PATH`, kernel/seccomp.c).
+pub(crate) const ALL_INSTRUCTIONS: usize = 32_768;
+
+/// Rules that the kernel takes in no form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong {
+    /// How many instructions they are.
+    pub instructions: usize,
+    /// How many it takes.
+    pub most: usize,
+}
+
+/// The numbers of system calls that a program answers for; to all others it says yes.
+#[derive(Clone, Copy)]
+struct Window {
+    from: u32,
+    /// The first one beyond, if there is one.
+    to: Option<u32>,
+}
+
+impl Window {
+    fn has(self, number: u32) -> bool {
+        self.from <= number && self.to.is_none_or(|to| number < to)
+    }
+}
+
+/// The programs that together are the whole: one where it is short enough. Of several programs the kernel takes the most
+/// restrictive answer (seccomp(2)), and since each number is answered by one and allowed by the others, that is the answer
+/// of the one. The last one answers for `last`, the call that installs them. Only the first has a listener, as the kernel
+/// allows.
+pub(super) fn programs(machines: &[MachineRules], last: u32) -> Result<Vec<Vec<Instruction>>, TooLong> {
+    let whole = program(machines);
+    if whole.len() <= PROGRAM_INSTRUCTIONS {
+        return Ok(vec![whole]);
+    }
+    let (listening, others) = without_listener(machines);
+    let mut parts = Vec::new();
+    split(&others, Window { from: 0, to: None }, &mut parts)?;
+    // stable: only the one that answers for the call moves
+    parts.sort_by_key(|(window, _)| window.has(last));
+    let programs: Vec<_> = listening.into_iter().chain(parts.into_iter().map(|(_, code)| code)).collect();
+    match programs.iter().map(Vec::len).sum() {
+        instructions if instructions > ALL_INSTRUCTIONS => {
+            Err(TooLong { instructions, most: ALL_INSTRUCTIONS })
+        }
+        _ => Ok(programs),
+    }
+}
+
+/// What is left to a listener as a program of its own, if there is any, and the rest without it.
+fn without_listener(machines: &[MachineRules]) -> (Option<Vec<Instruction>>, Vec<MachineRules>) {
+    let part = |is_first: bool| -> Vec<MachineRules> {
+        let answer = |answer: &Answer| match (answer, is_first) {
+            (Answer::Listener, true) => Answer::Listener,
+            (Answer::Listener, false) | (_, true) => Answer::Allow,
+            (answer, false) => answer.clone(),
+        };
+        let machine = |machine: &MachineRules| MachineRules {
+            audit: machine.audit,
+            answers: machine.answers.iter().map(|(number, found)| (*number, answer(found))).collect(),
+            newer: if is_first { RETURN_ALLOW } else { machine.newer },
+        };
+        machines.iter().map(machine).collect()
+    };
+    let listens =
+        machines.iter().flat_map(|machine| &machine.answers).any(|(_, found)| *found == Answer::Listener);
+    (listens.then(|| program(&part(true))), part(false))
+}
+
+/// Halves the numbers until each part is short enough.
+fn split(
+    machines: &[MachineRules],
+    window: Window,
+    parts: &mut Vec<(Window, Vec<Instruction>)>,
+) -> Result<(), TooLong> {
+    let code = program_within(machines, window);
+    if code.len() <= PROGRAM_INSTRUCTIONS {
+        parts.push((window, code));
+        return Ok(());
+    }
+    let numbers = machines.iter().flat_map(|machine| &machine.answers).map(|(number, _)| *number);
+    let mut numbers: Vec<u32> = numbers.filter(|number| window.has(*number)).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.len() < 2 {
+        return Err(TooLong { instructions: code.len(), most: PROGRAM_INSTRUCTIONS });
+    }
+    let middle = numbers[numbers.len() / 2];
+    split(machines, Window { to: Some(middle), ..window }, parts)?;
+    split(machines, Window { from: middle, ..window }, parts)
+}
+
+/// The program that answers for some numbers.
+fn program_within(machines: &[MachineRules], window: Window) -> Vec<Instruction> {
+    let within = |machine: &MachineRules| {
+        let (from, to) = (window.from, window.to);
+        let below = (from > 0).then_some((0, Answer::Allow));
+        let inside = machine.answers.iter().filter(|(number, _)| window.has(*number)).cloned();
+        let above = to.map(|to| (to, Answer::Allow));
+        let newer = if to.is_some() { RETURN_ALLOW } else { machine.newer };
+        MachineRules {
+            audit: machine.audit,
+            answers: below.into_iter().chain(inside).chain(above).collect(),
+            newer,
+        }
+    };
+    let machines: Vec<_> = machines.iter().map(within).collect();
+    whole(&machines, window.to.is_none())
+}
+
 /// The whole program.
 pub(super) fn program(machines: &[MachineRules]) -> Vec<Instruction> {
+    whole(machines, true)
+}
+
+/// With `answers_x32` it refuses the numbers of x32.
+fn whole(machines: &[MachineRules], answers_x32: bool) -> Vec<Instruction> {
     let mut code = vec![statement(code::LOAD, OFFSET_ARCHITECTURE)];
     for machine in machines {
-        let section = section(&machine.answers, machine.newer);
+        let section = section(&machine.answers, machine.newer, answers_x32);
         code.push(jump(code::EQUAL, machine.audit, 1, 0));
         code.push(statement(code::JUMP, section.len() as u32));
         code.extend(section);
@@ -62,7 +179,7 @@ pub(super) fn program(machines: &[MachineRules]) -> Vec<Instruction> {
     code
 }
 
-fn section(answers: &[(u32, Answer)], newer: u32) -> Vec<Instruction> {
+fn section(answers: &[(u32, Answer)], newer: u32, answers_x32: bool) -> Vec<Instruction> {
     let mut ranges: Vec<Range<'_>> = Vec::new();
     for (number, answer) in answers {
         // Numbers that the kernel does not have go to the range below them: it answers ENOSYS by itself.
@@ -73,7 +190,7 @@ fn section(answers: &[(u32, Answer)], newer: u32) -> Vec<Instruction> {
     }
     let newer = Answer::Return(newer);
     // numbers of x32 have this bit, on a machine that is called the same
-    let x32 = Answer::Errno(libc::ENOSYS as u16);
+    let x32 = if answers_x32 { Answer::Errno(libc::ENOSYS as u16) } else { Answer::Allow };
     if let Some((last, _)) = answers.last() {
         ranges.push(Range { start: last + 1, answer: &newer });
         ranges.push(Range { start: X32_BIT, answer: &x32 });

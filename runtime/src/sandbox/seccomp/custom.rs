@@ -16,6 +16,8 @@ pub const PROFILE_BYTES: u64 = 1 << 20;
 /// A profile that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
+    /// What the caller calls it.
+    name: String,
     /// What is answered where no rule answers.
     default: u32,
     /// The machines whose programs may run, by their place in [`NATIVE`].
@@ -175,13 +177,18 @@ fn action(word: &str, errno: Option<u16>) -> Result<u32, ProfileError> {
 }
 
 impl Profile {
-    /// Reads a profile.
-    pub fn parse(json: &[u8]) -> Result<Profile, ProfileError> {
+    /// Reads a profile; it is called `name` where it cannot be used.
+    pub fn parse(name: &str, json: &[u8]) -> Result<Profile, ProfileError> {
         let document: Document = serde_json::from_slice(json)?;
         let default = action(&document.default_action, document.default_errno_ret)?;
         let machines = machines_of(&document)?;
         let rules = document.syscalls.into_iter().map(NamedRule::new).collect::<Result<_, _>>()?;
-        Ok(Profile { default, machines, rules })
+        Ok(Profile { name: name.to_owned(), default, machines, rules })
+    }
+
+    /// What the caller calls it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The answers for a process with these capabilities; see [`super::profile::machines`] for `beside`.

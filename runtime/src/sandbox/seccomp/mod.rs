@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::spec::Seccomp;
+pub(crate) use compile::ALL_INSTRUCTIONS;
+pub use compile::TooLong;
 pub use custom::{PROFILE_BYTES, Profile, ProfileError};
 
 pub use crate::sandbox::sys::seccomp::Instruction;
@@ -35,26 +37,39 @@ struct Variant {
     beside: bool,
 }
 
-/// The program for a process with these capabilities, kept for the next one; `None` when nothing is to be filtered. With
-/// `beside` changes of owner wait for the answer of a listener.
+/// The programs for a process with these capabilities, kept for the next one; none when nothing is to be filtered. With
+/// `beside` changes of owner wait for the answer of a listener, which is the first program's.
 pub(crate) fn filter(
     mode: &Seccomp,
     capabilities: CapabilitySet,
     beside: bool,
-) -> Option<Arc<[Instruction]>> {
+) -> Result<Vec<Arc<[Instruction]>>, TooLong> {
     static KEPT: OnceLock<Mutex<HashMap<Variant, Arc<[Instruction]>>>> = OnceLock::new();
     let mode_default = match mode {
-        Seccomp::Unconfined if !beside => return None,
-        Seccomp::Profile(_) => return Some(program(mode, capabilities, beside).into()),
+        Seccomp::Unconfined if !beside => return Ok(Vec::new()),
+        Seccomp::Profile(_) => {
+            let programs = programs(mode, capabilities, beside)?;
+            return Ok(programs.into_iter().map(Arc::from).collect());
+        }
         mode => *mode == Seccomp::Default,
     };
     let variant = Variant { mode_default, capabilities, beside };
     let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let program = kept.entry(variant).or_insert_with(|| program(mode, capabilities, beside).into());
-    Some(Arc::clone(program))
+    Ok(vec![Arc::clone(program)])
 }
 
-/// Compiles the program for a process with these capabilities.
+/// Compiles the programs for a process with these capabilities: one, or as many as the kernel's longest program makes of
+/// it.
+pub fn programs(
+    mode: &Seccomp,
+    capabilities: CapabilitySet,
+    beside: bool,
+) -> Result<Vec<Vec<Instruction>>, TooLong> {
+    compile::programs(&profile::machines(mode, capabilities, beside), libc::SYS_seccomp as u32)
+}
+
+/// Compiles the one program for a process with these capabilities, however long.
 pub fn program(mode: &Seccomp, capabilities: CapabilitySet, beside: bool) -> Vec<Instruction> {
     compile::program(&profile::machines(mode, capabilities, beside))
 }

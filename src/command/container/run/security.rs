@@ -69,7 +69,7 @@ pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> R
 fn profile(path: &Path) -> Result<Arc<Profile>, Failure> {
     let flag = "--security-opt seccomp";
     let json = input::read(flag, path, PROFILE_BYTES)?;
-    let profile = Profile::parse(&json).map_err(|error| {
+    let profile = Profile::parse(&path.display().to_string(), &json).map_err(|error| {
         let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
         Failure::new(format!("{flag}: `{}`: {error}{cause}", path.display()))
     })?;
