@@ -94,6 +94,12 @@ impl App {
         App::open_store(&root, entered)
     }
 
+    /// Opens the store in a process that had it open before it executed itself.
+    pub(crate) fn open_again(root: &Path) -> Result<App, Failure> {
+        let entered = levels::enter()?;
+        App::open_store(root, entered)
+    }
+
     fn open_store(root: &Path, entered: levels::Entered) -> Result<App, Failure> {
         if let Some(note) = &entered.note {
             crate::show::note(format_args!("warning: {note}"));

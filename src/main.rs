@@ -15,6 +15,7 @@ mod front;
 mod git;
 mod images;
 mod indexes;
+mod leave;
 mod manual;
 mod nearby;
 mod progress;
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
     }
     if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
         return ended(outcome.map_err(error::Failure::from));
+    }
+    if let Some(status) = leave::run(std::env::args_os()) {
+        return ExitCode::from(status);
     }
     if let Some(outcome) = manual::complete::answer(std::env::args_os()) {
         return ended(outcome);

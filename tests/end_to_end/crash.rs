@@ -2,11 +2,12 @@
 
 use crate::support::http::{request, try_request};
 use crate::support::server::{Server, free_address};
-use crate::support::{Slipway, processes_with, start, wait_until};
+use crate::support::{Slipway, processes_with, run, start, wait_until};
 use rustix::process::Signal;
 use slipway_oci::Digest;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What a build could leave on the machine, as far as it is this store's.
@@ -59,6 +60,49 @@ fn an_interrupted_build_leaves_nothing() {
         // the lock is free, and what was finished is kept
         slipway.build("after", "FROM base\nRUN echo kept > /kept\n", &[]).ok();
         assert_eq!(slipway.shell("after", "cat /kept"), "kept\n");
+    }
+}
+
+/// The second Ctrl-C ends the program at once, whatever it is at: nothing of the build stays for the next command.
+#[test]
+fn a_build_that_is_interrupted_twice_leaves_nothing() {
+    let recipes = [
+        ("step", "FROM base\nRUN trap '' INT TERM; sleep SECONDS & sleep SECONDS\n"),
+        ("write", "FROM base\nRUN head -c 300000000 /dev/urandom > /big; sleep SECONDS & sleep SECONDS\n"),
+        (
+            "commit",
+            "FROM base\nRUN head -c 200000000 /dev/urandom > /big\nRUN sleep SECONDS & sleep SECONDS\n",
+        ),
+        (
+            "copy",
+            "FROM base\nCOPY big /a\nRUN --mount=type=cache,target=/c cp /a /c/a; sleep SECONDS & sleep SECONDS\n",
+        ),
+    ];
+    for (number, (name, recipe)) in recipes.iter().enumerate() {
+        for (round, pause) in [0, 5].into_iter().enumerate() {
+            let slipway = Slipway::new();
+            let seconds =
+                format!("{}", 910_000 + 40_000 * (number * 4 + round) as u32 + std::process::id() % 40_000);
+            let context = slipway.context("twice", &[("Dockerfile", &recipe.replace("SECONDS", &seconds))]);
+            fs::write(context.join("big"), vec![7; 60_000_000]).unwrap();
+            let mut command = slipway.command(["build", "--progress", "plain", "-t", "twice"]);
+            let started = start(command.arg(&context));
+            match *name {
+                "step" => wait_until("the step runs", || processes_with(&seconds) >= 2),
+                _ => std::thread::sleep(Duration::from_millis(150 + 100 * round as u64)),
+            }
+            started.signal(Signal::INT);
+            std::thread::sleep(Duration::from_millis(pause));
+            started.signal(Signal::INT);
+            let ended = started.wait();
+            assert!(matches!(ended.code(), Some(130)), "{name}: {}: {}", ended.status, ended.stderr);
+            assert!(ended.took < Duration::from_secs(20));
+            assert_eq!(traces(&slipway), Vec::<String>::new(), "{name} {pause}: {}", ended.stderr);
+            wait_until("its processes end", || processes_with(&seconds) == 0);
+            wait_until("its control group goes", || empty_cgroups() == 0);
+            assert_eq!(run(Command::new("ls").arg(slipway.root.join("leases"))).ok(), "", "{name} {pause}");
+            assert!(!slipway.ok(["images"]).contains("twice"));
+        }
     }
 }
 

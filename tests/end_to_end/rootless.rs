@@ -61,17 +61,22 @@ fn privileged_a_plain_user_shares_a_folder() {
 fn privileged_a_plain_user_is_interrupted_cleanly() {
     need_root!();
     let Some(user) = User::new() else { return skip("the test user is missing: run `cargo xtask test`") };
-    let seconds = format!("{}", 300_000 + std::process::id());
-    let context = user.context(&[("Dockerfile", &format!("FROM base\nRUN sleep {seconds}\n"))]);
-    let base = user.path("base.tar");
-    user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
-    let started = start(user.command(["build", "-t", "x"]).arg(&context));
-    wait_until("the step runs", || crate::support::processes_with(&seconds) > 0);
-    started.signal(rustix::process::Signal::INT);
-    assert_ne!(started.wait().code(), Some(0));
-    wait_until("its processes end", || crate::support::processes_with(&seconds) == 0);
-    let left = run(std::process::Command::new("ls").arg(user.path("home/data/slipway/tmp"))).ok();
-    assert_eq!(left, "");
+    for (user, number, interrupts) in
+        [(&user, 300_000, 1), (&user, 340_000, 2), (&User::nameless(), 380_000, 2)]
+    {
+        let seconds = format!("{}", number + std::process::id() % 40_000);
+        let context = user.context(&[("Dockerfile", &format!("FROM base\nRUN sleep {seconds}\n"))]);
+        let base = user.path("base.tar");
+        user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+        let started = start(user.command(["build", "-t", "x"]).arg(&context));
+        wait_until("the step runs", || crate::support::processes_with(&seconds) > 0);
+        (0..interrupts).for_each(|_| started.signal(rustix::process::Signal::INT));
+        assert_eq!(started.wait().code(), Some(130));
+        wait_until("its processes end", || crate::support::processes_with(&seconds) == 0);
+        let left = ["tmp", "leases"].map(|folder| user.path("home/data/slipway").join(folder));
+        let left = run(std::process::Command::new("find").args(left).args(["-mindepth", "1"])).ok();
+        assert_eq!(left, "");
+    }
 }
 
 /// Issue 7, B18: a plain user's containers end as root's do.

@@ -8,6 +8,7 @@ use crate::{
     command::dockerfile,
     error::{self, Failure},
     images::Images,
+    leave,
     progress::{self, Style},
     request::{
         self,
@@ -138,11 +139,11 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let outputs = Outputs::prepare(&arguments)?;
     let request = request(&arguments, parsed, &context)?;
     let cancel = Cancel::new()?;
-    let thrown = cancel.clone();
+    let (thrown, root) = (cancel.clone(), app.store.root().to_owned());
     signals::on(&signals::ENDING, move |_| {
         if thrown.is_cancelled() {
-            // asked twice: the person means now; the guard ends what runs
-            std::process::exit(130);
+            // asked twice: the person means now
+            leave::now(&root);
         }
         thrown.cancel();
     })?;
