@@ -6,15 +6,15 @@
 //! next command sweeps.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{WaitOptions, getpid, wait};
 
 use crate::app::App;
+use crate::children;
 
 /// What the process is called.
 const NAME: &str = "slipway-leave";
@@ -48,10 +48,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Option<u8> {
 
 /// Kills the children of the process that this one was, and waits for their end: with a guard ends its container.
 fn end_children() {
-    for pid in children() {
-        // one that has ended already is what was wanted
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    children::of(getpid()).into_iter().for_each(children::end);
     let start = Instant::now();
     while let Ok(ended) = wait(WaitOptions::NOHANG) {
         if start.elapsed() > PATIENCE {
@@ -61,16 +58,4 @@ fn end_children() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-fn children() -> Vec<Pid> {
-    let own = std::process::id();
-    let is_child = |stat: &str| {
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
-        parent == Some(own)
-    };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries
-        .filter(|entry| fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| is_child(&stat)));
-    pids.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
 }

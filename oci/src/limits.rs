@@ -40,6 +40,16 @@ pub const UNPACKED_FREE_BYTES: u64 = 4 << 30;
 /// gzip bombs 1,000, others 10,000 and more.
 pub const UNPACKED_RATIO: u64 = 200;
 
+/// Most bytes that git may write for one repository, its history and its files together (a hostile server fills the disk);
+/// `--max-unpacked` names another. The largest public ones have some 10 GB with their whole history.
+pub const REPOSITORY_BYTES: u64 = 32 << 30;
+
+/// Most files and folders that git may make for one repository.
+pub const REPOSITORY_ENTRIES: u64 = 4_000_000;
+
+/// Most bytes of what a program that we run says that are kept; the rest is read and forgotten (a server's messages).
+pub const PROGRAM_OUTPUT_BYTES: u64 = 256 << 10;
+
 /// Most pieces of one sparse file of an archive.
 pub const SPARSE_PIECES: usize = 1 << 20;
 

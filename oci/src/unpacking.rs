@@ -28,6 +28,11 @@ pub fn most_bytes() -> u64 {
     ALLOWED.get().copied().unwrap_or(limits::UNPACKED_BYTES)
 }
 
+/// The cap that the caller named, if it did.
+pub fn allowed() -> Option<u64> {
+    ALLOWED.get().copied()
+}
+
 /// A stream that becomes more than is taken; the inner error of an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooMuch {

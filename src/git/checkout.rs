@@ -6,7 +6,11 @@
 //! The files are then moved out of the work tree by descriptors: a subfolder is opened once, links in the repository
 //! stay inside it, and what was opened is what is moved.
 
-use super::{commit, url::GitUrl};
+use super::{
+    commit,
+    url::GitUrl,
+    watch::{self, Stopped},
+};
 use crate::error::Failure;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, renameat, statat};
 use slipway_oci::{Root, file, limits};
@@ -54,7 +58,7 @@ const NEVER_BY_SUBMODULES: [&str; 2] = ["ext", "file"];
 const SILENCE: [(&str, &str); 2] = [("http.lowspeedlimit", "1"), ("http.lowspeedtime", "120")];
 
 /// What our repositories say, over whatever else is configured.
-const CONFIGURATION: [(&str, &str); 11] = [
+const CONFIGURATION: [(&str, &str); 12] = [
     ("protocol.ext.allow", "never"),
     // a submodule must not name a repository of this machine (BuildKit `gitutil`)
     ("protocol.file.allow", "user"),
@@ -65,6 +69,8 @@ const CONFIGURATION: [(&str, &str); 11] = [
     ("core.autocrlf", "false"),
     ("core.symlinks", "true"),
     ("advice.detachedHead", "false"),
+    // a pack is written as it comes, so that its size shows, and not taken apart in memory
+    ("fetch.unpackLimit", "1"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
 ];
@@ -213,10 +219,15 @@ impl<'a> Git<'a> {
             command.env("GIT_ALLOW_PROTOCOL", list);
         }
         command.env("GIT_TERMINAL_PROMPT", "0").arg("-C").arg(self.work).args(arguments);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| Failure::new(format!("cannot start `git`: {error}")).with_hint("install git"))?;
+        let output = watch::run(&mut command, self.work).map_err(|stopped| match stopped {
+            Stopped::Failed(error) => {
+                Failure::new(format!("cannot start `git`: {error}")).with_hint("install git")
+            }
+            Stopped::Excess(excess) => {
+                let words = format!("`{}` is too large: it makes git write {excess}", self.remote);
+                Failure::new(words).with_hint("--max-unpacked SIZE names another cap")
+            }
+        })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }

@@ -10,6 +10,7 @@ mod checkout;
 mod commit;
 mod object;
 mod url;
+mod watch;
 
 pub(crate) use checkout::checkout;
 pub(crate) use commit::{time_at, time_in};

@@ -494,6 +494,51 @@ fn a_checkout_is_the_same_whoever_makes_it() {
     assert_eq!(slipway.digest("y"), plain);
 }
 
+/// A repository decides what git writes, so git is ended when that is too much: while it fetches, while it checks out, and
+/// whatever says how much it will be.
+#[test]
+fn a_repository_that_is_too_large_is_refused_while_it_comes() {
+    need!("git", "perl");
+    let mut slipway = Slipway::new();
+    let make = |name: &str, script: &str| {
+        let top =
+            slipway.context(&format!("{name}/work"), &[("Dockerfile", "FROM base\nCOPY Dockerfile /\n")]);
+        run(Command::new("sh").args(["-c", script]).current_dir(&top)).ok();
+        repository(&top, &[]);
+        top
+    };
+    let small = serve_git(&make("small", "true"));
+    // a few kilobytes of a pack, many of files
+    let bomb = serve_git(&make("bomb", "head -c 40000000 /dev/zero > zeros"));
+    let top = make("slow", "head -c 12000000 /dev/urandom > noise");
+    // over "ssh", slowly, and saying how much came through; or only talking
+    let (server, sent) = (slipway.path("server"), slipway.path("sent"));
+    let copy = "$n = 0; while (($k = sysread(STDIN, $b, 32768)) > 0) { syswrite(STDOUT, $b); $n += $k; \
+                open(F, \">\", $ARGV[0]); print F $n; close F; select(undef, undef, undef, 0.02); }";
+    let script = format!(
+        "case $1 in talker) head -c 20000000 /dev/zero | tr '\\0' x >&2; exit 1;; esac
+         sh -c \"$2\" | perl -e '{copy}' {}",
+        sent.display()
+    );
+    fs::write(&server, script).unwrap();
+    slipway.environment.push(("GIT_SSH_COMMAND".to_owned(), format!("sh {}", server.display())));
+    slipway.environment.push(("GIT_SSH_VARIANT".to_owned(), "simple".to_owned()));
+    let slow = format!("ssh://slow{}/.git", top.display());
+    for url in [&bomb, &slow] {
+        let message = slipway.fails(1, ["build", "--max-unpacked", "3m", "-t", "x", url]);
+        assert!(message.contains("is too large: it makes git write more than 3145728 bytes"), "{message}");
+        assert!(message.contains(url) && message.contains("--max-unpacked"), "{message}");
+        assert_eq!(slipway.leftovers(), [] as [String; 0]);
+    }
+    let sent = fs::read_to_string(&sent).unwrap();
+    assert!(sent.parse::<u64>().unwrap() < 9_000_000, "git went on to {sent} bytes");
+    // what is small, or allowed, comes
+    slipway.ok(["build", "--max-unpacked", "3m", "-t", "x", &small]);
+    slipway.ok(["build", "-t", "x", &bomb]);
+    let message = slipway.fails(1, ["build", "-t", "x", "ssh://talker/repo.git"]);
+    assert!(message.contains("git could not fetch") && message.len() < 300_000, "{}", message.len());
+}
+
 /// Serves a repository whose submodule `sub` is at a commit; `lines` say where from. Answers the URL.
 fn serve_with_submodule(slipway: &Slipway, name: &str, lines: &str, commit: &str) -> String {
     let top = slipway.context(&format!("{name}/top"), &[("Dockerfile", "FROM base\nCOPY . /all/\n")]);
