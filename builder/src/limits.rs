@@ -14,3 +14,7 @@ pub(crate) const SECRET_BYTES: u64 = 500 << 10;
 pub(crate) const SEEN_BYTES: u64 = 512 << 20;
 /// Longest list of extended attributes and longest value of one, in bytes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 pub(crate) const ATTRIBUTE_BYTES: usize = 64 << 10;
+/// Most connections to an ssh agent that one step has open at a time.
+pub(crate) const AGENT_CONNECTIONS: usize = 64;
+/// Longest message of an ssh agent, in bytes (OpenSSH `AGENT_MAX_LEN`).
+pub(crate) const AGENT_MESSAGE_BYTES: u32 = 256 << 10;

@@ -3,6 +3,7 @@
 //! [`StageState`] is what instructions change: the configuration, the row of layers, the declared arguments. Each
 //! instruction has a file of its own or, where it only writes configuration, a function in [`metadata`].
 
+mod agent;
 mod base;
 mod caches;
 mod environment;

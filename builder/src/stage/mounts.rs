@@ -1,6 +1,11 @@
 //! RUN --mount: read, keyed, attached.
 
-use super::{Provided, StageState, environment::put_env, newer::make_newer};
+use super::{
+    Provided, StageState,
+    agent::{Access, Agent},
+    environment::put_env,
+    newer::make_newer,
+};
 use crate::{
     Base, SecretSource, StepError, ValueError,
     execute::bind,
@@ -51,12 +56,15 @@ pub(crate) struct Attached {
     pub(crate) newer: Option<PathBuf>,
     /// Locks on cache folders.
     pub(super) locks: Vec<File>,
+    /// Agents, which end before their sockets go.
+    pub(super) agents: Vec<Agent>,
     /// Files and folders that go away afterwards.
     pub(super) scratch: Vec<PathBuf>,
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        self.agents.clear();
         for path in &self.scratch {
             // swept later where it cannot be removed now
             let _ = if path.is_dir() { file::remove_tree(path) } else { fs::remove_file(path) };
@@ -335,8 +343,15 @@ impl StageState<'_, '_> {
         if !env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
             env.push(format!("SSH_AUTH_SOCK={}", target.display()));
         }
-        // lent: whoever connects needs no right to change the socket's mode or owner
-        attached.mounts.push(bind(socket.clone(), target, true));
+        let environment = self.solver.environment;
+        let folder = environment.store.temporary_folder("agent")?;
+        attached.scratch.push(folder.clone());
+        // the one id is everybody's
+        let owner = (!environment.single_id).then_some((mount.uid, mount.gid));
+        let agent = Agent::serve(&folder, socket, Access { owner, mode: mount.mode })?;
+        // the socket is the step's own, which may change what it likes about it
+        attached.mounts.push(bind(agent.socket().to_owned(), target, false));
+        attached.agents.push(agent);
         Ok(())
     }
 }
