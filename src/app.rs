@@ -79,6 +79,7 @@ impl App {
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
         let root = own_folder(global)?;
         let entered = levels::enter()?;
+        warn(&entered);
         App::open_store(&root, entered)
     }
 
@@ -86,6 +87,8 @@ impl App {
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
         let root = own_folder(global)?;
         let entered = levels::enter()?;
+        // the process that begins again has entered nothing
+        warn(&entered);
         // in a user namespace the process that begins again is root: the choice that was made outside must stay
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
@@ -101,9 +104,6 @@ impl App {
     }
 
     fn open_store(root: &Path, entered: levels::Entered) -> Result<App, Failure> {
-        if let Some(note) = &entered.note {
-            crate::show::note(format_args!("warning: {note}"));
-        }
         for parent in private::open_parents(root)? {
             crate::show::note(format_args!(
                 "warning: other users may write `{}` and so put another folder in the place of the store `{}`: \
@@ -124,6 +124,13 @@ impl App {
     /// Whether only one user id is mapped.
     pub(crate) fn single_id(&self) -> bool {
         self.tier == Tier::SingleId
+    }
+}
+
+/// Says why the level is not the better one.
+fn warn(entered: &levels::Entered) {
+    if let Some(note) = &entered.note {
+        crate::show::note(format_args!("warning: {note}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Turns errors into words, hints and exit statuses. Nothing else does.
 
-use crate::{service::output::OutputError, show};
+use crate::{remedy, service::output::OutputError, show};
 use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
 use slipway_oci::{
@@ -347,6 +347,8 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
     match &at.error {
         StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
         StepError::Command { tail, log, .. } => {
+            let advice = slipway_runtime::ids::advice();
+            hint = hint.or_else(|| remedy::of(tail, slipway_runtime::levels::expected(), advice.as_deref()));
             if !output_shown {
                 detail.push_str(&String::from_utf8_lossy(tail));
             }

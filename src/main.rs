@@ -22,6 +22,7 @@ mod nearby;
 mod progress;
 mod recipe;
 mod registries;
+mod remedy;
 mod request;
 mod service;
 mod show;

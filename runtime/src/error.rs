@@ -92,6 +92,19 @@ pub enum Error {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// An id that is asked for is not there.
+    #[error(
+        "{what} is {uid}:{gid}, and this user has no such id: give it more subordinate ids in /etc/subuid and /etc/subgid, \
+         or run as root"
+    )]
+    NoSuchId {
+        /// Whose it is to be.
+        what: String,
+        /// The user id.
+        uid: u32,
+        /// The group id.
+        gid: u32,
+    },
     /// A system call filter is longer than the kernel takes, also in parts.
     #[error(
         "the seccomp profile `{name}` is too long: {instructions} instructions for the kernel, which takes {most} {}; give it \

@@ -117,8 +117,8 @@ pub fn needed() -> bool {
     !sys::process::permitted_capabilities().is_ok_and(|set| set & 1 << 21 != 0)
 }
 
-/// The tier that [`enter`] is expected to reach; nothing is tried.
-pub(crate) fn expected() -> Tier {
+/// The tier that the process has reached, or that [`enter`] is expected to reach; nothing is tried.
+pub fn expected() -> Tier {
     if needed() {
         let several = subordinates().is_some() || own_ranges().is_some();
         return if several { Tier::SubordinateIds } else { Tier::SingleId };
@@ -349,7 +349,7 @@ fn lines(file: &str) -> impl Iterator<Item = (&str, IdRange)> {
 }
 
 /// What to do about subordinate ids that are missing.
-fn missing_ids(name: Option<&str>, uid: u32) -> String {
+pub(crate) fn missing_ids(name: Option<&str>, uid: u32) -> String {
     let user = name.map_or_else(|| uid.to_string(), str::to_owned);
     let files =
         ["/etc/subuid", "/etc/subgid"].map(|path| (path, fs::read_to_string(path).unwrap_or_default()));
@@ -374,7 +374,7 @@ fn free_ids<'a>(files: impl Iterator<Item = &'a str>) -> u64 {
 }
 
 /// The caller's name in the host's passwd(5). A static program must not use the C library's lookup, which loads plugins.
-fn user_name(uid: u32) -> Option<String> {
+pub(crate) fn user_name(uid: u32) -> Option<String> {
     let text = fs::read_to_string("/etc/passwd").ok()?;
     text.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -38,6 +38,7 @@ mod cgroup;
 pub mod container;
 mod error;
 pub mod host;
+pub mod ids;
 pub mod levels;
 mod network;
 pub mod own_file;

@@ -3,7 +3,7 @@
 use crate::support::image::{Entry, Image};
 use crate::support::user::User;
 use crate::support::{run, skip, start, wait_until};
-use slipway_skip::need_root;
+use slipway_skip::{need, need_root};
 
 const RECIPE: &str = "FROM base
 WORKDIR /app
@@ -156,7 +156,7 @@ USER 1000:100
 RUN id -u > /tmp/id && id -g >> /tmp/id && grep -c -E 'Cap(Prm|Eff|Amb):.0000000000000000' /proc/self/status >> /tmp/id
 RUN (chown 5 /tmp/id || echo refused) 2>/dev/null >> /tmp/id; echo more >> /etc/gshadow; mkdir /home/app/made
 USER 0
-RUN setpriv --reuid 1000 true 2>/dev/null && echo switched > /tmp/switched; su app -c true && echo switched > /tmp/switched; true
+RUN setuidgid app true 2>/dev/null && echo switched > /tmp/switched; su app -c true && echo switched > /tmp/switched; true
 ";
     let context = user.context(&[("Dockerfile", recipe)]);
     std::fs::copy(user.path("layer.tar"), context.join("layer.tar")).unwrap();
@@ -232,5 +232,182 @@ fn privileged_a_user_removes_its_own_store() {
         assert!(user.run(["system", "reset", "-f"]).stderr.contains("no store"));
         // and begins again
         user.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+    }
+}
+
+/// What a step of a recipe, or a container, cannot have because of who the user is, with words of its error: what
+/// happened, and the way out.
+struct Refused {
+    /// At which level: `one` id, `some` ids, or `both`.
+    level: &'static str,
+    /// The recipe after `FROM base`, or a command line that begins with `run`.
+    what: &'static str,
+    words: &'static [&'static str],
+}
+
+const MORE: &str = "more subordinate ids in /etc/subuid and /etc/subgid, or run as root";
+const LINE: &str = "no subordinate ids: add the line `54329:";
+
+const REFUSALS: &[Refused] = &[
+    Refused {
+        level: "one",
+        what: "RUN su app -c true",
+        words: &["su app", "one user and group id is mapped", LINE],
+    },
+    Refused {
+        level: "one",
+        what: "RUN start-stop-daemon -S -c app -x /bin/true",
+        words: &["one user and group id is mapped", LINE],
+    },
+    Refused {
+        level: "one",
+        what: "RUN mkfifo /p && chown 33 /p",
+        words: &["pipes, sockets and devices", LINE],
+    },
+    Refused {
+        level: "one",
+        what: "RUN echo 'E: setgroups 65534 failed - setgroups (1: Operation not permitted)'; exit 100",
+        words: &["APT::Sandbox::User=root", LINE],
+    },
+    Refused {
+        level: "both",
+        what: "RUN mknod /n c 1 3",
+        words: &["only root makes device nodes", "in /dev"],
+    },
+    Refused { level: "both", what: "RUN mount -t tmpfs x /tmp", words: &["--security=insecure", "--allow"] },
+    Refused {
+        level: "both",
+        what: "run -m 64m base true",
+        words: &["memory", "as root", "without the limit"],
+    },
+    Refused {
+        level: "both",
+        what: "run --pids-limit 9 base true",
+        words: &["pids", "as root", "without the limit"],
+    },
+    Refused {
+        level: "both",
+        what: "run --cpus 1 base true",
+        words: &["cpu", "as root", "without the limit"],
+    },
+    Refused {
+        level: "some",
+        what: "USER 200000\nRUN true",
+        words: &["the container's user is 200000:0", MORE],
+    },
+    Refused { level: "some", what: "USER 0:200000\nRUN true", words: &["user is 0:200000", MORE] },
+    Refused {
+        level: "some",
+        what: "run -u 200000 base true",
+        words: &["the container's user is 200000:0", MORE],
+    },
+    Refused {
+        level: "some",
+        what: "COPY --chown=200000:5 f /\nRUN true",
+        words: &["`f` of the layer", MORE],
+    },
+    Refused { level: "some", what: "RUN chown 200000 /etc/motd", words: &["no such id", MORE] },
+    Refused {
+        level: "some",
+        what: "RUN --mount=type=secret,id=s,uid=200000 true",
+        words: &["/run/secrets/s", "200000:0", MORE],
+    },
+    Refused {
+        level: "some",
+        what: "RUN --mount=type=cache,id=c,target=/c,gid=200000 true",
+        words: &["the cache `c`", "0:200000", MORE],
+    },
+    Refused {
+        level: "some",
+        what: "RUN --mount=type=ssh,uid=200000 true",
+        words: &["the agent's socket", "200000:0", MORE],
+    },
+];
+
+/// What the same levels can have, although it looks alike: nothing is refused too early.
+const TAKEN: &[(&str, &str)] = &[
+    ("both", "RUN chown 33:33 /etc/motd && chgrp 5 /tmp && mkdir /d && chown 7:8 /d"),
+    ("both", "USER 1000:1000\nRUN test $(id -u) = 1000"),
+    ("both", "COPY --chown=1000:5 f /\nRUN cat /f"),
+    ("both", "RUN --mount=type=secret,id=s,uid=1000 true"),
+    ("both", "RUN --mount=type=cache,target=/c,uid=1000,gid=5 touch /c/x"),
+    ("one", "USER 200000:200000\nRUN test $(id -u) = 200000"),
+    ("one", "COPY --chown=200000:5 f /\nRUN cat /f"),
+    ("one", "RUN chown 200000 /etc/motd"),
+    ("some", "RUN su app -c true && mkfifo /p && chown 33 /p"),
+    ("some", "USER 65535:65535\nRUN true"),
+];
+
+/// Issue 7, B22: what single-id users and those with subordinate ids cannot have names the way out.
+#[test]
+fn privileged_what_a_user_cannot_have_names_the_way_out() {
+    need_root!();
+    for (user, level) in [(Some(User::nameless()), "one"), (User::new(), "some")] {
+        let Some(user) = user else { return skip("the test user is missing: run `cargo xtask test`") };
+        let base = user.path("base.tar");
+        let imported = user.run(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+        assert_eq!(imported.stderr.contains(LINE), level == "one", "{}", imported.stderr);
+        let socket = user.path("home/agent");
+        let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        run(std::process::Command::new("chown").arg(user.owner()).arg(&socket)).ok();
+        let ended = |what: &str| match what.strip_prefix("run ") {
+            Some(words) => user.run(["run", "--rm"].into_iter().chain(words.split(' '))),
+            None => {
+                let context = user.context(&[("Dockerfile", &format!("FROM base\n{what}\n")), ("f", "x\n")]);
+                let flags =
+                    [format!("id=s,src={}/f", context.display()), format!("default={}", socket.display())];
+                let context = context.to_str().unwrap();
+                user.run(["build", "-t", "x", "--secret", &flags[0], "--ssh", &flags[1], context])
+            }
+        };
+        let here = |wanted: &str| wanted == "both" || wanted == level;
+        for Refused { what, words, .. } in REFUSALS.iter().filter(|refused| here(refused.level)) {
+            let ended = ended(what);
+            assert_ne!(ended.code(), Some(0), "{level}: {what}");
+            for word in *words {
+                assert!(ended.stderr.contains(word), "{level}: {what}: no `{word}` in\n{}", ended.stderr);
+            }
+            // every command warns once where only one id is mapped, and no step says it once more by itself
+            let warnings = ended.stderr.matches("warning: no subordinate ids").count();
+            assert_eq!(warnings, usize::from(level == "one"), "{what}: {}", ended.stderr);
+        }
+        for (_, what) in TAKEN.iter().filter(|(wanted, _)| here(wanted)) {
+            let ended = ended(what);
+            assert_eq!(ended.code(), Some(0), "{level}: {what}: {}", ended.stderr);
+        }
+    }
+}
+
+/// Issue 7, B22: a store on an overlay, as in a container (root's is in store.rs).
+#[test]
+fn privileged_a_users_store_on_an_overlay_names_the_way_out() {
+    need_root!();
+    need!("mount", "umount");
+    let place = tempfile::Builder::new().prefix("slipway-overlay-").tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(place.path().join(name)).unwrap();
+    }
+    let merged = place.path().join("merged");
+    let script =
+        "mount -t overlay x -o lowerdir=lower,upperdir=upper,workdir=work merged && chmod 1777 merged";
+    run(std::process::Command::new("sh").args(["-c", script]).current_dir(place.path())).ok();
+    let mut seen = Vec::new();
+    for user in [Some(User::nameless()), User::new()].into_iter().flatten() {
+        let root = merged.join(user.owner());
+        let (root, base) = (root.to_str().unwrap(), user.path("base.tar"));
+        user.ok(["--root", root, "import", base.to_str().unwrap(), "base"]);
+        let context = user.context(&[("Dockerfile", "FROM base\nRUN true\n")]);
+        seen.push(user.run(["--root", root, "build", context.to_str().unwrap()]));
+        seen.push(user.run(["--root", root, "run", "--rm", "base", "true"]));
+    }
+    run(std::process::Command::new("umount").args(["-l"]).arg(&merged)).ok();
+    for ended in seen {
+        assert!(matches!(ended.code(), Some(1 | 125)), "{}: {}", ended.status, ended.stderr);
+        for word in
+            ["is on an overlay", "put the store on a volume or another disk", "--root", "SLIPWAY_ROOT"]
+        {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
     }
 }

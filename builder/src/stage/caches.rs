@@ -171,6 +171,7 @@ impl StageState<'_, '_> {
     /// Makes a new cache at `path`, a name in `holder`.
     fn seed(&mut self, wanted: &Wanted<'_>, path: &Path, holder: &Path) -> Result<(), StepError> {
         let mount = wanted.mount;
+        self.check_owner(&format!("the cache `{}`", mount.id), mount.uid, mount.gid)?;
         let store = self.solver.environment.store;
         let scratch = store.temporary_folder("seed")?;
         if let Some(seed) = wanted.seed {

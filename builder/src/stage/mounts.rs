@@ -287,6 +287,14 @@ impl StageState<'_, '_> {
         Ok(scratch.join(inner))
     }
 
+    /// Refuses an owner that cannot be. Where one id is mapped it is kept beside, or everybody's.
+    pub(super) fn check_owner(&self, what: &str, uid: u32, gid: u32) -> Result<(), StepError> {
+        if self.solver.environment.single_id {
+            return Ok(());
+        }
+        Ok(slipway_runtime::ids::check(|| format!("the owner of {what}"), uid, gid)?)
+    }
+
     fn attach_secret(
         &mut self,
         mount: &SecretMount,
@@ -344,6 +352,7 @@ impl StageState<'_, '_> {
             env.push(format!("SSH_AUTH_SOCK={}", target.display()));
         }
         let environment = self.solver.environment;
+        self.check_owner("the agent's socket", mount.uid, mount.gid)?;
         let folder = environment.store.temporary_folder("agent")?;
         attached.scratch.push(folder.clone());
         // the one id is everybody's

@@ -11,6 +11,7 @@ use rustix::mount::MountAttrFlags;
 use super::c_string;
 use crate::error::Error;
 use crate::host;
+use crate::ids;
 use crate::sandbox::detached::{self, ATTR_NODEV, ATTR_RDONLY};
 use crate::sandbox::spec::{BindSource, Device, Mount, SandboxSpec, Security};
 use crate::sandbox::target::Target;
@@ -83,6 +84,7 @@ impl PlannedMount {
             Mount::File { content, target, mode, uid, gid } => {
                 // the one id is everybody's
                 let (uid, gid) = if single_id { (0, 0) } else { (*uid, *gid) };
+                ids::check(|| format!("the owner of the file on {target:?}"), uid, gid)?;
                 let source = detached::file(&content.0, *mode, uid, gid).map_err(|errno| Error::Prepare {
                     what: format!("the file of {uid}:{gid} on {target:?}"),
                     source: errno.into(),

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::container::init;
 use crate::error::Error;
 use crate::host;
+use crate::ids;
 use crate::sandbox::capability::CapabilitySet;
 use crate::sandbox::child::KEPT;
 use crate::sandbox::owners;
@@ -75,6 +76,10 @@ impl PlannedProcess {
             return Err(Error::Invalid { what, reason: "must be absolute" });
         }
         let (uid, gid) = (process.user.uid, process.user.gid);
+        if !spec.single_id {
+            let all = std::iter::once(gid).chain(process.user.groups.iter().copied());
+            all.into_iter().try_for_each(|gid| ids::check(|| "the container's user".to_owned(), uid, gid))?;
+        }
         let own_ids = (spec.single_id && (uid, gid) != (0, 0)).then(|| OwnIds::new(uid, gid));
         // Groups could deny what others may, so who has one id may not set any (CVE-2014-8989).
         let groups = if spec.single_id { Vec::new() } else { process.user.groups.clone() };
