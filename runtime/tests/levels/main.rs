@@ -22,6 +22,7 @@ macro_rules! cases {
 mod attack;
 mod gate;
 mod neighbour;
+mod processes;
 mod runner;
 mod sandbox;
 mod sockets;
@@ -40,10 +41,11 @@ pub(crate) struct Case {
 }
 
 /// All cases, by their files.
-const TABLES: [(&str, &[Case]); 6] = [
+const TABLES: [(&str, &[Case]); 7] = [
     ("attack", attack::CASES),
     ("gate", gate::CASES),
     ("neighbour", neighbour::CASES),
+    ("processes", processes::CASES),
     ("sandbox", sandbox::CASES),
     ("sockets", sockets::CASES),
     ("view", view::CASES),
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
         ["inner", "live", rest @ ..] => gate::live(rest),
         ["inner", "stand", level, folder] => neighbour::stand(level, folder),
         ["inner", "attack", subject, rest @ ..] => neighbour::attack(subject, rest),
+        ["inner", "sleep", rest @ ..] => processes::sleep(rest),
+        ["inner", "count", rest @ ..] => processes::count(rest),
+        ["inner", "peek", _, parent, covered] => processes::peek(parent, covered),
         ["inner", "probe", name] => sockets::probe(name),
         _ => runner::all(&words),
     }

@@ -229,7 +229,7 @@ pub(crate) fn attack(subject: &str, rest: &[&str]) -> ExitCode {
 }
 
 /// A process and what descends from it, threads too.
-fn family(subject: i32) -> Vec<i32> {
+pub(crate) fn family(subject: i32) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let parents: Vec<(i32, i32)> = entries
         .filter_map(|entry| {
