@@ -1,8 +1,9 @@
 //! What another user of the machine gets of a store: nothing, whatever the umask and whatever was there before.
 
 use crate::support::server::free_address;
-use crate::support::{Ended, Slipway, run, start, wait_until};
-use slipway_skip::need_root;
+use crate::support::user::User;
+use crate::support::{Ended, Slipway, run, wait_until};
+use slipway_skip::{need, need_root};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -108,23 +109,132 @@ fn privileged_another_user_reaches_nothing_of_a_store() {
     }
 }
 
+/// What another user manages to do to processes.
+fn attacked(pids: &[String]) -> String {
+    let script = "for p; do
+        name=$(cat /proc/$p/comm)
+        for f in mem environ maps auxv stack io; do (: < /proc/$p/$f) && echo opened $f of $name; done
+        for f in environ maps auxv; do head -c 1 /proc/$p/$f | grep -q . && echo read $f of $name; done
+        for d in fd root/ cwd/ map_files; do ls /proc/$p/$d >/dev/null && echo listed $d of $name; done
+        for l in exe cwd root ns/mnt ns/net; do readlink /proc/$p/$l >/dev/null && echo followed $l of $name; done
+        kill -0 $p && echo signalled $name
+        nsenter -t $p -m -n true && echo entered $name
+        renice -n 9 -p $p >/dev/null && echo slowed $name
+        prlimit --pid $p --nofile=99 && echo limited $name
+        taskset -p 1 $p >/dev/null && echo moved $name
+    done 2>/dev/null; true";
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}")]);
+    command.args(["--clear-groups", "sh", "-c", script, "sh"]).args(pids).current_dir("/");
+    // these may be opened by everybody, and then nothing is read from them (proc(5))
+    let seen = run(&mut command).ok();
+    let harmless = |line: &&str| {
+        !["environ", "maps", "auxv", "stack"].iter().any(|file| line.starts_with(&format!("opened {file} ")))
+    };
+    seen.lines().filter(harmless).map(|line| format!("{line}\n")).collect()
+}
+
+/// A process and what descends from it.
+fn family(first: u32) -> Vec<String> {
+    let listed = run(Command::new("ps").args(["-eo", "pid=,ppid="])).ok();
+    let pairs: Vec<(String, String)> = listed
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .map(|(pid, parent)| (pid.to_owned(), parent.trim().to_owned()))
+        .collect();
+    let mut family = vec![first.to_string()];
+    let mut place = 0;
+    while let Some(parent) = family.get(place).cloned() {
+        family.extend(pairs.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid.clone()));
+        place += 1;
+    }
+    family
+}
+
+/// Starts the command on a terminal, under a umask that hides nothing.
+fn openly(slipway: &Slipway, line: &[&str], terminal: &fs::File) -> std::process::Child {
+    let inner = slipway.command(line);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(inner.get_current_dir().unwrap_or(Path::new("/")));
+    command.stdin(terminal.try_clone().unwrap()).stdout(terminal.try_clone().unwrap());
+    command.stderr(std::process::Stdio::null()).spawn().unwrap()
+}
+
+/// The eyes of the attack: of a process of its own the other user sees and moves everything.
+fn sees_its_own() {
+    let mut own = Command::new("setpriv");
+    own.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}")]).args([
+        "--clear-groups",
+        "sleep",
+        "1000",
+    ]);
+    let mut own = own.current_dir("/").spawn().unwrap();
+    wait_until("it sleeps", || {
+        fs::read_to_string(format!("/proc/{}/comm", own.id())).is_ok_and(|name| name == "sleep\n")
+    });
+    let seen = attacked(&[own.id().to_string()]);
+    own.kill().unwrap();
+    own.wait().unwrap();
+    for word in
+        ["opened mem", "read environ", "listed fd", "followed cwd", "signalled", "slowed", "limited", "moved"]
+    {
+        assert!(seen.contains(word), "{word}: {seen}");
+    }
+}
+
+/// Containers with and without a terminal, and a step with all that it can be lent, of root and of users, made under a
+/// umask that hides nothing.
 #[test]
 fn privileged_another_user_reaches_nothing_of_running_work() {
     need_root!();
-    let (_folder, slipway) = reachable();
-    slipway.import_base();
-    let seconds = format!("{}", 510_000 + std::process::id());
-    let script = format!("echo x > /mine; sleep {seconds}");
-    let running = start(&mut slipway.command(["run", "--rm", "base", "sh", "-c", &script]));
-    wait_until("the container runs", || crate::support::processes_with(&seconds) > 0);
-    let paths = all(&slipway.root);
-    assert!(paths.iter().any(|path| path.ends_with("upper/mine")), "{paths:?}");
-    let seen = reached(&paths);
-    for pid in crate::support::pids_with(&seconds) {
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    need!("ps", "nsenter", "prlimit", "taskset");
+    sees_its_own();
+    let (_folder, mine) = reachable();
+    let users = [Some(User::nameless()), User::new()].into_iter().flatten().map(Slipway::of);
+    for (number, slipway) in std::iter::once(mine).chain(users).enumerate() {
+        slipway.import_base();
+        let socket = slipway.path("home").parent().unwrap().join("agent-socket");
+        let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        fs::set_permissions(&socket, Permissions::from_mode(0o600)).unwrap();
+        let owner = fs::metadata(&slipway.root).unwrap();
+        chown(&socket, Some(owner.uid()), Some(owner.gid())).unwrap();
+        let seconds = format!("{}", 510_000 + number as u32 * 100_000 + std::process::id() % 100_000);
+        let script = format!("echo x > /mine; sleep {seconds}");
+        let recipe = format!(
+            "FROM base\nRUN --mount=type=secret,id=s --mount=type=cache,mode=0777,target=/c --mount=type=ssh,mode=0777 \
+             --mount=type=tmpfs,target=/t echo x > /c/x; echo x > /mine; sleep {seconds}\n"
+        );
+        let context =
+            slipway.context(&format!("context{number}"), &[("Dockerfile", &recipe), ("s", "a secret")]);
+        fs::set_permissions(context.join("s"), Permissions::from_mode(0o600)).unwrap();
+        run(Command::new("chown").arg("-R").arg(format!("{}:{}", owner.uid(), owner.gid())).arg(&context))
+            .ok();
+        let flags = [format!("id=s,src={}/s", context.display()), format!("default={}", socket.display())];
+        let build = ["build", "--secret", &flags[0], "--ssh", &flags[1], context.to_str().unwrap()];
+        let (_ours, theirs) = crate::support::terminal();
+        let lines =
+            [&["run", "base", "sh", "-c", &script][..], &["run", "-t", "base", "sh", "-c", &script], &build];
+        let mut started = lines.map(|line| openly(&slipway, line, &theirs));
+        wait_until("the containers run", || crate::support::processes_with(&seconds) >= lines.len());
+        let paths: Vec<_> = all(&slipway.root).into_iter().chain([socket, context.join("s")]).collect();
+        for needed in ["upper/mine", "/agent-", "/caches/"] {
+            assert!(paths.iter().any(|path| path.to_str().unwrap().contains(needed)), "{needed}: {paths:?}");
+        }
+        let seen = reached(&paths);
+        let pids: Vec<String> = started.iter().flat_map(|started| family(started.id())).collect();
+        // each has itself, its guard, and the container's
+        assert!(pids.len() >= 3 * lines.len(), "{pids:?}");
+        let attacked = attacked(&pids);
+        for pid in crate::support::pids_with(&seconds) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        for started in &mut started {
+            started.wait().unwrap();
+        }
+        assert_eq!(format!("{seen}{attacked}"), "", "{number}");
     }
-    running.wait();
-    assert_eq!(seen, "");
 }
 
 #[test]
