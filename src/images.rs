@@ -433,14 +433,9 @@ impl ImageSource for Images<'_> {
         let client::Fetched::Content(content) = fetched.map_err(SourceError::new)? else {
             return Err(SourceError::new(format!("`{url}` answered that nothing changed")));
         };
-        let UrlContent { digest, size_bytes, last_modified, filename, .. } = content;
+        let UrlContent { digest, size_bytes, last_modified, .. } = content;
         let since_1970 = last_modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        Ok(Fetched {
-            digest,
-            size_bytes,
-            modified: since_1970.map(|time| time.as_secs() as i64),
-            file_name: filename,
-        })
+        Ok(Fetched { digest, size_bytes, modified: since_1970.map(|time| time.as_secs() as i64) })
     }
 
     fn checkout(&self, url: &str, keep_git_dir: bool, into: &Path) -> Result<String, SourceError> {

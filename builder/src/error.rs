@@ -8,9 +8,12 @@ use std::{io, path::PathBuf, sync::Arc};
 /// What `--from` and `from=` cannot mean.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// A stage that is made later, or the same one.
+    /// A stage that is made later, or by its name the same one.
     #[error("stage {0} is not before this one: only earlier stages can be copied from")]
     Later(String),
+    /// A number that is the stage's own or no stage's.
+    #[error("stage {0} is not before this one: there is no such earlier stage")]
+    NoStage(usize),
     /// A context that was not given.
     #[error("there is no context `{0}`")]
     NoContext(String),

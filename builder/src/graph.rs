@@ -60,6 +60,7 @@ pub struct BuildGraph {
     /// Global arguments and their values.
     pub globals: BTreeMap<String, String>,
     names: BTreeMap<String, Vec<usize>>,
+    count: usize,
     contexts: Vec<String>,
 }
 
@@ -75,10 +76,12 @@ impl BuildGraph {
             }
         }
         let contexts = request.contexts.keys().cloned().collect();
-        let mut graph =
-            BuildGraph { stages: Vec::new(), target, reachable: Vec::new(), globals, names, contexts };
+        let count = recipe.stages.len();
+        let (stages, reachable) = (Vec::with_capacity(count), Vec::new());
+        let mut graph = BuildGraph { stages, target, reachable, globals, names, count, contexts };
+        let mut later = Vec::new();
         for stage in &recipe.stages {
-            let node = graph.node(recipe, stage)?;
+            let node = graph.node(recipe, stage, &mut later)?;
             graph.stages.push(node);
         }
         graph.reachable = vec![false; graph.stages.len()];
@@ -88,10 +91,20 @@ impl BuildGraph {
                 pending.extend(&graph.stages[index].needs);
             }
         }
-        Ok(graph)
+        // a stage that nobody needs may name what comes after it (BuildKit)
+        match later.into_iter().find(|(index, _)| graph.reachable[*index]) {
+            Some((_, error)) => Err(error),
+            None => Ok(graph),
+        }
     }
 
-    fn node(&self, recipe: &Recipe, stage: &Stage) -> Result<StageNode, GraphError> {
+    /// One stage; what it takes from stages after it goes to `later`, each with this stage's number.
+    fn node(
+        &self,
+        recipe: &Recipe,
+        stage: &Stage,
+        later: &mut Vec<(usize, GraphError)>,
+    ) -> Result<StageNode, GraphError> {
         let expander = Expander::new(recipe.directives.escape);
         let fail = |message: String, hint: Option<String>| GraphError {
             message,
@@ -136,12 +149,17 @@ impl BuildGraph {
             .iter()
             .flat_map(|located| sources_of(located).into_iter().map(|from| (from, located.origin.clone())));
         for (from, origin) in sources {
-            let found = self.provider(&from, stage.index).map_err(|error| GraphError {
+            let failed = |error: &ProviderError| GraphError {
                 message: error.to_string(),
                 hint: self.suggest(&from.to_lowercase(), stage.index),
                 origin: Some(origin.clone()),
-            })?;
-            needs.extend(if let Base::Stage(index) = found { Some(index) } else { None });
+            };
+            match self.provider(&from, stage.index) {
+                Ok(Base::Stage(index)) => needs.push(index),
+                Ok(_) => {}
+                Err(error @ ProviderError::Later(_)) => later.push((stage.index, failed(&error))),
+                Err(error) => return Err(failed(&error)),
+            }
         }
         needs.sort_unstable();
         needs.dedup();
@@ -152,10 +170,11 @@ impl BuildGraph {
     /// What `--from=text` in stage `index` means: a number, a stage's name, a named context or an image.
     pub fn provider(&self, text: &str, index: usize) -> Result<Base, ProviderError> {
         if let Ok(number) = text.parse::<usize>() {
-            if number < index {
-                return Ok(Base::Stage(number));
-            }
-            return Err(ProviderError::Later(number.to_string()));
+            return match number {
+                _ if number < index => Ok(Base::Stage(number)),
+                _ if number == index || number >= self.count => Err(ProviderError::NoStage(number)),
+                _ => Err(ProviderError::Later(number.to_string())),
+            };
         }
         let later = self.names.get(&text.to_lowercase()).is_some_and(|all| all.iter().all(|at| *at >= index));
         if later && !self.contexts.iter().any(|name| same_context(name, text)) {

@@ -24,8 +24,6 @@ pub struct Fetched {
     pub size_bytes: u64,
     /// The server's word for the last change, in seconds since 1970.
     pub modified: Option<i64>,
-    /// The name that the server gave it.
-    pub file_name: Option<String>,
 }
 
 /// Finds what the local store lacks.

@@ -64,15 +64,12 @@ pub enum ValueError {
     /// A secret that is to be a variable and has bytes that no variable can have.
     #[error("the secret `{0}` is no text")]
     SecretBytes(String),
-    /// A heredoc whose name would put its file elsewhere.
-    #[error("`{0}` is no name for a file: it leads elsewhere")]
+    /// A heredoc whose name is a folder's, or is in one (BuildKit: a file of an empty root).
+    #[error("`{0}` is no name for a file: give the heredoc one name, and the destination the folders")]
     HeredocName(String),
     /// A URL as a source of COPY.
     #[error("COPY does not fetch `{0}`: use ADD")]
     CopyOfUrl(String),
-    /// A URL that ends in no name, where the file needs one.
-    #[error("`{0}` has no file name: give the destination one")]
-    UrlWithoutName(String),
     /// Names of owners where there is nothing to look them up in.
     #[error("--chown with --link takes numbers only: there is no file system to look names up in")]
     LinkedOwner,

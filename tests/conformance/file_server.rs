@@ -1,4 +1,4 @@
-//! A web server of a few lines: files of one folder on loopback; `/moved/X` leads to `/X`.
+//! A web server of a few lines: files of one folder on loopback, names as they are written, `index` for a folder; `/moved/X` leads to `/X`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -35,7 +35,8 @@ fn answer(mut stream: &TcpStream, folder: &Path) -> std::io::Result<()> {
             "HTTP/1.1 302 Found\r\nLocation: /{moved}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    let path = if path.is_empty() { "index" } else { path };
+    let index = format!("{path}index");
+    let path = if path.is_empty() || path.ends_with('/') { index.as_str() } else { path };
     let (status, body) = match std::fs::read(folder.join(path)) {
         Ok(body) if !path.contains("..") => ("200 OK", body),
         _ => ("404 Not Found", b"not found\n".to_vec()),

@@ -1,6 +1,7 @@
 //! Builds a group's cases and compares, or records.
 
 use crate::buildah::Buildah;
+use crate::buildkit::{self, BuildKit};
 use crate::case::{self, Case};
 use crate::file_server;
 use crate::listing::{self, Files};
@@ -24,6 +25,7 @@ pub(crate) struct Made {
 struct Group {
     /// Dropped first: its mounts lie in the folder that goes away with the store.
     buildah: Option<(Buildah, Made)>,
+    buildkit: Option<BuildKit>,
     slipway: Slipway,
     base: Made,
     record: Option<String>,
@@ -95,7 +97,8 @@ pub(crate) fn group(file: &str, level: Level) {
         let base = buildah.read("base");
         (buildah, base)
     });
-    let group = Group { slipway, base, buildah, record, owner };
+    let buildkit = (record.as_deref() == Some("buildkit")).then(|| BuildKit::new(slipway.path("buildkit")));
+    let group = Group { slipway, base, buildah, buildkit, record, owner };
     let mut wrong = Vec::new();
     // of many cases a plain user builds every ninth by default, and both levels different ones: minutes matter here
     let all = level == Level::Root || cases.len() < MANY || std::env::var_os("SLIPWAY_LEVELS").is_some();
@@ -164,15 +167,54 @@ impl Group {
         if let Some((buildah, base)) = self.buildah.as_ref().filter(|_| case.is_recorded()) {
             record(buildah, base, case, &name, &folder, &flags)?;
         }
-        judge(case, result, self.layers_wanted(case, &name))
+        let layers = self.layers_wanted(case, &name);
+        if let Some(buildkit) = self.buildkit.as_ref().filter(|_| case.section("Dockerfile").is_some()) {
+            self.compare(buildkit, case, &name, &folder, &flags);
+        }
+        judge(case, result, layers)
+    }
+
+    /// Asks BuildKit and notes what it says: its release beside who else says so, or what it made instead.
+    fn compare(&self, buildkit: &BuildKit, case: &mut Case, name: &str, folder: &Path, flags: &[String]) {
+        let images: Vec<&str> = case.all("image").map(|(image, _)| image).chain(["base"]).collect();
+        let theirs = format!("{name}-buildkit");
+        let built = buildkit.build(&self.slipway, &theirs, &folder.join("context"), &images, flags);
+        let Some(built) = built else { return };
+        let words = match built {
+            Err(ended) => {
+                let said =
+                    ended.stderr.lines().rev().find(|line| line.starts_with("error:")).unwrap_or_default();
+                println!("=== {}: {said}", case.name);
+                "fails\n".to_owned()
+            }
+            Ok(()) => {
+                let made = read(&self.slipway, &theirs);
+                let nothing = scratch();
+                let base = if self.is_on_base(&made.config) { &self.base } else { &nothing };
+                describe(&made, base)
+            }
+        };
+        let is_same = match (case.section("fails"), case.section("expect")) {
+            (Some(_), _) => words == "fails\n",
+            (None, expect) => words == without_counts(expect.unwrap_or_default()),
+        };
+        let others: Vec<&str> = case.by().split(", ").filter(|by| !by.starts_with("BuildKit")).collect();
+        let mut by: Vec<String> = others.into_iter().map(str::to_owned).collect();
+        if is_same {
+            by.push(buildkit::VERSION.to_owned());
+        } else if case.by().contains("BuildKit") && by.is_empty() {
+            by.push("BuildKit".to_owned());
+        }
+        case.keys.iter_mut().filter(|(key, _)| key == "by").for_each(|(_, value)| *value = by.join(", "));
+        case.put("buildkit", (!is_same).then_some(words));
     }
 
     /// The number of layers above the base, where the case asks for one.
     fn layers_wanted(&self, case: &Case, name: &str) -> Option<(usize, usize)> {
         let wanted = case.section("expect")?.lines().find_map(|line| line.strip_prefix("layers "))?;
         let config = Image::read(&self.slipway, name).config;
-        let ids = config["rootfs"]["diff_ids"].as_array().unwrap();
-        let above = ids.len() - usize::from(self.is_on_base(&config));
+        let ids = config["rootfs"]["diff_ids"].as_array().map_or(0, Vec::len);
+        let above = ids - usize::from(self.is_on_base(&config));
         Some((wanted.parse().unwrap(), above))
     }
 
@@ -321,6 +363,11 @@ fn without_stubs(listing: &str) -> String {
     listing.split_inclusive('\n').filter(|line| !stub(line)).collect()
 }
 
+/// A listing without the number of layers, which is counted apart.
+fn without_counts(listing: &str) -> String {
+    listing.split_inclusive('\n').filter(|line| !line.starts_with("layers ")).collect()
+}
+
 /// Whether the result is the expected one.
 fn judge(case: &Case, result: Result, layers: Option<(usize, usize)>) -> std::result::Result<(), String> {
     let output = match (&result, case.section("fails")) {
@@ -337,9 +384,7 @@ fn judge(case: &Case, result: Result, layers: Option<(usize, usize)>) -> std::re
         (Err(ended), None) => return Err(format!("failed:\n{}", ended.stderr)),
         (Ok((made, _)), Some(_)) => return Err(format!("was built, but should fail:\n{made}")),
         (Ok((made, ended)), None) => {
-            let expect = case.section("expect").unwrap_or_default();
-            let expect: String =
-                expect.split_inclusive('\n').filter(|line| !line.starts_with("layers ")).collect();
+            let expect = without_counts(case.section("expect").unwrap_or_default());
             if *made != expect {
                 return Err(difference(&expect, made));
             }

@@ -38,7 +38,7 @@ impl Image {
         let digest = slipway.digest(name);
         let manifest: Value = serde_json::from_slice(&blob(slipway, &digest)).unwrap();
         let config = serde_json::from_slice(&blob(slipway, text(&manifest["config"]["digest"]))).unwrap();
-        let layers = manifest["layers"].as_array().unwrap().iter();
+        let layers = manifest["layers"].as_array().into_iter().flatten();
         let layers = layers.map(|layer| entries(&blob(slipway, text(&layer["digest"])))).collect();
         Image { digest, manifest, config, layers }
     }

@@ -1,13 +1,20 @@
 //! Where things lie in the house.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::{Failure, failed};
 
-/// The workspace's folder.
+/// The workspace's folder: where `cargo run` says that xtask/ is now, since a target folder may be a copy of another
+/// checkout's.
 pub(crate) fn root() -> &'static Path {
-    // xtask/ lies directly beneath it
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask has a parent folder")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR");
+        let here = here.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        // xtask/ lies directly beneath it
+        here.parent().expect("xtask has a parent folder").to_owned()
+    })
 }
 
 /// Cargo's target folder.

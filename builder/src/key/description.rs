@@ -157,6 +157,8 @@ pub struct CopyStep {
     pub link: bool,
     /// `--parents`.
     pub parents: bool,
+    /// Whether the destination is made where nothing is copied: `--parents` with no wildcard before its pivot.
+    pub makes_folder: bool,
     /// `--unpack`.
     pub unpack: Option<bool>,
     /// `--exclude`.

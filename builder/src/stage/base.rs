@@ -171,8 +171,8 @@ fn fetch_context(solver: &Workshop<'_>, url: &str, into: &Path) -> Result<(), St
     let path = into.join("context");
     let mut file = std::fs::File::create_new(&path).map_err(StepError::io("create", &path))?;
     std::io::copy(&mut open()?, &mut file).map_err(StepError::io("write", &path))?;
-    // whatever the umask
-    let mode = std::fs::Permissions::from_mode(0o644);
+    // what ADD gives a fetched file, whatever the umask
+    let mode = std::fs::Permissions::from_mode(0o600);
     file.set_permissions(mode).map_err(StepError::io("write", &path))?;
     Ok(())
 }

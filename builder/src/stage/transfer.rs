@@ -34,6 +34,11 @@ struct Expanded {
     chmod: Option<Chmod>,
     /// `--chmod` as written, for the key.
     chmod_text: Option<String>,
+    /// `--link`, which BuildKit passes over where there is a --chmod (convert_copy.go `dispatchCopy`).
+    link: bool,
+    /// The destination is made even where no wildcard matches: with --parents the folder before the pivot is what is
+    /// copied, and it is there.
+    makes_folder: bool,
     created_by: String,
 }
 
@@ -76,13 +81,15 @@ impl StageState<'_, '_> {
                     words.push(paths.last().cloned().unwrap_or_default());
                 }
                 Source::Heredoc(heredoc) => {
-                    if heredoc.name.split('/').any(|part| matches!(part, "." | "..")) {
+                    let name = transfer::clean(heredoc.name.as_bytes());
+                    let name = String::from_utf8(name).unwrap_or_default();
+                    if name.is_empty() || name.contains('/') {
                         return Err(ValueError::HeredocName(heredoc.name.clone()).into());
                     }
                     let body = &heredoc.content;
                     let body = if heredoc.expand { self.expand_body(body)? } else { body.clone() };
                     words.push(format!("<<{}", heredoc.name));
-                    inline.push((heredoc.name.clone(), body.into_bytes()));
+                    inline.push((name, body.into_bytes()));
                 }
             }
         }
@@ -105,7 +112,21 @@ impl StageState<'_, '_> {
         let chmod_text = chmod.filter(|text| !text.is_empty());
         let chmod = chmod_text.clone().map(parse).transpose()?;
         let created_by = format!("{keyword} {flags}{} {destination}", words.join(" "));
-        Ok(Expanded { keyword, paths, inline, destination, chown, chmod, chmod_text, created_by })
+        let link = transfer.link && chmod_text.is_none();
+        let makes_folder = transfer.parents
+            && paths.iter().any(|path| !transfer::has_wildcard(transfer::before_pivot(path)));
+        Ok(Expanded {
+            keyword,
+            paths,
+            inline,
+            destination,
+            chown,
+            chmod,
+            chmod_text,
+            link,
+            makes_folder,
+            created_by,
+        })
     }
 
     /// What every transfer's key holds; where the files come from is filled in.
@@ -123,8 +144,9 @@ impl StageState<'_, '_> {
             working_dir: self.working_dir(),
             chown: expanded.chown.clone(),
             chmod: expanded.chmod_text.clone(),
-            link: transfer.link,
+            link: expanded.link,
             parents: transfer.parents,
+            makes_folder: expanded.makes_folder,
             unpack: transfer.unpack,
             exclude: transfer.exclude.clone(),
             latest_time: latest_time(self.epoch.clamp),
@@ -172,7 +194,6 @@ impl StageState<'_, '_> {
             unpack: transfer.unpack,
             keep_git_dir: transfer.keep_git_dir == Some(true),
             checksum,
-            into_folder: expanded.destination.ends_with('/'),
         };
         gatherer.gather(&expanded.paths, folder, trees)
     }
@@ -199,7 +220,7 @@ impl StageState<'_, '_> {
                 let picks = selector.select(&*trees[0], path)?.into_iter();
                 gathered.extend(picks.map(|pick| Gathered { pick, tree: 0, archive: None }));
             }
-            let placements = self.place(transfer, expanded, &gathered, &trees)?;
+            let placements = self.place(expanded, &gathered, &trees)?;
             self.layer_from(&placements, &trees, expanded)
         })
     }
@@ -216,7 +237,7 @@ impl StageState<'_, '_> {
         let cancel = solver.environment.cancel;
         let mut written: Option<Layer> = None;
         if transfer::mostly_unknown(&gathered) {
-            let placements = self.place(transfer, expanded, &gathered, &trees)?;
+            let placements = self.place(expanded, &gathered, &trees)?;
             let (blobs, compression) = (solver.environment.store.blobs(), solver.request.compression);
             let (layer, found) = transfer::write_layer(&placements, &trees, blobs, compression, cancel)?;
             transfer::fill(&mut gathered, &found);
@@ -232,13 +253,13 @@ impl StageState<'_, '_> {
             Some(layer) if layer.toc.entries().is_empty() => Ok(None),
             Some(layer) => {
                 let form = solver.environment.store.adopt_layer(&layer, None)?;
-                let placements = self.place(transfer, expanded, &gathered, &trees)?;
+                let placements = self.place(expanded, &gathered, &trees)?;
                 self.note_content(&placements, &form, expanded)?;
                 Ok(Some(form))
             }
             None => {
                 transfer::open_archives(&mut gathered, &mut trees, solver.scratch())?;
-                let placements = self.place(transfer, expanded, &gathered, &trees)?;
+                let placements = self.place(expanded, &gathered, &trees)?;
                 self.layer_from(&placements, &trees, expanded)
             }
         })
@@ -246,14 +267,13 @@ impl StageState<'_, '_> {
 
     fn place(
         &mut self,
-        transfer: &Transfer,
         expanded: &Expanded,
         gathered: &[Gathered],
         trees: &[Box<dyn SourceTree + '_>],
     ) -> Result<transfer::Placements, StepError> {
         let chown = match &expanded.chown {
             None => None,
-            Some(_) if transfer.link && expanded.chown.as_deref().is_some_and(has_names) => {
+            Some(_) if expanded.link && expanded.chown.as_deref().is_some_and(has_names) => {
                 return Err(ValueError::LinkedOwner.into());
             }
             Some(text) => Some(self.owner(text)?),
@@ -263,7 +283,7 @@ impl StageState<'_, '_> {
         let files = gathered.iter().filter(is_file).count() + expanded.inline.len();
         let many = files > 1 || gathered.len() + expanded.inline.len() > 1;
         let (workdir, epoch) = (self.working_dir(), self.epoch);
-        let beneath = if transfer.link { None } else { Some(self.tree()?.clone()) };
+        let beneath = if expanded.link { None } else { Some(self.tree()?.clone()) };
         let mut destination =
             Destination::new(beneath.as_ref(), &workdir, &expanded.destination, many, ownership, epoch)?;
         for one in gathered {
@@ -272,7 +292,7 @@ impl StageState<'_, '_> {
         for (name, bytes) in &expanded.inline {
             destination.add_bytes(name, bytes.clone())?;
         }
-        Ok(destination.finish())
+        Ok(destination.finish(expanded.makes_folder))
     }
 
     /// The layer of placed files: one that says the same is taken, else it is written.
@@ -340,9 +360,11 @@ impl StageState<'_, '_> {
             chown: None,
             chmod: None,
             chmod_text: None,
+            link: false,
+            makes_folder: false,
             created_by: format!("files of {}", tree.place()),
         };
-        self.layer_from(&destination.finish(), &trees, &expanded)
+        self.layer_from(&destination.finish(false), &trees, &expanded)
     }
 }
 

@@ -58,7 +58,8 @@ fn what_cannot_be_copied_is_told_by_name() {
         ("COPY --chmod=999 a /", "999"),
         ("COPY --link --chown=app:app a /", "numbers only"),
         ("COPY http://127.0.0.1/x /", "use ADD"),
-        ("COPY <<../x /\n1\n../x", "leads elsewhere"),
+        ("COPY <<a/b /\n1\na/b", "no name for a file"),
+        ("COPY <<a/.. /\n1\na/..", "no name for a file"),
         ("COPY a /x\nCOPY b /x", "place of a file"),
         ("COPY [[ /", "[["),
         ("COPY --from=nowhere /x /", "nowhere"),
@@ -101,4 +102,15 @@ fn an_ignored_file_is_neither_copied_nor_part_of_a_key() {
     assert_eq!((second.executed_steps, second.image), (0, first.image.clone()));
     std::fs::write(bench.context().join("run"), "changed").expect("write");
     assert_ne!(bench.build_as(&request, &[]).expect("built").image, first.image);
+}
+
+/// What a copy makes where it copies nothing, or copies a folder itself, is part of its key.
+#[test]
+fn copies_that_select_the_same_and_make_something_else_have_keys_of_their_own() {
+    let bench = Bench::new().with(&TREE);
+    let lines = ["COPY --parents none* /out/", "COPY --parents n*/./x /out/", "COPY none* /out/"];
+    for (line, expected) in lines.into_iter().zip([&["out/ 755 0:0"][..], &[], &[]]) {
+        let built = bench.build(&format!("FROM scratch\n{line}\n")).expect(line);
+        assert_eq!(bench.listing(&built), expected, "{line}");
+    }
 }

@@ -31,7 +31,7 @@ fn graph(recipe: &str, target: Option<&str>, contexts: &[&str]) -> Result<Vec<St
 #[test]
 fn stages_know_what_they_need() {
     type Case = (&'static str, Option<&'static str>, &'static [&'static str], &'static [&'static str]);
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         ("FROM scratch", None, &[], &["0: scratch needs="]),
         ("FROM a AS x\nFROM x", None, &[], &["x: a:latest needs=", "1: stage 0 needs=0"]),
         ("FROM a AS x\nFROM b", None, &[], &["[x: a:latest needs=]", "1: b:latest needs="]),
@@ -62,6 +62,13 @@ fn stages_know_what_they_need() {
             &[],
             &["[x: a:latest needs=]", "x: b:latest needs=", "2: stage 1 needs=1"],
         ),
+        // a stage that nobody needs may name what comes after it
+        (
+            "FROM a\nCOPY --from=x /x /\nRUN --mount=from=1,target=/x true\nFROM b AS x",
+            None,
+            &[],
+            &["[0: a:latest needs=]", "x: b:latest needs="],
+        ),
         // an image may be called as a later stage
         (
             "FROM busybox AS a\nFROM a AS busybox",
@@ -85,7 +92,7 @@ fn stages_that_do_not_fit_are_told_with_a_remedy() {
         ("FROM a AS build", Some("biuld"), &["biuld", "`build`"]),
         ("FROM a\nCOPY --from=0 /x /", None, &["stage 0 is not before"]),
         ("FROM a\nCOPY --from=3 /x /", None, &["stage 3 is not before"]),
-        ("FROM a\nCOPY --from=x /x /\nFROM b AS x", None, &["stage `x` is not before"]),
+        ("FROM a\nCOPY --from=x /x /\nFROM b AS x\nCOPY --from=0 / /", None, &["stage `x` is not before"]),
         ("ARG X\nFROM $X", None, &["empty", "--build-arg"]),
         ("FROM --platform=not/a/real/one a", None, &["not/a/real/one"]),
     ];

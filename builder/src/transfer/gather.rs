@@ -40,8 +40,6 @@ pub(crate) struct Gatherer<'e> {
     pub(crate) keep_git_dir: bool,
     /// `--checksum`, expanded.
     pub(crate) checksum: Option<String>,
-    /// The destination is written as a folder.
-    pub(crate) into_folder: bool,
 }
 
 impl<'e> Gatherer<'e> {
@@ -180,6 +178,9 @@ pub(crate) fn selection(gathered: &[Gathered], times: bool) -> Digest {
             continue;
         }
         key.field("source", &one.pick.name).field("folder", [u8::from(one.pick.folder.is_some())]);
+        if one.pick.itself {
+            key.field("itself", "");
+        }
         if let Some(folder) = &one.pick.folder {
             describe(&mut key, b"", &folder.entry, times);
         }

@@ -22,7 +22,7 @@ pub(crate) use layered::LayeredTree;
 pub(crate) use place::{Destination, Ownership, new_folder};
 pub use remote::is_git_url;
 pub(crate) use remote::{is_remote, is_remote_url};
-pub(crate) use select::{Pick, Selector, descend};
+pub(crate) use select::{Pick, Selector, before_pivot, descend, has_wildcard};
 pub(crate) use write::{Digests, Placement, Placements, Source, content_key, write_layer};
 
 use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};

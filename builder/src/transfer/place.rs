@@ -272,10 +272,10 @@ impl<'a> Destination<'a> {
         self.beneath.and_then(|tree| tree.get(path)).map(|found| found.entry)
     }
 
-    /// Everything that was placed, sorted, parents first. A destination that is written as a folder is made even where
-    /// no wildcard matched (BuildKit).
-    pub(crate) fn finish(mut self) -> Placements {
-        if self.placed.is_empty() && self.as_folder && self.existing.is_none() {
+    /// Everything that was placed, sorted, parents first. `makes_folder`: the destination is a folder and is made even
+    /// where nothing was placed.
+    pub(crate) fn finish(mut self, makes_folder: bool) -> Placements {
+        if makes_folder && self.placed.is_empty() && self.existing.is_none() {
             self.place_folder(None);
         }
         self.placed

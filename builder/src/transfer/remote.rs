@@ -2,6 +2,7 @@
 
 use super::{Bytes, Gathered, Gatherer, Node, Pick, SourceTree, archive, descend};
 use crate::{StepError, ValueError, context::ContextTree, epoch::StageEpoch};
+use percent_encoding::percent_decode_str;
 use slipway_oci::{
     Digest, file,
     layer::{Entry, Kind, LayerError},
@@ -39,12 +40,9 @@ pub(super) fn url<'e: 't, 't>(
     let checksum = gatherer.checksum.as_deref().map(str::parse::<Digest>).transpose();
     let checksum = checksum.map_err(ValueError::from)?;
     let fetched = gatherer.environment.images.fetch_url(url, checksum.as_ref())?;
-    let name = file_name(url).or(fetched.file_name).unwrap_or_default();
+    let name = file_name(url);
     let blob = || store.blobs().open_blob(&fetched.digest).map_err(LayerError::from);
     let archive = (gatherer.unpack == Some(true) && archive::is_archive(blob()?)).then(|| url.to_owned());
-    if name.is_empty() && gatherer.into_folder && archive.is_none() {
-        return Err(ValueError::UrlWithoutName(url.to_owned()).into());
-    }
     let mut entry = Entry::new(name.clone(), Kind::File, 0o600);
     entry.size_bytes = fetched.size_bytes;
     entry.mtime = fetched.modified.unwrap_or(0);
@@ -55,10 +53,19 @@ pub(super) fn url<'e: 't, 't>(
     Ok(Gathered { pick, tree: trees.len() - 1, archive })
 }
 
-/// The name of a URL's path; `None` where it ends in a slash.
-fn file_name(url: &str) -> Option<String> {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
+/// The last name of a URL's path, its escapes resolved; `__unnamed__` where there is none (convert_copy.go
+/// `dispatchCopy`).
+fn file_name(url: &str) -> String {
+    let after = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path =
+        after.split(['?', '#']).next().and_then(|text| text.split_once('/')).map_or("", |(_, path)| path);
+    let path = percent_decode_str(path).decode_utf8().unwrap_or_default().into_owned();
+    let name = path.split('/').rfind(|name| !name.is_empty()).unwrap_or_default();
+    match name {
+        "" | "." | ".." => "__unnamed__".to_owned(),
+        name if name.contains('\0') => "__unnamed__".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// Whether ADD fetches it.

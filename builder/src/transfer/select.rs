@@ -47,7 +47,7 @@ impl Selector {
             let path =
                 self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
             let Some(path) = path else { return Err(self.missing(tree, text, &pattern)?) };
-            let pick = self.pick(tree, &pattern, path, pivot, false)?;
+            let pick = self.pick(tree, &pattern, path, pivot)?;
             return match pick {
                 Some(pick) => Ok(vec![pick]),
                 None => Err(self.missing(tree, text, &pattern)?),
@@ -67,23 +67,22 @@ impl Selector {
                 None => None,
             };
             if let Some(path) = path {
-                picks.extend(self.pick(tree, &written, path, pivot, true)?);
+                picks.extend(self.pick(tree, &written, path, pivot)?);
             }
         }
         way_once(&mut picks);
         Ok(picks)
     }
 
-    /// One path and what is below it; `None` where ignore file or excludes leave nothing. An exclude does not reach a
-    /// file that the recipe names letter by letter, but for --parents, where it is a path from the pivot on, as what is
-    /// kept is (BuildKit `dispatchCopy`: the source of such a copy is the folder before the pivot).
+    /// One path and what is below it; `None` where the ignore file leaves nothing. An exclude does not reach the source
+    /// itself, named or found by a wildcard (fsutil copy.go `copy`), but for --parents, where it is a path from the pivot
+    /// on, as what is kept is (BuildKit `dispatchCopy`: the source of such a copy is the folder before the pivot).
     fn pick(
         &self,
         tree: &dyn SourceTree,
         written: &[u8],
         path: Vec<u8>,
         pivot: usize,
-        found_by_wildcard: bool,
     ) -> Result<Option<Pick>, StepError> {
         let Some(mut node) = tree.node(&path)? else { return Ok(None) };
         let name = name_of(written).to_vec();
@@ -106,7 +105,7 @@ impl Selector {
             }
             return Ok(Some(Pick { name, folder: Some(node), itself: false, nodes }));
         }
-        if node.ghost || (found_by_wildcard && !self.parents && self.excludes(&name, false)) {
+        if node.ghost {
             return Ok(None);
         }
         if self.parents {
@@ -323,7 +322,12 @@ fn ancestors(tree: &dyn SourceTree, path: &[u8], pivot: usize) -> Result<Vec<(Ve
     Ok(found)
 }
 
+/// What stands before the pivot `/./` of --parents.
+pub(crate) fn before_pivot(path: &str) -> &[u8] {
+    path.split_once("/./").map_or(b"", |(before, _)| before.as_bytes())
+}
+
 /// Whether Go's `filepath.Match` would see more than letters (BuildKit `containsWildcards`).
-fn has_wildcard(path: &[u8]) -> bool {
+pub(crate) fn has_wildcard(path: &[u8]) -> bool {
     path.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }

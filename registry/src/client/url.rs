@@ -44,8 +44,6 @@ pub struct UrlContent {
     pub etag: Option<String>,
     /// When it was last changed.
     pub last_modified: Option<SystemTime>,
-    /// Name of the file: `Content-Disposition`, else the last part of the final address; never with a slash.
-    pub filename: Option<String>,
     /// Media type, as sent.
     pub content_type: Option<String>,
 }
@@ -156,52 +154,11 @@ fn describe(response: &Response) -> UrlContent {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
     let last_modified = text(header::LAST_MODIFIED).and_then(|text| httpdate::parse_http_date(&text).ok());
-    let from_url = || {
-        let last = response.url().path_segments()?.next_back()?;
-        Some(percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned())
-    };
-    let named = text(header::CONTENT_DISPOSITION).and_then(|text| disposition_name(&text));
-    let filename = named.or_else(from_url).filter(|name| is_plain_name(name));
     UrlContent {
         digest: Digest::sha256(b""),
         size_bytes: 0,
         etag: text(header::ETAG),
         last_modified,
-        filename,
         content_type: text(header::CONTENT_TYPE),
-    }
-}
-
-/// The plain `filename` of a `Content-Disposition` (RFC 6266).
-fn disposition_name(text: &str) -> Option<String> {
-    let value = text.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("filename").then_some(value.trim())
-    })?;
-    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-    Some(bare.replace("\\\"", "\"").replace("\\\\", "\\"))
-}
-
-/// A name that stays in its folder.
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_taken_from_headers_with_care() {
-        for (text, expected) in [
-            ("attachment; filename=\"a.tar\"", Some("a.tar")),
-            ("attachment; FileName=a.tar", Some("a.tar")),
-            ("attachment; filename=\"../../etc/passwd\"", None),
-            ("attachment; filename=\"..\"", None),
-            ("inline", None),
-        ] {
-            let name = disposition_name(text).filter(|name| is_plain_name(name));
-            assert_eq!(name.as_deref(), expected, "{text}");
-        }
     }
 }

@@ -8,7 +8,7 @@
 //! Two things are refused by name: a parent that leads nowhere or to a file, and names that begin with `.wh.`: BuildKit
 //! writes them, and whoever pulls the image loses a file.
 
-use super::{Destination, Placement, Source};
+use super::{Destination, Placement, SET_GROUP_ID, Source};
 use crate::{
     StepError,
     transfer::{Node, SourceTree, clean, join, name_of, parent_of, shown},
@@ -125,7 +125,10 @@ impl Destination<'_> {
             }
             here = join(&here, &step.name);
             self.place_parents(&here);
-            let mut folder = Entry::new(here.clone(), Kind::Directory, 0o755);
+            // mkdir(2) hands the set-group-id bit on; owner and group are root's all the same
+            let above = parent_of(&here).and_then(|above| self.here(above));
+            let bit = above.map_or(0, |above| above.mode & SET_GROUP_ID);
+            let mut folder = Entry::new(here.clone(), Kind::Directory, 0o755 | bit);
             folder.mtime = self.now();
             self.placed.insert(here.clone(), Placement { entry: folder, source: Source::None });
         }
