@@ -236,6 +236,11 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
+/// A registry's name as a login takes it; Docker Hub's is none.
+fn hub_or(host: &str) -> &str {
+    if host.ends_with("docker.io") { "docker.io" } else { host }
+}
+
 /// What to do about a registry that cannot be spoken to.
 fn registry_hint(error: &ClientError) -> Option<String> {
     let hub = |host: &str| host.ends_with("docker.io");
@@ -252,6 +257,13 @@ fn registry_hint(error: &ClientError) -> Option<String> {
         ClientError::Untrusted { host, .. } => Some(format!(
             "trust its issuer with --tls-ca or /etc/containers/certs.d/{host}/ca.crt, or, for a registry that you know, --insecure-registry {host}"
         )),
+        ClientError::Denied { host, credentials: false, .. } => Some(format!(
+            "`docker login {0}` or `podman login {0}` keep credentials where slipway reads them; --config names another folder",
+            hub_or(host)
+        )),
+        ClientError::Denied { credentials: true, .. } => {
+            Some("they are those of docker's config.json or podman's auth.json; see whether they are still good".into())
+        }
         ClientError::NoAuthorities => {
             Some("install `ca-certificates`, or name a file with --tls-ca or SSL_CERT_FILE".into())
         }

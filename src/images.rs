@@ -1,8 +1,9 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
-use crate::progress::{Quiet, Show, Transfers, ended};
+use crate::progress::{self, Quiet, Show, Transfers, Waits, ended};
 use crate::{
     app::Global,
+    credentials,
     error::Failure,
     git,
     indexes::{chosen, too_deep},
@@ -21,8 +22,8 @@ use slipway_oci::{
     store::{ImageRecord, Store},
 };
 use slipway_registry::client::{
-    self, Authorities, BlobReader, BlobSource, Client, ClientConfig, DockerConfig, ManifestBytes, Proxies,
-    Push, UrlContent, UrlOptions,
+    self, Authorities, BlobReader, BlobSource, Client, ClientConfig, ManifestBytes, Proxies, Push,
+    UrlContent, UrlOptions,
 };
 use slipway_registry::limits::AUTHORITIES_BYTES;
 use std::{
@@ -53,7 +54,6 @@ pub(crate) enum Wanted<'a> {
 /// The store's way to registries. The client, its threads and its credentials come to life with the first request.
 pub(crate) struct Images<'a> {
     pub(crate) store: &'a Store,
-    config_folder: Option<PathBuf>,
     global: Global,
     show: &'a dyn Show,
     registries: OnceLock<Result<Registries, String>>,
@@ -62,10 +62,8 @@ pub(crate) struct Images<'a> {
 
 impl<'a> Images<'a> {
     pub(crate) fn new(store: &'a Store, global: &Global) -> Result<Images<'a>, Failure> {
-        let config_folder = global.config_folder();
         Ok(Images {
             store,
-            config_folder,
             global: global.clone(),
             show: &Quiet,
             registries: OnceLock::new(),
@@ -100,15 +98,10 @@ impl<'a> Images<'a> {
     fn client(&self) -> Result<&Client, Failure> {
         let registries = self.registries()?;
         let made = self.client.get_or_init(|| {
-            let credentials = match &self.config_folder {
-                Some(folder) => DockerConfig::load(&folder.join("config.json"))
-                    .map_err(|error| crate::error::chain(&error))?,
-                None => DockerConfig::default(),
-            };
             let config = ClientConfig {
                 insecure: registries.insecure(),
                 routes: registries.routes(),
-                credentials: Some(credentials.into_credentials()),
+                credentials: Some(credentials::read(&self.global)?),
                 authorities: self.authorities()?,
                 certificate_folders: certificate_folders(),
                 proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
@@ -203,11 +196,11 @@ impl<'a> Images<'a> {
             let media = parsed.media_type().to_owned();
             return Ok((Descriptor::new(media, digest.clone(), bytes.len() as u64), parsed));
         }
-        let passed = PassedOver::default();
+        let waits = Waits::new(self.show);
         let (descriptor, bytes) = self
             .client()?
-            .manifest_shown(here, &passed)
-            .map_err(|error| passed.named(nearby::unfound(self.store, asked, &error)))?;
+            .manifest_shown(here, &waits)
+            .map_err(|error| waits.named(nearby::unfound(self.store, asked, &error)))?;
         let parsed =
             Parsed::from_bytes(&bytes, Some(&descriptor.media_type)).map_err(|error| Failure::of(&error))?;
         self.store.blobs().copy_from(&bytes[..], &descriptor)?;
@@ -222,7 +215,7 @@ impl<'a> Images<'a> {
             blobs.remove(config)?;
         }
         self.client()?
-            .fetch_blobs(here, std::slice::from_ref(&manifest.config), blobs, &())
+            .fetch_blobs(here, std::slice::from_ref(&manifest.config), blobs, &Waits::new(self.show))
             .map_err(|error| Failure::of(&error))?;
         for layer in &manifest.layers {
             self.store.put_source(&layer.digest, &here.name())?;
@@ -236,16 +229,17 @@ impl<'a> Images<'a> {
         reference: &Reference,
         wanted: &Wanted<'_>,
     ) -> Result<(Reference, Digest), Failure> {
-        let (name, target, members, layers) = match wanted {
-            Wanted::One(platform) => {
-                let found = self.find(reference, platform)?;
-                (found.name, found.target, vec![found.digest], found.record.manifest.layers)
-            }
-            Wanted::All => {
-                let all = self.fetch_all_metadata(reference)?;
-                (reference.clone(), all.target, all.members, all.layers)
-            }
+        self.show.asking(&format!("Pulling {}", reference.familiar()));
+        let found = match wanted {
+            Wanted::One(platform) => self
+                .find(reference, platform)
+                .map(|found| (found.name, found.target, vec![found.digest], found.record.manifest.layers)),
+            Wanted::All => self
+                .fetch_all_metadata(reference)
+                .map(|all| (reference.clone(), all.target, all.members, all.layers)),
         };
+        let (name, target, members, layers) =
+            found.inspect_err(|_| self.show.end(progress::Ending::Failed))?;
         self.show.begin(&format!("Pulling {}", name.familiar()), distinct(&layers));
         let fetched =
             self.client()?.fetch_blobs(&name, &layers, self.store.blobs(), &self.transfers("pulling"));
@@ -359,28 +353,6 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Mirrors that had nothing, for the words of a failure.
-#[derive(Default)]
-struct PassedOver(Mutex<Vec<String>>);
-
-impl client::Progress for PassedOver {
-    fn event(&self, event: &client::Event<'_>) {
-        if let client::Event::PassedOver { place, reason } = event {
-            self.0.lock().expect("no panic while they are held").push(format!("`{place}`: {reason}"));
-        }
-    }
-}
-
-impl PassedOver {
-    fn named(&self, failure: Failure) -> Failure {
-        let all = self.0.lock().expect("no panic while they are held");
-        match all.is_empty() {
-            true => failure,
-            false => failure.with_hint(format!("mirrors were asked first; {}", all.join("; "))),
-        }
-    }
-}
-
 /// How many blobs a row of descriptors names.
 fn distinct(descriptors: &[Descriptor]) -> usize {
     descriptors.iter().map(|descriptor| &descriptor.digest).collect::<BTreeSet<_>>().len()
@@ -429,7 +401,7 @@ impl ImageSource for Images<'_> {
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError> {
         let client = self.client().map_err(SourceError::new)?;
         let options = UrlOptions { checksum: checksum.cloned(), ..UrlOptions::default() };
-        let fetched = client.fetch_url(url, self.store.blobs(), &options, &());
+        let fetched = client.fetch_url(url, self.store.blobs(), &options, &Waits::new(self.show));
         let client::Fetched::Content(content) = fetched.map_err(SourceError::new)? else {
             return Err(SourceError::new(format!("`{url}` answered that nothing changed")));
         };

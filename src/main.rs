@@ -11,6 +11,7 @@
 mod app;
 mod children;
 mod command;
+mod credentials;
 mod error;
 mod front;
 mod git;

@@ -35,7 +35,7 @@ pub(crate) struct Registries {
 }
 
 /// The caller's folder of configurations (XDG base directory specification).
-fn config_home() -> Option<PathBuf> {
+pub(crate) fn config_home() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| home().map(|home| home.join(".config")))
 }

@@ -84,6 +84,12 @@ impl Board {
         }
     }
 
+    /// Goes on to so many parts of the same thing, or begins another.
+    pub(super) fn begin(&mut self, title: &str, total: usize, now: Instant) {
+        let began = if self.title == title { self.began } else { now };
+        *self = Board { began, ..Board::new(title, total, now) };
+    }
+
     pub(super) fn start(&mut self, step: StepId, title: String, now: Instant) {
         let step_now = Step { title, clock: Clock::start(now), waiting: None, tail: VecDeque::new() };
         self.steps.insert(step, step_now);

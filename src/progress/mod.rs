@@ -9,8 +9,13 @@ mod json;
 mod plain;
 mod terminal;
 
-use crate::show;
+use crate::{error::Failure, show};
+use slipway_oci::Digest;
 use slipway_registry::client;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// The value of `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -72,6 +77,8 @@ pub(crate) enum Moved<'a> {
 
 /// A way to show work.
 pub(crate) trait Show: slipway_builder::Progress + Send + Sync {
+    /// A registry is asked what there is to move.
+    fn asking(&self, _title: &str) {}
     /// A pull or push of so many blobs begins.
     fn begin(&self, title: &str, parts: usize);
     /// A transfer got on.
@@ -134,15 +141,61 @@ impl client::Progress for Transfers<'_> {
                 moved(Moved::Retrying { words: &format!("{place}: {reason}; asking elsewhere") });
             }
             client::Event::Retrying { what, attempt, reason, pause } => {
-                let pause = pause.as_secs_f64();
-                let words = format!("{what}: {reason} (attempt {attempt}); again in {pause:.1}s");
-                moved(Moved::Retrying { words: &words });
+                moved(Moved::Retrying { words: &again(what, *attempt, reason, *pause) });
             }
         }
     }
 }
 
+/// Listens where nothing moves yet: what is asked again is shown, and mirrors that had nothing are kept for the words of a
+/// failure.
+pub(crate) struct Waits<'a> {
+    show: &'a dyn Show,
+    passed: Mutex<Vec<String>>,
+}
+
+impl<'a> Waits<'a> {
+    pub(crate) fn new(show: &'a dyn Show) -> Waits<'a> {
+        Waits { show, passed: Mutex::default() }
+    }
+
+    /// A failure that says which mirrors were asked first.
+    pub(crate) fn named(&self, failure: Failure) -> Failure {
+        let all = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.is_empty() {
+            true => failure,
+            false => failure.with_hint(format!("mirrors were asked first; {}", all.join("; "))),
+        }
+    }
+}
+
+impl client::Progress for Waits<'_> {
+    fn event(&self, event: &client::Event<'_>) {
+        match event {
+            client::Event::PassedOver { place, reason } => {
+                let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+                passed.push(format!("`{place}`: {reason}"));
+            }
+            client::Event::Retrying { what, attempt, reason, pause } => {
+                self.show.moved("", &Moved::Retrying { words: &again(what, *attempt, reason, *pause) });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is said of an attempt that failed. A reason that names the thing itself needs it no second time, and nobody reads
+/// digests whole.
+fn again(what: &str, attempt: u32, reason: &str, pause: Duration) -> String {
+    let about = if reason.contains(what) { String::new() } else { format!("{what}: ") };
+    let mut words = format!("{about}{reason}; again in {:.1}s (attempt {attempt})", pause.as_secs_f64());
+    if let Ok(digest) = what.parse::<Digest>() {
+        words = words.replace(what, digest.short());
+    }
+    words
+}
+
 /// Seconds as buildx writes them.
-fn seconds(took: std::time::Duration) -> String {
+fn seconds(took: Duration) -> String {
     format!("{:.1}s", took.as_secs_f64())
 }

@@ -136,9 +136,13 @@ impl Progress for Terminal {
 }
 
 impl Show for Terminal {
+    fn asking(&self, title: &str) {
+        self.begin(title, 0);
+    }
+
     fn begin(&self, title: &str, parts: usize) {
         self.change(|board, now| {
-            *board = Board::new(title, parts, now);
+            board.begin(title, parts, now);
             None
         });
     }

@@ -19,6 +19,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod examples;
+mod failures;
 mod files;
 mod filter;
 mod help;

@@ -88,3 +88,68 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
         rest = rest.get(size + 2..)?;
     }
 }
+
+/// A server that gives every request the answer of a test, and notes what it was asked.
+pub struct Answers {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    asked: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Answers {
+    /// `answer` gets method, path and headers, and gives the whole reply.
+    pub fn start(answer: impl Fn(&str, &str, &str) -> String + Send + Sync + 'static) -> Answers {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked: std::sync::Arc<std::sync::Mutex<Vec<String>>> = std::sync::Arc::default();
+        let (notes, answer) = (asked.clone(), std::sync::Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let (notes, answer) = (notes.clone(), answer.clone());
+                std::thread::spawn(move || {
+                    let Some(head) = head(&mut stream) else { return };
+                    let mut words = head.split(' ');
+                    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+                    notes.lock().unwrap().push(format!("{method} {path}"));
+                    // whoever asked may have left
+                    let _ = stream.write_all(answer(method, path, &head).as_bytes());
+                });
+            }
+        });
+        Answers { address, asked }
+    }
+
+    /// What it was asked beside the question whether it is a registry, sorted.
+    pub fn asked(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let mut asked: Vec<String> = asked.iter().filter(|line| !line.ends_with(" /v2/")).cloned().collect();
+        asked.sort();
+        asked
+    }
+}
+
+/// A reply with JSON in it, and the end of the connection.
+pub fn reply(status: u16, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The head of a request; a body is read and forgotten.
+fn head(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        bytes.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<u64>().ok()).flatten()
+    });
+    std::io::copy(&mut stream.take(length.unwrap_or(0)), &mut std::io::sink()).ok()?;
+    Some(head)
+}

@@ -17,8 +17,9 @@ pub(super) struct Policy {
     pub(super) retries: u32,
     /// Pause before the second attempt; each further one is twice as long.
     pub(super) backoff: Duration,
-    /// Until when a host is known to be out of reach: parallel transfers that wait for one host say so once.
-    told: Mutex<BTreeMap<String, Instant>>,
+    /// Until when a host is known to be out of reach, or to answer with a status: parallel transfers that wait for one host
+    /// say so once.
+    told: Mutex<BTreeMap<(String, u16), Instant>>,
 }
 
 impl Policy {
@@ -26,15 +27,21 @@ impl Policy {
         Policy { retries, backoff, told: Mutex::default() }
     }
 
-    /// Whether nobody has told yet that this host cannot be reached for the moment.
+    /// Whether nobody has told yet that this host cannot be reached, or answers so, for the moment.
     fn is_news(&self, error: &ClientError, pause: Duration) -> bool {
-        let ClientError::Connect { host, .. } = error else { return true };
+        let what = match error {
+            ClientError::Connect { host, .. } => (host.clone(), 0),
+            // what one transfer must wait for alone: its session, its piece
+            ClientError::Status { status: 409 | 416, .. } => return true,
+            ClientError::Status { host, status, .. } => (host.clone(), *status),
+            _ => return true,
+        };
         let mut told = self.told.lock().expect("no panic happens while the hosts are held");
         let now = Instant::now();
-        if told.get(host).is_some_and(|until| now < *until) {
+        if told.get(&what).is_some_and(|until| now < *until) {
             return false;
         }
-        told.insert(host.clone(), now + pause);
+        told.insert(what, now + pause);
         true
     }
 }
@@ -97,6 +104,17 @@ mod tests {
         assert!((0..4).all(|_| !policy.is_news(&gone("a"), hour)), "parallel transfers repeat it");
         assert!(policy.is_news(&gone("b"), Duration::ZERO), "another host is other news");
         assert!(policy.is_news(&gone("b"), hour), "the next attempt is news");
+        let busy = |host: &str, status| ClientError::Status {
+            host: host.into(),
+            method: "HEAD".into(),
+            path: "/v2/".into(),
+            status,
+            message: String::new(),
+            retry_after: None,
+        };
+        assert!(policy.is_news(&busy("a", 503), hour) && !policy.is_news(&busy("a", 503), hour));
+        assert!(policy.is_news(&busy("a", 429), hour), "another answer is other news");
+        assert!(policy.is_news(&busy("a", 409), hour) && policy.is_news(&busy("a", 409), hour));
         let broken = ClientError::Interrupted { host: "a".into(), source: None };
         assert!(policy.is_news(&broken, hour) && policy.is_news(&broken, hour), "each transfer breaks alone");
     }

@@ -1,0 +1,150 @@
+//! Failures of registries as a user meets them: said once, with what to do, and not repeated where that mends nothing.
+
+use crate::support::Slipway;
+use crate::support::http::{Answers, reply};
+use crate::support::server::Server;
+use std::collections::BTreeSet;
+
+/// What is said has one line, or one and a hint, and nothing of a second attempt.
+#[track_caller]
+fn said_once(message: &str) {
+    assert!(message.lines().count() <= 2, "{message}");
+    assert!(!message.contains("again in") && !message.contains("attempt"), "{message}");
+    assert_eq!(message.matches("error").count(), 1, "{message}");
+}
+
+#[test]
+fn what_repeating_does_not_mend_is_asked_once() {
+    let slipway = Slipway::new();
+    let context = slipway.context("context", &[]);
+    let challenge = "WWW-Authenticate: Basic realm=\"r\"\r\n";
+    let mut cases = vec![(401, "", "refuses access"), (401, challenge, "refuses access")];
+    cases.extend([(400, "", "400"), (403, "", "refuses access"), (404, "", "not in the registry")]);
+    cases.extend([(405, "", "405"), (410, "", "410"), (418, "", "418"), (451, "", "451")]);
+    for (status, headers, words) in cases {
+        for command in ["pull", "run", "build", "push"] {
+            let server = Answers::start(move |_, path, _| match path {
+                "/v2/" => reply(200, "Docker-Distribution-Api-Version: registry/2.0\r\n", "{}"),
+                _ => reply(status, headers, "{\"errors\":[{\"code\":\"X\",\"message\":\"no way\"}]}"),
+            });
+            let name = format!("{}/team/app:1", server.address);
+            std::fs::write(context.join("Dockerfile"), format!("FROM {name}\n")).unwrap();
+            let line: Vec<&str> = match command {
+                "pull" => vec!["pull", "--progress", "plain", &name],
+                "run" => vec!["run", &name],
+                "build" => vec!["build", "-q", context.to_str().unwrap()],
+                _ => vec!["push", "--progress", "plain", "base", &name],
+            };
+            let code = if command == "run" { 125 } else { 1 };
+            let message = slipway.fails(code, line);
+            let asked = server.asked();
+            let different: BTreeSet<&String> = asked.iter().collect();
+            // each blob of a push begins an upload at one and the same place
+            let uploads = asked.iter().filter(|line| line.starts_with("POST")).count();
+            let same = asked.len() - different.len();
+            assert!(same <= uploads.saturating_sub(1) && uploads <= 2, "{command} {status}: {asked:?}");
+            assert!(!asked.is_empty() && asked.len() <= 4, "{command} {status}: {asked:?}");
+            if command != "build" {
+                said_once(&message);
+            }
+            assert!(!message.contains("again in"), "{message}");
+            let wanted = if command == "push" && status == 404 { "404" } else { words };
+            assert!(message.contains(wanted), "{command} {status}: {message}");
+            if matches!(status, 401 | 403) {
+                assert!(message.contains("docker login"), "{command} {status}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_looked_up_once_and_said_once() {
+    let slipway = Slipway::new();
+    for line in [
+        &["pull", "--progress", "plain", "nosuch.invalid/app"][..],
+        &["push", "--progress", "plain", "base", "nosuch.invalid/app"],
+        &["run", "nosuch.invalid/app"],
+    ] {
+        let ended = slipway.run(line);
+        said_once(&ended.stderr);
+        assert!(ended.stderr.contains("`nosuch.invalid`"), "{line:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_refused_password_is_sent_once_and_a_wait_is_said_once() {
+    let slipway = Slipway::new();
+    let challenge = "WWW-Authenticate: Basic realm=\"r\"\r\n";
+    let server = Answers::start(move |_, _, _| reply(401, challenge, "{}"));
+    let auth = |name: &str, file: &str| {
+        let text = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.address);
+        slipway.context(name, &[(file, &text)]).join(file)
+    };
+    let name = format!("{}/app", server.address);
+    // from wherever docker and podman keep it
+    let home = slipway.path("").join("home");
+    let (runtime, named) = (auth("runtime", "containers/auth.json"), auth("named", "x.json"));
+    let (docker, own) = (auth("home/.docker", "config.json"), auth("home/.config/containers", "auth.json"));
+    for (number, keep) in [&docker, &own, &runtime, &named].into_iter().enumerate() {
+        let mut command = slipway.command(["pull", &name]);
+        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
+        match number {
+            2 => drop(command.env("XDG_RUNTIME_DIR", slipway.path("runtime"))),
+            3 => drop(command.env("REGISTRY_AUTH_FILE", &named)),
+            _ => {}
+        }
+        for (other, path) in [&docker, &own].into_iter().enumerate() {
+            let (shown, hidden) = (path.clone(), path.with_extension("hidden"));
+            let (from, to) = if other == number { (&hidden, &shown) } else { (&shown, &hidden) };
+            let _ = std::fs::rename(from, to);
+        }
+        let before = server.asked().len();
+        let message = crate::support::run(&mut command).fails(1);
+        said_once(&message);
+        assert!(message.contains("with the credentials given"), "{}: {message}", keep.display());
+        let asked = server.asked().len() - before;
+        assert!(asked <= 2, "without, and once with them: {asked}");
+    }
+    // a host that is busy: all transfers wait, one line says so
+    for command in ["push", "pull"] {
+        let busy = Answers::start(|_, path, _| match path {
+            "/v2/" => reply(200, "", "{}"),
+            _ => reply(503, "Retry-After: 1\r\n", "{}"),
+        });
+        let name = format!("{}/app", busy.address);
+        let words = if command == "push" { vec!["base", &name] } else { vec![name.as_str()] };
+        let line = [&[command, "--progress", "plain"], words.as_slice()].concat();
+        let mut started = crate::support::start(&mut slipway.command(line));
+        crate::support::wait_until("it was asked again", || busy.asked().len() >= 4);
+        started.child.kill().unwrap();
+        let message = started.wait().stderr;
+        let first = message.lines().filter(|line| line.contains("(attempt 1)")).count();
+        assert_eq!(first, 1, "{command}: {message}");
+        assert!(message.lines().all(|line| line.len() < 160), "{message}");
+    }
+}
+
+#[test]
+fn parallel_transfers_that_fail_are_said_once() {
+    let slipway = Slipway::new();
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    slipway
+        .build("many", "FROM base\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN echo 3 > /3\nRUN echo 4 > /4\n", &[])
+        .ok();
+    slipway.ok(["push", "-q", "many", &server.name("many")]);
+    // a registry that has manifests and no layers
+    let upstream = server.address.clone();
+    let broken = Answers::start(move |method, path, _| {
+        let whole =
+            crate::support::http::try_request(&upstream, method, path, &[("Accept", "*/*")], b"").unwrap();
+        let kind = whole.header("content-type").to_owned();
+        match path.contains("/blobs/") && whole.text().contains('\0') {
+            true => reply(403, "", "{}"),
+            false => reply(whole.status, "", &whole.text()).replace("application/json", &kind),
+        }
+    });
+    let fresh = slipway.another("fresh");
+    let message = fresh.fails(1, ["pull", "--progress", "plain", &format!("{}/many", broken.address)]);
+    said_once(&message);
+    assert_eq!(fresh.leftovers(), Vec::<String>::new());
+}
