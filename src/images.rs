@@ -143,13 +143,32 @@ impl<'a> Images<'a> {
 
     /// An image that is in the store under a name, or under what the name stands for on this machine.
     pub(crate) fn local(&self, text: &str) -> Result<Option<Digest>, Failure> {
-        if let Some(digest) = self.store.find_image(text)? {
-            return Ok(Some(digest));
+        match self.local_name(text)? {
+            Some(name) => Ok(self.store.find_image(&name)?),
+            None => Ok(None),
+        }
+    }
+
+    /// The words under which the store has what a caller calls so: its own, or what a short name stands for on this machine.
+    pub(crate) fn named(&self, text: &str) -> Result<String, Failure> {
+        self.local_name(text)?.map_or_else(|| Err(self.missing(text)), Ok)
+    }
+
+    /// An image that the store lacks, with what its name was understood as.
+    pub(crate) fn missing(&self, text: &str) -> Failure {
+        let reference = text.parse::<Reference>().map(Reference::or_latest);
+        let meant = reference.ok().and_then(|name| self.registries().ok().map(|own| own.meant(&name)));
+        nearby::missing(self.store, text, &meant.unwrap_or_default())
+    }
+
+    fn local_name(&self, text: &str) -> Result<Option<String>, Failure> {
+        if self.store.find_image(text)?.is_some() {
+            return Ok(Some(text.to_owned()));
         }
         let Ok(reference) = text.parse::<Reference>() else { return Ok(None) };
         for name in self.registries()?.meant(&reference.or_latest()) {
-            if let Some(digest) = self.store.find_reference(&name)? {
-                return Ok(Some(digest));
+            if self.store.find_reference(&name)?.is_some() {
+                return Ok(Some(name.to_string()));
             }
         }
         Ok(None)
@@ -334,7 +353,7 @@ impl<'a> Images<'a> {
         while pushed.is_err() && self.fetch_missing(&blobs, &source)? {
             pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
         }
-        ended(self.show, pushed).map_err(|error| Failure::of(&error))?;
+        ended(self.show, pushed).map_err(|error| nearby::unsent(reference, &error))?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }

@@ -49,30 +49,40 @@ fn meant(text: &str, names: &[String]) -> Option<String> {
     near.map(|near| format!("did you mean `{near}`, which is in the store?"))
 }
 
-/// An image that the store lacks.
-pub(crate) fn missing(store: &Store, text: &str) -> Failure {
-    let failure = Failure::of(&StoreError::NoImage(text.to_owned()));
+/// An image that the store lacks; `meant` is what the name stands for on this machine, if anything.
+pub(crate) fn missing(store: &Store, text: &str, meant: &[Reference]) -> Failure {
+    let failure = match understood(text, meant) {
+        Some(words) => Failure::new(format!("{words}, which is not in the store"))
+            .with_hint(format!("`slipway images` lists what is there, `slipway pull {text}` fetches it")),
+        None => Failure::of(&StoreError::NoImage(text.to_owned())),
+    };
     match hint(store, text) {
         Some(near) => failure.with_hint(near),
         None => failure,
     }
 }
 
+/// What a short name was understood as, where it can be nothing else: digits may be an id.
+fn understood(text: &str, meant: &[Reference]) -> Option<String> {
+    let id = text.strip_prefix("sha256:").unwrap_or(text);
+    let (short, first) = (text.parse::<Reference>().ok()?, meant.first()?);
+    if !short.is_short() || id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    if meant == [short.or_latest()] {
+        return Some(format!("`{text}` means `{first}`"));
+    }
+    let names: Vec<String> = meant.iter().map(|name| format!("`{name}`")).collect();
+    Some(format!("`{text}` means {} here (registries.conf)", names.join(" or ")))
+}
+
 /// A failure to find an image in its registry. A name without a registry says what it was understood as.
 pub(crate) fn unfound(store: &Store, reference: &Reference, error: &ClientError) -> Failure {
     let failure = Failure::of(error);
-    let away = matches!(
-        error,
-        ClientError::Lookup { .. }
-            | ClientError::Connect { .. }
-            | ClientError::NotFound { .. }
-            | ClientError::Denied { .. }
-    );
-    if !away {
+    if !is_away(error) {
         return failure;
     }
-    let hub = reference.registry() == slipway_oci::reference::DEFAULT_REGISTRY;
-    let failure = match hub {
+    let failure = match is_hub(reference) {
         true => failure.about(format!("`{}` means `{reference}` of Docker Hub", reference.familiar())),
         false => failure,
     };
@@ -80,6 +90,38 @@ pub(crate) fn unfound(store: &Store, reference: &Reference, error: &ClientError)
         Some(near) => failure.with_hint(near),
         None => failure,
     }
+}
+
+/// A failure to send an image, which has to have its registry in its name.
+pub(crate) fn unsent(reference: &Reference, error: &ClientError) -> Failure {
+    let failure = Failure::of(error);
+    if !is_away(error) || !is_hub(reference) {
+        return failure;
+    }
+    let name = reference.familiar();
+    let failure = failure.about(format!("`{name}` means `{reference}` of Docker Hub"));
+    // who has no account there means another registry
+    match error {
+        ClientError::Denied { credentials: true, .. } => failure,
+        _ => failure.with_hint(format!(
+            "name another registry: `slipway push {name} HOST/{name}`; the Hub wants `docker login`"
+        )),
+    }
+}
+
+/// Whether a registry is out of reach, or gives nothing to who asks.
+fn is_away(error: &ClientError) -> bool {
+    matches!(
+        error,
+        ClientError::Lookup { .. }
+            | ClientError::Connect { .. }
+            | ClientError::NotFound { .. }
+            | ClientError::Denied { .. }
+    )
+}
+
+fn is_hub(reference: &Reference) -> bool {
+    reference.registry() == slipway_oci::reference::DEFAULT_REGISTRY
 }
 
 /// An image for another platform than the one that was asked for: asked for, image and machine each have a name.

@@ -148,3 +148,83 @@ fn parallel_transfers_that_fail_are_said_once() {
     said_once(&message);
     assert_eq!(fresh.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn a_short_name_says_what_it_was_understood_as() {
+    let mut slipway = Slipway::new();
+    let conf = "unqualified-search-registries = ['127.0.0.1:1', 'two.invalid']\n[aliases]\ntool = '127.0.0.1:1/team/tool'\n";
+    let conf = slipway.context("conf", &[("registries.conf", conf)]).join("registries.conf");
+    let lines: [&[&str]; 7] = [
+        &["tag", "NAME", "x"],
+        &["push", "NAME"],
+        &["inspect", "NAME"],
+        &["rmi", "NAME"],
+        &["history", "NAME"],
+        &["save", "-o", "/dev/null", "NAME"],
+        &["run", "--pull", "never", "NAME"],
+    ];
+    let with = |slipway: &Slipway, line: &[&str], name: &str| {
+        slipway.run(line.iter().map(|word| if *word == "NAME" { name } else { word }))
+    };
+    for (conf, name, meant) in [
+        (None, "tool", "`docker.io/library/tool:latest`"),
+        (None, "me/tool:2", "`docker.io/me/tool:2`"),
+        (Some(&conf), "tool", "`127.0.0.1:1/team/tool:latest` here (registries.conf)"),
+        (
+            Some(&conf),
+            "other",
+            "`127.0.0.1:1/other:latest` or `two.invalid/other:latest` here (registries.conf)",
+        ),
+    ] {
+        slipway.environment.clear();
+        if let Some(conf) = conf {
+            let variable = ("CONTAINERS_REGISTRIES_CONF".to_owned(), conf.to_str().unwrap().to_owned());
+            slipway.environment.push(variable);
+        }
+        for line in lines {
+            let ended = with(&slipway, line, name);
+            assert!(!ended.status.success(), "{line:?}");
+            let message = ended.stderr;
+            assert!(
+                message.contains(&format!(" means {meant}, which is not in the store")),
+                "{line:?}: {message}"
+            );
+            assert!(message.contains("slipway pull"), "{line:?}: {message}");
+            said_once(&message);
+        }
+    }
+    // what an alias or a registry that is searched stands for is found by every command
+    for (name, own) in [("tool", "127.0.0.1:1/team/tool:latest"), ("other", "two.invalid/other:latest")] {
+        slipway.ok(["tag", "base", own]);
+        for line in &lines[..6] {
+            let ended = with(&slipway, line, name);
+            if line[0] == "push" {
+                // to where the name leads
+                let host = own.split('/').next().unwrap();
+                assert!(ended.stderr.contains(&format!("`{host}`")), "{}", ended.stderr);
+            } else if line[0] == "rmi" {
+                assert!(ended.ok().contains(own), "{name}");
+                slipway.ok(["tag", "base", own]);
+            } else {
+                ended.ok();
+            }
+        }
+        slipway.ok(["run", "--rm", name, "true"]);
+    }
+    // an id is no name
+    let message = slipway.fails(1, ["inspect", "abcdef"]);
+    assert!(message.contains("no image `abcdef` in the store"), "{message}");
+}
+
+#[test]
+fn a_push_without_a_registry_says_where_it_goes() {
+    let slipway = Slipway::new();
+    // Docker Hub, wherever this machine can go
+    let mut command = slipway.command(["push", "base"]);
+    let message = crate::support::run(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).stderr;
+    assert!(
+        message.contains("`base:latest` means `docker.io/library/base:latest` of Docker Hub"),
+        "{message}"
+    );
+    assert!(message.contains("slipway push base:latest HOST/base:latest"), "{message}");
+}

@@ -235,9 +235,7 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
             Some(target) if app.store.image_of(&target, &platform)?.is_some() => target,
             _ => pull()?,
         },
-        Pull::Never => {
-            images.local(&arguments.image)?.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?
-        }
+        Pull::Never => images.local(&arguments.image)?.ok_or_else(|| images.missing(&arguments.image))?,
     };
     let digest = Images::pick(&app.store, &arguments.image, &target, &platform)?;
     let record = app.store.read_image(&digest)?;

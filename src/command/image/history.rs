@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    nearby,
+    images::Images,
     show::{self, listing::Listing},
 };
 use serde_json::{Value, json};
@@ -34,8 +34,8 @@ const INSTRUCTION: usize = 45;
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let found = app.store.find_image(&arguments.image)?;
-    let digest = found.ok_or_else(|| nearby::missing(&app.store, &arguments.image))?;
+    let images = Images::new(&app.store, global)?;
+    let digest = images.local(&arguments.image)?.ok_or_else(|| images.missing(&arguments.image))?;
     let rows = rows(&app.store.read_image(&digest)?, arguments);
     if arguments.quiet {
         rows.iter().filter_map(|row| row["ID"].as_str()).try_for_each(show::say)?;

@@ -29,10 +29,11 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
+    let images = Images::new(&app.store, global)?;
     let mut all = Vec::new();
     let mut status = 0;
     for image in &arguments.images {
-        match app.store.find_image(image)? {
+        match images.local(image)? {
             Some(target) => match pick(&app.store, image, &target, arguments.platform.as_ref())
                 .and_then(|digest| describe(&app.store, &target, &digest))
             {
@@ -44,7 +45,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
                 }
             },
             None => {
-                nearby::missing(&app.store, image).print();
+                images.missing(image).print();
                 status = 1;
             }
         }

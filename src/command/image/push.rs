@@ -40,9 +40,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let file = arguments.digestfile.as_ref().map(|path| Output::prepare("--digestfile", path)).transpose()?;
     let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
     let images = Images::new(&app.store, global)?.shown(&*show);
-    let source = arguments.image.clone().or_latest();
-    let digest =
-        app.store.find_reference(&source)?.ok_or_else(|| nearby::missing(&app.store, &source.familiar()))?;
+    let source: Reference = images.named(&arguments.image.clone().or_latest().familiar())?.parse()?;
+    let digest = app.store.find_reference(&source)?.ok_or_else(|| images.missing(&source.familiar()))?;
     let destination = arguments.destination.clone().unwrap_or_else(|| source.clone()).or_latest();
     let digest = what(&app, &source, &digest, arguments.platform.as_ref())?;
     images.push(&destination, &digest)?;

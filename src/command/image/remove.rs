@@ -3,6 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
+    images::Images,
     show,
 };
 
@@ -21,9 +22,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
     let mut status = 0;
+    let images = Images::new(&app.store, global)?;
+    let mut removed = false;
     for image in &arguments.images {
-        match app.store.remove_image(image, arguments.force) {
+        // what is not there is said below
+        let name = images.named(image).unwrap_or_else(|_| image.clone());
+        match app.store.remove_image(&name, arguments.force) {
             Ok((names, gone)) => {
+                removed = true;
                 for name in names {
                     show::say(format!("untagged: {}", name.familiar()))?;
                 }
@@ -32,6 +38,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
                 }
             }
             Err(slipway_oci::store::StoreError::NoImage(_)) if arguments.force => {}
+            Err(slipway_oci::store::StoreError::NoImage(_)) => {
+                images.missing(image).print();
+                status = 1;
+            }
             Err(error) => {
                 Failure::of(&error).print();
                 status = 1;
@@ -39,7 +49,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         }
     }
     // what other commands hold is collected another time
-    if let Some(collected) = app.store.collect()? {
+    if removed && let Some(collected) = app.store.collect()? {
         let kept = app.store.bytes_kept_for_builds()?;
         let kept = if kept == 0 {
             String::new()

@@ -48,7 +48,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let source = Images::new(&app.store, global)?;
     let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
     for text in &arguments.images {
-        let target = app.store.find_image(text)?.ok_or_else(|| nearby::missing(&app.store, text))?;
+        let text = &source.named(text)?;
+        let target = app.store.find_image(text)?.ok_or_else(|| source.missing(text))?;
         let names = app.store.names_of(&target)?;
         let digest = what(&app, &source, text, &target, arguments)?;
         let name =

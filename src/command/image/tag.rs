@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    nearby,
+    images::Images,
 };
 use slipway_oci::Reference;
 
@@ -24,10 +24,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         return Err(Failure::usage("the new name must not have a digest"));
     }
     let app = App::open(global)?;
-    let digest = app
-        .store
-        .find_image(&arguments.source)?
-        .ok_or_else(|| nearby::missing(&app.store, &arguments.source))?;
+    let images = Images::new(&app.store, global)?;
+    let digest = images.local(&arguments.source)?.ok_or_else(|| images.missing(&arguments.source))?;
     app.store.name_manifest(&digest, std::slice::from_ref(&arguments.target))?;
     Ok(0)
 }

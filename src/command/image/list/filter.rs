@@ -60,7 +60,7 @@ impl Filters {
     pub(super) fn resolved(mut self, store: &Store) -> Result<Filters, Failure> {
         let created = |name: &Option<String>| -> Result<Option<i64>, Failure> {
             let Some(name) = name else { return Ok(None) };
-            let digest = store.find_image(name)?.ok_or_else(|| nearby::missing(store, name))?;
+            let digest = store.find_image(name)?.ok_or_else(|| nearby::missing(store, name, &[]))?;
             Ok(Some(store.read_image(&digest)?.config.created_seconds().unwrap_or(0)))
         };
         self.created_before = created(&self.before)?;
