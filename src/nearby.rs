@@ -86,6 +86,14 @@ pub(crate) fn unfound(store: &Store, reference: &Reference, error: &ClientError)
         true => failure.about(format!("`{}` means `{reference}` of Docker Hub", reference.familiar())),
         false => failure,
     };
+    // it was asked for because what is here is for another platform
+    if let Ok(Some(target)) = store.find_reference(reference)
+        && let Ok(image) = store.read_image(&target)
+    {
+        let (name, platform) = (reference.familiar(), image.config.platform);
+        return failure
+            .with_hint(format!("the store's `{name}` is for {platform}: --platform {platform} takes it"));
+    }
     match hint(store, &reference.familiar()) {
         Some(near) => failure.with_hint(near),
         None => failure,

@@ -225,7 +225,7 @@ pub fn decoder<'a, R: BufRead + Send + 'a>(input: R) -> io::Result<Box<dyn Read 
     unpacking::capped(input, uncapped)
 }
 
-fn uncapped<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(crate) fn uncapped<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
     let format = sniff(input.fill_buf()?);
     Ok(match format {
         Format::Plain => Box::new(input),

@@ -1,8 +1,8 @@
 //! The cap on the whole that one archive or compressed stream may become, so that a bomb does not fill the disk.
 //!
 //! Every stream that is decompressed passes through [`capped`] ([`crate::compression::decoder`] knows no other way), so
-//! that no reader can forget it: `load`, `import`, ADD, contexts, layers that were pulled. Two rules: never more than
-//! [`most_bytes`]; and past [`limits::UNPACKED_FREE_BYTES`] no more than [`limits::UNPACKED_RATIO`] times what was read.
+//! that no reader can forget it: `load`, `import`, ADD, contexts, layers that were pulled. The rules: never more than
+//! [`most_bytes`], nor much more than that to read (a stream may go on for ever and become nothing); and past [`limits::UNPACKED_FREE_BYTES`] no more than [`limits::UNPACKED_RATIO`] times what was read.
 //! Whoever names a cap ([`allow`]) has thought about it: then it is the only rule.
 
 use crate::limits;
@@ -80,6 +80,11 @@ impl Rules {
         }
     }
 
+    /// The most that is read: what cannot be compressed takes a little more compressed.
+    fn most_read(self) -> u64 {
+        self.most.saturating_add(self.most / 64).saturating_add(1 << 20)
+    }
+
     fn check(self, came_out: u64, went_in: u64) -> Result<(), TooMuch> {
         // one read may break both rules: the ratio says more about what it was
         if came_out > self.free && came_out / self.ratio > went_in {
@@ -106,18 +111,30 @@ fn capped_by<'a, R: BufRead + Send + 'a>(
     decode: impl FnOnce(Counted<R>) -> io::Result<Box<dyn Read + Send + 'a>>,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     let went_in = Arc::new(AtomicU64::new(0));
-    let source = decode(Counted { input, went_in: went_in.clone() })?;
+    let source = decode(Counted { input, rules, went_in: went_in.clone() })?;
     Ok(Box::new(Capped { source, rules, came_out: 0, went_in }))
 }
 
 /// A reader that counts what is taken from it.
 pub(crate) struct Counted<R> {
     input: R,
+    rules: Rules,
     went_in: Arc<AtomicU64>,
+}
+
+impl<R> Counted<R> {
+    /// A decoder may read for ever and give nothing: members of gzip and frames of zstd can be empty.
+    fn check(&self) -> io::Result<()> {
+        match self.went_in.load(Ordering::Relaxed) > self.rules.most_read() {
+            true => Err(io::Error::other(TooMuch::Bytes { most: self.rules.most })),
+            false => Ok(()),
+        }
+    }
 }
 
 impl<R: BufRead> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
         let count = self.input.read(buffer)?;
         self.went_in.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
@@ -126,6 +143,7 @@ impl<R: BufRead> Read for Counted<R> {
 
 impl<R: BufRead> BufRead for Counted<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.check()?;
         self.input.fill_buf()
     }
     fn consume(&mut self, count: usize) {
@@ -164,6 +182,37 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_goes_on_for_ever_and_becomes_nothing_ends() {
+        let rules = Rules { most: 1 << 20, free: u64::MAX, ratio: u64::MAX };
+        // empty members of gzip, and skippable frames (zstd_compression_format.md)
+        let gzip = flate2::GzBuilder::new().extra(vec![0; 4096]);
+        let gzip = gzip.write(Vec::new(), flate2::Compression::fast()).finish().expect("gzip");
+        let zstd = [b"\x50\x2a\x4d\x18\x00\x10\x00\x00".as_slice(), &[0; 4096]].concat();
+        for member in [gzip, zstd] {
+            let endless = io::BufReader::with_capacity(1 << 16, Endless { member: member.clone(), at: 0 });
+            let mut reader = capped_by(rules, endless, crate::compression::uncapped).expect("reader");
+            let error = io::copy(&mut reader, &mut io::sink()).expect_err("refused");
+            assert_eq!(TooMuch::of(&error), Some(TooMuch::Bytes { most: 1 << 20 }), "{member:?}: {error}");
+        }
+    }
+
+    /// The same bytes over and over.
+    struct Endless {
+        member: Vec<u8>,
+        at: usize,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            for byte in &mut *buffer {
+                *byte = self.member[self.at];
+                self.at = (self.at + 1) % self.member.len();
+            }
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
     fn both_rules_hold_to_the_byte() {
         let rules = Rules { most: 5000, free: 1000, ratio: 10 };
         let (bytes, ratio) = (TooMuch::Bytes { most: 5000 }, TooMuch::Ratio { bytes: 1000, ratio: 10 });
@@ -181,6 +230,8 @@ mod tests {
         ] {
             assert_eq!(read(rules, &vec![0; went_in], came_out), expected, "{went_in} -> {came_out}");
         }
+        let more = rules.most_read() as usize;
+        assert_eq!(read(rules, &vec![0; more], 0), Ok(0));
         let named = Rules { most: 5000, free: u64::MAX, ratio: u64::MAX };
         assert_eq!(read(named, b"x", 5000), Ok(5000));
         assert_eq!(read(named, b"x", 5001), Err(bytes));

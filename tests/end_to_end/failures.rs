@@ -228,3 +228,42 @@ fn a_push_without_a_registry_says_where_it_goes() {
     );
     assert!(message.contains("slipway push base:latest HOST/base:latest"), "{message}");
 }
+
+#[test]
+fn three_platforms_have_their_names_wherever_one_is_compared() {
+    use crate::support::base;
+    let slipway = Slipway::new();
+    let machine = slipway.ok(["inspect", "--format", "{{.Os}}/{{.Architecture}}", "base"]).trim().to_owned();
+    let other = "linux/s390x";
+    let archive = base::busybox();
+    slipway.ok(["import", "--platform", other, archive.to_str().unwrap(), "far"]);
+    let asked = "linux/riscv64";
+    let context = slipway.context("c", &[("Dockerfile", "FROM far\n")]);
+    let context = context.to_str().unwrap();
+    let lines: [&[&str]; 6] = [
+        &["run", "--pull", "never", "--platform", asked, "far", "true"],
+        &["inspect", "--platform", asked, "far"],
+        &["save", "--platform", asked, "-o", "/dev/null", "far"],
+        &["push", "--platform", asked, "far", "127.0.0.1:1/far"],
+        &["run", "--pull", "never", "far", "true"],
+        // a base for another platform is looked for where it may be had; nobody is there
+        &["build", "-q", context],
+    ];
+    for line in lines {
+        let mut command = slipway.command(line);
+        let message = crate::support::run(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).stderr;
+        assert!(
+            message.contains("far") && message.contains(&format!("is for {other}")),
+            "{line:?}: {message}"
+        );
+        if line.contains(&asked) {
+            assert!(message.contains(&format!("{asked} was asked for")), "{line:?}: {message}");
+        }
+        if line[0] != "build" {
+            assert!(message.contains(&format!("this machine is {machine}")), "{line:?}: {message}");
+            said_once(&message);
+        }
+    }
+    // and what is asked for is done
+    slipway.ok(["build", "-q", "--platform", other, context]);
+}

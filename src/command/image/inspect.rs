@@ -40,7 +40,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
                 Ok(value) => all.push(value),
                 // the others are shown all the same
                 Err(failure) => {
-                    failure.about(image.as_str()).print();
+                    let named = failure.words().contains(image.as_str());
+                    if named { failure } else { failure.about(image.as_str()) }.print();
                     status = 1;
                 }
             },

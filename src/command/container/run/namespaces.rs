@@ -45,7 +45,9 @@ impl Whose {
 
 /// Reads a value of `--network`.
 pub(super) fn network(text: &str) -> Result<Whose, String> {
-    Whose::parse(text, &["none"])
+    Whose::parse(text, &["none"]).map_err(|words| {
+        format!("{words}; there are no networks of containers, and their ports are the host's")
+    })
 }
 
 /// Reads a value of `--ipc`.
