@@ -46,4 +46,5 @@ mod sequences;
 mod stop;
 mod store;
 mod streams;
+mod typed;
 mod umask;

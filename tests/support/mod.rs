@@ -7,6 +7,7 @@ pub mod base;
 pub mod http;
 pub mod image;
 pub mod server;
+pub mod shell;
 pub mod user;
 
 use std::ffi::OsStr;
