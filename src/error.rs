@@ -362,7 +362,7 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
             let advice = slipway_runtime::ids::advice();
             hint = hint.or_else(|| remedy::of(tail, slipway_runtime::levels::expected(), advice.as_deref()));
             if !output_shown {
-                detail.push_str(&String::from_utf8_lossy(tail));
+                detail.push_str(&show::text::settled(&String::from_utf8_lossy(tail)));
             }
             log_note = Some(format!("its whole output is in `{}`", log.display()));
         }

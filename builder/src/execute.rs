@@ -95,7 +95,7 @@ pub(crate) fn execute(
             Exit::Signal(signal) => format!("signal {signal}"),
         };
         let (tail, log) = log.keep();
-        return Err(StepError::Command { command: command.shown.to_owned(), status, tail, log });
+        return Err(StepError::Command { command: shortened(command.shown), status, tail, log });
     }
     drop(attached);
     make_layer(solver, command, &upper, (root.mode, root.uid, root.gid))
@@ -176,10 +176,20 @@ fn run_sandbox(
     })
 }
 
+/// The beginning of a command, so that what is said of it is not lost behind it: the recipe's line is shown whole.
+fn shortened(command: &str) -> String {
+    match command.char_indices().nth(limits::SHOWN_COMMAND_CHARS) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_owned(),
+    }
+}
+
 /// Passes a command's output on, line by line.
 fn forward(solver: &Workshop<'_>, step: StepId, stream: Stream, mut source: File, log: &Log) {
     let mut buffer = vec![0u8; 16 << 10];
     let mut line: Vec<u8> = Vec::new();
+    // where the line was last begun anew
+    let mut state = 0;
     let emit = |bytes: &[u8]| {
         log.write(bytes);
         solver.environment.progress.event(Event::Output { step, stream, bytes });
@@ -192,11 +202,19 @@ fn forward(solver: &Workshop<'_>, step: StepId, stream: Stream, mut source: File
             Err(_) => break,
         };
         for part in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            // a bar that ends with its return is whole before it
+            let anew = part[..part.len() - 1].iter().rposition(|byte| *byte == b'\r');
+            state = anew.map_or(state, |at| line.len() + at);
             line.extend_from_slice(part);
             if line.ends_with(b"\n") || line.len() >= limits::OUTPUT_LINE_BYTES {
                 emit(&line);
                 line.clear();
+                state = 0;
             }
+        }
+        if !line.is_empty() {
+            let bytes = &line[state..line.len().min(state + limits::UNFINISHED_BYTES)];
+            solver.environment.progress.event(Event::Unfinished { step, bytes });
         }
     }
     if !line.is_empty() {

@@ -4,6 +4,12 @@
 pub(crate) const COPY_FILES: usize = 4_000_000;
 /// Longest line of a step's output that is passed on whole, in bytes; a longer one is passed on in parts.
 pub(crate) const OUTPUT_LINE_BYTES: usize = 64 << 10;
+
+/// Most characters of a command that a failure shows.
+pub(crate) const SHOWN_COMMAND_CHARS: usize = 100;
+
+/// Most bytes of a line that is not at its end that are told: more than the widest terminal shows.
+pub(crate) const UNFINISHED_BYTES: usize = 2 << 10;
 /// Most ONBUILD triggers taken from one base image.
 pub(crate) const TRIGGERS: usize = 1024;
 /// Largest CDI specification, in bytes.

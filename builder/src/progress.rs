@@ -62,6 +62,13 @@ pub enum Event<'a> {
         /// What, a line or a part of one.
         bytes: &'a [u8],
     },
+    /// A command wrote a piece of a line, which will come whole as [`Event::Output`]: progress bars live on such pieces.
+    Unfinished {
+        /// Which step.
+        step: StepId,
+        /// The line so far, from where it was last begun anew, or the beginning of that.
+        bytes: &'a [u8],
+    },
     /// A step's clock stands still: it waits, or something is made ready for it.
     Paused {
         /// Which.

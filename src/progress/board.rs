@@ -48,6 +48,8 @@ struct Step {
     /// What it waits for, and since when.
     waiting: Option<(String, Instant)>,
     tail: VecDeque<String>,
+    /// The line that has not ended yet.
+    unfinished: String,
 }
 
 struct Transfer {
@@ -91,13 +93,20 @@ impl Board {
     }
 
     pub(super) fn start(&mut self, step: StepId, title: String, now: Instant) {
-        let step_now = Step { title, clock: Clock::start(now), waiting: None, tail: VecDeque::new() };
+        let step_now = Step {
+            title,
+            clock: Clock::start(now),
+            waiting: None,
+            tail: VecDeque::new(),
+            unfinished: String::new(),
+        };
         self.steps.insert(step, step_now);
     }
 
     pub(super) fn output(&mut self, step: StepId, bytes: &[u8]) {
         let Some(step) = self.steps.get_mut(&step) else { return };
-        let line = text::line(text::last_state(&String::from_utf8_lossy(bytes)));
+        step.unfinished.clear();
+        let line = output_line(bytes);
         if line.is_empty() {
             return;
         }
@@ -105,6 +114,13 @@ impl Board {
             step.tail.pop_front();
         }
         step.tail.push_back(line);
+    }
+
+    /// What the line that a step writes is so far.
+    pub(super) fn unfinished(&mut self, step: StepId, bytes: &[u8]) {
+        if let Some(step) = self.steps.get_mut(&step) {
+            step.unfinished = output_line(bytes);
+        }
     }
 
     pub(super) fn pause(&mut self, step: StepId, reason: &str, now: Instant) {
@@ -223,6 +239,11 @@ impl Board {
     }
 }
 
+/// A line of output, as a terminal would show it in the end.
+fn output_line(bytes: &[u8]) -> String {
+    text::line(&text::settled(&String::from_utf8_lossy(bytes)))
+}
+
 impl Step {
     fn lines(&self, tail: usize, now: Instant) -> Vec<Line> {
         let mut lines = vec![match &self.waiting {
@@ -238,10 +259,9 @@ impl Step {
             }
             None => Line::new(Tone::Plain, format!(" => {}", self.title), seconds(self.clock.read(now))),
         }];
-        let from = self.tail.len().saturating_sub(tail);
-        lines.extend(
-            self.tail.iter().skip(from).map(|text| Line::new(Tone::Dim, format!(" => => # {text}"), "")),
-        );
+        let all = self.tail.iter().chain(Some(&self.unfinished).filter(|line| !line.is_empty()));
+        let from = all.clone().count().saturating_sub(tail);
+        lines.extend(all.skip(from).map(|text| Line::new(Tone::Dim, format!(" => => # {text}"), "")));
         lines
     }
 }

@@ -24,7 +24,9 @@ fn write(value: &serde_json::Value) {
 
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
-        write(&match event {
+        let value = match event {
+            // a record is of whole lines
+            Event::Unfinished { .. } => return,
             Event::Planned { steps } => serde_json::json!({"event": "planned", "steps": steps}),
             Event::Resolving { reference } => {
                 serde_json::json!({"event": "resolving", "reference": reference})
@@ -56,7 +58,8 @@ impl Progress for Json {
             }),
             Event::Warning { message } => serde_json::json!({"event": "warning", "message": message}),
             Event::Exporting => serde_json::json!({"event": "exporting"}),
-        });
+        };
+        write(&value);
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn of(style: Style) -> Box<dyn Show> {
     match style {
         Style::Auto if show::terminal() => Box::new(terminal::Terminal::default()),
         Style::Tty => Box::new(terminal::Terminal::default()),
-        Style::Auto | Style::Plain => Box::new(plain::Plain::default()),
+        Style::Auto | Style::Plain => Box::new(plain::Plain::new()),
         Style::Json => Box::new(json::Json::default()),
         Style::Quiet => Box::new(Quiet),
     }

@@ -27,6 +27,8 @@ struct State {
     /// Whose lines come last.
     last: Option<StepId>,
     transfers: HashMap<String, Transfer>,
+    /// Whether a screen shows it, on which a line that was begun anew stands once. A log has what was written.
+    settles: bool,
 }
 
 struct Transfer {
@@ -53,7 +55,8 @@ impl State {
     /// The lines of an event of a build.
     fn lines(&mut self, event: &Event<'_>, now: Instant) -> String {
         match *event {
-            Event::Planned { .. } => String::new(),
+            // a log has whole lines
+            Event::Planned { .. } | Event::Unfinished { .. } => String::new(),
             Event::Resolving { reference } => format!("resolving {reference}\n"),
             Event::Started { step, stage, number, total, text } => {
                 self.clocks.insert(step, Clock::start(now));
@@ -62,6 +65,7 @@ impl State {
             Event::Output { step, bytes, .. } => {
                 let time = self.clocks.get(&step).map_or(0.0, |clock| clock.read(now).as_secs_f64());
                 let output = String::from_utf8_lossy(bytes);
+                let output = if self.settles { text::settled(&output) } else { output };
                 let output = output.trim_end_matches(['\n', '\r']);
                 format!("{}{time:.3} {output}\n", self.mark(step, false))
             }
@@ -136,6 +140,11 @@ fn write(text: &str) {
 }
 
 impl Plain {
+    pub(super) fn new() -> Plain {
+        let state = State { settles: std::io::stderr().is_terminal(), ..State::default() };
+        Plain { state: Mutex::new(state) }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

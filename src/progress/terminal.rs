@@ -111,6 +111,10 @@ impl Progress for Terminal {
                 board.output(step, bytes);
                 None
             }),
+            Event::Unfinished { step, bytes } => self.change(|board, _| {
+                board.unfinished(step, bytes);
+                None
+            }),
             Event::Paused { step, reason } => self.change(|board, now| {
                 board.pause(step, reason, now);
                 None

@@ -12,6 +12,7 @@
 //! [`super::note`] and [`super::say`] apply it; nothing else in this crate writes to a terminal.
 
 use std::borrow::Cow;
+use unicode_width::UnicodeWidthChar;
 
 /// Text without anything that a terminal would obey.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
@@ -33,10 +34,74 @@ pub(crate) fn line(text: &str) -> String {
         .join(" ")
 }
 
-/// What a line shows when it is all there: a carriage return begins it anew, as progress bars do.
-pub(crate) fn last_state(text: &str) -> &str {
-    let text = text.trim_end_matches(['\r', '\n']);
-    text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default()
+/// Lines as a terminal shows them in the end: a carriage return or a backspace goes back, as progress bars do, and what
+/// comes then stands over what was there. Colours stay.
+pub(crate) fn settled(text: &str) -> Cow<'_, str> {
+    // the end of a line as other systems write it is no way back
+    let goes_back = |line: &str| line.trim_end_matches(['\r', '\n']).contains(['\r', '\x08']);
+    if !text.split_inclusive('\n').any(|line| goes_back(line) || line.ends_with('\r')) {
+        return Cow::Borrowed(text);
+    }
+    text.split_inclusive('\n').map(settled_line).collect::<String>().into()
+}
+
+/// Furthest to the right that a line is followed.
+const COLUMNS: usize = 4096;
+
+/// A line without its end, cell by cell.
+fn settled_line(text: &str) -> String {
+    let end = if text.ends_with('\n') { "\n" } else { "" };
+    let mut rest = text.trim_end_matches(['\r', '\n']);
+    let (mut cells, mut at, mut before) = (Vec::<String>::new(), 0, String::new());
+    while let Some(c) = rest.chars().next() {
+        let length = match sequence(rest) {
+            Some(length) => {
+                let own = &rest[..length];
+                match is_colour(own) {
+                    true => before.push_str(own),
+                    false => moves(own, &mut cells, &mut at),
+                }
+                length
+            }
+            None => {
+                match c {
+                    '\r' => at = 0,
+                    '\x08' => at = at.saturating_sub(1),
+                    // what takes no cell belongs to the one before
+                    c if at > 0 && c.width() == Some(0) && at <= cells.len() => cells[at - 1].push(c),
+                    c => {
+                        if cells.len() <= at {
+                            cells.resize(at + 1, " ".to_owned());
+                        }
+                        cells[at] = std::mem::take(&mut before) + c.encode_utf8(&mut [0; 4]);
+                        at += 1;
+                    }
+                }
+                c.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    cells.concat() + &before + end
+}
+
+/// What a control sequence does on its line (ECMA-48: CUF, CUB, CHA, EL); whatever else it does is left out.
+fn moves(sequence: &str, cells: &mut Vec<String>, at: &mut usize) {
+    let Some((number, kind)) =
+        sequence.strip_prefix("\x1b[").and_then(|body| body.split_at_checked(body.len() - 1))
+    else {
+        return;
+    };
+    let count = number.parse::<usize>().unwrap_or(1).clamp(1, COLUMNS);
+    match (kind, number) {
+        ("C", _) => *at = (*at + count).min(COLUMNS),
+        ("D", _) => *at = at.saturating_sub(count),
+        ("G", _) => *at = count - 1,
+        ("K", "" | "0") => cells.truncate(*at),
+        ("K", "1") => cells.iter_mut().take(*at + 1).for_each(|cell| " ".clone_into(cell)),
+        ("K", "2") => cells.clear(),
+        _ => {}
+    }
 }
 
 fn clean(text: &str, colours: bool) -> Cow<'_, str> {
@@ -189,10 +254,33 @@ mod tests {
 
     #[test]
     fn lines_are_shown_as_they_end_up() {
-        for (text, expected) in
-            [("10%\r50%\r100%\n", "100%"), ("a\r\n", "a"), ("a\r\r\n", "a"), ("", ""), ("x\r", "x")]
-        {
-            assert_eq!(last_state(text), expected, "{text:?}");
+        for (text, expected) in [
+            ("10%\r50%\r100%\n", "100%\n"),
+            ("a\r\n", "a\r\n"),
+            ("a\r\r\n", "a\r\r\n"),
+            ("a\rb\r\nc", "b\nc"),
+            ("", ""),
+            ("x\r", "x"),
+            ("plain\nlines\n", "plain\nlines\n"),
+            ("\rprogress 1%\rprogress 22%", "progress 22%"),
+            // what is shorter leaves the rest, as on a screen
+            ("100%\r5", "500%"),
+            ("100%\r\x1b[K5", "5"),
+            ("100%\x1b[2K\r5", "5"),
+            ("abc\x1b[1K\rx", "x  "),
+            ("|\x08/\x08-\x08\\\x08|", "|"),
+            ("working... \x08\x08\x08 done", "working. done"),
+            ("\x08\x08a", "a"),
+            ("ab\x1b[5Cx\ry", "yb     x"),
+            ("abcdef\x1b[3Dx\ry", "ybcxef"),
+            ("abc\x1b[2Gx\ry", "yxc"),
+            ("\x1b[32m50%\x1b[0m\r\x1b[32m99%\x1b[0m", "\x1b[0m\x1b[32m99%\x1b[0m"),
+            ("日本\r語", "語本"),
+            ("e\u{301}x\ra", "ax"),
+            ("home\x1b[2J\x1b[H\rx", "xome"),
+            ("\x1b[999999999Cx\ry", &*format!("y{}x", " ".repeat(COLUMNS - 1))),
+        ] {
+            assert_eq!(settled(text), expected, "{text:?}");
         }
         assert_eq!(line("a\n  b\tc\x1b[m"), "a b c");
     }
