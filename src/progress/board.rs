@@ -198,22 +198,22 @@ impl Board {
     /// The line that says how it all went.
     pub(super) fn summary(&self, ending: &str, now: Instant) -> Line {
         let mut line = self.header(now);
-        line.left.push(' ');
-        line.left.push_str(ending);
+        line.end.push(' ');
+        line.end.push_str(ending);
         line
     }
 
     fn header(&self, now: Instant) -> Line {
         let took = seconds(now.saturating_duration_since(self.began));
-        let mut left = format!("[+] {} {took}", self.title);
+        let mut end = format!(" {took}");
         if self.total > 0 {
-            left.push_str(&format!(" ({}/{})", self.done.min(self.total), self.total));
+            end.push_str(&format!(" ({}/{})", self.done.min(self.total), self.total));
         }
         if self.counts_transfers() && (self.moved_bytes > 0 || !self.transfers.is_empty()) {
             let moving: u64 = self.transfers.values().map(|transfer| transfer.done_bytes).sum();
-            left.push_str(&format!(" {}", human(self.moved_bytes + moving)));
+            end.push_str(&format!(" {}", human(self.moved_bytes + moving)));
         }
-        Line::new(Tone::Plain, left, "")
+        Line { end, ..Line::new(Tone::Plain, format!("[+] {}", self.title), "") }
     }
 
     /// What is shown at the bottom of a terminal of this size.
@@ -371,7 +371,10 @@ mod tests {
         let line = board.transfer("pulling", &Moved::Finished { name: "0123456789ab" }, now).expect("line");
         assert_eq!(line.left, " => pulling 0123456789ab 10.0MB");
         board.transfer("pulling", &Moved::Present { name: "x" }, now);
-        assert_eq!(board.summary("FINISHED", now).left, "[+] Pulling debian:12 1.0s (2/2) 10.0MB FINISHED");
+        assert_eq!(
+            board.summary("FINISHED", now).fit(99),
+            "[+] Pulling debian:12 1.0s (2/2) 10.0MB FINISHED"
+        );
     }
 
     #[test]

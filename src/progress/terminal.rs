@@ -2,9 +2,12 @@
 //! the last lines of its output. A thread draws ten times a second, so that a step without output is seen to be alive.
 
 use super::{BUILDING, Ending, Moved, Show, board::Board, seconds};
-use crate::show::{
-    live::{self, Line, Tone},
-    text,
+use crate::{
+    show::{
+        live::{self, Line, Tone},
+        text,
+    },
+    signals,
 };
 use slipway_builder::{Event, Progress};
 use std::{
@@ -145,6 +148,8 @@ impl Show for Terminal {
     }
 
     fn begin(&self, title: &str, parts: usize) {
+        // where they cannot be waited for, the screen keeps what it shows
+        let _ = signals::end_screen();
         self.change(|board, now| {
             board.begin(title, parts, now);
             None

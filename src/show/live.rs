@@ -44,17 +44,28 @@ impl Tone {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) left: String,
+    /// What follows the left part and stays whole where that has to be cut.
+    pub(crate) end: String,
     pub(crate) right: String,
     pub(crate) tone: Tone,
 }
 
 impl Line {
     pub(crate) fn new(tone: Tone, left: impl Into<String>, right: impl Into<String>) -> Line {
-        Line { left: left.into(), right: right.into(), tone }
+        Line { left: left.into(), end: String::new(), right: right.into(), tone }
     }
 
     /// The line in at most so many columns; the right part is never cut before the left one.
     pub(crate) fn fit(&self, columns: usize) -> String {
+        if !self.end.is_empty() {
+            let end = cut(&self.end, columns);
+            let room = columns - end.width();
+            return match super::text::plain(&self.left).width() > room {
+                true if room == 0 => end,
+                true => format!("{}…{end}", cut(&self.left, room.saturating_sub(1))),
+                false => self.left.clone() + &end,
+            };
+        }
         if self.right.is_empty() {
             return cut(&self.left, columns);
         }
@@ -103,9 +114,11 @@ struct Area {
     lines: Vec<Line>,
     /// Width of each line as it was written.
     drawn: Vec<usize>,
+    /// Nothing is drawn any more.
+    abandoned: bool,
 }
 
-static AREA: Mutex<Area> = Mutex::new(Area { lines: Vec::new(), drawn: Vec::new() });
+static AREA: Mutex<Area> = Mutex::new(Area { lines: Vec::new(), drawn: Vec::new(), abandoned: false });
 
 impl Area {
     /// What brings the terminal from what is drawn to `above`, followed by the area's lines.
@@ -153,21 +166,40 @@ pub(crate) fn print(text: &str) {
     write(&mut AREA.lock().unwrap_or_else(PoisonError::into_inner), text);
 }
 
-/// Writes one line above the area and the area anew, in one piece.
+/// Writes one line above the area and the area anew, in one piece. A warning is shown whole: the terminal may break it,
+/// since it is not written again.
 pub(crate) fn print_line(line: &Line, lines: Vec<Line>) {
-    let shown = line.fit(size().columns - 1);
+    let shown = match line.tone {
+        Tone::Warning => super::text::line(&line.left),
+        _ => line.fit(size().columns - 1),
+    };
     let shown = match line.tone.code() {
         code if super::colours() && !code.is_empty() => format!("{code}{shown}\x1b[0m\n"),
         _ => format!("{shown}\n"),
     };
     let mut area = AREA.lock().unwrap_or_else(PoisonError::into_inner);
-    area.lines = lines;
+    area.lines = if area.abandoned { Vec::new() } else { lines };
     write(&mut area, &shown);
+}
+
+/// Ends the area for good, because the program does: its first line stays, with a word about how it ended.
+pub(crate) fn abandon(word: &str) {
+    let mut area = AREA.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines = std::mem::take(&mut area.lines);
+    area.abandoned = true;
+    if let Some(mut line) = lines.into_iter().next() {
+        line.end.push_str(word);
+        let shown = line.fit(size().columns - 1);
+        write(&mut area, &format!("{shown}\n"));
+    }
 }
 
 /// Changes what is at the bottom; nothing ends it.
 pub(crate) fn set(lines: Vec<Line>) {
     let mut area = AREA.lock().unwrap_or_else(PoisonError::into_inner);
+    if area.abandoned {
+        return;
+    }
     if area.lines == lines && area.drawn.len() == lines.len() {
         return;
     }
@@ -198,11 +230,20 @@ mod tests {
         ] {
             assert_eq!(line(left, right).fit(columns), expected, "{left:?}");
         }
+        for (left, end, columns, expected) in [
+            ("[+] Pulling a", " 1.0s", 30, "[+] Pulling a 1.0s"),
+            ("[+] Pulling registry.test/app", " 1.0s (1/2)", 24, "[+] Pulling … 1.0s (1/2)"),
+            ("日本語", " 1.0s", 10, "日本… 1.0s"),
+            ("x", " 1.0s (1/2)", 5, " 1.0s"),
+        ] {
+            let line = Line { end: end.to_owned(), ..line(left, "") };
+            assert_eq!(line.fit(columns), expected, "{left:?}");
+        }
     }
 
     #[test]
     fn frames_replace_each_other() {
-        let mut area = Area { lines: vec![line("a", ""), line("b", "")], drawn: Vec::new() };
+        let mut area = Area { lines: vec![line("a", ""), line("b", "")], ..Area::default() };
         assert_eq!(area.frame("", SMALL, false), "a\x1b[K\nb\x1b[K\n");
         // in place, without a blink
         assert_eq!(area.frame("", SMALL, false), "\r\x1b[2Aa\x1b[K\nb\x1b[K\n");
@@ -216,20 +257,20 @@ mod tests {
 
     #[test]
     fn a_narrower_terminal_breaks_lines_that_are_counted() {
-        let mut area = Area { lines: vec![line("0123456789abcdefgh", "")], drawn: Vec::new() };
+        let mut area = Area { lines: vec![line("0123456789abcdefgh", "")], ..Area::default() };
         area.frame("", Size { columns: 40, rows: 5 }, false);
         assert!(area.frame("", Size { columns: 10, rows: 5 }, false).starts_with("\r\x1b[2A\x1b[J"));
     }
 
     #[test]
     fn no_more_lines_than_the_terminal_has() {
-        let mut area = Area { lines: vec![line("x", ""); 50], drawn: Vec::new() };
+        let mut area = Area { lines: vec![line("x", ""); 50], ..Area::default() };
         assert_eq!(area.frame("", SMALL, false).matches('\n').count(), 4);
     }
 
     #[test]
     fn colours_are_left_out_where_nobody_wants_them() {
-        let mut area = Area { lines: vec![Line::new(Tone::Bad, "x", "")], drawn: Vec::new() };
+        let mut area = Area { lines: vec![Line::new(Tone::Bad, "x", "")], ..Area::default() };
         assert_eq!(area.frame("", SMALL, true), "\x1b[31mx\x1b[0m\x1b[K\n");
         assert_eq!(area.frame("", SMALL, false), "\r\x1b[1Ax\x1b[K\n");
     }
