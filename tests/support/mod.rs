@@ -6,6 +6,7 @@
 pub mod base;
 pub mod http;
 pub mod image;
+pub mod screen;
 pub mod server;
 pub mod shell;
 pub mod user;

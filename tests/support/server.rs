@@ -86,3 +86,31 @@ impl Drop for Server {
         self.kill();
     }
 }
+
+/// An address that leads to another one, so many bytes a second for each connection and way.
+pub fn slow(to: &str, bytes_a_second: u64) -> String {
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let to = to.to_owned();
+    let pump = move |mut from: TcpStream, mut to: TcpStream| {
+        let mut piece = [0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            if to.write_all(&piece[..count]).is_err() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(count as u64 * 1_000_000 / bytes_a_second));
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { return };
+            let Ok(server) = TcpStream::connect(&to) else { continue };
+            let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || pump(client, server));
+            std::thread::spawn(move || pump(back, forth));
+        }
+    });
+    address
+}
