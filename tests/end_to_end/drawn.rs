@@ -72,7 +72,7 @@ impl Seen {
     }
 
     /// Looks on to the end; the exit status, or what a shell makes of a signal.
-    fn to_the_end(&mut self) -> i32 {
+    fn look_on(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         self.until(|_| false);
         let status = self.child.wait().unwrap();
@@ -131,7 +131,7 @@ fn a_build_ticks_and_shows_the_last_six_lines() {
     let slipway = Slipway::new();
     for (rows, columns) in [(24, 80), (50, 200), (12, 40)] {
         let mut seen = Seen::start(build(&slipway, "slow", SLOW), rows, columns);
-        assert_eq!(seen.to_the_end(), 0, "{:#?}", seen.last());
+        assert_eq!(seen.look_on(), 0, "{:#?}", seen.last());
         seen.is_clean("[+] Building ", "s (4/4) FINISHED");
         let tail = |frame: &&Vec<String>| frame.iter().filter(|line| line.starts_with(" => => # ")).count();
         assert_eq!(seen.frames.iter().map(|frame| tail(&frame)).max(), Some(6), "{rows}x{columns}");
@@ -173,7 +173,7 @@ fn stages_side_by_side_share_the_window() {
     let recipe = format!("{}FROM base\n{copies}", stages.concat());
     for (rows, columns) in [(24, 80), (10, 40), (6, 32)] {
         let mut seen = Seen::start(build(&slipway, "many", &recipe), rows, columns);
-        assert_eq!(seen.to_the_end(), 0, "{:#?}", seen.last());
+        assert_eq!(seen.look_on(), 0, "{:#?}", seen.last());
         seen.is_clean("[+] Bu", " FINISHED");
         for frame in &seen.frames {
             // what is drawn anew fits the window; what is above has scrolled away or stays
@@ -192,7 +192,7 @@ fn stages_side_by_side_share_the_window() {
 #[test]
 fn whatever_a_step_writes_keeps_to_its_line() {
     let slipway = Slipway::new();
-    let recipe = "FROM base\nRUN i=0; while [ $i -lt 20 ]; do printf \"\\rprogress %d%% [####]\" $i; i=$((i+1)); sleep 0.05; done; echo\n\
+    let recipe = "FROM base\nRUN i=0; while [ $i -lt 20 ]; do printf \"\\rprogress %d%% [####]\" $i; i=$((i+1)); sleep 0.05; done; echo; sleep 0.3\n\
                   RUN printf 'no end yet'; sleep 0.5; printf ', now\\n'; sleep 0.3\n\
                   RUN printf 'wide 日本語日本語日本語日本語日本語日本語日本語 👩‍👩‍👧‍👦🎉 tab\\there\\n'; sleep 0.3\n\
                   RUN printf '\\033[31mred\\033[0m \\033[2J\\033[1;1Hhome \\033]0;title\\007 bell\\007 \\b\\b back\\n'; sleep 0.3\n\
@@ -203,7 +203,7 @@ fn whatever_a_step_writes_keeps_to_its_line() {
     for (rows, columns) in [(24, 80), (12, 41)] {
         // sequences other than slipway's own would end the test in the model of the terminal
         let mut seen = Seen::start(build(&slipway, "odd", recipe), rows, columns);
-        assert_eq!(seen.to_the_end(), 1, "{:#?}", seen.last());
+        assert_eq!(seen.look_on(), 1, "{:#?}", seen.last());
         let any = |text: &str| seen.frames.iter().any(|frame| frame.iter().any(|line| line.contains(text)));
         for text in [
             "# progress 19% [####]",
@@ -242,7 +242,7 @@ fn an_interrupt_leaves_a_clean_screen() {
     let mut seen = Seen::start(at_its_terminal(&build(&slipway, "slow", slow)), 24, 80);
     assert!(seen.until(|frame| frame.iter().any(|line| line.contains("# line 3"))));
     seen.keyboard.write_all(b"\x03").unwrap();
-    assert_eq!(seen.to_the_end(), 130);
+    assert_eq!(seen.look_on(), 130);
     seen.is_clean("[+] Building ", " FAILED");
     assert!(seen.last().iter().any(|line| line.contains("CANCELED")), "{:#?}", seen.last());
     // transfers that never end
@@ -260,7 +260,7 @@ fn an_interrupt_leaves_a_clean_screen() {
             seen.until(|frame| frame.iter().any(|line| line.starts_with("[+] Pu") && line.contains(" 0.3s")))
         );
         seen.keyboard.write_all(b"\x03").unwrap();
-        assert_eq!(seen.to_the_end(), 130, "{words:?}");
+        assert_eq!(seen.look_on(), 130, "{words:?}");
         seen.is_clean("[+] Pu", " CANCELED");
         assert_eq!(seen.last().len(), 1, "{:#?}", seen.last());
     }
@@ -295,7 +295,7 @@ fn a_window_may_change_its_size() {
         rustix::termios::tcsetwinsize(&seen.keyboard, size).unwrap();
         seen.screen.resize(rows, columns);
     }
-    assert_eq!(seen.to_the_end(), 0, "{:#?}", seen.last());
+    assert_eq!(seen.look_on(), 0, "{:#?}", seen.last());
     seen.is_clean("[+] Building ", " FINISHED");
 }
 
@@ -304,25 +304,25 @@ fn colours_and_movement_only_where_they_are_understood() {
     let slipway = Slipway::new();
     let failing = "FROM base\nRUN echo a line; exit 1\n";
     let mut seen = Seen::start(build(&slipway, "colours", failing), 24, 80);
-    assert_eq!(seen.to_the_end(), 1);
+    assert_eq!(seen.look_on(), 1);
     assert!(seen.screen.colours > 0);
     let mut command = build(&slipway, "colours", failing);
     command.env("NO_COLOR", "1");
     let mut seen = Seen::start(command, 24, 80);
-    assert_eq!(seen.to_the_end(), 1);
+    assert_eq!(seen.look_on(), 1);
     assert_eq!(seen.screen.colours, 0);
     seen.is_clean("[+] Building ", " FAILED");
     let mut command = build(&slipway, "colours", failing);
     command.env("TERM", "dumb");
     let mut seen = Seen::start(command, 24, 80);
-    assert_eq!(seen.to_the_end(), 1);
+    assert_eq!(seen.look_on(), 1);
     assert!(!seen.raw.contains(&0x1b), "{:?}", String::from_utf8_lossy(&seen.raw));
     assert!(seen.last().iter().any(|line| line.starts_with("#2 [0 2/2] RUN")), "{:#?}", seen.last());
     // a bar in lines that are printed one after the other
     let mut command = build(&slipway, "bar", "FROM base\nRUN printf 'at 1%%\\rat 99%%\\n'\n");
     let mut seen =
         Seen::start(std::mem::replace(command.args(["--progress", "plain"]), Command::new("true")), 24, 80);
-    assert_eq!(seen.to_the_end(), 0);
+    assert_eq!(seen.look_on(), 0);
     assert!(
         seen.last().iter().any(|line| line.ends_with(" at 99%") && !line.contains("1%")),
         "{:#?}",
@@ -352,7 +352,7 @@ fn transfers_have_bars_with_bytes_and_an_end() {
     let fresh = slipway.another("fresh");
     for (store, words, doing) in [(&slipway, "push", "pushing"), (&fresh, "pull", "pulling")] {
         let mut seen = Seen::start(store.command([words, &name]), 24, 100);
-        assert_eq!(seen.to_the_end(), 0, "{:#?}", seen.last());
+        assert_eq!(seen.look_on(), 0, "{:#?}", seen.last());
         seen.is_clean("[+] Pu", " FINISHED");
         let bar = |line: &String| {
             line.starts_with(&format!(" => {doing} ")) && line.contains(" [=") && line.contains("MB / 3.14MB")
