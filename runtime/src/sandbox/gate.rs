@@ -105,12 +105,17 @@ impl Kept {
     }
 
     /// Opens the gate and waits until the process has executed or failed. `ESRCH`: it has ended before.
-    pub(crate) fn open(self) -> Result<(), Errno> {
+    pub(crate) fn open(&self) -> Result<(), Errno> {
         // one that has ended meanwhile is found so by whoever waits for it
         let _ = match &self.fifo {
             Some(fifo) => rustix::io::write(fifo, b"o"),
             None => send(&self.ours, b"o", SendFlags::NOSIGNAL),
         };
+        self.follow()
+    }
+
+    /// Waits until the gate is open, by whomever, and the process has executed or failed.
+    pub(crate) fn follow(&self) -> Result<(), Errno> {
         let told = || rustix::io::retry_on_intr(|| rustix::io::read(&self.ours, &mut [0u8; 1]));
         match told() {
             Ok(1) => {}

@@ -86,8 +86,19 @@ pub struct Created {
 
 impl Created {
     /// Opens the gate. When this returns, the command is executing.
-    pub fn start(mut self) -> Result<Running, Error> {
-        self.gate.open().map_err(|errno| Error::Process { what: "start", source: errno.into() })?;
+    pub fn start(self) -> Result<Running, Error> {
+        let opened = self.gate.open();
+        self.began(opened)
+    }
+
+    /// Waits until another process opens the gate, as a monitor does. When this returns, the command is executing.
+    pub fn follow(self) -> Result<Running, Error> {
+        let opened = self.gate.follow();
+        self.began(opened)
+    }
+
+    fn began(mut self, opened: Result<(), Errno>) -> Result<Running, Error> {
+        opened.map_err(|errno| Error::Process { what: "start", source: errno.into() })?;
         self.running.stays = self.plan.life == Life::Beyond;
         self.running.began(&self.plan)
     }

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = cases! {
     streams_terminals_and_owners_work_behind_a_gate;
     no_gate_outlives_the_caller_that_holds_it;
     a_gate_in_the_file_system_opens_to_another_process;
+    nothing_of_a_gate_is_open_behind_it;
     a_sandbox_lives_beyond_its_caller;
     a_caller_that_stays_learns_the_end;
     a_group_of_limits_goes_with_the_sandbox_and_not_with_its_caller,
@@ -353,6 +354,40 @@ fn a_gate_in_the_file_system_opens_to_another_process() {
         create(&script(scratch.directory(), "exit 4"), &Gate::Fifo(scratch.path("fifo"))).unwrap();
     assert!(created.running().pid().is_some());
     assert_eq!(created.start().unwrap().wait().unwrap(), Exit::Code(4));
+    // a caller that stays follows, and is there for the container: owners are kept where one id is mapped
+    let text = "touch /tmp/x && chown 33:44 /tmp/x && exit 7";
+    let created = create(&script(scratch.overlay("o"), text), &Gate::Fifo(scratch.path("fifo"))).unwrap();
+    let fifo = scratch.path("fifo");
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        open_gate(&fifo).unwrap();
+    });
+    assert_eq!(created.follow().unwrap().wait().unwrap(), Exit::Code(7));
+    other.join().unwrap();
+    // one that is killed meanwhile is followed to its end
+    let mut created =
+        create(&script(scratch.directory(), "true"), &Gate::Fifo(scratch.path("fifo"))).unwrap();
+    created.running().kill();
+    assert!(matches!(created.follow(), Err(Error::Process { what: "start", .. })));
+}
+
+/// Neither the gate nor anything else that waited stays open in the program.
+fn nothing_of_a_gate_is_open_behind_it() {
+    let scratch = Scratch::new();
+    fifo(&scratch);
+    for (gate, init) in [(Gate::Held, false), (Gate::Held, true), (Gate::Fifo(scratch.path("fifo")), true)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut spec = spec(scratch.directory(), &["/bin/ls", "/proc/self/fd"]);
+        spec.stdio =
+            Stdio::Streams { stdin: Stream::Null, stdout: Stream::Fd(writer.into()), stderr: Stream::Null };
+        spec.process.init = init;
+        let created = create(&spec, &gate).unwrap();
+        drop(spec);
+        let mut running = created.start().unwrap();
+        // 0, 1, 2 and the folder that ls itself reads
+        assert_eq!(std::io::read_to_string(reader).unwrap(), "0\n1\n2\n3\n", "{gate:?} {init}");
+        assert_eq!(running.wait().unwrap(), Exit::Code(0));
+    }
 }
 
 fn a_sandbox_lives_beyond_its_caller() {
