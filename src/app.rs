@@ -4,7 +4,11 @@ use crate::{
     error::Failure,
     request::{proxies, size},
 };
-use slipway_oci::{layer::OverlayXattrs, private, store::Store};
+use slipway_oci::{
+    layer::OverlayXattrs,
+    private,
+    store::{Shape, Store, Wanted},
+};
 use slipway_registry::client::TokenService;
 use slipway_runtime::levels::{self, Tier};
 use std::{
@@ -46,6 +50,36 @@ pub(crate) struct Global {
     /// Most that one archive, layer or context may unpack to [default: 64g, and no more than 200 times its size beyond 4g]
     #[arg(long, global = true, env = "SLIPWAY_MAX_UNPACKED", value_name = "SIZE", value_parser = size::argument)]
     pub(crate) max_unpacked: Option<u64>,
+    /// What layers are while something runs on them
+    #[arg(long, global = true, env = "SLIPWAY_LAYERS", value_enum, value_name = "SHAPE", default_value_t)]
+    pub(crate) layers_as: Layers,
+}
+
+/// The shape of layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Layers {
+    /// The best that this machine allows
+    Auto,
+    /// Files that the kernel mounts (Linux 6.12, root)
+    Mounted,
+    /// Files that are mounted through loop devices (root)
+    Loop,
+    /// Folders
+    #[default]
+    Unpacked,
+}
+
+impl Layers {
+    /// For the store.
+    fn wanted(self) -> Wanted {
+        let shape = match self {
+            Layers::Auto => None,
+            Layers::Mounted => Some(Shape::Mounted),
+            Layers::Loop => Some(Shape::Looped),
+            Layers::Unpacked => Some(Shape::Unpacked),
+        };
+        Wanted { shape, try_mount: slipway_runtime::root::try_mount }
+    }
 }
 
 impl Global {
@@ -80,7 +114,7 @@ impl App {
         let root = own_folder(global)?;
         let entered = levels::enter()?;
         warn(&entered);
-        App::open_store(&root, entered)
+        App::open_store(global.layers_as, &root, entered)
     }
 
     /// The same for a command that makes containers: this program's own file is put out of their reach first.
@@ -94,16 +128,16 @@ impl App {
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
         slipway_runtime::own_file::protect(std::env::args_os(), environment)
             .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
-        App::open_store(&root, entered)
+        App::open_store(global.layers_as, &root, entered)
     }
 
     /// Opens the store in a process that had it open before it executed itself.
     pub(crate) fn open_again(root: &Path) -> Result<App, Failure> {
         let entered = levels::enter()?;
-        App::open_store(root, entered)
+        App::open_store(Layers::default(), root, entered)
     }
 
-    fn open_store(root: &Path, entered: levels::Entered) -> Result<App, Failure> {
+    fn open_store(layers: Layers, root: &Path, entered: levels::Entered) -> Result<App, Failure> {
         for parent in private::open_parents(root)? {
             crate::show::note(format_args!(
                 "warning: other users may write `{}` and so put another folder in the place of the store `{}`: \
@@ -117,7 +151,8 @@ impl App {
             true => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };
-        let store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
+        let mut store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
+        store.shape_layers(layers.wanted());
         Ok(App { store, tier: entered.tier })
     }
 

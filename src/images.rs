@@ -19,7 +19,7 @@ use slipway_oci::{
     layout,
     limits::{self, CONFIG_BYTES},
     spec::{Manifest, Parsed},
-    store::{ImageRecord, Store},
+    store::{ImageRecord, Runnable, Store},
 };
 use slipway_registry::client::{
     self, Authorities, BlobReader, BlobSource, Client, ClientConfig, ManifestBytes, Proxies, Push,
@@ -298,19 +298,19 @@ impl<'a> Images<'a> {
         Ok((bytes, parsed))
     }
 
-    /// The unpacked layers of an image, the base first, and the file system that they make.
-    pub(crate) fn unpacked(&self, record: &ImageRecord) -> Result<(Vec<PathBuf>, Tree), Failure> {
-        let mut folders = Vec::new();
+    /// The layers of an image to run on, the base first, and the file system that they make.
+    pub(crate) fn runnable(&self, record: &ImageRecord) -> Result<(Vec<Runnable>, Tree), Failure> {
+        let mut layers = Vec::new();
         let mut below = Tree::default();
         for (diff_id, layer) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
-            if !self.store.has_unpacked(diff_id, &below)? && !self.store.blobs().contains(&layer.digest)? {
+            if !self.store.is_runnable(diff_id, &below)? && !self.store.blobs().contains(&layer.digest)? {
                 let sources = self.store.sources(&layer.digest)?;
                 self.fetch(layer, &sources)?;
             }
-            folders.push(self.store.unpacked(diff_id, &below)?);
+            layers.push(self.store.runnable(diff_id, &below)?);
             below = below.with(self.store.toc(diff_id, &below)?);
         }
-        Ok((folders, below))
+        Ok((layers, below))
     }
 
     /// Sends an image to the registry under `reference`, or an index with all that it names.

@@ -4,9 +4,13 @@ use crate::{Environment, StepError, clock};
 use slipway_oci::{
     Digest, Platform, Reference,
     layer::{LayerError, Tree},
-    store::{ImageRecord, LayerForm, StoreError},
+    store::{ImageRecord, LayerFiles, LayerForm, StoreError},
 };
-use std::path::PathBuf;
+use slipway_runtime::{Lower, root};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
 
 /// An image whose manifest and configuration are in the store; its layers may still be elsewhere.
 #[derive(Clone, Debug)]
@@ -99,25 +103,29 @@ pub(crate) fn tree(environment: &Environment<'_>, layers: &[LayerForm]) -> Resul
     })
 }
 
-/// The unpacked folders of a row of layers, the base first.
-pub(crate) fn folders(
-    environment: &Environment<'_>,
-    layers: &[LayerForm],
-) -> Result<Vec<PathBuf>, StepError> {
+/// The topmost of a row of layers, to read files from.
+pub(crate) fn files(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<LayerFiles, StepError> {
+    let (form, below) = layers.split_last().expect("a file is in a layer");
+    let below = tree(environment, below)?;
+    with_layer(environment, form, || environment.store.layer_files(&form.diff_id, &below))
+}
+
+/// A row of layers to run on, the base first, each in the shape that it has or gets here.
+pub(crate) fn runnable(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<Lower>, StepError> {
     match count_packed(environment, layers)? {
-        0 => unpacked_folders(environment, layers),
+        0 => make_runnable(environment, layers),
         count => {
             let reason = format!("unpacking {count} layer{}", if count == 1 { "" } else { "s" });
-            clock::aside(environment.progress, &reason, || unpacked_folders(environment, layers))
+            clock::aside(environment.progress, &reason, || make_runnable(environment, layers))
         }
     }
 }
 
-/// How many of the layers are not on disk. From the first one on whose table is not there, all count.
+/// How many of the layers nothing can run on yet. From the first one on whose table is not there, all count.
 fn count_packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<usize, StepError> {
     let (mut below, mut packed) = (Tree::default(), 0);
     for (at, form) in layers.iter().enumerate() {
-        if !environment.store.has_unpacked(&form.diff_id, &below)? {
+        if !environment.store.is_runnable(&form.diff_id, &below)? {
             packed += 1;
             if !environment.store.has_toc(&form.diff_id)? {
                 return Ok(packed + layers.len() - at - 1);
@@ -128,12 +136,60 @@ fn count_packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<u
     Ok(packed)
 }
 
-fn unpacked_folders(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<PathBuf>, StepError> {
-    let mut folders = Vec::with_capacity(layers.len());
+fn make_runnable(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<Lower>, StepError> {
+    let mut made = Vec::with_capacity(layers.len());
     let mut below = Tree::default();
     for form in layers {
-        folders.push(with_layer(environment, form, || environment.store.unpacked(&form.diff_id, &below))?);
+        let runnable = with_layer(environment, form, || environment.store.runnable(&form.diff_id, &below))?;
+        made.push(runnable.into());
         below = below.with(environment.store.toc(&form.diff_id, &below)?);
     }
-    Ok(folders)
+    Ok(made)
+}
+
+/// Layers as folders of the host that show them: their own, or their mounts, which are there while this is held.
+#[derive(Default)]
+pub(crate) struct Shown {
+    /// In the order of the layers.
+    pub(crate) folders: Vec<PathBuf>,
+    held: Vec<OwnedFd>,
+}
+
+impl Shown {
+    /// Shows `layers` to this process.
+    pub(crate) fn of(layers: &[Lower]) -> Result<Shown, StepError> {
+        let mut shown = Shown::default();
+        for layer in layers {
+            match layer {
+                Lower::Folder(path) => shown.folders.push(path.clone()),
+                Lower::Image { path, via } => shown.hold(root::mount_layer(path, *via)?),
+            }
+        }
+        Ok(shown)
+    }
+
+    fn hold(&mut self, mount: OwnedFd) {
+        self.folders.push(PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd())));
+        self.held.push(mount);
+    }
+
+    /// What keeps the folders there.
+    pub(crate) fn into_held(self) -> Vec<OwnedFd> {
+        self.held
+    }
+}
+
+/// The topmost of a row of layers as a folder that can be mounted in a sandbox.
+pub(crate) fn mountable(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Shown, StepError> {
+    let top = runnable(environment, layers)?.pop();
+    let shown = Shown::of(top.as_slice())?;
+    let can_be_mounted = shown.held.iter().all(root::can_be_cloned);
+    match (can_be_mounted, layers.split_last()) {
+        (false, Some((form, below))) => {
+            let below = tree(environment, below)?;
+            let folder = with_layer(environment, form, || environment.store.unpacked(&form.diff_id, &below))?;
+            Ok(Shown { folders: vec![folder], held: Vec::new() })
+        }
+        _ => Ok(shown),
+    }
 }

@@ -13,8 +13,8 @@ use slipway_oci::{
     store::LayerForm,
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, Device, Exit, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security, Stdio,
-    container, identity::Identity, root, spawn,
+    BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security,
+    Stdio, container, identity::Identity, root, spawn,
 };
 use std::{
     collections::VecDeque,
@@ -47,12 +47,12 @@ pub(crate) struct Command<'a> {
     pub(crate) step: StepId,
 }
 
-/// Runs `command` on the folders `lower`, the topmost first; `tree` is the same file system as tables.
+/// Runs `command` on the layers `lower`, the topmost first; `tree` is the same file system as tables.
 pub(crate) fn execute(
     solver: &Workshop<'_>,
     command: &Command<'_>,
     tree: &Tree,
-    mut lower: Vec<PathBuf>,
+    mut lower: Vec<Lower>,
     mut attached: Attached,
 ) -> Result<Option<LayerForm>, StepError> {
     let store = solver.environment.store;
@@ -76,9 +76,9 @@ pub(crate) fn execute(
             .map_err(StepError::io("write", &file))?;
         mounts.push(bind(file, path, true));
     }
-    lower.push(stub_layer(solver, tree, &mounts)?);
+    lower.push(stub_layer(solver, tree, &mounts)?.into());
     let root_fs = RootFs::Overlay {
-        lower: lower.into_iter().map(Into::into).collect(),
+        lower,
         upper: upper.clone(),
         work,
         volatile: true,

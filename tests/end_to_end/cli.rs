@@ -268,6 +268,7 @@ fn variables_that_say_nothing_say_nothing() {
         "DOCKER_CONFIG",
         "SLIPWAY_INSECURE_REGISTRY",
         "SLIPWAY_MAX_UNPACKED",
+        "SLIPWAY_LAYERS",
         "SLIPWAY_TOKEN_SERVICE",
         "BUILDKIT_PROGRESS",
         "DOCKER_DEFAULT_PLATFORM",

@@ -115,7 +115,7 @@ impl<'a> Sources<'a> {
         for (at, form) in layers.iter().enumerate() {
             // a file may be read from any of them; those on disk already are not fetched
             let below = Tree::new(tree.layers()[..at].to_vec());
-            if !self.environment.store.has_unpacked(&form.diff_id, &below)? {
+            if !self.environment.store.has_files(&form.diff_id, &below)? {
                 base::fetch_layer(self.environment, form)?;
             }
         }

@@ -238,10 +238,8 @@ impl<'s, 'a> StageState<'s, 'a> {
         let Ok(resolved) = tree.resolve(path.as_bytes(), true) else { return Ok(Vec::new()) };
         let Some(found) = tree.get(&resolved.path) else { return Ok(Vec::new()) };
         let (layer, inner) = (found.layer, found.entry.to_path());
-        let folders = images::folders(solver.environment, &layers[..=layer])?;
-        let root =
-            slipway_oci::Root::open(&folders[layer]).map_err(StepError::io("open", &folders[layer]))?;
-        root.read(&inner, slipway_oci::limits::ACCOUNT_FILE_BYTES).map_err(StepError::io("read", inner))
+        let files = images::files(solver.environment, &layers[..=layer])?;
+        files.read(&inner, slipway_oci::limits::ACCOUNT_FILE_BYTES).map_err(StepError::io("read", inner))
     }
 
     /// What `--from` or a mount's `from` means: a stage's or image's layers, or a folder.

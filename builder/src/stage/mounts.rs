@@ -7,7 +7,7 @@ use super::{
     newer::make_newer,
 };
 use crate::{
-    Base, SecretSource, StepError, ValueError,
+    Base, SecretSource, StepError, ValueError, base,
     execute::bind,
     key::{MountStep, StepDescription, chain_id},
     limits,
@@ -19,10 +19,10 @@ use slipway_oci::{
     layer::{self, Tree},
     store::LayerForm,
 };
-use slipway_runtime::{FileContent, Mount as SandboxMount};
+use slipway_runtime::{FileContent, Lower, Mount as SandboxMount};
 use std::{
     fs::{self, File},
-    os::unix::ffi::OsStrExt,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct Attached {
     pub(super) agents: Vec<Agent>,
     /// Files and folders that go away afterwards.
     pub(super) scratch: Vec<PathBuf>,
+    /// Mounts of layers that others are taken from.
+    held: Vec<OwnedFd>,
 }
 
 impl Drop for Attached {
@@ -185,11 +187,11 @@ impl StageState<'_, '_> {
         }
     }
 
-    /// Prepares the mounts for one run of the command, whose folders are `lower`, the topmost first.
+    /// Prepares the mounts for one run of the command, whose layers are `lower`, the topmost first.
     pub(super) fn attach(
         &mut self,
         mounts: &[Mount],
-        lower: &[PathBuf],
+        lower: &[Lower],
         env: &mut Vec<String>,
     ) -> Result<Attached, StepError> {
         let mut attached = Attached::default();
@@ -258,7 +260,7 @@ impl StageState<'_, '_> {
     ) -> Result<PathBuf, StepError> {
         let solver = self.solver;
         let tree = solver.layered(layers, "the mount's source".to_owned())?;
-        let tables = crate::base::tree(solver.environment, layers)?;
+        let tables = base::tree(solver.environment, layers)?;
         let resolved = tables.resolve(source, true)?;
         if !resolved.exists && !resolved.path.is_empty() {
             let path = transfer::shown(source);
@@ -274,8 +276,10 @@ impl StageState<'_, '_> {
             .collect();
         let inner = PathBuf::from(std::ffi::OsStr::from_bytes(&resolved.path));
         if let ([only], false) = (holders.as_slice(), writable) {
-            let folders = crate::base::folders(solver.environment, &layers[..=*only])?;
-            return Ok(folders[*only].join(inner));
+            let shown = base::mountable(solver.environment, &layers[..=*only])?;
+            let path = shown.folders[0].join(inner);
+            attached.held.extend(shown.into_held());
+            return Ok(path);
         }
         let form = self.layer_of(&tree, &resolved.path, &Tree::default())?;
         let scratch = solver.environment.store.temporary_folder("mount")?;

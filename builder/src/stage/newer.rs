@@ -29,6 +29,7 @@ use slipway_oci::{
     Root, file,
     layer::{Clamp, Entry, Kind, Tree},
 };
+use slipway_runtime::Lower;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
@@ -142,13 +143,18 @@ impl StageState<'_, '_> {
 
     /// A layer of copies of what has to look newer, where anything has.
     ///
-    /// `lower` are the step's folders, the topmost first.
+    /// `lower` are the step's layers, the topmost first.
     pub(super) fn newer_layer(
         &self,
         newer: &Newer,
-        lower: &[PathBuf],
+        lower: &[Lower],
         scratch: &mut Vec<PathBuf>,
     ) -> Result<Option<PathBuf>, StepError> {
+        if newer.layers.is_empty() {
+            return Ok(None);
+        }
+        let shown = base::Shown::of(lower)?;
+        let lower = &shown.folders;
         let mut made: Option<(PathBuf, BTreeSet<Vec<u8>>)> = None;
         for (layer, path, since) in &newer.layers {
             let source = &lower[lower.len() - 1 - layer];

@@ -145,7 +145,7 @@ impl StageState<'_, '_> {
         let solver = self.solver;
         let environment = solver.environment;
         let layers = self.layers.clone();
-        let mut lower = base::folders(environment, &layers)?;
+        let mut lower = base::runnable(environment, &layers)?;
         lower.reverse();
         let user = self.config.config.user.clone().unwrap_or_default();
         let (passwd, group) = (self.account_file("etc/passwd")?, self.account_file("etc/group")?);
@@ -172,7 +172,7 @@ impl StageState<'_, '_> {
         let working_dir = super::workdir::cleaned(&self.working_dir());
         let mut attached = self.attach(mounts, &lower, &mut env)?;
         if let Some(newer) = attached.newer.take() {
-            lower.insert(0, newer);
+            lower.insert(0, newer.into());
         }
         let mut edits = device::edits(&prepared.devices, &solver.request.device_folders)?;
         env.append(&mut edits.env);

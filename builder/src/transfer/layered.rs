@@ -3,14 +3,17 @@
 use super::{Bytes, Node, SourceTree, join};
 use crate::{StepError, epoch::StageEpoch};
 use slipway_oci::{
-    Digest, Root,
+    Digest,
     layer::{Entry, Found, Kind, Tree},
-    store::Store,
+    store::{LayerFiles, Store},
 };
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 /// Layers, the base first, as a source. What is listed comes from tables of contents; only a file that is read needs
-/// its layer unpacked.
+/// its layer on disk.
 pub(crate) struct LayeredTree<'a> {
     store: &'a Store,
     tree: Tree,
@@ -18,8 +21,8 @@ pub(crate) struct LayeredTree<'a> {
     place: String,
     /// Files with several names, by layer and first name.
     linked: HashMap<(usize, Vec<u8>), u64>,
-    /// Layers whose folder is open.
-    folders: Mutex<HashMap<usize, std::sync::Arc<Root>>>,
+    /// Layers that are open.
+    open: Mutex<HashMap<usize, Arc<LayerFiles>>>,
 }
 
 impl<'a> LayeredTree<'a> {
@@ -32,7 +35,7 @@ impl<'a> LayeredTree<'a> {
                 linked.entry((layer, entry.link.clone())).or_insert(next);
             }
         }
-        LayeredTree { store, tree, diff_ids, place, linked, folders: Mutex::default() }
+        LayeredTree { store, tree, diff_ids, place, linked, open: Mutex::default() }
     }
 
     fn describe(&self, path: &[u8], found: Found<'_>) -> Node {
@@ -51,16 +54,15 @@ impl<'a> LayeredTree<'a> {
         Node { inode: id.map(|id| (found.layer as u64, *id)), ..Node::new(entry) }
     }
 
-    fn folder(&self, layer: usize) -> Result<std::sync::Arc<Root>, StepError> {
-        let mut folders = self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(root) = folders.get(&layer) {
-            return Ok(root.clone());
+    fn files(&self, layer: usize) -> Result<Arc<LayerFiles>, StepError> {
+        let mut open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(files) = open.get(&layer) {
+            return Ok(files.clone());
         }
         let below = Tree::new(self.tree.layers()[..layer].to_vec());
-        let path = self.store.unpacked(&self.diff_ids[layer], &below)?;
-        let root = std::sync::Arc::new(Root::open(&path).map_err(StepError::io("open", path))?);
-        folders.insert(layer, root.clone());
-        Ok(root)
+        let files = Arc::new(self.store.layer_files(&self.diff_ids[layer], &below)?);
+        open.insert(layer, files.clone());
+        Ok(files)
     }
 }
 
@@ -90,9 +92,8 @@ impl SourceTree for LayeredTree<'_> {
             place: self.place.clone(),
             hint: None,
         })?;
-        let root = self.folder(found.layer)?;
-        let file = root.open_file(found.entry.as_path());
-        Ok(Box::new(file.map_err(StepError::io("open", node.entry.to_path()))?))
+        let file = self.files(found.layer)?.open(found.entry.as_path());
+        file.map_err(StepError::io("open", node.entry.to_path()))
     }
 
     fn mtime(&self, entry: &Entry, epoch: &StageEpoch) -> i64 {

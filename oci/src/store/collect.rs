@@ -21,7 +21,7 @@ pub struct Collected {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Unpacked layers removed.
+    /// Unpacked layers, and layers' files, removed.
     pub layers: u64,
 }
 
@@ -160,8 +160,8 @@ impl Store {
                 continue;
             }
             let path = entry.path();
-            let is_folder = path.is_dir();
-            collected.layers += u64::from(trash.take(&path) && is_folder);
+            let is_layer = path.is_dir() || path.extension().is_some_and(|extension| extension == "erofs");
+            collected.layers += u64::from(trash.take(&path) && is_layer);
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Store {
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for diff_id in rows.iter().filter(|diff_id| !live.layers.contains(*diff_id)) {
-            for table in ["layers", "forms", "unpacked"] {
+            for table in ["layers", "forms", "unpacked", "mounted"] {
                 transaction
                     .prepare_cached(&format!("DELETE FROM {table} WHERE diff_id = ?1"))?
                     .execute([diff_id])?;

@@ -13,9 +13,9 @@ use crate::{
 use rusqlite::{Connection, Transaction};
 use std::{path::Path, time::Duration};
 
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
-/// Version 2. Digests are text in their written form; times are seconds since 1970.
+/// Version 3, but for what [`MOUNTED`] makes. Digests are text in their written form; times are seconds since 1970.
 const SCHEMA: &str = "
 CREATE TABLE manifests (           -- images and indexes
     digest      TEXT PRIMARY KEY,
@@ -113,6 +113,22 @@ CREATE TABLE steps (
 CREATE INDEX steps_by_key ON steps (key);
 ";
 
+/// What version 3 has beside version 2.
+const MOUNTED: &str = "
+CREATE TABLE mounted (             -- files in layers/ that are mounted
+    diff_id     TEXT NOT NULL,
+    beneath     TEXT NOT NULL,     -- as in unpacked
+    made_in     TEXT,              -- boot id or 'synced'
+    made_at     INTEGER,
+    used        INTEGER NOT NULL,
+    length      INTEGER NOT NULL,  -- of the file, bytes
+    tables      INTEGER NOT NULL,  -- where that begins which the kernel parses
+    digest      TEXT NOT NULL,     -- of that and of the first block
+    checked_in  TEXT,              -- boot id in which it was last found so
+    PRIMARY KEY (diff_id, beneath)
+) WITHOUT ROWID;
+";
+
 /// From version 1, beside what [`SCHEMA`] makes: there an image was a row of `images`, an unpacked folder a column of
 /// `layers`, and nothing but `cache` knew its last use. Unpacked folders are not taken over: a layer that leaves out parents
 /// had one folder for all bases, made for whichever came first.
@@ -147,8 +163,14 @@ const SETTINGS: Settings = Settings {
 };
 
 pub(super) fn open(path: &Path, blobs: &Blobs) -> Result<Connection, StoreError> {
-    let migrate = |transaction: &Transaction<'_>, _from: i64| to_2(transaction, blobs);
-    let schema = Schema { version: SCHEMA_VERSION, create: SCHEMA, migrate: &migrate };
+    let migrate = |transaction: &Transaction<'_>, from: i64| {
+        if from < 2 {
+            to_2(transaction, blobs)?;
+        }
+        Ok(transaction.execute_batch(MOUNTED)?)
+    };
+    let create = [SCHEMA, MOUNTED].concat();
+    let schema = Schema { version: SCHEMA_VERSION, create: &create, migrate: &migrate };
     database::open(path, &SETTINGS, &schema).map_err(|error| match error {
         OpenError::Sqlite(error) => error.into(),
         OpenError::Newer { found, known } => StoreError::Newer { found, known },

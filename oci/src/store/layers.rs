@@ -1,9 +1,13 @@
-//! Layers at rest: which blobs they are, and their unpacked folders.
+//! Layers at rest: which blobs they are, and the folders and files that they are run from.
 
-use super::{ImageRecord, Kind, Store, StoreError, io_at, manifests::write_form, now, tables::Tables};
+use super::{
+    ImageRecord, Kind, Store, StoreError, Turn, io_at, manifests::write_form, now, shape::new_file,
+    tables::Tables,
+};
 use crate::{
     Descriptor, Digest,
     compression::{self, BackgroundReader},
+    erofs::Written,
     file,
     layer::{self, Footing, Layer, LayerError, Toc, Tree, Unpacked},
 };
@@ -13,6 +17,7 @@ use std::{
     io::BufReader,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// A layer and one blob that holds it.
@@ -25,26 +30,50 @@ pub struct LayerForm {
 }
 
 /// One form of a layer on disk: the layer, and what it stands on where that matters ([`Footing`]).
-struct Form<'a> {
-    diff_id: &'a Digest,
-    footing: Option<Footing>,
+pub(super) struct Form<'a> {
+    pub(super) diff_id: &'a Digest,
+    pub(super) footing: Option<Footing>,
 }
+
+/// What a layer is made into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Product {
+    Folder,
+    File,
+}
+
+/// What was made of a layer, not yet in its place.
+pub(super) enum Made {
+    Folder(PathBuf),
+    File(PathBuf, Written),
+}
+
+impl Made {
+    /// Takes it away again.
+    fn discard(self) -> Result<(), StoreError> {
+        let (Made::Folder(path) | Made::File(path, _)) = self;
+        super::sweep::remove(&path).map_err(io_at("remove", &path))
+    }
+}
+
+/// How often another holder of a layer's turn is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 impl<'a> Form<'a> {
     /// The form of a layer that names all its parents, or stands on nothing. Whoever has a form relies on the layer: from
     /// now on neither its rows nor its blobs and folders are collected.
-    fn plain(store: &Store, diff_id: &'a Digest) -> Result<Form<'a>, StoreError> {
+    pub(super) fn plain(store: &Store, diff_id: &'a Digest) -> Result<Form<'a>, StoreError> {
         store.holder.rely(Kind::Layer, diff_id)?;
         Ok(Form { diff_id, footing: None })
     }
 
     /// What it stands on, as its row says it.
-    fn beneath(&self) -> String {
+    pub(super) fn beneath(&self) -> String {
         self.footing.as_ref().map_or_else(String::new, |footing| footing.digest().hex().to_owned())
     }
 
     /// Its name in `layers/`.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let (hex, beneath) = (self.diff_id.hex(), self.beneath());
         if beneath.is_empty() { hex.to_owned() } else { format!("{hex}-{beneath}") }
     }
@@ -54,10 +83,22 @@ impl Store {
     /// Whether the layer is on disk in the form that it has on the layers `below`. One whose table is not there counts as
     /// not: nobody can say which form it has without reading all of it.
     pub fn has_unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<bool, StoreError> {
+        match self.known_form(diff_id, below)? {
+            Some(form) => self.is_unpacked(&form),
+            None => Ok(false),
+        }
+    }
+
+    /// The form that the layer has on the layers `below`, if its table is here.
+    pub(super) fn known_form<'a>(
+        &self,
+        diff_id: &'a Digest,
+        below: &Tree,
+    ) -> Result<Option<Form<'a>>, StoreError> {
         let mut form = Form::plain(self, diff_id)?;
-        let Some(toc) = self.known_toc(&form) else { return Ok(false) };
+        let Some(toc) = self.known_toc(&form) else { return Ok(None) };
         form.footing = Footing::of(&toc, below)?;
-        self.is_unpacked(&form)
+        Ok(Some(form))
     }
 
     /// Whether the layer's table of contents is here.
@@ -71,7 +112,7 @@ impl Store {
         Ok(form)
     }
 
-    fn folder(&self, form: &Form<'_>) -> PathBuf {
+    pub(super) fn folder(&self, form: &Form<'_>) -> PathBuf {
         self.root.join("layers").join(form.name())
     }
 
@@ -188,7 +229,7 @@ impl Store {
         Ok(())
     }
 
-    fn lock_layers(&self) -> Result<File, StoreError> {
+    pub(super) fn lock_layers(&self) -> Result<File, StoreError> {
         let path = self.root.join("layers.lock");
         let lock = File::options()
             .create(true)
@@ -201,7 +242,7 @@ impl Store {
         Ok(lock)
     }
 
-    fn is_unpacked(&self, form: &Form<'_>) -> Result<bool, StoreError> {
+    pub(super) fn is_unpacked(&self, form: &Form<'_>) -> Result<bool, StoreError> {
         let boot: Option<Option<String>> = self
             .database()
             .prepare_cached("SELECT made_in FROM unpacked WHERE diff_id = ?1 AND beneath = ?2")?
@@ -214,38 +255,94 @@ impl Store {
     /// The unpacked folder of a layer, unpacked now if it is not there. `below` are the layers beneath it: where its
     /// archive leaves parents out, it has a folder of its own for each thing that they can mean ([`Footing`]).
     pub fn unpacked(&self, diff_id: &Digest, below: &Tree) -> Result<PathBuf, StoreError> {
+        Ok(self.folder(&self.provide(diff_id, below, Product::Folder)?))
+    }
+
+    /// Sees to it that the layer is here as `product`; answers in which form.
+    pub(super) fn provide<'a>(
+        &self,
+        diff_id: &'a Digest,
+        below: &Tree,
+        product: Product,
+    ) -> Result<Form<'a>, StoreError> {
+        if let Some(form) = self.known_form(diff_id, below)?
+            && self.is_made(&form, product)?
+        {
+            return Ok(form);
+        }
+        // who waited finds it made
+        let _turn = self.wait_for_turn(diff_id, product)?;
         let mut form = Form::plain(self, diff_id)?;
         let table = match self.known_toc(&form) {
             Some(toc) => toc,
             // nothing is known of it yet: nearly always the plain form is the one, and one reading makes it
             None => {
-                let (folder, unpacked) = self.unpack(&form)?;
+                let (made, unpacked) = self.make(&form, product)?;
                 let toc = self.save_toc(&form, unpacked.toc)?;
                 if Footing::of(&toc, below)?.is_none() {
-                    self.place_folder(&form, &folder)?;
+                    self.place(&form, made)?;
                 } else {
-                    file::remove_tree(&folder).map_err(io_at("remove", &folder))?;
+                    made.discard()?;
                 }
                 toc
             }
         };
         form.footing = Footing::of(&table, below)?;
-        if !self.is_unpacked(&form)? {
-            let (folder, unpacked) = self.unpack(&form)?;
+        if !self.is_made(&form, product)? {
+            let (made, unpacked) = self.make(&form, product)?;
             self.save_toc(&form, unpacked.toc)?;
-            self.place_folder(&form, &folder)?;
+            self.place(&form, made)?;
         }
-        Ok(self.folder(&form))
+        Ok(form)
     }
 
-    fn unpack(&self, form: &Form<'_>) -> Result<(PathBuf, Unpacked), StoreError> {
-        let folder = self.temporary_folder("layer")?;
-        let unpacked = self.unpack_into(&folder, form);
-        if unpacked.is_err() {
-            // half a layer is of no use to anybody; the error that matters is the first one
-            let _ = file::remove_tree(&folder);
+    /// Whether the layer is here as `product`.
+    fn is_made(&self, form: &Form<'_>, product: Product) -> Result<bool, StoreError> {
+        match product {
+            Product::Folder => self.is_unpacked(form),
+            Product::File => self.is_written(form),
         }
-        Ok((folder, unpacked?))
+    }
+
+    fn place(&self, form: &Form<'_>, made: Made) -> Result<(), StoreError> {
+        match made {
+            Made::Folder(folder) => self.place_folder(form, &folder),
+            Made::File(file, written) => self.place_file(form, &file, &written),
+        }
+    }
+
+    /// Waits until nobody else makes the same of the layer.
+    fn wait_for_turn(&self, diff_id: &Digest, product: Product) -> Result<Turn, StoreError> {
+        let work = Digest::sha256(format!("layer {product:?} {diff_id}").as_bytes());
+        loop {
+            match self.try_turn(&work)? {
+                Some(turn) => return Ok(turn),
+                None => std::thread::sleep(ASK_AGAIN),
+            }
+        }
+    }
+
+    fn make(&self, form: &Form<'_>, product: Product) -> Result<(Made, Unpacked), StoreError> {
+        match product {
+            Product::Folder => {
+                let folder = self.temporary_folder("layer")?;
+                let unpacked = self.unpack_into(&folder, form);
+                if unpacked.is_err() {
+                    // half a layer is of no use to anybody; the error that matters is the first one
+                    let _ = file::remove_tree(&folder);
+                }
+                Ok((Made::Folder(folder), unpacked?))
+            }
+            Product::File => {
+                let path = self.temporary_path("layer")?;
+                let written = self.write_into(&path, form);
+                if written.is_err() {
+                    let _ = fs::remove_file(&path);
+                }
+                let (unpacked, written) = written?;
+                Ok((Made::File(path, written), unpacked))
+            }
+        }
     }
 
     fn unpack_into(&self, folder: &Path, form: &Form<'_>) -> Result<Unpacked, StoreError> {
@@ -253,6 +350,13 @@ impl Store {
         let unpacked = layer::unpack(source, folder, self.xattrs(), form.footing.as_ref())?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok(unpacked)
+    }
+
+    fn write_into(&self, path: &PathBuf, form: &Form<'_>) -> Result<(Unpacked, Written), StoreError> {
+        let source = self.read_layer(form.diff_id)?;
+        let (unpacked, written) = layer::write_image(source, new_file(path)?, form.footing.as_ref())?;
+        self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
+        Ok((unpacked, written))
     }
 
     fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {

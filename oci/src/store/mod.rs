@@ -4,7 +4,8 @@
 //! blobs/<algorithm>/<hex>   content, as in an OCI image layout
 //! layers/<hex>/             an unpacked layer in overlayfs form, named by its diff id
 //! layers/<hex>-<hex>/       the same where it leaves parents out: its diff id, and what it stands on
-//! layers/<name>.toc         the table of contents of either
+//! layers/<name>.erofs       the same layer as a file that the kernel mounts ([`crate::erofs`])
+//! layers/<name>.toc         the table of contents of any of them
 //! store.db                  SQLite in WAL mode: names, images, layers, cache keys
 //! layers.lock               held while an unpacked layer is put in its place
 //! leases/<id>               what a process relies on; it holds the file's lock while it lives
@@ -19,7 +20,8 @@
 //! **Durability.** Blobs are synced before anything names them. Unpacked layers and tables can be made again from
 //! blobs, so they are not synced when they are made: their row says in which boot they were, and they are trusted in
 //! that boot, or for good once a later `syncfs` has covered them ([`Store::maintain`]). A power cut therefore costs an
-//! unpacking, never a wrong byte.
+//! unpacking, never a wrong byte. Of a layer's file the row has length and digest too: what a kernel is to parse is looked
+//! at once in each later boot.
 //!
 //! **Ownership** is a held lock ([`crate::lease`]), never a process id: a store may be shared by processes that do not
 //! see each other. What a process looks at in the store it notes in its lease, and what the living have noted is not
@@ -36,8 +38,10 @@ mod images;
 mod indexes;
 mod layers;
 mod manifests;
+mod mounted;
 mod prune;
 mod reset;
+mod shape;
 mod sweep;
 mod tables;
 mod turn;
@@ -48,8 +52,10 @@ pub use collect::Collected;
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
 pub use layers::LayerForm;
+pub use mounted::{LayerFiles, Runnable};
 pub use prune::{Prune, Pruned};
 pub use reset::{Reset, is_store, reset};
+pub use shape::{Chosen, Shape, Wanted};
 pub use turn::Turn;
 pub use usage::{Share, Usage};
 
@@ -66,7 +72,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 /// A failure of the store.
@@ -135,6 +141,14 @@ pub enum StoreError {
     /// A short id that several images share.
     #[error("`{0}` is the beginning of several image ids: write more of it")]
     Ambiguous(String),
+    /// A shape of layers was asked for that the machine does not allow.
+    #[error("layers cannot be {shape} here, as `--layers-as={shape}` asks: {reason}")]
+    Shape {
+        /// Its word.
+        shape: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// The bytes that a layer needs are not here.
     #[error("layer `{0}` is in the store by name only; its bytes are missing")]
     LayerMissing(crate::Digest),
@@ -172,6 +186,9 @@ pub struct Store {
     boot_id: String,
     /// What they say once they are on the disk for certain.
     settled: &'static str,
+    /// How layers get their shape.
+    wanted: Option<Wanted>,
+    chosen: OnceLock<Chosen>,
 }
 
 impl Store {
@@ -202,7 +219,9 @@ impl Store {
             OverlayXattrs::UserOneId => (format!("{boot_id} one id"), "synced one id"),
             _ => (boot_id, "synced"),
         };
-        let store = Store { root, blobs, database, reserve, holder, xattrs, boot_id, settled };
+        let (wanted, chosen) = (None, OnceLock::new());
+        let store =
+            Store { root, blobs, database, reserve, holder, xattrs, boot_id, settled, wanted, chosen };
         store.sweep()?;
         Ok(store)
     }
@@ -246,17 +265,20 @@ impl Store {
         self.sweep_old()?;
         let settled = now() - 120;
         let pending: i64 = self.database().query_row(
-            "SELECT count(*) FROM unpacked WHERE made_in = ?1 AND made_at < ?2",
+            "SELECT (SELECT count(*) FROM unpacked WHERE made_in = ?1 AND made_at < ?2)
+                  + (SELECT count(*) FROM mounted WHERE made_in = ?1 AND made_at < ?2)",
             (&self.boot_id, settled),
             |row| row.get(0),
         )?;
         if pending > 0 {
             let folder = File::open(&self.root).map_err(io_at("open", &self.root))?;
             rustix::fs::syncfs(&folder).map_err(|error| io_at("sync", &self.root)(error.into()))?;
-            self.database().execute(
-                "UPDATE unpacked SET made_in = ?3 WHERE made_in = ?1 AND made_at < ?2",
-                (&self.boot_id, settled, self.settled),
-            )?;
+            for table in ["unpacked", "mounted"] {
+                self.database().execute(
+                    &format!("UPDATE {table} SET made_in = ?3 WHERE made_in = ?1 AND made_at < ?2"),
+                    (&self.boot_id, settled, self.settled),
+                )?;
+            }
         }
         Ok(())
     }

@@ -19,9 +19,11 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
+use slipway_oci::store::{Runnable, Shape};
+
 use super::overlay::kernel_log;
 use crate::error::Error;
-use crate::sandbox::sys;
+use crate::sandbox::{detached, sys};
 
 /// How often a loop device is looked for that others were first to take.
 const LOOP_ATTEMPTS: usize = 64;
@@ -54,6 +56,17 @@ pub enum Lower {
 impl From<PathBuf> for Lower {
     fn from(folder: PathBuf) -> Lower {
         Lower::Folder(folder)
+    }
+}
+
+impl From<Runnable> for Lower {
+    fn from(layer: Runnable) -> Lower {
+        match layer {
+            Runnable::Folder(path) => Lower::Folder(path),
+            Runnable::Image { path, looped } => {
+                Lower::Image { path, via: if looped { Via::Loop } else { Via::File } }
+            }
+        }
     }
 }
 
@@ -130,9 +143,21 @@ fn looped(file: &File) -> Result<OwnedFd, Errno> {
     Err(last)
 }
 
-/// Whether the kernel reads layers' files by themselves, else why not: in words, for `slipway info`. `sample` is such a
-/// file, where the others are.
-pub fn try_mount(sample: &Path, via: Via) -> Result<(), String> {
+/// Whether what a mount without a place shows can be mounted in a sandbox (Linux 6.15).
+pub fn can_be_cloned(mount: &OwnedFd) -> bool {
+    detached::clone_of(mount.as_fd(), false).is_ok()
+}
+
+/// Tries to mount `sample`, a layer's file where the others are; where it cannot be, says why in words for `slipway info`.
+///
+/// # Errors
+/// Those words.
+pub fn try_mount(sample: &Path, shape: Shape) -> Result<(), String> {
+    let via = match shape {
+        Shape::Unpacked => return Ok(()),
+        Shape::Mounted => Via::File,
+        Shape::Looped => Via::Loop,
+    };
     match mount(sample, via) {
         Ok(_) => Ok(()),
         Err(Error::Layer { source, log, .. }) => {
@@ -141,7 +166,7 @@ pub fn try_mount(sample: &Path, via: Via) -> Result<(), String> {
                 (_, Some(Errno::NODEV)) => "the kernel has no EROFS".to_owned(),
                 (Via::File, Some(Errno::NOTBLK)) => {
                     "the kernel mounts no EROFS from a file of this file system (Linux 6.12 does, \
-                     CONFIG_EROFS_FS_BACKED_BY_FILE, not on tmpfs or overlayfs)"
+                     CONFIG_EROFS_FS_BACKED_BY_FILE, but not on tmpfs or overlayfs)"
                         .to_owned()
                 }
                 _ if log.is_empty() => source.to_string(),

@@ -16,7 +16,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::Error;
 use crate::sandbox::detached::{ATTR_NODEV, make_private};
-pub use layer::{Lower, Via, mount as mount_layer, try_mount};
+pub use layer::{Lower, Via, can_be_cloned, mount as mount_layer, try_mount};
 use overlay::Layers;
 pub use points::{MountPoint, make_mount_points, mount_points};
 

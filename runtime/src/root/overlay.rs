@@ -163,15 +163,17 @@ fn configured(
 /// and indexes it holds plain files, whiteouts and opaque marks, which is all that a layer can express. With `userxattr`
 /// the kernel excludes the first two by itself and refuses to be told.
 ///
-/// With layers on several file systems, `xino` keeps all files on one device to whoever asks: `tar --one-file-system` in a
-/// step would leave out what another layer holds.
+/// With layers on several file systems, `xino` keeps all files on one device to whoever asks, where the kernel can say so in
+/// 32 bits of inode numbers: else `tar --one-file-system` in a step would leave out what another layer holds. `auto`, for
+/// with `on` every new folder would be marked opaque (`ovl_create_upper`, `ovl_allow_offline_changes`): another layer than
+/// on folders, and mount points beneath it would not show.
 fn fixed_options(layers: &Layers<'_>) -> Vec<(&'static str, &'static str)> {
     let mut options = vec![("index", "off")];
     if !layers.userxattr {
         options.extend([("redirect_dir", "nofollow"), ("metacopy", "off")]);
     }
     if layers.has_mounts() {
-        options.push(("xino", "on"));
+        options.push(("xino", "auto"));
     }
     options
 }
@@ -317,6 +319,7 @@ fn option_string(
 mod tests {
     use super::super::layer::Via;
     use super::*;
+    use slipway_oci::store::Shape;
 
     /// Folders made in `scratch`, each with a file of its own name.
     fn folders(scratch: &Path, names: impl IntoIterator<Item = String>) -> Vec<PathBuf> {
@@ -551,8 +554,8 @@ mod tests {
         let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mut count = 0;
         for via in [Via::File, Via::Loop] {
-            if let Err(reason) = layer::try_mount(&path("low"), via) {
-                slipway_skip::skip(&reason);
+            if let Err(error) = layer::mount(&path("low"), via) {
+                slipway_skip::skip(&error.to_string());
                 continue;
             }
             let image = |name: &str| Lower::Image { path: path(name), via };
@@ -626,8 +629,8 @@ mod tests {
                 Lower::Image { path, via: Via::File }
             })
             .collect();
-        if let Err(reason) = layer::try_mount(lower[0].path(), Via::File) {
-            return slipway_skip::skip(&reason);
+        if let Err(error) = layer::mount(lower[0].path(), Via::File) {
+            return slipway_skip::skip(&error.to_string());
         }
         let others = folders(scratch.path(), ["upper", "work"].map(str::to_owned));
         std::fs::remove_file(others[1].join("work")).unwrap();
@@ -652,10 +655,10 @@ mod tests {
         std::fs::write(&file, vec![0; 8192]).unwrap();
         assert!(matches!(layer::mount(scratch.path(), Via::File), Err(Error::Invalid { .. })));
         assert!(matches!(layer::mount(&scratch.path().join("gone"), Via::File), Err(Error::Open { .. })));
-        for via in [Via::File, Via::Loop] {
+        for (via, shape) in [(Via::File, Shape::Mounted), (Via::Loop, Shape::Looped)] {
             let error = layer::mount(&file, via).unwrap_err();
             assert!(matches!(error, Error::Layer { .. }), "{error:?}");
-            assert!(!layer::try_mount(&file, via).unwrap_err().is_empty());
+            assert!(!layer::try_mount(&file, shape).unwrap_err().is_empty());
         }
     }
 

@@ -29,9 +29,9 @@ use slipway_oci::{
     layer::{OverlayXattrs, Tree, owner},
     limits,
     spec::ContainerConfig,
-    store::ImageRecord,
+    store::{ImageRecord, Runnable},
 };
-use slipway_runtime::{BindSource, Mount, RootFs, SandboxSpec, Stdio, container, identity};
+use slipway_runtime::{BindSource, Lower, Mount, RootFs, SandboxSpec, Stdio, container, identity};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -180,15 +180,15 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let show = progress::of(Style::Auto);
     let images = Images::new(&app.store, global)?.shown(&*show);
     let record = find(&app, &images, arguments)?;
-    let (folders, tree) = images.unpacked(&record)?;
+    let (layers, tree) = images.runnable(&record)?;
     let scratch = Scratch(app.store.temporary_folder("container")?);
     let config = &record.config.config;
     let policy = attend::policy(config, arguments)?;
     let mut mounts = container::standard_files(&scratch.0, &hosts, container::Name::Machine(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
-    let resolved = resolve_user(&tree, &folders, arguments.user.as_deref().or(config.user.as_deref()))?;
+    let resolved = resolve_user(&tree, &layers, arguments.user.as_deref().or(config.user.as_deref()))?;
     let mut spec =
-        SandboxSpec::new(root(&app, &scratch.0, &tree, folders, &mounts)?, command(config, arguments)?);
+        SandboxSpec::new(root(&app, &scratch.0, &tree, layers, &mounts)?, command(config, arguments)?);
     spec.root_readonly = arguments.read_only;
     spec.process.env = environment(global, config, arguments, &resolved, &hostname)?;
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
@@ -252,7 +252,7 @@ fn root(
     app: &App,
     scratch: &Path,
     tree: &Tree,
-    mut folders: Vec<PathBuf>,
+    layers: Vec<Runnable>,
     mounts: &[Mount],
 ) -> Result<RootFs, Failure> {
     let (upper, work, points) = (scratch.join("upper"), scratch.join("work"), scratch.join("points"));
@@ -265,10 +265,10 @@ fn root(
     std::fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     owner::give(&upper, uid, gid, app.store.xattrs())?;
     slipway_runtime::root::make_mount_points(&points, &slipway_runtime::root::mount_points(tree, mounts)?)?;
-    folders.reverse();
-    folders.push(points);
+    let mut lower: Vec<Lower> = layers.into_iter().rev().map(Lower::from).collect();
+    lower.push(points.into());
     Ok(RootFs::Overlay {
-        lower: folders.into_iter().map(Into::into).collect(),
+        lower,
         upper,
         work,
         // the container's changes are thrown away: nothing has to reach the disk
@@ -346,12 +346,12 @@ fn ensure_cwd(
     Ok(())
 }
 
-fn resolve_user(tree: &Tree, folders: &[PathBuf], user: Option<&str>) -> Result<identity::Resolved, Failure> {
+fn resolve_user(tree: &Tree, layers: &[Runnable], user: Option<&str>) -> Result<identity::Resolved, Failure> {
     let read = |path: &str| -> Result<Vec<u8>, Failure> {
         let Ok(resolved) = tree.resolve(path.as_bytes(), true) else { return Ok(Vec::new()) };
         let Some(found) = tree.get(&resolved.path) else { return Ok(Vec::new()) };
-        let root = slipway_oci::Root::open(&folders[found.layer])?;
-        Ok(root.read(found.entry.as_path(), slipway_oci::limits::ACCOUNT_FILE_BYTES)?)
+        let files = layers[found.layer].files()?;
+        Ok(files.read(found.entry.as_path(), slipway_oci::limits::ACCOUNT_FILE_BYTES)?)
     };
     let user = user.filter(|user| !user.is_empty()).unwrap_or("0");
     Ok(identity::resolve(user, &read("etc/passwd")?, &read("etc/group")?)?)

@@ -20,6 +20,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let app = App::open(global)?;
     let report = slipway_runtime::host::probe();
     let uname = rustix::system::uname();
+    let layers = match app.store.layer_shape() {
+        Ok(chosen) => serde_json::json!({ "Shape": chosen.shape.name(), "Reason": chosen.reason }),
+        Err(error) => serde_json::json!({ "Shape": null, "Reason": error.to_string() }),
+    };
     let value = serde_json::json!({
         "Version": env!("CARGO_PKG_VERSION"),
         // docker's keys, for what asks for them
@@ -33,6 +37,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         "DockerRootDir": app.store.root(),
         "Root": app.store.root(),
         "Sandbox": app.tier.name(),
+        "Layers": layers,
         "Registries": registries(global)?,
         "Images": app.store.list_images()?.len(),
         "Host": report,
