@@ -44,6 +44,7 @@ mod rootless;
 mod run;
 mod secrets;
 mod sequences;
+mod shapes;
 mod stop;
 mod store;
 mod streams;

@@ -551,7 +551,6 @@ mod tests {
         ];
         write_layer(&path("top"), &top);
         let between = folders(scratch.path(), ["between".to_owned()]);
-        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mut count = 0;
         for via in [Via::File, Via::Loop] {
             if let Err(error) = layer::mount(&path("low"), via) {
@@ -606,7 +605,8 @@ mod tests {
                 assert_eq!(loops_of(scratch.path()), if via == Via::Loop { 2 } else { 0 });
             }
         }
-        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before, "nothing has a place");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(" - erofs "), "none of it has a place: {mounts}");
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while loops_of(scratch.path()) > 0 && std::time::Instant::now() < until {
             // an overlay goes when the kernel gets to it

@@ -1,0 +1,190 @@
+//! Layers in each of their shapes: folders, files that the kernel mounts, files through loop devices. What is built and
+//! seen is the same to the byte.
+
+use crate::support::{Slipway, run};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const SHAPES: [&str; 3] = ["unpacked", "mounted", "loop"];
+
+/// A store whose layers are `shape`; `None` where the machine does not allow it.
+fn store(shape: &str) -> Option<Slipway> {
+    let mut slipway = Slipway::empty();
+    slipway.environment.push(("SLIPWAY_LAYERS".to_owned(), shape.to_owned()));
+    let found = slipway.ok(["info", "--format", "{{.Layers.Shape}} {{.Layers.Reason}}"]);
+    if !found.starts_with(shape) {
+        slipway_skip::skip(&format!("layers cannot be {shape} here: {found}"));
+        return None;
+    }
+    slipway.import_base();
+    Some(slipway)
+}
+
+/// Files of the store's layers that can be mounted.
+fn files(slipway: &Slipway) -> usize {
+    let layers = fs::read_dir(slipway.root.join("layers")).unwrap().flatten();
+    layers.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "erofs")).count()
+}
+
+/// Loop devices that show a file of the store. One goes when the kernel gets to it.
+fn loops(root: &Path) -> usize {
+    let shown = || {
+        let devices = fs::read_dir("/sys/block").unwrap().flatten();
+        let of_store = devices.filter(|device| {
+            let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            file.starts_with(root.to_str().unwrap())
+        });
+        of_store.count()
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    while shown() > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    shown()
+}
+
+const RECIPE: &str = "\
+FROM base AS first
+RUN mkdir -p /deep/er && echo old > /deep/er/file && echo one > /one && ln /one /two && ln -s one /three && \
+    echo set > /setuid && chown 1234:77777 /setuid && chmod 4711 /setuid && mkfifo /fifo && mkdir -m 1777 /sticky
+COPY --chown=5:6 --chmod=640 tree /tree
+FROM base AS second
+COPY --from=first /deep /deep
+COPY --from=first /setuid /two /three /tree /copied/
+FROM first
+RUN rm -rf /deep && mkdir /deep && echo new > /deep/new && rm /three && echo more >> /two && chmod 700 /tree
+RUN --mount=from=second,source=/copied,target=/m --mount=from=second,target=/all,rw \
+    ls /m > /seen && cat /m/a /all/deep/er/file >> /seen && touch /all/written
+COPY --from=second /copied/two /back/
+RUN echo 'person:x:4321:4321::/:/bin/sh' >> /etc/passwd
+USER person
+RUN id > /tmp/id && found=$(find / -xdev -type f -o -xdev -type l | grep -v '^/proc\\|^/sys\\|^/dev\\|^/bin' | sort) && echo \"$found\" > /tmp/found && \
+    stat -c '%n %a %u:%g %s %h' /one /two /setuid /fifo > /tmp/stat
+";
+
+const TREE: [(&str, &str); 3] = [("tree/a", "a"), ("tree/b/c", "c"), ("tree/empty", "")];
+
+#[test]
+fn privileged_what_is_built_and_seen_is_the_same_in_every_shape() {
+    slipway_skip::need_root!();
+    let mut seen: Vec<(&str, String, String)> = Vec::new();
+    for shape in SHAPES {
+        let Some(slipway) = store(shape) else { continue };
+        slipway.build("app", RECIPE, &TREE).ok();
+        let digest = slipway.ok(["inspect", "--format", "{{json .RootFS.Layers}}", "app"]);
+        // a second store with the image alone: each layer is made of its blob
+        let place = slipway.path("app.tar");
+        slipway.ok(["save".as_ref(), "-o".as_ref(), place.as_os_str(), "app".as_ref()]);
+        let other = slipway.another("other");
+        other.ok(["load".as_ref(), "-i".as_ref(), place.as_os_str()]);
+        // times of a step's own folders are true where the layer was made; sizes of folders are the file system's
+        let script = "id; cat /tmp/found /tmp/stat /seen /deep/new /two; test ! -e /three; \
+                      stat -c '%n %A %u:%g %h %t:%T' / /deep /sticky /back /fifo /setuid | sed 's/ [0-9]* 0:0$//'; \
+                      stat -c '%n %A %u:%g %h %s %Y' /tree/a /tree/empty /tree/b/c; \
+                      stat -c %d /one /tree/a /deep/new /bin/busybox | sort -u | wc -l; \
+                      echo changed >> /tmp/id && cat /tmp/id";
+        let output = other.ok(["run", "--rm", "--user", "0", "app", "sh", "-c", script]);
+        assert_eq!(files(&other), if shape == "unpacked" { 0 } else { other_layers(&other) }, "{shape}");
+        assert_eq!(output, slipway.ok(["run", "--rm", "--user", "0", "app", "sh", "-c", script]), "{shape}");
+        // what is built on layers that come from elsewhere is the same too
+        let on_top = "FROM app\nUSER root\nRUN rm -r /tree/b && echo x > /tree/new && touch /deep/new\n";
+        let digests = [&slipway, &other].map(|store| {
+            store.build("top", on_top, &[]).ok();
+            store.ok(["inspect", "--format", "{{json .RootFS.Layers}}", "top"])
+        });
+        assert_eq!(digests[0], digests[1], "{shape}");
+        seen.push((shape, digest + &digests[0], output));
+        assert_eq!(loops(&other.root) + loops(&slipway.root), 0, "{shape}");
+        for store in [&slipway, &other] {
+            store.ok(["prune", "--all", "--force"]);
+            assert_eq!(fs::read_dir(store.root.join("layers")).unwrap().count(), 0, "{shape}");
+        }
+    }
+    for pair in seen.windows(2) {
+        assert_eq!(pair[0].1, pair[1].1, "digests of {} and {}", pair[0].0, pair[1].0);
+        assert_eq!(pair[0].2, pair[1].2, "{} and {}", pair[0].0, pair[1].0);
+    }
+    assert!(seen[0].2.contains("/deep/new\n"), "{}", seen[0].2);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(" - erofs "), "no layer's mount is ever seen here: {mounts}");
+}
+
+/// How many layers the store knows.
+fn other_layers(slipway: &Slipway) -> usize {
+    let layers = fs::read_dir(slipway.root.join("layers")).unwrap().flatten();
+    layers.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "toc")).count()
+}
+
+#[test]
+fn privileged_what_changed_beneath_a_cache_looks_newer_in_every_shape() {
+    slipway_skip::need_root!();
+    let recipe = "FROM base\nCOPY a b /src/\nRUN --mount=type=cache,target=/c \
+                  if [ -e /c/made ]; then find /src -type f -newer /c/made > /newer; else : > /newer; fi; \
+                  touch -d @1600000000 /c/made; stat -c '%n %a %u' /src/* >> /newer\n";
+    for shape in SHAPES {
+        let Some(slipway) = store(shape) else { continue };
+        slipway.build("app", recipe, &[("a", "1"), ("b", "1")]).ok();
+        slipway.build("app", recipe, &[("a", "2"), ("b", "1")]).ok();
+        let newer = slipway.ok(["run", "--rm", "app", "cat", "/newer"]);
+        assert_eq!(newer, "/src/a\n/src/a 644 0\n/src/b 644 0\n", "{shape}");
+    }
+}
+
+#[test]
+fn a_shape_that_the_machine_has_not_is_refused_in_words() {
+    let slipway = Slipway::empty();
+    for shape in ["auto", "unpacked"] {
+        slipway.ok(["info", "--layers-as", shape]);
+    }
+    let words = slipway.fails(2, ["info", "--layers-as", "torn"]);
+    assert!(words.contains("--layers-as"), "{words}");
+}
+
+#[test]
+fn a_user_has_folders_and_is_told_so() {
+    let Some(user) = crate::support::user::User::new() else { return };
+    let slipway = Slipway::of(user);
+    slipway.import_base();
+    let info =
+        slipway.ok(["info", "--layers-as", "auto", "--format", "{{.Layers.Shape}}: {{.Layers.Reason}}"]);
+    assert!(info.starts_with("unpacked: a user namespace"), "{info}");
+    slipway.ok(["run", "--layers-as", "auto", "--rm", "base", "true"]);
+    let words = slipway.fails(125, ["run", "--layers-as", "mounted", "--rm", "base", "true"]);
+    assert!(words.contains("--layers-as=mounted") && words.contains("user namespace"), "{words}");
+}
+
+#[test]
+fn privileged_killed_commands_leave_no_half_layer_and_no_device() {
+    slipway_skip::need_root!();
+    for shape in ["mounted", "loop"] {
+        let Some(slipway) = store(shape) else { continue };
+        let recipe = "FROM base\nCOPY big /big\nRUN cat /big > /dev/null && sleep 0.05\nRUN touch /x\n";
+        let big = "0123456789abcdef".repeat(1 << 17);
+        let context = slipway.context("killed", &[("Dockerfile", recipe), ("big", &big)]);
+        for round in 0..12u64 {
+            let mut child =
+                slipway.command(["build".as_ref(), "-q".as_ref(), context.as_os_str()]).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(round * round * 2));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // layers' files are whole wherever they have their name
+            for entry in fs::read_dir(slipway.root.join("layers")).unwrap().flatten() {
+                if entry.path().extension().is_some_and(|extension| extension == "erofs") {
+                    let file = fs::File::open(entry.path()).unwrap();
+                    slipway_oci::erofs::Image::open(file).expect("a whole file");
+                }
+            }
+            if round % 4 == 3 {
+                slipway.ok(["prune", "--all", "--force"]);
+                slipway.import_base();
+            }
+        }
+        assert_eq!(loops(&slipway.root), 0, "{shape}");
+        let built = run(&mut slipway.command(["build".as_ref(), "-q".as_ref(), context.as_os_str()])).ok();
+        assert!(built.starts_with("sha256:"), "{built}");
+        let left: Vec<_> =
+            fs::read_dir(slipway.root.join("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "{shape}: {left:?}");
+    }
+}
