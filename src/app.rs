@@ -59,13 +59,13 @@ pub(crate) struct Global {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Layers {
     /// The best that this machine allows
+    #[default]
     Auto,
     /// Files that the kernel mounts (Linux 6.12, root)
     Mounted,
     /// Files that are mounted through loop devices (root)
     Loop,
     /// Folders
-    #[default]
     Unpacked,
 }
 

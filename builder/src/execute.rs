@@ -14,7 +14,10 @@ use slipway_oci::{
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security,
-    Stdio, container, identity::Identity, root, spawn,
+    Stdio, container,
+    identity::Identity,
+    root::{self, Changes},
+    spawn,
 };
 use std::{
     collections::VecDeque,
@@ -58,7 +61,8 @@ pub(crate) fn execute(
     let store = solver.environment.store;
     let scratch = Scratch::new(store, "run");
     let own = scratch.path()?;
-    let (upper, work) = (own.join("upper"), own.join("work"));
+    let changes = Changes::within(own, store.xattrs().is_user())?;
+    let (upper, work) = (changes.path().join("upper"), changes.path().join("work"));
     let root = tree.get(b"").map(|found| found.entry.clone());
     let root = root.unwrap_or_else(|| Entry::new("", slipway_oci::layer::Kind::Directory, 0o755));
     for folder in [&upper, &work] {
@@ -98,13 +102,14 @@ pub(crate) fn execute(
         return Err(StepError::Command { command: shortened(command.shown), status, tail, log });
     }
     drop(attached);
-    make_layer(solver, command, &upper, (root.mode, root.uid, root.gid))
+    make_layer(solver, command, &upper, !changes.is_in_memory(), (root.mode, root.uid, root.gid))
 }
 
 fn make_layer(
     solver: &Workshop<'_>,
     command: &Command<'_>,
     upper: &Path,
+    in_store: bool,
     root: (u32, u32, u32),
 ) -> Result<Option<LayerForm>, StepError> {
     let store = solver.environment.store;
@@ -121,7 +126,7 @@ fn make_layer(
     if writer.is_empty() {
         return Ok(None);
     }
-    Ok(Some(store.adopt_layer(&writer.finish()?, Some(upper))?))
+    Ok(Some(store.adopt_layer(&writer.finish()?, in_store.then_some(upper))?))
 }
 
 fn run_sandbox(

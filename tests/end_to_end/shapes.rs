@@ -1,6 +1,7 @@
 //! Layers in each of their shapes: folders, files that the kernel mounts, files through loop devices. What is built and
 //! seen is the same to the byte.
 
+use crate::support::user::User;
 use crate::support::{Slipway, run};
 use std::fs;
 use std::path::Path;
@@ -143,7 +144,7 @@ fn a_shape_that_the_machine_has_not_is_refused_in_words() {
 
 #[test]
 fn a_user_has_folders_and_is_told_so() {
-    let Some(user) = crate::support::user::User::new() else { return };
+    let Some(user) = User::new() else { return };
     let slipway = Slipway::of(user);
     slipway.import_base();
     let info =
@@ -186,5 +187,74 @@ fn privileged_killed_commands_leave_no_half_layer_and_no_device() {
         let left: Vec<_> =
             fs::read_dir(slipway.root.join("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "{shape}: {left:?}");
+    }
+}
+
+/// Builds and runs on a store that lies on an overlay, as in a container without a volume; answers what was seen.
+fn on_overlay(slipway: &Slipway, shape: &str, user: Option<&User>) -> String {
+    let script = r#"
+        for name in lower upper work; do mkdir -p "$OUTER/$name"; done; mkdir -p "$STORE"
+        mount -t overlay outer -o "lowerdir=$OUTER/lower,upperdir=$OUTER/upper,workdir=$OUTER/work" "$STORE"
+        chown "$OWNER" "$STORE"
+        as() { $PREFIX env SLIPWAY_ROOT="$STORE/store" HOME="$STORE" SLIPWAY_LAYERS="$SHAPE" "$BINARY" "$@"; }
+        as info --format '{{.Layers.Shape}}, {{.Changes}}'
+        as import -q "$BASE" base > /dev/null 2>&1 || as import "$BASE" base > /dev/null
+        as build -q -t app "$CONTEXT" > /dev/null
+        as inspect --format '{{json .RootFS.Layers}}' app
+        as run --rm app sh -c 'ls /a /b; cat /seen; echo changed >> /seen; tail -n 1 /seen'
+        as run --rm --user 7:8 app id -u
+        as prune --all --force > /dev/null; ls "$STORE/store/layers" | wc -l
+    "#;
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script]).env("SHAPE", shape);
+    let files = [("Dockerfile", NESTED), ("f", "f")];
+    let (folder, owner, prefix) = match user {
+        None => {
+            command.env("BINARY", crate::support::binary()).env("BASE", crate::support::base::busybox());
+            command.env("CONTEXT", slipway.context("on-overlay", &files));
+            (slipway.path(&format!("outer-{shape}")), "0:0".to_owned(), String::new())
+        }
+        Some(user) => {
+            command.env("BINARY", user.path("slipway")).env("BASE", user.path("base.tar"));
+            command.env("CONTEXT", user.context(&files));
+            let owner = user.owner();
+            let (uid, gid) = owner.split_once(':').unwrap();
+            let prefix = format!("setpriv --reuid={uid} --regid={gid} --init-groups");
+            (user.path("outer"), owner.clone(), prefix)
+        }
+    };
+    command.env("OWNER", owner).env("PREFIX", prefix);
+    command.env("STORE", folder.join("merged")).env("OUTER", folder);
+    run(&mut command).ok()
+}
+
+/// Deletions, replaced folders, a layer of a COPY and steps on all of them.
+const NESTED: &str = "\
+FROM base
+RUN mkdir /a /b && echo x > /a/x && echo y > /b/y && echo z > /b/z
+RUN rm /b/y && rm -r /a && mkdir /a && echo n > /a/n
+COPY f /f
+RUN cat /f /a/n /b/z > /seen && ls /a /b >> /seen
+";
+
+#[test]
+fn privileged_a_store_on_an_overlay_works_in_every_shape() {
+    slipway_skip::need_root!();
+    slipway_skip::need!("unshare", "mount", "setpriv");
+    let plain = Slipway::new();
+    plain.build("app", NESTED, &[("f", "f")]).ok();
+    let layers = plain.ok(["inspect", "--format", "{{json .RootFS.Layers}}", "app"]);
+    let user = User::new();
+    for (shape, user) in [("auto", None), ("loop", None), ("unpacked", None), ("auto", user.as_ref())] {
+        if shape == "loop" && store(shape).is_none() {
+            continue;
+        }
+        let seen = on_overlay(&plain, shape, user);
+        let (first, rest) = seen.split_once('\n').unwrap();
+        assert!(first.contains("in memory"), "{shape}: {first}");
+        assert!(shape == "auto" || first.starts_with(shape), "{shape}: {first}");
+        let rest = rest.strip_prefix(layers.trim_end());
+        let rest = rest.unwrap_or_else(|| panic!("{shape}: {layers} but {seen}"));
+        assert_eq!(rest, "\n/a:\nn\n\n/b:\nz\nfn\nz\n/a:\nn\n\n/b:\nz\nchanged\n7\n0\n", "{shape}");
     }
 }

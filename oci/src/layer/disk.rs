@@ -51,6 +51,17 @@ impl Disk {
         Ok(&self.parent.as_ref().expect("just set").1)
     }
 
+    /// A deletion as overlayfs takes it from a layer that lies on another overlay, which lets nobody make the devices that
+    /// mean one: an empty file with an attribute, in a folder that says that it has such (Linux 6.7, "Nesting overlayfs
+    /// mounts").
+    fn whiteout_by_attribute(&mut self, folder: &[u8], name: &OsStr) -> std::io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = self.root.open_at(Path::new(OsStr::from_bytes(folder)), flags, Mode::empty())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&folder, name, flags, Mode::empty())?;
+        xattr::set_whiteout(&folder, &file, self.xattrs)
+    }
+
     fn open_link_target(&self, entry: &Entry) -> Result<(OwnedFd, std::ffi::OsString), LayerError> {
         let link = Path::new(OsStr::from_bytes(&entry.link));
         self.root.parent(link).map_err(io_at("link", entry.as_path()))
@@ -118,6 +129,10 @@ impl Sink for Disk {
         let parent = self.parent(path)?;
         match fs::mknodat(parent, &name, FileType::CharacterDevice, Mode::empty(), 0) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(Errno::PERM) => {
+                let folder = parent_of(path).unwrap_or_default().to_vec();
+                self.whiteout_by_attribute(&folder, &name).map_err(io_at("mark as deleted", &shown))
+            }
             Err(error) => Err(io_at("mark as deleted", &shown)(error.into())),
         }
     }

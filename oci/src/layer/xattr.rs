@@ -24,6 +24,14 @@ impl OverlayXattrs {
         }
     }
 
+    /// The attribute that makes an empty file a deletion (Linux 6.7).
+    pub(crate) const fn whiteout(self) -> &'static str {
+        match self {
+            OverlayXattrs::Trusted => "trusted.overlay.whiteout",
+            OverlayXattrs::User | OverlayXattrs::UserOneId => "user.overlay.whiteout",
+        }
+    }
+
     /// Whether an overlay of such layers is mounted with `userxattr`.
     pub fn is_user(self) -> bool {
         self != OverlayXattrs::Trusted
@@ -123,6 +131,15 @@ pub(crate) fn is_opaque(folder: impl AsFd, xattrs: OverlayXattrs) -> io::Result<
 /// Puts an overlay's opaque mark on an open folder.
 pub(crate) fn set_opaque(folder: impl AsFd, xattrs: OverlayXattrs) -> io::Result<()> {
     Ok(fs::fsetxattr(folder, xattrs.opaque(), b"y", fs::XattrFlags::empty())?)
+}
+
+/// Makes an open empty file a deletion in an open folder; a folder that hides everything below it stays so.
+pub(crate) fn set_whiteout(folder: impl AsFd, file: impl AsFd, xattrs: OverlayXattrs) -> io::Result<()> {
+    fs::fsetxattr(file, xattrs.whiteout(), b"y", fs::XattrFlags::empty())?;
+    match is_opaque(&folder, xattrs)? {
+        true => Ok(()),
+        false => Ok(fs::fsetxattr(folder, xattrs.opaque(), b"x", fs::XattrFlags::empty())?),
+    }
 }
 
 /// Sets an attribute by path without following a link; what this file system or user may not have is passed over,

@@ -3,6 +3,7 @@
 //! The layers, folders or files that are mounted ([`Lower`]), are stacked by an overlay of the sandbox's own ([`RootFs`]); what the sandbox mounts on comes from one more
 //! layer beneath them ([`mount_points`]), so that none of it is part of what a command changed.
 
+mod changes;
 mod layer;
 mod overlay;
 mod points;
@@ -16,6 +17,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::Error;
 use crate::sandbox::detached::{ATTR_NODEV, make_private};
+pub use changes::{Changes, takes_overlays};
 pub use layer::{Lower, Via, can_be_cloned, mount as mount_layer, try_mount};
 use overlay::Layers;
 pub use points::{MountPoint, make_mount_points, mount_points};

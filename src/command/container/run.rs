@@ -31,7 +31,9 @@ use slipway_oci::{
     spec::ContainerConfig,
     store::{ImageRecord, Runnable},
 };
-use slipway_runtime::{BindSource, Lower, Mount, RootFs, SandboxSpec, Stdio, container, identity};
+use slipway_runtime::{
+    BindSource, Lower, Mount, RootFs, SandboxSpec, Stdio, container, identity, root::Changes,
+};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -182,17 +184,20 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let record = find(&app, &images, arguments)?;
     let (layers, tree) = images.runnable(&record)?;
     let scratch = Scratch(app.store.temporary_folder("container")?);
+    let changes = Changes::within(&scratch.0, app.store.xattrs().is_user())?;
     let config = &record.config.config;
     let policy = attend::policy(config, arguments)?;
     let mut mounts = container::standard_files(&scratch.0, &hosts, container::Name::Machine(&hostname))?;
     mounts.extend(options::mounts(&volumes, &arguments.tmpfs)?);
     let resolved = resolve_user(&tree, &layers, arguments.user.as_deref().or(config.user.as_deref()))?;
-    let mut spec =
-        SandboxSpec::new(root(&app, &scratch.0, &tree, layers, &mounts)?, command(config, arguments)?);
+    let mut spec = SandboxSpec::new(
+        root(&app, &scratch.0, &changes, &tree, layers, &mounts)?,
+        command(config, arguments)?,
+    );
     spec.root_readonly = arguments.read_only;
     spec.process.env = environment(global, config, arguments, &resolved, &hostname)?;
     spec.process.cwd = PathBuf::from(working_dir(config, arguments));
-    ensure_cwd(&tree, &scratch.0, &spec.process.cwd, &mounts, &resolved.identity, app.store.xattrs())?;
+    ensure_cwd(&tree, changes.path(), &spec.process.cwd, &mounts, &resolved.identity, app.store.xattrs())?;
     spec.process.user = resolved.identity;
     spec.process.init = arguments.init;
     spec.process.capabilities =
@@ -251,11 +256,13 @@ fn find(app: &App, images: &Images<'_>, arguments: &Arguments) -> Result<ImageRe
 fn root(
     app: &App,
     scratch: &Path,
+    changes: &Changes,
     tree: &Tree,
     layers: Vec<Runnable>,
     mounts: &[Mount],
 ) -> Result<RootFs, Failure> {
-    let (upper, work, points) = (scratch.join("upper"), scratch.join("work"), scratch.join("points"));
+    let (upper, work) = (changes.path().join("upper"), changes.path().join("work"));
+    let points = scratch.join("points");
     for folder in [&upper, &work, &points] {
         std::fs::create_dir(folder)?;
     }

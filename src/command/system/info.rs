@@ -24,6 +24,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         Ok(chosen) => serde_json::json!({ "Shape": chosen.shape.name(), "Reason": chosen.reason }),
         Err(error) => serde_json::json!({ "Shape": null, "Reason": error.to_string() }),
     };
+    // where a sandbox's changes would go: no overlay writes into an overlay, NFS or FUSE
+    let trial = app.store.temporary_folder("trial")?;
+    let takes = slipway_runtime::root::takes_overlays(&trial, app.store.xattrs().is_user());
+    std::fs::remove_dir(&trial)?;
     let value = serde_json::json!({
         "Version": env!("CARGO_PKG_VERSION"),
         // docker's keys, for what asks for them
@@ -38,6 +42,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         "Root": app.store.root(),
         "Sandbox": app.tier.name(),
         "Layers": layers,
+        "Changes": if takes { "in the store" } else { "in memory: no overlay can write into the store's file system" },
         "Registries": registries(global)?,
         "Images": app.store.list_images()?.len(),
         "Host": report,
