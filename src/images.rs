@@ -28,7 +28,7 @@ use slipway_registry::client::{
 use slipway_registry::limits::AUTHORITIES_BYTES;
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
