@@ -12,10 +12,11 @@
 //! first process the kernel gives no signal that has no handler, so it takes those that would end another program from a
 //! descriptor and ends with 128 and their number, as a shell tells it.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::epoll;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
@@ -140,36 +141,60 @@ const HARMLESS: [i32; 8] = [
     libc::SIGTTOU,
 ];
 
-/// Waits at the gate. Runs in the child, which blocks every signal: system calls only.
-pub(crate) fn wait(socket: BorrowedFd<'_>, fifo: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let signals = sys::signal::descriptor(u64::MAX)?;
-    // a caller that is gone shows below
-    let _ = send(socket, b"r", SendFlags::NOSIGNAL);
-    let way = fifo.unwrap_or(socket);
-    loop {
-        let mut events = [PollFd::new(&signals, PollFlags::IN), PollFd::from_borrowed_fd(way, PollFlags::IN)];
-        poll(&mut events, None)?;
-        let [signalled, opened] = events.map(|event| !event.revents().is_empty());
-        if signalled {
-            let signal = sys::signal::take(signals.as_fd())?;
-            if !HARMLESS.contains(&signal) {
-                sys::exec::exit(128 + signal);
-            }
-            continue;
+/// What the process waits with. Made before its limits are set, which may leave it no further descriptor.
+pub(crate) struct Waiting<'a> {
+    socket: BorrowedFd<'a>,
+    /// What is read when the gate is opened.
+    way: BorrowedFd<'a>,
+    signals: OwnedFd,
+    both: OwnedFd,
+}
+
+impl<'a> Waiting<'a> {
+    /// Runs in the child, which blocks every signal: system calls only.
+    pub(crate) fn new(socket: BorrowedFd<'a>, fifo: Option<BorrowedFd<'a>>) -> Result<Self, Errno> {
+        let way = fifo.unwrap_or(socket);
+        let signals = sys::signal::descriptor(u64::MAX)?;
+        // poll(2) refuses more descriptors than may be open
+        let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (fd, place) in [(signals.as_fd(), SIGNALLED), (way, OPENED)] {
+            epoll::add(&both, fd, epoll::EventData::new_u64(place), epoll::EventFlags::IN)?;
         }
-        if opened {
-            match rustix::io::read(way, &mut [0u8; 1]) {
-                Ok(1) => {
-                    let _ = send(socket, b"o", SendFlags::NOSIGNAL);
-                    return Ok(());
+        Ok(Waiting { socket, way, signals, both })
+    }
+
+    /// Waits until the gate is opened, or ends the process. Runs in the child: system calls only.
+    pub(crate) fn wait(&self) -> Result<(), Errno> {
+        // a caller that is gone shows below
+        let _ = send(self.socket, b"r", SendFlags::NOSIGNAL);
+        loop {
+            let mut events = [MaybeUninit::uninit(); 1];
+            let (found, _) = epoll::wait(&self.both, &mut events, None)?;
+            match found.first().map(|event| event.data.u64()) {
+                Some(SIGNALLED) => {
+                    let signal = sys::signal::take(self.signals.as_fd())?;
+                    if !HARMLESS.contains(&signal) {
+                        sys::exec::exit(128 + signal);
+                    }
                 }
-                // somebody else took the byte
-                Err(Errno::AGAIN) => {}
-                _ => sys::exec::exit(DROPPED),
+                Some(_) => match rustix::io::read(self.way, &mut [0u8; 1]) {
+                    Ok(1) => {
+                        let _ = send(self.socket, b"o", SendFlags::NOSIGNAL);
+                        return Ok(());
+                    }
+                    // somebody else took the byte
+                    Err(Errno::AGAIN) => {}
+                    _ => sys::exec::exit(DROPPED),
+                },
+                None => {}
             }
         }
     }
 }
+
+/// What the events are told apart by.
+const SIGNALLED: u64 = 0;
+const OPENED: u64 = 1;
 
 /// The status of a process whose gate was dropped; nobody is left to read it.
 const DROPPED: i32 = 125;

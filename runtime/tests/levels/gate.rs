@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, WaitOptions};
 use slipway_runtime::identity::Identity;
 use slipway_runtime::{
-    BindSource, CgroupSpec, Created, Error, Exit, Gate, Handle, Life, Mount, ProcessId, Running, SandboxSpec,
-    Stdio, Stream, create, open_gate, spawn, sweep,
+    BindSource, CgroupSpec, Created, Error, Exit, Gate, Handle, Life, Mount, ProcessId, Rlimit, Running,
+    SandboxSpec, Stdio, Stream, create, open_gate, spawn, sweep,
 };
 
 use crate::Case;
@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = cases! {
     no_gate_outlives_the_caller_that_holds_it;
     a_gate_in_the_file_system_opens_to_another_process;
     nothing_of_a_gate_is_open_behind_it;
+    limits_of_the_program_do_not_stop_what_waits;
     a_sandbox_lives_beyond_its_caller;
     a_caller_that_stays_learns_the_end;
     a_group_of_limits_goes_with_the_sandbox_and_not_with_its_caller,
@@ -243,6 +244,21 @@ fn streams_terminals_and_owners_work_behind_a_gate() {
     let mut running = created.start().unwrap();
     assert_eq!(std::io::read_to_string(reader).unwrap(), "done\nown\n");
     assert_eq!(running.wait().unwrap(), Exit::Code(0));
+}
+
+/// The program's limits are not those of what comes before it.
+fn limits_of_the_program_do_not_stop_what_waits() {
+    let scratch = Scratch::new();
+    // where one id is mapped the filter's listener needs a descriptor
+    let files = if level() == Level::SingleId { 12 } else { 0 };
+    for (resource, limit) in [(7, files), (7, files + 3), (6, 1), (1, 0), (5, 0)] {
+        let mut spec = spec(scratch.directory(), &["/bin/true"]);
+        spec.process.rlimits = vec![Rlimit { resource, soft: Some(limit), hard: Some(limit) }];
+        let direct = spawn(&spec).unwrap().wait().unwrap();
+        let mut created = create_held(&spec);
+        created.running().signal(libc::SIGWINCH).unwrap();
+        assert_eq!(created.start().unwrap().wait().unwrap(), direct, "{resource} {limit}");
+    }
 }
 
 /// A caller of its own, which begins a sandbox and waits to be killed.

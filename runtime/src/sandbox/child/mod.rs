@@ -100,11 +100,15 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
         sys::landlock::abstract_sockets().and_then(|rules| sys::landlock::obey(&rules)).at(Step::Sockets)?;
     }
     let kept = close_others(plan).at(Step::Streams)?;
+    let gate = match kept.gate {
+        [Some(socket), fifo] => Some(gate::Waiting::new(socket, fifo).at(Step::Gate)?),
+        _ => None,
+    };
     let early = credentials::limit(&plan.process)?;
     credentials::assume(&plan.process, early)?;
-    if let [Some(socket), fifo] = kept.gate {
+    if let Some(gate) = gate {
         credentials::find(&plan.process)?;
-        gate::wait(socket, fifo).at(Step::Gate)?;
+        gate.wait().at(Step::Gate)?;
     }
     credentials::filter(&plan.process, kept.channel)?;
     Err(credentials::execute(&plan.process))
