@@ -280,3 +280,76 @@ fn answers_name_what_was_asked_and_what_to_do() {
         }
     }
 }
+
+/// Files below a folder, of these kinds.
+fn files(folder: &std::path::Path, kinds: &[&str], all: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, kinds, all);
+        } else if path.extension().is_some_and(|kind| kinds.iter().any(|own| kind == *own)) {
+            all.push(path);
+        }
+    }
+}
+
+/// A line as documentation writes it, with something in the place of each word for a value.
+fn filled(line: &str) -> String {
+    let line = line.split([';', '>', '|']).next().unwrap_or(line);
+    let mut out = String::new();
+    let mut inner = 0;
+    for c in line.chars() {
+        match c {
+            // what a format string fills in, and what may be left out
+            '{' if !line.contains("{{") => inner += 1,
+            '}' if inner > 0 => {
+                inner -= 1;
+                out.push('x');
+            }
+            '[' | ']' | '(' | ')' => {}
+            c if inner == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    let one = |word: &str| match word {
+        "OS/ARCH" | "OS/ARCH/VARIANT" => "linux/arm64".to_owned(),
+        "SIZE" => "1g".to_owned(),
+        "SHELL" => "bash".to_owned(),
+        "COMMAND" | "..." | "…" => String::new(),
+        word if word.chars().all(|c| !c.is_lowercase()) && !word.starts_with('-') => word.to_lowercase(),
+        word => word.replace("HOST/", "host/"),
+    };
+    out.split(' ').map(one).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_line_that_is_proposed_is_taken() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+    files(&root.join("docs"), &["md"], &mut all);
+    files(&root.join("src"), &["rs", "txt"], &mut all);
+    let own = ["tests.rs", "lines.txt", "flags.txt", "flags.rs"];
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for path in all.iter().filter(|path| !own.iter().any(|name| path.ends_with(name))) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for line in text.split("`slipway ").skip(1).filter_map(|rest| rest.split_once('`')) {
+            // a line of documentation or of a string may go on in the next one
+            let line = line.0.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
+            // a backtick that opens nothing, and a command that is not named
+            if line.len() > 200 || line.starts_with('{') || line.contains("help {") {
+                continue;
+            }
+            count += 1;
+            let meaning = meaning(&format!("slipway {}", filled(&line)));
+            // a command or a flag is named, and not a whole line
+            let part =
+                ["needs a context", "needs a folder", "arguments were not provided", "a value is required"];
+            let taken = meaning.starts_with(['=', '@']) || part.iter().any(|part| meaning.contains(part));
+            if !taken || meaning.contains(" # ") {
+                wrong.push(format!("{}: slipway {line}: {meaning}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 100, "{count}");
+}

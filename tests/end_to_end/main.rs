@@ -18,6 +18,7 @@ mod cli;
 mod contexts;
 mod copy;
 mod crash;
+mod documented;
 mod drawn;
 mod examples;
 mod failures;

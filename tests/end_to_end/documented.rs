@@ -1,0 +1,176 @@
+//! What the documentation writes is done as it stands there: the lines of README.md and of every help page, typed in a shell.
+
+use crate::support::server::{Server, free_address};
+use crate::support::shell::Shell;
+use crate::support::{Slipway, base, wait_until};
+use slipway_skip::need;
+use std::path::PathBuf;
+
+const README: &str = include_str!("../../README.md");
+const PAGES: &str = include_str!("../../src/manual/pages.txt");
+const EXTENSIONS: &str = include_str!("../../docs/extensions.md");
+
+/// Lines that begin with `$ ` and call slipway.
+fn lines(text: &'static str) -> Vec<&'static str> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("$ "));
+    lines.filter(|line| line.starts_with("slipway ") || line.starts_with("source <(slipway ")).collect()
+}
+
+/// A folder as the documentation has one in mind, and a shell in it.
+fn at_home(slipway: &Slipway) -> (Shell, PathBuf) {
+    let recipe = "FROM debian:12 AS build\nARG VERSION=1\nRUN echo $VERSION > /version\nFROM build AS test\nFROM build\n\
+                  ENTRYPOINT [\"echo\", \"app\"]\n";
+    let files = [
+        ("Dockerfile", recipe),
+        ("deploy/Dockerfile", recipe),
+        ("src/file", ""),
+        (".config/fish/completions/", ""),
+        (".local/share/man/man1/", ""),
+    ];
+    let folder = slipway.context("home", &files);
+    std::fs::copy(base::busybox(), folder.join("rootfs.tar")).unwrap();
+    let gzip = std::process::Command::new("gzip").arg("-k").arg(folder.join("rootfs.tar")).status();
+    assert!(gzip.unwrap().success());
+    let mut command = slipway.command([""; 0]);
+    command.env("HOME", &folder).env("TOKEN", "secret");
+    let shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
+    (shell, folder)
+}
+
+/// Types a line, with the keys that it asks for, and what the shell says of it.
+fn typed(shell: &mut Shell, line: &str) -> (String, i32) {
+    shell.begin(line);
+    if line.contains(" -it ") {
+        shell.wait_for("# ");
+        shell.press("\x04");
+    } else if line.contains("dockerfile lsp") {
+        shell.press("\x04");
+    } else if ["system reset", "prune"].iter().any(|own| line.contains(own)) && !line.contains("--force") {
+        shell.wait_for("y/N");
+        shell.press("y\r");
+    }
+    shell.end()
+}
+
+#[test]
+fn the_readme_s_lines_run_as_they_stand() {
+    need!("bash", "setsid", "gzip");
+    let slipway = Slipway::empty();
+    let (mut shell, folder) = at_home(&slipway);
+    let address = free_address();
+    // the demo's lines are typed by `cargo xtask demo`
+    let (_, use_it) = README.split_once("## Use it").unwrap();
+    let all = lines(use_it);
+    assert!(all.len() > 20, "{all:#?}");
+    for line in all {
+        let line = line.replace("127.0.0.1:5000", &address);
+        if line.contains("slipway serve") {
+            let (shown, status) = typed(&mut shell, &line.replace(" &", " --storage served 2> /dev/null &"));
+            assert_eq!(status, 0, "{line}: {shown}");
+            wait_until("it listens", || std::net::TcpStream::connect(&address).is_ok());
+            continue;
+        }
+        let (shown, status) = typed(&mut shell, &line);
+        assert_eq!(status, 0, "{line}: {shown}");
+        assert!(!shown.contains("error:") && !shown.contains("warning:"), "{line}: {shown}");
+        // what it says beside the line comes true
+        if line.contains("slipway run --rm app") {
+            assert_eq!(shown, "app\n");
+        } else if line.contains("--format '{{.Digest}}'") {
+            assert!(shown.starts_with("sha256:") && shown.lines().count() == 1, "{shown}");
+        } else if line.contains("system reset") {
+            assert!(!slipway.root.join("blobs").exists(), "{shown}");
+        } else if line.contains("slipway man") {
+            assert!(folder.join(".local/share/man/man1/slipway-build.1").exists(), "{shown}");
+        } else if line.contains("slipway save") {
+            assert!(folder.join("app.tar").exists(), "{shown}");
+        }
+    }
+    shell.run("kill %1");
+}
+
+#[test]
+fn the_examples_of_every_page_run_as_they_stand() {
+    need!("bash", "setsid", "gzip");
+    let slipway = Slipway::new();
+    let (mut shell, _) = at_home(&slipway);
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    let recipe = "FROM base\nRUN printf '#!/bin/sh\\necho made $1' > /bin/make && chmod +x /bin/make\n";
+    let all = lines(PAGES);
+    assert!(all.len() > 45, "{all:#?}");
+    for example in all {
+        // what an example before it took away
+        if slipway.ok(["images", "-q", "base"]).is_empty() {
+            slipway.import_base();
+        }
+        slipway.build("debian:12", recipe, &[]).ok();
+        let app = format!("{}/team/app:1", server.address);
+        for name in ["debian", "app", &app] {
+            slipway.ok(["tag", "debian:12", name]);
+        }
+        slipway.ok(["push", "-q", &app]);
+        slipway.ok(["save", "-o", slipway.path("home/app.tar").to_str().unwrap(), "app"]);
+        let line = example
+            .replace("https://git.example/team/app.git#main", ".")
+            .replace("registry.example", &server.address)
+            .replace("/usr/share/bash-completion/completions/slipway", "bash-completion")
+            .replace("/usr/share/zsh/vendor-completions/_slipway", "zsh-completion")
+            .replace("/usr/local/share/man/man1", "man1");
+        if line.starts_with("slipway serve") {
+            let address = free_address();
+            let (_, port) = address.rsplit_once(':').unwrap();
+            let line = line.replace(" 5000 ", &format!(" {port} "));
+            let (shown, status) = typed(&mut shell, &format!("{line} 2> /dev/null &"));
+            assert_eq!(status, 0, "{line}: {shown}");
+            wait_until("it listens", || std::net::TcpStream::connect(&address).is_ok());
+            shell.run("kill %1; wait");
+            continue;
+        }
+        // `app` is whatever was built last, its command the image's
+        let line = if line == "slipway run --rm app --help" {
+            "slipway run --rm app ls --help".to_owned()
+        } else {
+            line
+        };
+        let (shown, status) = typed(&mut shell, &line);
+        // a client that leaves without its farewell is a failure of its own (Language Server Protocol, `exit`)
+        assert_eq!(status, i32::from(line.contains("dockerfile lsp")), "{line}: {shown}");
+        assert!(!shown.contains("error:") && !shown.contains("note:"), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn what_an_extension_becomes_is_what_is_written() {
+    let slipway = Slipway::empty();
+    let block = |text: &'static str| {
+        let (_, rest) = text.split_once("```dockerfile\n").unwrap();
+        rest.split_once("```").unwrap()
+    };
+    let mut rest = EXTENSIONS;
+    let mut count = 0;
+    while let Some((before, after)) = rest.split_once("\nbecomes\n") {
+        let at = before.rfind("```dockerfile\n").unwrap();
+        let (recipe, _) = block(&before[at..]);
+        let (lowered, next) = block(after);
+        let recipe = format!("# slipway: extensions\n{recipe}");
+        let file = slipway.context(&format!("lower{count}"), &[("Dockerfile", &recipe)]).join("Dockerfile");
+        let shown = slipway.ok(["dockerfile".as_ref(), "lower".as_ref(), file.as_os_str()]);
+        let (note, own) = shown.split_once('\n').unwrap();
+        assert!(note.starts_with("# "), "{shown}");
+        assert_eq!(own, lowered);
+        (rest, count) = (next, count + 1);
+    }
+    assert!(count > 0);
+    // the table of UNSET
+    for row in EXTENSIONS.lines().filter(|line| line.starts_with("| `UNSET ")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (written, becomes) = (cells[1].trim_matches('`'), cells[2]);
+        let recipe = format!("# slipway: extensions\nFROM scratch\n{}\n", written.split('`').next().unwrap());
+        let file = slipway.context("unset", &[("Dockerfile", &recipe)]).join("Dockerfile");
+        let ended = slipway.run(["dockerfile".as_ref(), "lower".as_ref(), file.as_os_str()]);
+        match becomes {
+            "refused" => assert!(!ended.status.success(), "{row}"),
+            _ => assert_eq!(ended.ok().lines().last().unwrap(), becomes.trim_matches('`'), "{row}"),
+        }
+    }
+}
