@@ -251,6 +251,9 @@ fn registry_hint(error: &ClientError) -> Option<String> {
         ClientError::Lookup { host, .. } => {
             Some(format!("check the name `{host}`, /etc/resolv.conf and, behind a proxy, HTTPS_PROXY"))
         }
+                ClientError::Connect { host, .. } => {
+            Some(format!("see whether `{host}` runs, on that port, and whether a proxy stands between (`slipway info`)"))
+        }
         ClientError::Untrusted { host, issuer: false, .. } => Some(format!(
             "the registry needs another certificate; one that you know all the same: --insecure-registry {host}"
         )),

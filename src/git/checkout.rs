@@ -11,7 +11,7 @@ use super::{
     url::GitUrl,
     watch::{self, Stopped},
 };
-use crate::error::Failure;
+use crate::{error::Failure, show};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, renameat, statat};
 use slipway_oci::{Root, file, limits};
 use std::{
@@ -231,7 +231,8 @@ impl<'a> Git<'a> {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        // ssh adds a paragraph to whatever it says
+        let words = show::text::line(&String::from_utf8_lossy(&output.stderr));
         Err(Failure::new(format!("git could not fetch `{}`: {words}", self.remote)))
     }
 }

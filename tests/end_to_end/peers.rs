@@ -1,13 +1,14 @@
 //! What docker and podman reach on a machine, slipway reaches without new settings, and nothing weaker (issue 14, point 8):
 //! Debian's registry with certificates that openssl made, under a name that is not this machine's.
 
-use crate::support::server::{Server, free_address};
-use crate::support::{Ended, Slipway, find, run};
+use crate::support::server::{Server, counted, free_address};
+use crate::support::{Ended, Slipway, base, find, run};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 /// The name of the certificates; `/etc/hosts` of the commands' own mount namespace leads it to 127.0.0.1.
 const HOST: &str = "registry.test";
@@ -160,6 +161,20 @@ fn privileged_what_is_wrong_with_a_peer_is_said_in_one_line() {
         let error = message.lines().find(|line| line.contains("error")).unwrap_or_default();
         assert!(error.contains(words) && error.contains(&named(&server)), "{chain}: {message}");
         assert!(message.lines().count() <= 2, "an error and a hint: {message}");
+        // what was refused once is not asked again: by a pull, a push, or layers side by side
+        let (address, count) = counted(&server.address);
+        let host = format!("{HOST}:{}", address.rsplit_once(':').unwrap().1);
+        let mine = format!("{host}/app:1");
+        machine.run(&["import", base::busybox().to_str().unwrap(), &mine]).ok();
+        for line in [&["pull", "--progress", "plain", &mine], &["push", "--progress", "plain", &mine]] {
+            let before = count.load(Ordering::SeqCst);
+            let message = machine.run_with(line, variables).fails(1);
+            // configuration and layer go side by side, each on a connection of its own
+            let most = if line[0] == "push" { 2 } else { 1 };
+            let asked = count.load(Ordering::SeqCst) - before;
+            assert!((1..=most).contains(&asked), "{chain}: {line:?}: {asked}: {message}");
+            assert!(message.contains(words) && !message.contains("again in"), "{message}");
+        }
         // who allows it by name gets it
         machine.run(&["--insecure-registry", &named(&server), "pull", &image]).ok();
     }

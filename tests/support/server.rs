@@ -87,6 +87,31 @@ impl Drop for Server {
     }
 }
 
+/// An address that leads to another one, and how many connections it has had.
+pub fn counted(to: &str) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (to, counts) = (to.to_owned(), count.clone());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut server)) = (client, TcpStream::connect(&to)) else { return };
+            counts.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let (mut back, mut forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            // whoever hangs up has the other side hung up on
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut client, &mut server);
+                let _ = server.shutdown(std::net::Shutdown::Write);
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    (address, count)
+}
+
 /// An address that leads to another one, so many bytes a second for each connection and way.
 pub fn slow(to: &str, bytes_a_second: u64) -> String {
     use std::io::{Read, Write};

@@ -309,7 +309,10 @@ fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> 
         let source = match source {
             Some(source) => source,
             // as docker: a variable of that name, else a file
-            None => from_environment(&id).or_else(|_| from_file(Path::new(&id)))?,
+            None if std::env::var_os(&id).is_some() => from_environment(&id)?,
+            None => from_file(Path::new(&id)).map_err(|failure| {
+                failure.with_hint(format!("there is no variable `{id}` either; say where it is: id={id},src=FILE or id={id},env=NAME"))
+            })?,
         };
         secrets.insert(id, source);
     }

@@ -48,7 +48,11 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     } else {
         let file = input::open("SOURCE", &arguments.source)?;
         let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, file), compression);
-        imported.map_err(|error| Failure::of(&error).about(format_args!("cannot import `{shown}`")))?
+        imported.map_err(|error| {
+            Failure::of(&error)
+                .or_hint("the root file system is a tar archive, compressed or not, or a folder")
+                .about(format_args!("cannot import `{shown}`"))
+        })?
     };
     // the newest file decides the time: the same file system is the same image whenever it is imported
     let newest = layer.toc.entries().iter().map(|entry| entry.mtime).max().unwrap_or(0).max(0);

@@ -31,7 +31,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
                 false => layout::load_archive(&app.store, input::open("--input", path)?),
             };
             loaded
-                .map_err(|error| Failure::of(&error).about(format_args!("--input: `{}`", path.display())))?
+                .map_err(|error| Failure::of(&error)
+                        .or_hint("what `slipway save` and `docker save` write can be loaded, and a folder with an OCI layout")
+                        .about(format_args!("--input: `{}`", path.display())))?
         }
     };
     for image in loaded {

@@ -2,6 +2,7 @@
 
 use crate::{
     app::{App, Global},
+    credentials,
     error::Failure,
     registries::{Registries, certificate_folders},
     show::{self, template},
@@ -65,6 +66,7 @@ fn registries(global: &Global) -> Result<serde_json::Value, Failure> {
     let proxies: Vec<&str> =
         ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].into_iter().filter(is_set).collect();
     Ok(serde_json::json!({
+        "Credentials": credentials::files(global).into_iter().filter(|file| file.exists()).collect::<Vec<_>>(),
         "Proxies": proxies,
         "CertificateFolders": folders,
         "Authorities": global.tls_ca,
