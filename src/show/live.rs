@@ -10,7 +10,7 @@ use std::{
     io::Write,
     sync::{Mutex, PoisonError},
 };
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthChar;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl Line {
     pub(crate) fn fit(&self, columns: usize) -> String {
         if !self.end.is_empty() {
             let end = cut(&self.end, columns);
-            let room = columns - end.width();
-            return match super::text::plain(&self.left).width() > room {
+            let room = columns - cells(&end);
+            return match cells(&super::text::plain(&self.left)) > room {
                 true if room == 0 => end,
                 true => format!("{}…{end}", cut(&self.left, room.saturating_sub(1))),
                 false => self.left.clone() + &end,
@@ -70,11 +70,17 @@ impl Line {
             return cut(&self.left, columns);
         }
         let right = cut(&self.right, columns);
-        let room = columns.saturating_sub(right.width() + 1);
+        let room = columns.saturating_sub(cells(&right) + 1);
         let left = cut(&self.left, room);
-        let gap = columns.saturating_sub(left.width() + right.width());
+        let gap = columns.saturating_sub(cells(&left) + cells(&right));
         format!("{left}{}{right}", " ".repeat(gap))
     }
+}
+
+/// Columns that a text takes at most. Emoji that are joined into one picture are several where a terminal does not join them;
+/// a line that were too long would be broken, and the area with it.
+fn cells(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
 /// The beginning of a text that fits so many columns.
@@ -103,7 +109,7 @@ pub(crate) fn size() -> Size {
     let found = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
     let found = found.filter(|size| size.ws_col > 0 && size.ws_row > 0);
     found.map_or(Size { columns: 80, rows: 24 }, |size| Size {
-        columns: usize::from(size.ws_col).max(20),
+        columns: usize::from(size.ws_col).max(8),
         rows: usize::from(size.ws_row).max(4),
     })
 }
@@ -138,7 +144,7 @@ impl Area {
         self.drawn.clear();
         for line in self.lines.iter().take(size.rows - 1) {
             let shown = line.fit(columns);
-            self.drawn.push(shown.width());
+            self.drawn.push(cells(&shown));
             match line.tone.code() {
                 code if colours && !code.is_empty() => text.push_str(&format!("{code}{shown}\x1b[0m")),
                 _ => text.push_str(&shown),
@@ -227,6 +233,7 @@ mod tests {
             ("日本語", "", 5, "日本"),
             ("tabs\tand\nlines \x1b[31mred", "", 30, "tabs and lines red"),
             ("left", "much too long", 6, "much t"),
+            ("👩‍👧", "1s", 10, "👩‍👧    1s"),
         ] {
             assert_eq!(line(left, right).fit(columns), expected, "{left:?}");
         }

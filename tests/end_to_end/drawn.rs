@@ -198,6 +198,7 @@ fn whatever_a_step_writes_keeps_to_its_line() {
                   RUN printf '\\033[31mred\\033[0m \\033[2J\\033[1;1Hhome \\033]0;title\\007 bell\\007 \\b\\b back\\n'; sleep 0.3\n\
                   RUN printf 'e\\314\\201 combined \\342\\200\\256rtl\\000nul\\377\\376bad\\n'; sleep 0.3\n\
                   RUN printf '\\n\\n\\nblank\\r\\n'; sleep 0.3\n\
+                  RUN : '👩‍👩‍👧‍👦👩‍👩‍👧‍👦'; sleep 0.3\n\
                   RUN head -c 3000 /dev/zero | tr '\\000' x; sleep 0.3\n\
                   RUN printf 'at 1%%\\rat 50%%\\rat 99%%\\n'; exit 3\n";
     for (rows, columns) in [(24, 80), (12, 41)] {
