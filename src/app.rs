@@ -23,10 +23,10 @@ pub(crate) struct Global {
     /// Folder of the local store [default: /var/lib/slipway, or $XDG_DATA_HOME/slipway without root]
     #[arg(long, global = true, env = "SLIPWAY_ROOT", value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Docker's client configuration, for credentials [default: ~/.docker]
+    /// Docker's client configuration, for credentials and proxies [default: ~/.docker]
     #[arg(long, global = true, env = "DOCKER_CONFIG", value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
-    /// Speak plain HTTP to this registry too (loopback is allowed without)
+    /// Allow this registry a certificate that is not trusted, or plain HTTP; this machine is allowed both without
     #[arg(
         long,
         global = true,

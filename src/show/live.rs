@@ -80,7 +80,12 @@ impl Line {
 /// Columns that a text takes at most. Emoji that are joined into one picture are several where a terminal does not join them;
 /// a line that were too long would be broken, and the area with it.
 fn cells(text: &str) -> usize {
-    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+    text.chars().map(cell).sum()
+}
+
+/// Columns that a character takes at most. The selector of a picture makes some that had one column take two.
+fn cell(c: char) -> usize {
+    if c == '\u{fe0f}' { 1 } else { c.width().unwrap_or(0) }
 }
 
 /// The beginning of a text that fits so many columns.
@@ -88,7 +93,7 @@ fn cut(text: &str, columns: usize) -> String {
     let (mut out, mut used) = (String::new(), 0);
     for c in super::text::plain(text).chars() {
         let c = if c == '\n' || c == '\t' { ' ' } else { c };
-        used += c.width().unwrap_or(0);
+        used += cell(c);
         if used > columns {
             break;
         }
@@ -233,6 +238,7 @@ mod tests {
             ("日本語", "", 5, "日本"),
             ("tabs\tand\nlines \x1b[31mred", "", 30, "tabs and lines red"),
             ("left", "much too long", 6, "much t"),
+            ("❤\u{fe0f}", "1s", 7, "❤\u{fe0f}   1s"),
             ("👩‍👧", "1s", 10, "👩‍👧    1s"),
         ] {
             assert_eq!(line(left, right).fit(columns), expected, "{left:?}");

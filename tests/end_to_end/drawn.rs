@@ -139,7 +139,7 @@ fn a_build_ticks_and_shows_the_last_six_lines() {
         let silent = |line: &&String| line.starts_with(" => [0 2/4] RUN sleep 1");
         let clocks: std::collections::BTreeSet<&String> =
             seen.frames.iter().flat_map(|frame| frame.iter().filter(silent)).collect();
-        assert!(clocks.len() >= 5, "{clocks:#?}");
+        assert!(clocks.len() >= 3, "{clocks:#?}");
         let counted = seen.frames.iter().any(|frame| {
             frame.iter().any(|line| line.starts_with("[+] Building ") && line.ends_with("s (2/4)"))
         });
@@ -258,7 +258,9 @@ fn an_interrupt_leaves_a_clean_screen() {
     for words in [vec!["pull", &name], vec!["push", "base", &name]] {
         let mut seen = Seen::start(at_its_terminal(&slipway.command(words.clone())), 24, 80);
         assert!(
-            seen.until(|frame| frame.iter().any(|line| line.starts_with("[+] Pu") && line.contains(" 0.3s")))
+            seen.until(|frame| frame
+                .iter()
+                .any(|line| line.starts_with("[+] Pu") && !line.ends_with(" 0.0s")))
         );
         seen.keyboard.write_all(b"\x03").unwrap();
         assert_eq!(seen.look_on(), 130, "{words:?}");
