@@ -4,6 +4,8 @@ use crate::{app::Global, registries::config_home};
 use slipway_registry::client::{Credentials, DockerConfig};
 use std::{path::PathBuf, sync::Arc};
 
+/// The text of a configuration, as docker's client (28.3) and GitLab's runners take it.
+const TEXT: &str = "DOCKER_AUTH_CONFIG";
 /// Names podman's file (containers-auth.json(5)).
 const VARIABLE: &str = "REGISTRY_AUTH_FILE";
 
@@ -23,7 +25,14 @@ pub(crate) fn files(global: &Global) -> Vec<PathBuf> {
 /// When a file that is there cannot be used, in words.
 pub(crate) fn read(global: &Global) -> Result<Credentials, String> {
     let read = files(global).iter().map(|path| DockerConfig::load(path)).collect::<Result<Vec<_>, _>>();
-    let configs = read.map_err(|error| crate::error::chain(&error))?;
+    let mut configs = read.map_err(|error| crate::error::chain(&error))?;
+    if let Some(text) = std::env::var(TEXT).ok().filter(|text| !text.is_empty()) {
+        // what it says is a secret: no word of it is repeated
+        let own = serde_json::from_str(&text)
+            .map_err(|_| format!("{TEXT} is not the text of a docker configuration"))?;
+        configs.insert(0, own);
+    }
+
     Ok(Arc::new(move |host| {
         for config in &configs {
             if let Some(credential) = config.credential(host)? {

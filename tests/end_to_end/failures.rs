@@ -85,12 +85,13 @@ fn a_refused_password_is_sent_once_and_a_wait_is_said_once() {
     let home = slipway.path("").join("home");
     let (runtime, named) = (auth("runtime", "containers/auth.json"), auth("named", "x.json"));
     let (docker, own) = (auth("home/.docker", "config.json"), auth("home/.config/containers", "auth.json"));
-    for (number, keep) in [&docker, &own, &runtime, &named].into_iter().enumerate() {
+    for (number, keep) in [&docker, &own, &runtime, &named, &named].into_iter().enumerate() {
         let mut command = slipway.command(["pull", &name]);
         command.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
         match number {
             2 => drop(command.env("XDG_RUNTIME_DIR", slipway.path("runtime"))),
             3 => drop(command.env("REGISTRY_AUTH_FILE", &named)),
+            4 => drop(command.env("DOCKER_AUTH_CONFIG", std::fs::read_to_string(&named).unwrap())),
             _ => {}
         }
         for (other, path) in [&docker, &own].into_iter().enumerate() {
@@ -266,4 +267,12 @@ fn three_platforms_have_their_names_wherever_one_is_compared() {
     }
     // and what is asked for is done
     slipway.ok(["build", "-q", "--platform", other, context]);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_not_repeated() {
+    let slipway = Slipway::new();
+    let mut command = slipway.command(["pull", "127.0.0.1:1/app"]);
+    let message = crate::support::run(command.env("DOCKER_AUTH_CONFIG", "{\"auths\": secret-word")).fails(1);
+    assert!(message.contains("DOCKER_AUTH_CONFIG") && !message.contains("secret-word"), "{message}");
 }

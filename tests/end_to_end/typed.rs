@@ -113,7 +113,7 @@ fn keys_reach_a_container_and_end_it() {
         shell.begin("slipway run --rm -it base sh");
         shell.wait_for("# ");
         shell.press("stty size; tty; echo $TERM\r");
-        shell.wait_for("xterm\r\n");
+        shell.wait_for("xterm\r\n/ # ");
         assert!(shell.shown.contains("33 99\r\n/dev/"), "{}", shell.shown);
         shell.resize(20, 60);
         shell.press("stty size; echo done\r");

@@ -214,7 +214,7 @@ impl Slipway {
             Some(user) => user.command([] as [&str; 0]),
         };
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
-        command.env_remove("REGISTRY_AUTH_FILE");
+        command.env_remove("REGISTRY_AUTH_FILE").env_remove("DOCKER_AUTH_CONFIG");
         // what the machine says about registries is not the test's
         command.env("CONTAINERS_REGISTRIES_CONF", "/dev/null");
         let home = self.user.as_ref().map_or_else(|| self.folder.path().to_owned(), |user| user.path("home"));
