@@ -378,9 +378,10 @@ fn privileged_what_a_user_cannot_have_names_the_way_out() {
     }
 }
 
-/// Issue 7, B22: a store on an overlay, as in a container (root's is in store.rs).
+/// Issues 7, B22 and 13: a store on an overlay, as in a container (root's is in shapes.rs). Before Linux 6.15 the way out is
+/// named.
 #[test]
-fn privileged_a_users_store_on_an_overlay_names_the_way_out() {
+fn privileged_a_users_store_on_an_overlay_works() {
     need_root!();
     need!("mount", "umount");
     let place = tempfile::Builder::new().prefix("slipway-overlay-").tempdir_in("/var/tmp").unwrap();
@@ -403,7 +404,10 @@ fn privileged_a_users_store_on_an_overlay_names_the_way_out() {
     }
     run(std::process::Command::new("umount").args(["-l"]).arg(&merged)).ok();
     for ended in seen {
-        assert!(matches!(ended.code(), Some(1 | 125)), "{}: {}", ended.status, ended.stderr);
+        if ended.status.success() {
+            continue;
+        }
+        assert!(!slipway_skip::has_kernel(6, 15), "{}: {}", ended.status, ended.stderr);
         for word in
             ["is on an overlay", "put the store on a volume or another disk", "--root", "SLIPWAY_ROOT"]
         {

@@ -243,26 +243,3 @@ fn a_reset_takes_the_store_and_nothing_else() {
     other.ok(["system", "reset", "-f"]);
     assert_eq!(fs::read_dir(&other.root).unwrap().count(), 3);
 }
-
-/// Issue 7, B22: a store on an overlay, as inside a container, names the way out.
-#[test]
-fn privileged_a_store_on_an_overlay_names_the_way_out() {
-    slipway_skip::need_root!();
-    let slipway = Slipway::new();
-    let folder = slipway.path("nested");
-    for name in ["lower", "upper", "work", "merged"] {
-        std::fs::create_dir_all(folder.join(name)).unwrap();
-    }
-    let script = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && \
-        \"$0\" --root \"$PWD/merged/store\" import \"$1\" base > /dev/null && \"$0\" --root \"$PWD/merged/store\" run --rm base true";
-    let mut command = std::process::Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", script])
-        .arg(crate::support::binary())
-        .arg(crate::support::base::busybox());
-    let ended = crate::support::run(command.current_dir(&folder));
-    if ended.status.success() {
-        return slipway_skip::skip("this kernel mounts an overlay on an overlay");
-    }
-    assert!(ended.stderr.contains("on a volume") && ended.stderr.contains("--root"), "{}", ended.stderr);
-}
