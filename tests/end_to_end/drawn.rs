@@ -247,13 +247,8 @@ fn an_interrupt_leaves_a_clean_screen() {
     seen.is_clean("[+] Building ", " FAILED");
     assert!(seen.last().iter().any(|line| line.contains("CANCELED")), "{:#?}", seen.last());
     // transfers that never end
-    let held = Answers::start(|_, path, _| match path {
-        "/v2/" => reply(200, "", "{}"),
-        _ => {
-            std::thread::sleep(TIME_LIMIT);
-            String::new()
-        }
-    });
+    let held = held();
+
     let name = format!("{}/app", held.address);
     for words in [vec!["pull", &name], vec!["push", "base", &name]] {
         let mut seen = Seen::start(at_its_terminal(&slipway.command(words.clone())), 24, 80);
@@ -269,6 +264,25 @@ fn an_interrupt_leaves_a_clean_screen() {
     }
 }
 
+#[test]
+fn a_push_after_a_build_is_interrupted_by_one_key() {
+    slipway_skip::need!("setsid");
+    let slipway = Slipway::new();
+    let held = held();
+    let mut command = build(&slipway, "pushed", "FROM base\nRUN echo 1 > /1\n");
+    command.args(["--push", "-t", &format!("{}/app", held.address)]);
+    let mut seen = Seen::start(at_its_terminal(&command), 24, 80);
+    let pushing = |line: &String| line.starts_with("[+] Pushing") && !line.ends_with(" 0.0s");
+    assert!(seen.until(|frame| frame.iter().any(pushing)));
+    seen.keyboard.write_all(b"\x03").unwrap();
+    assert_eq!(seen.look_on(), 130, "{:#?}", seen.last());
+    let last = seen.last();
+    assert!(
+        last.last().unwrap().starts_with("[+] Pushing") && last.last().unwrap().ends_with(" CANCELED"),
+        "{last:#?}"
+    );
+}
+
 /// The command in a shell that leads the terminal, so that keys reach it. The shell stays a moment: with its leader a
 /// terminal loses what nobody has read yet.
 fn at_its_terminal(command: &Command) -> Command {
@@ -282,6 +296,17 @@ fn at_its_terminal(command: &Command) -> Command {
         }
     }
     leader
+}
+
+/// A registry that answers nothing but that it is one.
+fn held() -> Answers {
+    Answers::start(|_, path, _| match path {
+        "/v2/" => reply(200, "", "{}"),
+        _ => {
+            std::thread::sleep(TIME_LIMIT);
+            String::new()
+        }
+    })
 }
 
 #[test]

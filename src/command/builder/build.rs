@@ -19,13 +19,17 @@ use crate::{
 };
 use context::Context;
 use slipway_builder::{
-    BuildRequest, Cancel, Environment, ImageExporter, NamedContext, SecretSource, epoch::Epoch,
+    BuildError, BuildRequest, Cancel, Environment, ImageExporter, NamedContext, SecretSource, epoch::Epoch,
 };
 use slipway_oci::{Platform, Reference, limits};
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Build an image from a Dockerfile.
@@ -140,9 +144,12 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let request = request(&arguments, parsed, &context)?;
     let cancel = Cancel::new()?;
     let (thrown, root) = (cancel.clone(), app.store.root().to_owned());
+    let over = Arc::new(AtomicBool::new(false));
+    let built_already = over.clone();
     signals::on(&signals::ENDING, move |_| {
-        if thrown.is_cancelled() {
-            // asked twice: the person means now
+        // asked twice: the person means now; and a push has nobody who could be told
+        if thrown.is_cancelled() || built_already.load(Ordering::Acquire) {
+            show::live::abandon(" CANCELED");
             leave::now(&root);
         }
         thrown.cancel();
@@ -170,6 +177,10 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     // a proxy is for whatever asks for something, and nothing may
     for name in output.unused_arguments.iter().filter(|name| !request::proxies::is_one(name)) {
         crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
+    }
+    over.store(true, Ordering::Release);
+    if cancel.is_cancelled() {
+        return Err(error::of_build(BuildError::Cancelled, &request.recipe, &request.recipe_name, true));
     }
     if arguments.push {
         for name in &exporter.names {
