@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = cases! {
     the_hosts_device_nodes_stay_as_they_are;
     streams_are_nameless_or_refused;
     mount_destinations_stay_inside_the_root;
+    swapped_mount_destinations_lead_nowhere;
     nothing_survives_the_first_process;
     two_hundred_quick_runs_all_end;
     dropping_and_cancelling_end_the_container;
@@ -214,6 +215,62 @@ fn mount_destinations_stay_inside_the_root() {
         assert!(matches!(error, Error::MountPoint { .. }), "{target}: {error:?}");
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// 8: a container that shares a folder swaps a component of a mount's destination for a link, while others are made.
+fn swapped_mount_destinations_lead_nowhere() {
+    let scratch = Scratch::new();
+    let (source, outside) = (scratch.path("source"), scratch.path("outside"));
+    for folder in [&source, &outside, &scratch.path("root/a"), &scratch.path("root/c")] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(source.join("mark"), "").unwrap();
+    let up = "../".repeat(20) + outside.strip_prefix("/").unwrap().to_str().unwrap();
+    let links = [outside.to_str().unwrap(), &up, "/proc/1", "/proc/self/cwd", "/dev"];
+    for (number, target) in links.iter().enumerate() {
+        symlink(target, scratch.path(&format!("root/link{number}"))).unwrap();
+    }
+    let root = fs::File::open(scratch.path("root")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (mut made, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for number in 0..links.len() {
+                    let link = format!("link{number}");
+                    for name in ["a", "c"] {
+                        // away and back, so that the folder is itself half of the time
+                        rustix::fs::renameat_with(&root, name, &root, &link, flags).unwrap();
+                        rustix::fs::renameat_with(&root, name, &root, &link, flags).unwrap();
+                    }
+                }
+            }
+        });
+        for round in 0..120 {
+            let mut spec = script(scratch.directory(), "ls /a/deep /c/x 2>/dev/null");
+            spec.process.cwd = if round % 2 == 0 { "/".into() } else { "/a".into() };
+            spec.mounts =
+                vec![bind(&source, "/a/deep"), bind(&source, "/c/x/y"), bind(&source, "/a/deep/er")];
+            match output(spec) {
+                Ok(_) => made += 1,
+                Err(
+                    Error::MountPoint { .. }
+                    | Error::InsideProc { .. }
+                    | Error::Cwd { .. }
+                    | Error::Mount { .. },
+                ) => {
+                    refused += 1;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{made} made, {refused} refused");
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(scratch.folder.path().to_str().unwrap()), "{mounts}");
+    assert!(made > 0, "{refused} refused");
 }
 
 /// 18: a fork bomb's children, daemons and all, end with the first process.
