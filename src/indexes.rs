@@ -102,8 +102,14 @@ pub(crate) fn chosen<'a>(
     index.select(platform).ok_or_else(|| {
         let all: Vec<String> =
             index.manifests.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
-        Failure::new(format!("`{}` has no image for {platform}", reference.familiar()))
-            .with_hint(format!("it has: {}", all.join(", ")))
+        let (name, machine) = (reference.familiar(), Platform::host());
+        let words = match *platform == machine {
+            true => format!("`{name}` has no image for {platform}, which this machine is"),
+            false => format!(
+                "`{name}` has no image for {platform}, which was asked for; this machine is {machine}"
+            ),
+        };
+        Failure::new(words).with_hint(format!("it has: {}", all.join(", ")))
     })
 }
 

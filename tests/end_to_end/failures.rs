@@ -265,7 +265,42 @@ fn three_platforms_have_their_names_wherever_one_is_compared() {
             said_once(&message);
         }
     }
+    // a registry's image for one platform, and an index that lacks one
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    slipway.ok(["push", "-q", "far", &server.name("far")]);
+    let fresh = slipway.another("fresh");
+    let ended = fresh.run(["pull", "-q", "--platform", asked, &server.name("far")]);
+    assert!(
+        ended
+            .stderr
+            .contains(&format!("is for {other}, {asked} was asked for, and this machine is {machine}")),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(fresh.run(["pull", "-q", "--platform", other, &server.name("far")]).stderr, "");
+    let index = Answers::start(|_, path, _| match path {
+        "/v2/" => reply(200, "", "{}"),
+        _ => {
+            let digest = format!("sha256:{}", "0".repeat(64));
+            let kind = "application/vnd.oci.image.index.v1+json";
+            let entry = format!(
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":2,"platform":{{"os":"linux","architecture":"s390x"}}}}"#
+            );
+            let body = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{entry}]}}"#);
+            reply(200, "", &body).replace("application/json", kind)
+        }
+    });
+    let name = format!("{}/many", index.address);
+    let message = fresh.fails(1, ["pull", "-q", &name]);
+    assert!(message.contains(&format!("no image for {machine}, which this machine is")), "{message}");
+    let message = fresh.fails(1, ["pull", "-q", "--platform", asked, &name]);
+    assert!(
+        message.contains(&format!("{asked}, which was asked for; this machine is {machine}")),
+        "{message}"
+    );
+    assert!(message.contains("it has: linux/s390x"), "{message}");
     // and what is asked for is done
+
     slipway.ok(["build", "-q", "--platform", other, context]);
 }
 

@@ -4,10 +4,11 @@ use crate::{
     app::{App, Global},
     error::Failure,
     images::{Images, Wanted},
+    nearby,
     progress::{self, Style},
     show,
 };
-use slipway_oci::{Platform, Reference};
+use slipway_oci::{Digest, Platform, Reference};
 
 /// Fetch images from a registry.
 #[derive(clap::Args)]
@@ -39,8 +40,24 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     for reference in &arguments.images {
         let reference = reference.clone().or_latest();
         let (reference, digest) = images.pull(&reference, &wanted)?;
+        if let Wanted::One(platform) = &wanted {
+            warn_of_another(&app, &reference, &digest, platform)?;
+        }
         show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }
     app.store.maintain()?;
     Ok(0)
+}
+
+/// An image that names one platform alone is fetched whatever that is; who asked for another one, or runs it, is told.
+fn warn_of_another(app: &App, name: &Reference, target: &Digest, asked: &Platform) -> Result<(), Failure> {
+    if app.store.read_index(target)?.is_some() {
+        return Ok(());
+    }
+    let found = app.store.read_image(target)?.config.platform;
+    if !found.satisfies(asked) {
+        let words = nearby::other_platform(&name.familiar(), &found, asked, &Platform::host()).words();
+        show::note(format_args!("warning: {words}"));
+    }
+    Ok(())
 }
