@@ -4,10 +4,12 @@
 //! ratios where buildah is installed. Nothing here is a test: machines differ, and so do their other users.
 //!
 //! Cold is an empty store with the base in it; cached is the same build again; touched is one of the files changed.
+//! Rows of a shape compare layers that are unpacked with those that the machine does without ([`shapes`]).
 //! With push, the build ends when a registry on loopback (`slipway serve`, for both) has the image.
 
 mod builder;
 mod input;
+mod shapes;
 
 use std::fs;
 use std::path::Path;
@@ -85,6 +87,9 @@ pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
                 cases.extend(measure(builder.as_mut(), kind, context, push, &slipway, &settings, start)?);
             }
         }
+    }
+    if machine::is_root() {
+        cases.extend(shapes::measure(&slipway, &settings)?);
     }
     print(&cases);
     let file = house::folder("bench")?.join("result.json");

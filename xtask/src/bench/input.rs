@@ -44,6 +44,14 @@ pub(crate) fn run_steps() -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
+/// The same files in another recipe, with a step that runs on them.
+pub(crate) fn files_with_step(count: usize) -> Result<PathBuf, Failure> {
+    let folder = files(count)?;
+    fs::write(folder.join("Dockerfile"), "FROM bench-base\nCOPY tree /tree\nRUN true\n")
+        .map_err(failed("cannot write"))?;
+    Ok(folder)
+}
+
 /// Pseudo-random text that compresses about as source code does, in files of differing sizes.
 pub(crate) fn files(count: usize) -> Result<PathBuf, Failure> {
     let folder = house::folder("bench/copy")?;
