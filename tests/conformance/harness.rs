@@ -160,9 +160,12 @@ impl Group {
             && !case.by().starts_with("buildah")
             && case.section("expect").is_none()
             && case.section("fails").is_none()
-            && let Ok((made, _)) = &result
         {
-            case.put("expect", Some(made.clone()));
+            match &result {
+                Ok((made, _)) => case.put("expect", Some(made.clone())),
+                // its words are for a person to choose
+                Err(_) => case.put("fails", Some(String::new())),
+            }
         }
         if let Some((buildah, base)) = self.buildah.as_ref().filter(|_| case.is_recorded()) {
             record(buildah, base, case, &name, &folder, &flags)?;
