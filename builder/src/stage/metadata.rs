@@ -148,10 +148,8 @@ fn write(
         Instruction::Stopsignal(text) => stopsignal(config, words, text)?,
         Instruction::User(text) => {
             let user = words.expand(text)?;
-            if user.is_empty() {
-                return Err(ValueError::Empty("USER").into());
-            }
-            config.config.user = Some(user.clone());
+            // a variable that holds nothing leaves nobody named: root again (BuildKit)
+            config.config.user = Some(user.clone()).filter(|user| !user.is_empty());
             format!("USER {user}")
         }
         Instruction::Volume(paths) => volume(config, words, paths)?,

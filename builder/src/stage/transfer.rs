@@ -101,7 +101,8 @@ impl StageState<'_, '_> {
         }
         let destination = self.expand(&transfer.destination)?;
         let option = |text: &Option<String>| text.as_deref().map(|text| self.expand(text)).transpose();
-        let (chown, chmod) = (option(&transfer.chown)?, option(&transfer.chmod)?);
+        let chown = option(&transfer.chown)?.filter(|text| !text.is_empty());
+        let chmod = option(&transfer.chmod)?;
         let mut flags = String::new();
         for (name, value) in [("chown", &chown), ("chmod", &chmod), ("from", &transfer.from)] {
             if let Some(value) = value {

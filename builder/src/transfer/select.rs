@@ -44,8 +44,12 @@ impl Selector {
             pattern = join(&before, &clean(after.as_bytes()));
         }
         if !has_wildcard(&pattern) {
-            let path =
-                self.follow(tree, &pattern)?.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
+            let path = match self.parents {
+                // what is kept is a path, so nothing on it is followed: a link is copied as one
+                true => is_plain(tree, &pattern).then(|| pattern.clone()),
+                false => self.follow(tree, &pattern)?,
+            };
+            let path = path.filter(|path| tree.node(path).is_ok_and(|node| node.is_some()));
             let Some(path) = path else { return Err(self.missing(tree, text, &pattern)?) };
             let pick = self.pick(tree, &pattern, path, pivot)?;
             return match pick {
@@ -157,7 +161,7 @@ impl Selector {
     }
 
     /// All paths that match a pattern, component by component; `**` crosses folders under --parents. Links are followed
-    /// in the part before the first wildcard only.
+    /// in the part before the first wildcard only, and with --parents nowhere.
     fn expand(&self, tree: &dyn SourceTree, pattern: &[u8]) -> Result<Vec<Vec<u8>>, StepError> {
         let text = shown(pattern);
         if self.parents && text.contains("**") {
@@ -171,7 +175,8 @@ impl Selector {
         for part in text.split('/') {
             let mut next = Vec::new();
             for folder in found {
-                let folder = if met_wildcard { Some(folder) } else { self.follow(tree, &folder)? };
+                let folder =
+                    if met_wildcard || self.parents { Some(folder) } else { self.follow(tree, &folder)? };
                 let Some(folder) = folder else { continue };
                 if !tree.node(&folder)?.is_some_and(|node| node.entry.is_directory()) {
                     continue;
@@ -222,6 +227,14 @@ impl Selector {
         });
         Ok(StepError::NotFound { path: text.to_owned(), place: tree.place(), hint })
     }
+}
+
+/// Whether all above a path are folders themselves, not links to some.
+fn is_plain(tree: &dyn SourceTree, path: &[u8]) -> bool {
+    let above = std::iter::successors(parent_of(path), |folder| parent_of(folder));
+    above
+        .filter(|folder| !folder.is_empty())
+        .all(|folder| tree.node(folder).is_ok_and(|node| node.is_some_and(|node| node.entry.is_directory())))
 }
 
 fn bad_pattern(text: &str, source: GlobError) -> StepError {
