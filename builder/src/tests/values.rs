@@ -4,7 +4,7 @@ use super::Bench;
 
 #[test]
 fn bad_values_are_told_by_name() {
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 13] = [
         ("RUN --mount=type=nothing,target=/x true", &["nothing"]),
         ("RUN --mount=type=tmpfs,target=/ true", &["target", "`/`"]),
         ("RUN --mount=type=tmpfs,target=/x/.. true", &["target", "`/`"]),
@@ -17,7 +17,6 @@ fn bad_values_are_told_by_name() {
         ("RUN --device=gpu true", &["gpu"]),
         ("EXPOSE 70000", &["`70000`", "65535"]),
         ("STOPSIGNAL SIGNOTHING", &["SIGNOTHING", "SIGTERM"]),
-        ("ARG E=\nUSER $E", &["USER must not be empty"]),
         ("ARG E=\nENV $E=x", &["ENV"]),
     ];
     let bench = Bench::new();

@@ -115,7 +115,8 @@ impl<'a> Walk<'_, 'a, '_> {
             Instruction::Stopsignal(signal) => self.stopsignal(node, signal),
             Instruction::User(user) => {
                 self.environment.user_set = true;
-                self.not_empty(node, user, "USER");
+                // a variable that holds nothing names nobody
+                self.word(node, user);
             }
             Instruction::Volume(paths) => {
                 paths.iter().for_each(|path| self.not_empty(node, path, "VOLUME"));

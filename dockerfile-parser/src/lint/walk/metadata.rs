@@ -125,7 +125,7 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// USER and VOLUME: the value, which must not be empty.
+    /// VOLUME: the value, which must not be empty.
     pub(super) fn not_empty(&mut self, node: &Node, written: &str, name: &str) {
         let Some(value) = self.word(node, written).filter(|value| value.is_known) else { return };
         if value.text.is_empty() {
