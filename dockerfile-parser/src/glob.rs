@@ -11,11 +11,6 @@ mod pattern;
 
 pub use pattern::{Glob, GlobError};
 
-/// Whether a path has characters that make it a pattern.
-pub fn has_wildcards(path: &str) -> bool {
-    path.contains(['*', '?', '[', '\\'])
-}
-
 /// Whether `pattern` matches the whole of `path`, by the rules of Go's `filepath.Match`.
 ///
 /// ```

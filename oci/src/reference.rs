@@ -142,11 +142,6 @@ impl Reference {
         self
     }
 
-    /// The same repository under another tag.
-    pub fn with_tag(&self, tag: &str) -> Result<Reference, ReferenceError> {
-        Reference::new(&self.registry, &self.repository, Some(tag), None)
-    }
-
     /// The same repository, by digest.
     pub fn with_digest(&self, digest: Digest) -> Reference {
         Reference { tag: None, digest: Some(digest), ..self.clone() }
@@ -300,7 +295,7 @@ mod tests {
         let [short, whole]: [Reference; 2] =
             ["app:1", "docker.io/library/app:1"].map(|text| text.parse().expect(text));
         assert!(short.is_short() && !whole.is_short() && short == whole);
-        assert!(short.clone().or_latest().is_short() && !short.with_tag("2").expect("tag").is_short());
+        assert!(short.clone().or_latest().is_short());
         assert_eq!([short, whole].into_iter().collect::<std::collections::HashSet<_>>().len(), 1);
         for text in ["a.test/app", "localhost/app", "h:1/app", "index.docker.io/library/app"] {
             assert!(!text.parse::<Reference>().expect(text).is_short(), "{text}");

@@ -39,11 +39,6 @@ impl Root {
         Ok(Root { folder: fs::open(path, flags, Mode::empty())? })
     }
 
-    /// Holds a folder that is open already.
-    pub fn from_fd(folder: OwnedFd) -> Root {
-        Root { folder }
-    }
-
     /// Opens what `path` names inside the root, following links within it.
     pub fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let path = relative(path);

@@ -71,7 +71,7 @@ fn what_is_no_change_is_refused_by_name_before_anything_is_read() {
         ("EXPOSE 70000", "70000"),
         ("STOPSIGNAL SIGNOTHING", "SIGNOTHING"),
         ("VOLUME $none", "VOLUME"),
-        ("USER $none", "USER"),
+        ("USER \"\"", "USER"),
         ("ENV $none=x", "ENV"),
         ("", "no instruction"),
         ("# a comment", "no instruction"),

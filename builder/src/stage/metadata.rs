@@ -148,6 +148,9 @@ fn write(
         Instruction::Stopsignal(text) => stopsignal(config, words, text)?,
         Instruction::User(text) => {
             let user = words.expand(text)?;
+            if user.is_empty() && !text.contains('$') {
+                return Err(ValueError::Empty("USER").into());
+            }
             // a variable that holds nothing leaves nobody named: root again (BuildKit)
             config.config.user = Some(user.clone()).filter(|user| !user.is_empty());
             format!("USER {user}")
