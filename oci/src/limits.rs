@@ -25,6 +25,10 @@ pub const INDEX_DEPTH: usize = 2;
 /// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
 
+/// Most names of hard-linked files that are looked at while one layer replaces first names (an archive that replaces them one
+/// after the other would cost the square of its entries).
+pub const LINKS_PASSED_ON: u64 = 1_000_000;
+
 /// Most components of paths that links add to those that a layer's missing parents are looked up at, beyond some for each
 /// parent (links that multiply, or lead into themselves).
 pub const FOOTING_PATHS: usize = 10_000;

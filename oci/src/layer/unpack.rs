@@ -82,6 +82,8 @@ struct Unpacker<'a> {
     entries: BTreeMap<Vec<u8>, Entry>,
     /// Names that were linked to a file's first one, by that; some may have been taken away again.
     linked: HashMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// How many of them were looked at because a first name went.
+    passed_on: u64,
     whiteouts: HashSet<Vec<u8>>,
     unpacked_bytes: u64,
     /// Links that the current entry's parents led through.
@@ -99,6 +101,7 @@ fn read_archive(
         footing,
         entries: BTreeMap::new(),
         linked: HashMap::new(),
+        passed_on: 0,
         whiteouts: HashSet::new(),
         unpacked_bytes: 0,
         links: 0,
@@ -299,20 +302,26 @@ impl Unpacker<'_> {
             gone.extend(self.entries.remove(&name));
             self.whiteouts.remove(&name);
         }
-        gone.into_iter().for_each(|entry| self.pass_on(entry));
+        gone.into_iter().try_for_each(|entry| self.pass_on(entry))?;
         self.sink.remove(path)
     }
 
-    /// A file whose first name is gone is still what its other names say: one of them is the first now.
-    fn pass_on(&mut self, gone: Entry) {
-        let Some(names) = self.linked.remove(&gone.path) else { return };
+    /// A file whose first name is gone is still what its other names say: one of them is the first now. All of them are
+    /// looked at each time, so that this is bounded as a whole.
+    fn pass_on(&mut self, gone: Entry) -> Result<(), LayerError> {
+        let Some(names) = self.linked.remove(&gone.path) else { return Ok(()) };
+        self.passed_on += names.len() as u64;
+        if self.passed_on > limits::LINKS_PASSED_ON {
+            let most = limits::LINKS_PASSED_ON;
+            return Err(LayerError::Limit { what: "names of files whose first names are replaced", most });
+        }
         let is_linked = |name: &Vec<u8>| {
             self.entries
                 .get(name)
                 .is_some_and(|entry| entry.kind == Kind::Hardlink && entry.link == gone.path)
         };
         let mut names: BTreeSet<Vec<u8>> = names.into_iter().filter(is_linked).collect();
-        let Some(first) = names.pop_first() else { return };
+        let Some(first) = names.pop_first() else { return Ok(()) };
         self.entries.insert(first.clone(), Entry { path: first.clone(), ..gone });
         for name in &names {
             if let Some(entry) = self.entries.get_mut(name) {
@@ -320,6 +329,7 @@ impl Unpacker<'_> {
             }
         }
         self.linked.insert(first, names);
+        Ok(())
     }
 
     fn finish(self, diff_id: Digest, archive_bytes: u64) -> Result<Unpacked, LayerError> {

@@ -125,6 +125,24 @@ fn other_names_of_a_file_that_is_replaced_keep_it() {
 }
 
 #[test]
+fn first_names_that_are_replaced_one_after_the_other_are_refused_soon() {
+    let replaced = |names: usize| {
+        let name = |at: usize| format!("n{at:05}");
+        let mut archive = Archive::new().file(&name(0), "x");
+        for at in 1..names {
+            archive = archive.hard(&name(at), &name(0));
+        }
+        for at in 0..names {
+            archive = archive.file(&name(at), "y");
+        }
+        index(&archive.0.into_inner().expect("archive")[..], None)
+    };
+    assert_eq!(replaced(100).expect("few").toc.entries().len(), 100);
+    let most = limits::LINKS_PASSED_ON;
+    assert!(matches!(replaced(2000), Err(LayerError::Limit { most: found, .. }) if found == most));
+}
+
+#[test]
 fn privileged_whiteouts_become_devices() {
     slipway_skip::need_root!();
     let archive =

@@ -109,7 +109,11 @@ fn values(
     let mut attributes = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && wanted(name)) {
         let mut value = vec![0u8; crate::limits::XATTR_BYTES];
-        let count = get(name, &mut value)?;
+        let count = match get(name, &mut value) {
+            // gone since it was listed
+            Err(Errno::NODATA) => continue,
+            read => read?,
+        };
         value.truncate(count);
         attributes.push((name.to_vec(), value));
     }
