@@ -1,7 +1,7 @@
 //! Turns errors into words, hints and exit statuses. Nothing else does.
 
 use crate::{remedy, service::output::OutputError, show};
-use slipway_builder::{BuildError, ErrorAt, GraphError, StepError};
+use slipway_builder::{BuildError, ErrorAt, Full, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
 use slipway_oci::{
     blobs::BlobError, layer::LayerError, layout::LayoutError, lease::LeaseError, store::StoreError,
@@ -157,13 +157,17 @@ fn place_in<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Path
         LayerError::Blob(error) => in_blob(error),
         _ => None,
     };
+    let in_store = |error: &'a StoreError| match error {
+        StoreError::Io { path, .. } | StoreError::NoRoom { path, .. } => Some(path.as_path()),
+        StoreError::Blob(error) => in_blob(error),
+        StoreError::Layer(error) => in_layer(error),
+        _ => None,
+    };
     if let Some(error) = cause.downcast_ref::<StoreError>() {
-        return match error {
-            StoreError::Io { path, .. } => Some(path),
-            StoreError::Blob(error) => in_blob(error),
-            StoreError::Layer(error) => in_layer(error),
-            _ => None,
-        };
+        return in_store(error);
+    }
+    if let Some(LayoutError::Store(error)) = cause.downcast_ref::<LayoutError>() {
+        return in_store(error);
     }
     if let Some(LeaseError::Io { path, .. }) = cause.downcast_ref::<LeaseError>() {
         return Some(path);
@@ -191,15 +195,28 @@ fn output_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Out
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
+/// How to make room in the store.
+const ROOM: &str = "`slipway prune` gives back what builds have kept, `slipway rmi` what images take";
+
+/// What may be why a command failed.
+fn no_room(full: &Full) -> String {
+    match full {
+        Full::Disk(store) => format!("no space left on the device that holds `{}`: {ROOM}", store.display()),
+        Full::Memory => {
+            "no space left in the memory that holds what a step changes, for no overlay can write into the \
+                         store's file system: name a store elsewhere with --root, or let the step write less"
+                .to_owned()
+        }
+    }
+}
+
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if slipway_oci::file::is_full(error) {
         let written = causes(error)
             .any(|cause| matches!(cause.downcast_ref::<LayoutError>(), Some(LayoutError::Io("write", _))));
         return Some(match written || output_of(error).is_some() {
             true => "free some there, or name another place".to_owned(),
-            false => {
-                "`slipway prune` gives back what builds have kept, `slipway rmi` what images take".to_owned()
-            }
+            false => ROOM.to_owned(),
         });
     }
     let mut cause = Some(error);
@@ -361,7 +378,8 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
     let mut log_note = None;
     match &at.error {
         StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
-        StepError::Command { tail, log, .. } => {
+        StepError::Command { tail, log, full, .. } => {
+            hint = hint.or_else(|| full.as_ref().map(no_room));
             let advice = slipway_runtime::ids::advice();
             hint = hint.or_else(|| remedy::of(tail, slipway_runtime::levels::expected(), advice.as_deref()));
             if !output_shown {
@@ -433,7 +451,33 @@ mod tests {
             (Box::new(StoreError::Blob(blob(full))), "`/s/tmp/blob`", true),
             (Box::new(StoreError::Blob(blob(quota))), "`/s/tmp/blob`", true),
             (Box::new(in_layer(full)), "`/s/tmp/blob`", true),
-            (Box::new(LayoutError::Io("spool", os(full))), "the store", true),
+            (
+                Box::new(LayoutError::Store(StoreError::Io {
+                    operation: "write",
+                    path: "/s/tmp/0".into(),
+                    source: os(full),
+                })),
+                "`/s/tmp/0`",
+                true,
+            ),
+            (
+                Box::new(LayoutError::Io("keep a layer of", io::Error::other(blob(full)))),
+                "`/s/tmp/blob`",
+                true,
+            ),
+            (
+                Box::new(StoreError::NoRoom {
+                    layer: slipway_oci::Digest::sha256(b""),
+                    path: "/s/tmp/layer".into(),
+                    source: Box::new(slipway_oci::layer::LayerError::Io {
+                        operation: "write",
+                        path: "f".into(),
+                        source: os(full),
+                    }),
+                }),
+                "`/s/tmp/layer`",
+                true,
+            ),
             (Box::new(LayoutError::Io("write", os(full))), "the output", false),
             (Box::new(os(full)), "the store", true),
         ];

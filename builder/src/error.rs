@@ -64,6 +64,15 @@ pub struct ErrorAt {
     pub error: StepError,
 }
 
+/// A place that had no room when a command failed, which the command may have said in its own words, or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The disk that holds this store.
+    Disk(PathBuf),
+    /// The memory that holds what the step changes ([`slipway_runtime::root::Changes`]).
+    Memory,
+}
+
 /// What went wrong in one step.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -78,6 +87,8 @@ pub enum StepError {
         tail: Vec<u8>,
         /// Where the whole output is.
         log: PathBuf,
+        /// What was full when it ended.
+        full: Option<Full>,
     },
     /// The sandbox could not be set up, or the command not be found.
     #[error(transparent)]

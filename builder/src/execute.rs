@@ -5,12 +5,13 @@
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
 use crate::{
-    Event, NetworkMode, StepError, StepId, Stream, limits, scratch::Scratch, solve::Workshop, stage::Attached,
+    Event, Full, NetworkMode, StepError, StepId, Stream, limits, scratch::Scratch, solve::Workshop,
+    stage::Attached,
 };
 use slipway_oci::{
     file,
     layer::{Clamp, Entry, LayerWriter, Tree, diff, owner},
-    store::LayerForm,
+    store::{LayerForm, Store},
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security,
@@ -98,11 +99,21 @@ pub(crate) fn execute(
             Exit::Code(code) => format!("exit status {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),
         };
+        let full = full_place(store, &changes);
         let (tail, log) = log.keep();
-        return Err(StepError::Command { command: shortened(command.shown), status, tail, log });
+        return Err(StepError::Command { command: shortened(command.shown), status, tail, log, full });
     }
     drop(attached);
     make_layer(solver, command, &upper, !changes.is_in_memory(), (root.mode, root.uid, root.gid))
+}
+
+/// What has no room for the step's changes.
+fn full_place(store: &Store, changes: &Changes) -> Option<Full> {
+    let place = match changes.is_in_memory() {
+        true => Full::Memory,
+        false => Full::Disk(store.root().to_owned()),
+    };
+    file::has_no_room(changes.path(), store.xattrs().is_user()).then_some(place)
 }
 
 fn make_layer(

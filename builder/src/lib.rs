@@ -47,7 +47,7 @@ pub use base::BaseImage;
 pub use cache::{CacheSink, CacheSource, FoundResult, StepResult};
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
-pub use error::{BuildError, ErrorAt, StepError};
+pub use error::{BuildError, ErrorAt, Full, StepError};
 pub use export::{BuiltImage, Exporter, Finished, ImageExporter};
 pub use graph::{Base, BuildGraph, GraphError, StageNode};
 pub use key::{CopyStep, InlineFile, MountStep, Operation, RunStep, StepDescription, WorkdirStep};

@@ -72,6 +72,14 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> B
     move |source| BlobError::Io { operation, path, source }
 }
 
+/// A full disk says where it is: who writes through a compressor knows no path.
+fn in_place(source: io::Error, path: &Path) -> io::Error {
+    match file::is_full(&source) {
+        true => io::Error::new(source.kind(), io_error("write", path)(source)),
+        false => source,
+    }
+}
+
 /// A folder of blobs.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -295,7 +303,7 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let file = self.file.as_mut().expect("the file is open until commit");
-        let count = file.write(bytes)?;
+        let count = file.write(bytes).map_err(|source| in_place(source, &self.path))?;
         self.hasher.update(&bytes[..count]);
         self.size_bytes += count as u64;
         Ok(count)

@@ -106,10 +106,28 @@ impl<W: Write + Send + 'static> Compressor<W> {
             };
             self.state = Some(State::Parallel(Pipeline::start(output, self.compression)));
         }
-        match self.state.as_mut().expect("state is there until finish") {
-            State::Inline(output) => output.write_all(&self.compression.compress(piece)?),
-            State::Parallel(pipeline) => pipeline.submit(piece),
-        }
+        let is_taken = match self.state.as_mut() {
+            Some(State::Inline(output)) => {
+                let written = self.compression.compress(piece).and_then(|piece| output.write_all(&piece));
+                if written.is_err() {
+                    self.state = None;
+                }
+                return written;
+            }
+            Some(State::Parallel(pipeline)) => pipeline.submit(piece),
+            None => false,
+        };
+        if is_taken { Ok(()) } else { Err(self.failure()) }
+    }
+
+    /// Why nothing more can be written.
+    fn failure(&mut self) -> io::Error {
+        let reason = match self.state.take() {
+            // the thread that writes has ended, and knows
+            Some(State::Parallel(pipeline)) => pipeline.finish().err(),
+            _ => None,
+        };
+        reason.unwrap_or_else(|| io::Error::other("the compressed stream could not be written"))
     }
 
     /// Compresses the rest and hands the output back.
@@ -117,9 +135,10 @@ impl<W: Write + Send + 'static> Compressor<W> {
         if !self.piece.is_empty() || self.pieces == 0 {
             self.flush_piece(true)?;
         }
-        match self.state.take().expect("finish consumes the compressor") {
-            State::Inline(output) => Ok(output),
-            State::Parallel(pipeline) => pipeline.finish(),
+        match self.state.take() {
+            Some(State::Inline(output)) => Ok(output),
+            Some(State::Parallel(pipeline)) => pipeline.finish(),
+            None => Err(self.failure()),
         }
     }
 }
@@ -171,14 +190,13 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         Pipeline { jobs, workers, answers, joiner, next: 0 }
     }
 
-    fn submit(&mut self, piece: Vec<u8>) -> io::Result<()> {
+    /// Hands a piece on; whether anybody takes it.
+    fn submit(&mut self, piece: Vec<u8>) -> bool {
         let (send, receive) = sync_channel(1);
         let worker = self.next % self.jobs.len();
         self.next += 1;
-        let stopped = || io::Error::other("the compressed stream could not be written");
         // the order first: the joiner waits for this piece before any later one
-        self.answers.send(receive).map_err(|_| stopped())?;
-        self.jobs[worker].send((piece, send)).map_err(|_| stopped())
+        self.answers.send(receive).is_ok() && self.jobs[worker].send((piece, send)).is_ok()
     }
 
     fn finish(self) -> io::Result<W> {
@@ -315,6 +333,43 @@ mod tests {
                 let owned: Box<dyn Read + Send> = Box::new(io::Cursor::new(data.clone()));
                 BackgroundReader::new(owned).read_to_end(&mut ahead).expect("read");
                 assert!(ahead == data);
+            }
+        }
+    }
+
+    /// A disk with this much room.
+    struct Small(usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_meets_the_failure_learns_the_reason() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            for room in [0, PIECE_BYTES, 3 * PIECE_BYTES] {
+                for pause in [0, 5] {
+                    let mut compressor = Compressor::new(Small(room), compression);
+                    let data = sample(PIECE_BYTES / 2);
+                    let mut written = (0..40).try_for_each(|_| {
+                        std::thread::sleep(std::time::Duration::from_millis(pause));
+                        compressor.write_all(&data)
+                    });
+                    if written.is_ok() {
+                        written = compressor.finish().map(drop);
+                    } else {
+                        assert!(compressor.write_all(&sample(2 * PIECE_BYTES)).is_err());
+                        assert!(compressor.finish().is_err());
+                    }
+                    let kind = written.expect_err("no room").kind();
+                    assert_eq!(kind, io::ErrorKind::StorageFull, "{compression:?} {room} {pause}");
+                }
             }
         }
     }

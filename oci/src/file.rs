@@ -48,6 +48,24 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// What file systems keep for themselves when they answer that nothing is left: ext4 a fiftieth, of large ones 16 MiB
+/// (`s_resv_clusters`, fs/ext4/super.c), all of them a little of what is on its way to the disk.
+const KEPT_BYTES: u64 = 16 << 20;
+const ON_ITS_WAY_BYTES: u64 = 1 << 20;
+
+/// Whether the disk that holds `path` is full by its own account. `is_user` asks whether it is so for who is not root, for
+/// whom less of it may be used.
+pub fn has_no_room(path: &Path, is_user: bool) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| {
+        let blocks = if is_user { found.f_bavail } else { found.f_bfree };
+        // btrfs counts no inodes
+        let no_inodes = found.f_files > 0 && found.f_ffree == 0;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        let kept = (bytes(found.f_blocks) / 50).min(KEPT_BYTES);
+        no_inodes || bytes(blocks) < kept + ON_ITS_WAY_BYTES
+    })
+}
+
 /// Which side of a [`copy`] failed: a source that cannot be read is the other's fault, a target our own place's.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {

@@ -24,6 +24,7 @@ mod examples;
 mod failures;
 mod files;
 mod filter;
+mod full;
 mod help;
 mod hostile;
 mod indexes;

@@ -6,6 +6,7 @@
 pub mod base;
 pub mod http;
 pub mod image;
+pub mod place;
 pub mod screen;
 pub mod server;
 pub mod shell;
@@ -160,6 +161,8 @@ pub struct Slipway {
     pub environment: Vec<(String, String)>,
     /// Who runs it, if not root; its folder is the test's then.
     user: Option<std::rc::Rc<user::User>>,
+    /// Whose mounts it sees, if not the machine's.
+    place: Option<std::rc::Rc<place::Place>>,
 }
 
 impl Slipway {
@@ -167,7 +170,7 @@ impl Slipway {
     pub fn empty() -> Slipway {
         let folder = std::rc::Rc::new(scratch());
         let root = folder.path().join("store");
-        Slipway { folder, root, environment: Vec::new(), user: None }
+        Slipway { folder, root, environment: Vec::new(), user: None, place: None }
     }
 
     /// An empty store of a plain user.
@@ -175,6 +178,23 @@ impl Slipway {
         let root = user.path("home/data/slipway");
         let user = Some(std::rc::Rc::new(user));
         Slipway { root, user, ..Slipway::empty() }
+    }
+
+    /// The same store as whoever sees what `script` mounts in a place of its own ([`place::Place`]), where `$F` is the
+    /// test's folder; the store is at `root` below it.
+    ///
+    /// # Errors
+    /// What the script said where it failed.
+    pub fn on(self, root: &str, script: &str) -> Result<Slipway, String> {
+        let place = place::Place::new(self.folder.path(), script)?;
+        let root = self.folder.path().join(root);
+        Ok(Slipway { root, place: Some(std::rc::Rc::new(place)), ..self })
+    }
+
+    /// Where the test itself finds a path of the store.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        let path = self.root.join(path);
+        self.place.as_ref().map_or_else(|| path.clone(), |place| place.path(&path))
     }
 
     /// A store with the busybox base in it as `base`.
@@ -193,6 +213,7 @@ impl Slipway {
             root,
             environment: self.environment.clone(),
             user: self.user.clone(),
+            place: self.place.clone(),
         }
     }
 
@@ -209,9 +230,10 @@ impl Slipway {
 
     /// The command, not yet run.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = match &self.user {
-            None => Command::new(binary()),
-            Some(user) => user.command([] as [&str; 0]),
+        let mut command = match (&self.user, &self.place) {
+            (None, None) => Command::new(binary()),
+            (None, Some(place)) => place.command(&binary()),
+            (Some(user), _) => user.command([] as [&str; 0]),
         };
         command.env("SLIPWAY_ROOT", &self.root).env_remove("SOURCE_DATE_EPOCH").env_remove("DOCKER_CONFIG");
         command.env_remove("REGISTRY_AUTH_FILE").env_remove("DOCKER_AUTH_CONFIG");
@@ -282,7 +304,7 @@ impl Slipway {
 
     /// Names in the store's `tmp/`: what is half-written.
     pub fn leftovers(&self) -> Vec<String> {
-        let names = fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten();
+        let names = fs::read_dir(self.inside("tmp")).into_iter().flatten().flatten();
         names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 }

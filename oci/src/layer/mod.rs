@@ -50,7 +50,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The file system refused.
-    #[error("cannot {operation} `{path}` of the layer")]
+    #[error("cannot {operation} {}", in_layer(path))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -103,6 +103,14 @@ pub enum LayerError {
     /// A file changed while it was read.
     #[error("`{0}` changed while it was read: build again when it is at rest")]
     Changed(PathBuf),
+}
+
+/// A path of a layer in words; the layer itself has none.
+fn in_layer(path: &std::path::Path) -> String {
+    match path.as_os_str().is_empty() {
+        true => "the layer".to_owned(),
+        false => format!("`{}` of the layer", path.display()),
+    }
 }
 
 pub(crate) fn io_at(operation: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> LayerError {

@@ -8,7 +8,7 @@ use crate::{
     layer::ArchiveReader,
     limits,
     spec::{ImageConfig, Index, Manifest, Parsed, media_type, to_json},
-    store::Store,
+    store::{Store, StoreError},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -70,7 +70,6 @@ impl Files {
     /// anywhere. Links (docker's older archives share layers so) become a second key.
     fn spool(store: &Store, source: impl Read + Send) -> Result<Files, LayoutError> {
         let failed = |error| LayoutError::Io("read", error);
-        let unwritten = |error| LayoutError::Io("spool", error);
         let decoder = compression::decoder(BufReader::with_capacity(1 << 18, source)).map_err(failed)?;
         let scratch = store.temporary_folder("load")?;
         let mut files = Files { spooled: HashMap::new(), scratch: Some(scratch.clone()), root: None };
@@ -84,10 +83,12 @@ impl Files {
             match item.header.entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
                     let path = scratch.join(files.spooled.len().to_string());
+                    let unwritten =
+                        |source| StoreError::Io { operation: "write", path: path.clone(), source };
                     let mut file = File::create(&path).map_err(unwritten)?;
                     file::copy(&mut archive, &mut file).map_err(|error| match error {
                         CopyError::Read(error) => failed(error),
-                        CopyError::Write(error) => unwritten(error),
+                        CopyError::Write(error) => unwritten(error).into(),
                     })?;
                     files.spooled.insert(name, path);
                 }

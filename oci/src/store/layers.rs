@@ -347,14 +347,16 @@ impl Store {
 
     fn unpack_into(&self, folder: &Path, form: &Form<'_>) -> Result<Unpacked, StoreError> {
         let source = self.read_layer(form.diff_id)?;
-        let unpacked = layer::unpack(source, folder, self.xattrs(), form.footing.as_ref())?;
+        let unpacked = layer::unpack(source, folder, self.xattrs(), form.footing.as_ref())
+            .map_err(no_room(form, folder))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok(unpacked)
     }
 
     fn write_into(&self, path: &PathBuf, form: &Form<'_>) -> Result<(Unpacked, Written), StoreError> {
         let source = self.read_layer(form.diff_id)?;
-        let (unpacked, written) = layer::write_image(source, new_file(path)?, form.footing.as_ref())?;
+        let (unpacked, written) = layer::write_image(source, new_file(path)?, form.footing.as_ref())
+            .map_err(no_room(form, path))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok((unpacked, written))
     }
@@ -460,5 +462,14 @@ impl Store {
             .prepare_cached("SELECT repository FROM sources WHERE digest = ?1 AND repository != ''")?;
         let rows = statement.query_map([digest.to_string()], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// A full disk says where it is; a layer's own errors know paths within it.
+fn no_room(form: &Form<'_>, path: &Path) -> impl FnOnce(LayerError) -> StoreError {
+    let (layer, path) = (form.diff_id.clone(), path.to_owned());
+    move |error| match file::is_full(&error) {
+        true => StoreError::NoRoom { layer, path, source: Box::new(error) },
+        false => error.into(),
     }
 }

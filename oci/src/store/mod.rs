@@ -149,6 +149,16 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// There was no room for a layer.
+    #[error("cannot write layer `{layer}` to `{}`", path.display())]
+    NoRoom {
+        /// Which.
+        layer: crate::Digest,
+        /// Where it was written.
+        path: PathBuf,
+        /// What said so.
+        source: Box<LayerError>,
+    },
     /// The bytes that a layer needs are not here.
     #[error("layer `{0}` is in the store by name only; its bytes are missing")]
     LayerMissing(crate::Digest),
