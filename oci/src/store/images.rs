@@ -277,18 +277,16 @@ impl Store {
             None => names.clone(),
         };
         let mut database = self.database();
-        let transaction = database.transaction()?;
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for name in &removed {
             transaction.execute("DELETE FROM names WHERE reference = ?1", [name.to_string()])?;
         }
         let mut gone = Vec::new();
-        if removed.len() == names.len() {
-            for target in targets {
-                // a name may have gone to an image that an index still needs
-                if !is_member(&transaction, &target)? {
-                    delete_manifest(&transaction, &target)?;
-                    gone.push(target);
-                }
+        for target in targets {
+            // a name may have gone to an image that an index still needs, or have come since the look above
+            if !is_named(&transaction, &target)? && !is_member(&transaction, &target)? {
+                delete_manifest(&transaction, &target)?;
+                gone.push(target);
             }
         }
         transaction.commit()?;
@@ -317,6 +315,13 @@ impl Store {
         }
         Ok(transaction.commit()?)
     }
+}
+
+/// Whether a name stands for the manifest.
+fn is_named(transaction: &rusqlite::Transaction<'_>, digest: &Digest) -> Result<bool, StoreError> {
+    Ok(transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM names WHERE digest = ?1)")?
+        .query_row([digest.to_string()], |row| row.get(0))?)
 }
 
 /// Names with their image, or with the images of their index; then images that nothing names.

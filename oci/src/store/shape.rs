@@ -20,6 +20,9 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// Every one, the best first.
+    pub const ALL: [Shape; 3] = [Shape::Mounted, Shape::Looped, Shape::Unpacked];
+
     /// The word for it on the command line and in `slipway info`.
     pub fn name(self) -> &'static str {
         match self {

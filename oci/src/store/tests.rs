@@ -306,3 +306,27 @@ fn bases_that_agree_share_one_folder_and_the_collector_takes_all_of_them() {
     store.collect().expect("collect").expect("alone");
     assert_eq!(std::fs::read_dir(store.root().join("layers")).expect("list").count(), 0);
 }
+
+/// Two processes: one removes an image by its only name while another gives it a second one.
+#[test]
+fn a_name_that_comes_while_the_image_is_removed_keeps_it() {
+    let (folder, store) = store();
+    let made = layer(&store, "f");
+    store.adopt_layer(&made, None).expect("adopt");
+    let other = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
+    let kept: Vec<Reference> = vec!["kept".parse().expect("name")];
+    for round in 0..150 {
+        let digest = image(&store, std::slice::from_ref(&made), &["gone"]);
+        std::thread::scope(|scope| {
+            let naming = scope.spawn(|| other.put_image(&digest, &kept).map(drop));
+            // the look and the removal are a few hundred microseconds apart
+            std::thread::sleep(std::time::Duration::from_micros(round * 3));
+            let removed = store.remove_image("gone", false).map(drop);
+            assert!(matches!(removed, Ok(())), "{removed:?}");
+            naming.join().expect("no panic").expect("named");
+        });
+        let listed = store.list_images().expect("list");
+        assert_eq!(listed.len(), 1, "round {round}: an image that has a name is there");
+        store.remove_image("kept", false).expect("removed");
+    }
+}
