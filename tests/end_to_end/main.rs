@@ -29,6 +29,7 @@ mod help;
 mod hostile;
 mod indexes;
 mod interop;
+mod killed;
 mod layers;
 mod listen;
 mod listings;

@@ -157,6 +157,10 @@ fn openly(slipway: &Slipway, line: &[&str], terminal: &fs::File) -> std::process
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if !slipway.is_roots() {
+        // a user has folders, whatever is asked of root
+        command.env_remove("SLIPWAY_LAYERS");
+    }
     command.current_dir(inner.get_current_dir().unwrap_or(Path::new("/")));
     command.stdin(terminal.try_clone().unwrap()).stdout(terminal.try_clone().unwrap());
     command.stderr(std::process::Stdio::null()).spawn().unwrap()

@@ -191,6 +191,11 @@ impl Slipway {
         Ok(Slipway { root, place: Some(std::rc::Rc::new(place)), ..self })
     }
 
+    /// Whether it is run by root.
+    pub fn is_roots(&self) -> bool {
+        self.user.is_none() && slipway_skip::is_root()
+    }
+
     /// Where the test itself finds a path of the store.
     pub fn inside(&self, path: &str) -> PathBuf {
         let path = self.root.join(path);

@@ -37,7 +37,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo                 from nothing to a running, served image on a real Debian base
-  test [FILTER]        what CI runs: set-up, fmt, clippy, unit and end-to-end tests
+  test [FILTER] [--shapes] [--instants N]
+                       what CI runs: set-up, fmt, clippy, unit and end-to-end tests; with --shapes all that
+                       reaches layers in each of their shapes; N moments for each kind of kill -9
   build                the static release binary, at target/release/slipway
   bench [--rounds N] [--files N] [--without-buildah]
                        medians and ratios, under target/bench";

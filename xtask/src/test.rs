@@ -1,5 +1,7 @@
 //! `cargo xtask test`: what CI runs, the same here as there.
 
+mod plan;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::{run, seconds, shown};
 use crate::{Failure, base, binary, failed, house, machine, user};
+use plan::{Asked, Round};
 
 /// What the test runners counted.
 #[derive(Default)]
@@ -18,21 +21,25 @@ struct Count {
     ignored: usize,
 }
 
-/// Sets the machine up, then runs everything; `filter` names tests to run alone.
-pub(crate) fn run_all(filter: &[String]) -> Result<(), Failure> {
+/// Sets the machine up, then runs everything; words without a dash name tests to run alone.
+pub(crate) fn run_all(words: &[String]) -> Result<(), Failure> {
+    let asked = Asked::parse(words)?;
     let start = Instant::now();
     set_up()?;
     println!("== set-up took {}", seconds(start.elapsed()));
     let triple = binary::triple()?;
-    if filter.is_empty() {
+    if asked.filter.is_empty() {
         check(&triple)?;
     }
     let skipped = house::folder("xtask")?.join("skipped");
     fs::write(&skipped, "").map_err(failed("cannot write the list of skipped tests"))?;
-    let mut command = binary::cargo(&triple, "test");
-    command.args(["--locked", "--workspace", "--no-fail-fast"]).env("SLIPWAY_SKIPPED", &skipped);
-    command.arg("--").args(filter);
-    let (count, succeeded) = count(&mut command)?;
+    let run_one = |round: Round| count(round.command(&triple).env("SLIPWAY_SKIPPED", &skipped));
+    let (mut total, mut succeeded) = run_one(asked.first())?;
+    for round in asked.others_here(&triple)? {
+        let (count, is_green) = run_one(round)?;
+        total = total.and(&count);
+        succeeded &= is_green;
+    }
     let reasons = fs::read_to_string(&skipped).unwrap_or_default();
     for reason in reasons.lines() {
         println!("skipped: {reason}");
@@ -40,8 +47,8 @@ pub(crate) fn run_all(filter: &[String]) -> Result<(), Failure> {
     let left_out = reasons.lines().count();
     println!("== everything took {}", seconds(start.elapsed()));
     // a test that finds it cannot run ends as passed for its runner
-    let passed = count.passed.saturating_sub(left_out);
-    println!("{passed} passed, {} failed, {} skipped", count.failed, left_out + count.ignored);
+    let passed = total.passed.saturating_sub(left_out);
+    println!("{passed} passed, {} failed, {} skipped", total.failed, left_out + total.ignored);
     match succeeded {
         true => Ok(()),
         false => Err(Failure("tests failed".to_owned())),
@@ -152,6 +159,15 @@ fn children(process: u32) -> Vec<u32> {
 }
 
 impl Count {
+    /// Both together.
+    fn and(&self, other: &Count) -> Count {
+        Count {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            ignored: self.ignored + other.ignored,
+        }
+    }
+
     /// Adds `ok. 12 passed; 0 failed; 1 ignored; ...`.
     fn add(&mut self, result: &str) {
         let words: Vec<&str> = result.split_whitespace().collect();

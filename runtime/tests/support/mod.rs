@@ -8,7 +8,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use slipway_runtime::{Error, Exit, RootFs, SandboxSpec, Stdio, Stream, spawn};
+use slipway_oci::{blobs::Blobs, compression::Compression, layer};
+use slipway_runtime::root::Via;
+use slipway_runtime::{Error, Exit, Lower, RootFs, SandboxSpec, Stdio, Stream, spawn};
 
 /// How strong a sandbox the test's process can make; what differs is what the kernel lets whom do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +85,29 @@ impl Scratch {
         self.overlay_marked(name, !level().is_root())
     }
 
+    /// The root as a layer: its folder, or of root's a file where such a shape is asked for.
+    fn layer(&self, name: &str, userxattr: bool) -> Lower {
+        let via = match slipway_skip::shape().as_deref() {
+            Some("mounted") if !userxattr => Via::File,
+            Some("loop") if !userxattr => Via::Loop,
+            _ => return self.path("root").into(),
+        };
+        let path = self.path(&format!("{name}.erofs"));
+        let (blobs, temporary) = (self.path("layer-blobs"), self.path("layer-temporary"));
+        let blobs = Blobs::open(&blobs, &temporary).unwrap();
+        let layer = layer::import_folder(&blobs, &self.path("root"), Compression::None).unwrap();
+        let archive = blobs.open_blob(&layer.descriptor.digest).unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        layer::write_image(archive, file, None).unwrap();
+        Lower::Image { path, via }
+    }
+
     pub fn overlay_marked(&self, name: &str, userxattr: bool) -> RootFs {
         let (upper, work) = (self.path(&format!("{name}-upper")), self.path(&format!("{name}-work")));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
-        RootFs::Overlay { lower: vec![self.path("root").into()], upper, work, volatile: true, userxattr }
+        let lower = vec![self.layer(name, userxattr)];
+        RootFs::Overlay { lower, upper, work, volatile: true, userxattr }
     }
 }
 

@@ -39,6 +39,12 @@ pub fn has_kernel(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
+/// The shape that layers are to have in this run (`cargo xtask test --shapes` sets it), for tests that make them without
+/// the program, which reads the variable itself; `None` for what the test makes of its own.
+pub fn shape() -> Option<String> {
+    std::env::var("SLIPWAY_LAYERS").ok().filter(|shape| !shape.is_empty() && shape != "auto")
+}
+
 /// Where a program is.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
