@@ -42,7 +42,9 @@ impl Disk {
             _ => "mkdir $F/disk; mount -t tmpfs -o size=96m tmpfs $F/disk",
         };
         match Slipway::empty().on("disk/store", script) {
-            Ok(slipway) => {
+            Ok(mut slipway) => {
+                // or it is that of this repository's last commit, which may be another before the test ends
+                slipway.environment.push(("SOURCE_DATE_EPOCH".to_owned(), "1600000000".to_owned()));
                 let filler = slipway.inside("../filler");
                 Some(Disk { slipway, filler })
             }
@@ -126,7 +128,8 @@ fn every_way(kind: &str) {
     slipway_skip::need!("unshare", "nsenter", "mkfs.ext4");
     let Some(disk) = Disk::new(kind) else { return };
     let slipway = &disk.slipway;
-    let elsewhere = Slipway::new();
+    let mut elsewhere = Slipway::new();
+    elsewhere.environment.clone_from(&slipway.environment);
     let context = slipway.context("context", &[]);
     fs::write(context.join("dense"), content(true)).unwrap();
     fs::write(context.join("text"), content(false)).unwrap();

@@ -134,7 +134,7 @@ mod tests {
             std::fs::create_dir(path(name)).unwrap();
         }
         let layers = super::super::overlay::Layers {
-            lower: super::super::overlay::prepared(&[path("lower").into()]).unwrap(),
+            lower: super::super::overlay::prepared(&[path("lower").into()], None).unwrap(),
             upper: &path("upper"),
             work: &path("work"),
             volatile: false,

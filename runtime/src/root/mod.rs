@@ -5,6 +5,7 @@
 
 mod changes;
 mod layer;
+mod mapped;
 mod overlay;
 mod points;
 
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::sandbox::detached::{ATTR_NODEV, make_private};
 pub use changes::{Changes, takes_overlays};
 pub use layer::{Lower, Via, can_be_cloned, mount as mount_layer, try_mount};
+pub use mapped::{Extent, IdMap};
 use overlay::Layers;
 pub use points::{MountPoint, make_mount_points, mount_points};
 
@@ -41,21 +43,46 @@ pub enum RootFs {
     },
     /// A folder of the host, with what is mounted below it.
     Directory(PathBuf),
+    /// The same root, its owners shown in the ids of a user namespace ([`mapped`]).
+    Mapped {
+        /// The root, an overlay or a folder; of an overlay `upper` and `work` lie in one folder.
+        root: Box<RootFs>,
+        /// The ids.
+        ids: IdMap,
+    },
 }
 
 /// Makes the root as a detached mount. `nodev` keeps device nodes on it from being opened.
 pub(crate) fn detached(root: &RootFs, nodev: bool) -> Result<OwnedFd, Error> {
+    made(root, nodev, None)
+}
+
+fn made(root: &RootFs, nodev: bool, ids: Option<&IdMap>) -> Result<OwnedFd, Error> {
     match root {
-        RootFs::Directory(path) => folder(path, nodev),
+        RootFs::Mapped { root, ids } => made(root, nodev, Some(ids)),
+        RootFs::Directory(path) => {
+            let tree = folder(path, nodev)?;
+            ids.map_or(Ok(()), |ids| ids.apply(&tree, path))?;
+            Ok(tree)
+        }
         RootFs::Overlay { lower, upper, work, volatile, userxattr } => {
+            let place = ids.map(|ids| ids.changes(upper, work)).transpose()?;
+            let (upper, work) = match &place {
+                None => (upper.clone(), work.clone()),
+                Some(place) => (place.path(upper), place.path(work)),
+            };
             let layers = Layers {
-                lower: overlay::prepared(lower)?,
-                upper,
-                work,
+                lower: overlay::prepared(lower, ids)?,
+                upper: &upper,
+                work: &work,
                 volatile: *volatile,
                 userxattr: *userxattr,
             };
-            overlay::mounted(&layers, nodev).map_err(|error| nested(error, upper))
+            let mounted = match ids {
+                None => overlay::mounted(&layers, nodev),
+                Some(ids) => ids.mounting(|| overlay::mounted(&layers, nodev)),
+            };
+            mounted.map_err(|error| nested(error, &upper))
         }
     }
 }

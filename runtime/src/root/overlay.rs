@@ -20,6 +20,7 @@ use rustix::mount::{
 };
 
 use super::layer::{self, Lower};
+use super::mapped::IdMap;
 use crate::error::Error;
 use crate::sandbox::detached::tmpfs;
 use crate::sandbox::sys;
@@ -65,11 +66,16 @@ pub(super) enum Prepared {
     Mount(OwnedFd),
 }
 
-/// Mounts the files among the layers.
-pub(super) fn prepared(lower: &[Lower]) -> Result<Vec<Prepared>, Error> {
-    let prepare = |lower: &Lower| match lower {
-        Lower::Folder(path) => Ok(Prepared::Folder(path.clone())),
-        Lower::Image { path, via } => layer::mount(path, *via).map(Prepared::Mount),
+/// Mounts the files among the layers; with `ids` the folders too, and shows all in them.
+pub(super) fn prepared(lower: &[Lower], ids: Option<&IdMap>) -> Result<Vec<Prepared>, Error> {
+    let prepare = |lower: &Lower| match (lower, ids) {
+        (Lower::Folder(path), None) => Ok(Prepared::Folder(path.clone())),
+        (Lower::Folder(path), Some(ids)) => ids.folder(path).map(Prepared::Mount),
+        (Lower::Image { path, via }, ids) => {
+            let tree = layer::mount(path, *via)?;
+            ids.map_or(Ok(()), |ids| ids.apply(&tree, path))?;
+            Ok(Prepared::Mount(tree))
+        }
     };
     distinct(lower)?.into_iter().map(prepare).collect()
 }
@@ -398,7 +404,7 @@ mod tests {
         let others = folders(scratch.path(), ["upper", "work"].map(str::to_owned));
         std::fs::remove_file(others[1].join("work")).unwrap();
         let count = lower.len();
-        let lower = prepared(&lowers(&lower)).unwrap();
+        let lower = prepared(&lowers(&lower), None).unwrap();
         let layers = Layers { lower, upper: &others[0], work: &others[1], volatile: false, userxattr: false };
         for tree in every_way(&layers) {
             assert_eq!(names_in(&tree, ".").len(), count + 1);
@@ -472,7 +478,7 @@ mod tests {
                 .into_iter()
                 .flat_map(|lower| {
                     let (upper, work) = (&others[0], &others[1]);
-                    let lower = prepared(lower).unwrap();
+                    let lower = prepared(lower, None).unwrap();
                     every_way(&Layers { lower, upper, work, volatile: false, userxattr: false })
                 })
                 .map(|tree| listing(&tree, "."))
@@ -565,7 +571,7 @@ mod tests {
                 let others = folders(scratch.path(), ["u", "w"].map(|name| format!("{name}{count}")));
                 std::fs::remove_file(others[1].join(format!("w{count}"))).unwrap();
                 std::fs::remove_file(others[0].join(format!("u{count}"))).unwrap();
-                let lower = prepared(&lower).unwrap();
+                let lower = prepared(&lower, None).unwrap();
                 assert_eq!(lower.len(), 3);
                 let layers =
                     Layers { lower, upper: &others[0], work: &others[1], volatile: true, userxattr: false };
@@ -637,7 +643,7 @@ mod tests {
         // repeated layers included
         let twice: Vec<Lower> = lower.iter().chain(&lower).cloned().collect();
         for way in [Some(Call::Mount), Some(Call::Fsconfig), None] {
-            let lower = prepared(&twice).unwrap();
+            let lower = prepared(&twice, None).unwrap();
             let layers =
                 Layers { lower, upper: &others[0], work: &others[1], volatile: false, userxattr: false };
             let tree = match way {
@@ -675,7 +681,7 @@ mod tests {
         std::fs::write(paths[1].join("file"), "bottom").unwrap();
         std::fs::write(paths[1].join("other"), "bottom").unwrap();
         let layers = Layers {
-            lower: prepared(&lowers(&paths[..2])).unwrap(),
+            lower: prepared(&lowers(&paths[..2]), None).unwrap(),
             upper: &paths[2],
             work: &paths[3],
             volatile: false,

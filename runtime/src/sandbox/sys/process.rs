@@ -39,6 +39,21 @@ pub(crate) fn set_user(uid: u32) -> Result<(), Errno> {
     check(unsafe { raw::call(libc::SYS_setresuid, [uid, uid, uid, 0, 0, 0]) }).map(drop)
 }
 
+/// Sets the calling thread's ids for files (setfsuid(2), setfsgid(2)), which drops its effective capabilities for files.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) -> Result<(), Errno> {
+    for (call, id) in [(libc::SYS_setfsgid, gid), (libc::SYS_setfsuid, uid)] {
+        // it answers the id before, whether or not it did anything: an id that nobody has asks for it
+        for wanted in [id, u32::MAX] {
+            // SAFETY: the call takes a number only.
+            let before = check(unsafe { raw::call(call, [wanted as usize, 0, 0, 0, 0, 0]) })?;
+            if wanted == u32::MAX && before != id as usize {
+                return Err(Errno::PERM);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `struct __user_cap_header_struct`.
 #[repr(C)]
 struct CapabilityHeader {
