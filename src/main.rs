@@ -26,6 +26,7 @@ mod registries;
 mod remedy;
 mod request;
 mod service;
+mod settings;
 mod show;
 mod signals;
 

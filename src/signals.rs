@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Signals that ask a program to end.
 pub(crate) const ENDING: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
+/// The one that tells daemons of other settings.
+pub(crate) const HANGUP: i32 = consts::SIGHUP;
 /// Signals that `run` passes on to the container, as docker's `--sig-proxy` does.
 pub(crate) const FORWARDED: [i32; 8] = [
     consts::SIGINT,

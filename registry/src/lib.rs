@@ -11,7 +11,7 @@
 //! ```no_run
 //! use slipway_registry::server::{self, ServerConfig, Shutdown};
 //! let config = ServerConfig::new("/var/lib/registry".into());
-//! server::serve(config, |places| println!("{places:?}"), &Shutdown::new())?;
+//! server::serve(config, |places, _| println!("{places:?}"), &Shutdown::new())?;
 //! # Ok::<(), server::ServeError>(())
 //! ```
 #![forbid(unsafe_code)]

@@ -125,6 +125,45 @@ pub const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 /// Time between two sweeps of upload sessions.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
 
+/// Longest `Authorization` header that is looked at, in bytes.
+pub const AUTHORIZATION_BYTES: usize = 24 << 10;
+
+/// Longest token that is looked at, in bytes; one for [`SCOPES`] of the longest names is half as long.
+pub const TOKEN_BYTES: usize = 24 << 10;
+
+/// Longest form of a token request, in bytes.
+pub const TOKEN_FORM_BYTES: usize = 64 << 10;
+
+/// Most scopes of one token.
+pub const SCOPES: usize = 32;
+
+/// Time that a token for requests is good for. What changes in the rules counts at once all the same.
+pub const TOKEN_LIFE_SECONDS: i64 = 300;
+
+/// Time that a token for new tokens is good for: what a client keeps after a login.
+pub const REFRESH_LIFE_SECONDS: i64 = 90 * 24 * 3600;
+
+/// Time that a key signs tokens.
+pub const KEY_LIFE_SECONDS: i64 = 30 * 24 * 3600;
+
+/// How far clocks of replicas may be apart.
+pub const CLOCK_SKEW_SECONDS: i64 = 60;
+
+/// Most credentials that are remembered.
+pub const CALLERS_SEEN: usize = 10_000;
+
+/// Time for which a right password is remembered.
+pub const PASSWORD_SEEN: Duration = Duration::from_secs(300);
+
+/// Time for which a wrong one is.
+pub const REFUSAL_SEEN: Duration = Duration::from_secs(5);
+
+/// Most passwords that wait for their check; each is a connection that waits.
+pub const PASSWORDS_WAITING: usize = 64;
+
+/// Most repositories that a mount without a source looks at for one that the caller may read.
+pub const MOUNT_SOURCES: u64 = 1000;
+
 /// Most redirects that the client follows.
 pub const REDIRECTS: usize = 10;
 

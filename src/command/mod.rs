@@ -14,7 +14,7 @@ use dockerfile::{check, fmt};
 use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
-use registry::serve;
+use registry::{group as registry_group, serve};
 use system::{completion, df, info, man, prune, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
@@ -64,6 +64,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Send an image to a registry
     Push(push::Arguments),
+    /// Look after a registry of your own: its configuration, users and tokens
+    Registry(registry_group::Arguments),
     /// Remove the whole store
     Reset(reset::Arguments),
     /// Remove images
@@ -104,6 +106,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Prune(arguments) => prune::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
+        Command::Registry(arguments) => registry_group::run(&global, &arguments),
         Command::Reset(arguments) => reset::run(&global, &arguments),
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
         Command::Run(arguments) => run_command::run(&global, *arguments),

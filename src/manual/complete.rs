@@ -215,10 +215,17 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 26] = [
+    const FREE: [&str; 33] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
+        "NAME",
+        "USER",
+        "REPOSITORY",
+        "NAME=HASH",
+        "NAME=USERS",
+        "PATTERN",
+        "URL",
         "SPEC",
         "NAME:ADDRESS",
         "NUMBER",

@@ -66,6 +66,7 @@ impl Place {
         match row.content {
             "recipe" => b"FROM base\nCOPY a /\n".to_vec(),
             "untidy" => UNTIDY.to_vec(),
+            "settings" => b"access = \"open\"\n".to_vec(),
             "secret" => b"a secret".to_vec(),
             "variables" => b"# a comment\nA=from a file\n\nB=\n".to_vec(),
             "profile" => br#"{"defaultAction":"SCMP_ACT_ALLOW"}"#.to_vec(),

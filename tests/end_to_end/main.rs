@@ -8,6 +8,7 @@ mod support;
 #[path = "../conformance/file_server.rs"]
 mod file_server;
 
+mod access;
 mod agents;
 mod build;
 mod cache;

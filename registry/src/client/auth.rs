@@ -134,6 +134,11 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether there is anything to log in with.
+    pub(super) async fn has_credential(&self, registry: &str) -> bool {
+        self.credential(registry).await.is_ok_and(|credential| credential.is_some())
+    }
+
     async fn credential(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
         let Some(credentials) = self.credentials.clone() else { return Ok(None) };
         let registry = registry.to_owned();

@@ -239,7 +239,9 @@ impl Transport {
                 continue;
             }
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                return Err(denied(endpoint, ask.scope, header.is_some(), response).await);
+                // a token may be nobody's
+                let credentials = header.is_some() && self.has_credential(&endpoint.registry).await;
+                return Err(denied(endpoint, ask.scope, credentials, response).await);
             }
             let Some(target) = redirect_target(&response)? else { return Ok(response) };
             if !bare {

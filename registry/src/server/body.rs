@@ -107,6 +107,26 @@ pub(super) async fn manifest(mut incoming: Incoming, announced: Option<u64>) -> 
     Ok(HeldBytes { bytes, _held: held })
 }
 
+/// Reads a body of at most `most` bytes.
+pub(super) async fn small(
+    mut incoming: Incoming,
+    announced: Option<u64>,
+    most: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let long = || ApiError::TokenRequest("the request's body is too long");
+    if announced.is_some_and(|announced| announced > most as u64) {
+        return Err(long());
+    }
+    while let Some(piece) = incoming.next().await? {
+        if bytes.len() + piece.len() > most {
+            return Err(long());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
 /// Adds a body to an upload: while one piece is hashed and written off the async threads, the next one is gathered.
 ///
 /// A body that breaks off leaves what arrived (the session says how much); one that is not of the `expected` length

@@ -1,7 +1,7 @@
 //! One request on its way to an endpoint, and what every request sees.
 
 use super::{
-    access::Policy,
+    access::{Access, Keys, Visitor},
     connection::Budgets,
     error::ApiError,
     event::{Event, Observer},
@@ -13,13 +13,15 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, Method, header},
 };
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use tokio::sync::Semaphore;
 
 /// What every request sees.
 pub(super) struct Shared {
     pub(super) storage: Arc<Storage>,
     pub(super) policy: Policy,
+    pub(super) access: Current,
+    pub(super) keys: Keys,
     pub(super) budgets: Budgets,
     pub(super) memory: Memory,
     /// Files that replies may keep open.
@@ -37,9 +39,37 @@ impl Shared {
     }
 }
 
+/// What the registry takes, whoever sends it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Policy {
+    /// Whether nothing may change.
+    pub(super) read_only: bool,
+    /// Whether an index may name manifests that are not here.
+    pub(super) sparse: bool,
+}
+
+/// The rules of now: another configuration takes their place while requests go on by the former.
+pub(super) struct Current(RwLock<Arc<Access>>);
+
+impl Current {
+    pub(super) fn new(access: Arc<Access>) -> Current {
+        Current(RwLock::new(access))
+    }
+
+    pub(super) fn current(&self) -> Arc<Access> {
+        Arc::clone(&self.0.read().expect("no panic happens while the rules are held"))
+    }
+
+    pub(super) fn replace(&self, access: Arc<Access>) {
+        *self.0.write().expect("no panic happens while the rules are held") = access;
+    }
+}
+
 /// One request, taken apart.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
+    /// Who sends it.
+    pub(super) visitor: Visitor,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Query,

@@ -63,6 +63,8 @@ impl Budgets {
 /// One connection.
 pub(super) struct Connection {
     budgets: Budgets,
+    /// Over TLS.
+    secure: bool,
     state: Mutex<State>,
     shed: Notify,
 }
@@ -94,7 +96,7 @@ impl State {
 }
 
 impl Connection {
-    fn new(budgets: Budgets) -> Connection {
+    fn new(budgets: Budgets, secure: bool) -> Connection {
         let state = State {
             active: 0,
             touched: Instant::now(),
@@ -102,7 +104,12 @@ impl Connection {
             replies: BTreeMap::new(),
             waits: BTreeMap::new(),
         };
-        Connection { budgets, state: Mutex::new(state), shed: Notify::new() }
+        Connection { budgets, secure, state: Mutex::new(state), shed: Notify::new() }
+    }
+
+    /// Whether it is over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,7 +276,7 @@ impl Places {
     }
 
     /// Takes a place; where none is free, the connection that is of least use loses its own.
-    pub(super) async fn take(self: &Arc<Self>) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, secure: bool) -> Place {
         let permit = loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
@@ -280,7 +287,7 @@ impl Places {
                 break permit.expect("the semaphore is never closed");
             }
         };
-        let connection = Arc::new(Connection::new(self.budgets));
+        let connection = Arc::new(Connection::new(self.budgets, secure));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.taken().insert(number, Arc::downgrade(&connection));
         Place { connection, number, places: Arc::clone(self), _permit: permit }

@@ -1,11 +1,11 @@
 //! From a request to its endpoint, and the headers that every reply carries.
 
 use super::{
-    access,
+    access::{self, Demand, Origin, Visitor},
     arriving::Arriving,
     call::{Call, Shared},
     connection::{self, Connection},
-    endpoint::{base, blob, catalog, manifest, referrers, tags, upload},
+    endpoint::{base, blob, catalog, manifest, referrers, tags, token, upload},
     error::ApiError,
     event::Event,
     query::Query,
@@ -15,7 +15,7 @@ use crate::protocol;
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Method, header, uri::Authority},
     response::Response,
 };
 use std::{sync::Arc, time::Instant};
@@ -33,7 +33,8 @@ async fn answer(
     let started = Instant::now();
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match dispatch(Arc::clone(&shared), connection, request).await {
+    let mut user = None;
+    let mut response = match dispatch(Arc::clone(&shared), connection, request, &mut user).await {
         Ok(response) => response,
         Err(error) => {
             if error.is_failure() {
@@ -47,7 +48,13 @@ async fn answer(
     // manifests and blobs are whatever somebody pushed: no browser may take them for a page
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-    shared.tell(&Event::Request { method: method.as_str(), path: &path, status, elapsed });
+    shared.tell(&Event::Request {
+        method: method.as_str(),
+        path: &path,
+        user: user.as_deref(),
+        status,
+        elapsed,
+    });
     response.map(|body| connection::watch(active, body))
 }
 
@@ -55,21 +62,47 @@ async fn dispatch(
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     request: Request,
+    user: &mut Option<String>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    let secure = connection.is_secure();
     let body = Arriving::wrap(body, connection, head.version, &head.headers);
     let route = route::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
-    // a method that demands nothing is refused below, by name
-    if let Some(demand) = access::demand(&route, &head.method) {
-        shared.policy.decide(&demand)?;
+    let origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
+    let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
+    user.clone_from(visitor.name());
+    let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };
+    reach(route, call).await
+}
+
+/// Finds out who asks, and refuses what they may not do: before anything of an endpoint runs.
+async fn admit(
+    shared: &Arc<Shared>,
+    origin: Origin,
+    route: &Route,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Visitor, ApiError> {
+    // a method that no endpoint takes is refused by name, to whoever would be let in
+    let demand = access::demand(route, method).unwrap_or(Demand::Entry);
+    let visitor = access::enter(shared, origin, headers, &demand).await?;
+    visitor.demand(&demand)?;
+    if shared.policy.read_only && access::changes(route, method) {
+        return Err(ApiError::ReadOnly);
     }
-    let method = head.method.clone();
-    let call = Call { shared, method: head.method, headers: head.headers, query, body };
+    Ok(visitor)
+}
+
+async fn reach(route: Route, call: Call) -> Result<Response, ApiError> {
+    let method = call.method.clone();
     let refuse = |allowed| Err(ApiError::Method(method.clone(), allowed));
     match (route, method.as_str()) {
         (Route::Base, "GET" | "HEAD") => Ok(base::get()),
         (Route::Base, _) => refuse("GET, HEAD"),
+        (Route::Token, "GET" | "HEAD") => token::get(call).await,
+        (Route::Token, "POST") => token::post(call).await,
+        (Route::Token, _) => refuse("GET, HEAD, POST"),
         (Route::Catalog, "GET" | "HEAD") => catalog::get(call).await,
         (Route::Catalog, _) => refuse("GET, HEAD"),
         (Route::Blob { name, digest }, "GET" | "HEAD") => blob::get::get(call, name, &digest).await,

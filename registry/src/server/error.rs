@@ -23,6 +23,16 @@ pub(super) enum ApiError {
     Method(Method, &'static str),
     #[error("this registry is read-only")]
     ReadOnly,
+    /// `wrong`: something was shown, and it is not right.
+    #[error("{}", if *wrong { "the name, password or token is wrong" } else { "authentication required" })]
+    Unauthorized { challenge: String, wrong: bool },
+    // the same words whether the repository is there or not
+    #[error("requested access to the resource is denied")]
+    Denied,
+    #[error("too many passwords are being checked: ask again")]
+    PasswordsBusy,
+    #[error("{0}")]
+    TokenRequest(&'static str),
     #[error("`{0}` is not a repository name")]
     NameInvalid(String),
     #[error(transparent)]
@@ -81,6 +91,10 @@ impl ApiError {
             ApiError::Method(..) => (S::METHOD_NOT_ALLOWED, Unsupported),
             // distribution's answer in its read-only mode
             ApiError::ReadOnly => (S::METHOD_NOT_ALLOWED, Unsupported),
+            ApiError::Unauthorized { .. } => (S::UNAUTHORIZED, Unauthorized),
+            ApiError::Denied => (S::FORBIDDEN, Denied),
+            ApiError::PasswordsBusy => (S::TOO_MANY_REQUESTS, TooManyRequests),
+            ApiError::TokenRequest(_) => (S::BAD_REQUEST, Unsupported),
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
             ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),
@@ -131,6 +145,8 @@ impl ApiError {
         set(header::CONTENT_TYPE, "application/json");
         match &self {
             ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
+            ApiError::Unauthorized { challenge, .. } => set(header::WWW_AUTHENTICATE, challenge),
+            ApiError::PasswordsBusy => set(header::RETRY_AFTER, "1"),
             ApiError::Storage(StorageError::BlobNeeded { .. }) => set(header::ALLOW, "GET, HEAD"),
             ApiError::Busy => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
@@ -164,6 +180,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::BlobNeeded { .. } => (S::METHOD_NOT_ALLOWED, Denied),
         StorageError::OtherType { .. } => (S::BAD_REQUEST, ManifestInvalid),
         StorageError::SessionsMany => (S::TOO_MANY_REQUESTS, TooManyRequests),
+        StorageError::TagImmutable { .. } | StorageError::TagTaken { .. } => (S::FORBIDDEN, Denied),
         StorageError::Stopped | StorageError::Skipped | StorageError::Condemned(_) => {
             (S::SERVICE_UNAVAILABLE, Unknown)
         }
@@ -176,6 +193,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Blob(_)
         | StorageError::Private(_)
         | StorageError::Io { .. }
+        | StorageError::SigningKey
         | StorageError::Random(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
     }
 }

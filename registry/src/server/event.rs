@@ -14,6 +14,8 @@ pub enum Event<'a> {
         method: &'a str,
         /// The request's path, as sent.
         path: &'a str,
+        /// Who sent it, if they are logged in.
+        user: Option<&'a str>,
         /// The reply's status code.
         status: u16,
         /// Time from head to reply.

@@ -61,12 +61,12 @@ impl Loop {
                 // without it a small reply waits 40 ms for the peer's delayed acknowledgement; a peer that is gone
                 // already is no failure of the socket's
                 if stream.set_nodelay(true).is_ok() {
-                    self.serve(stream, self.places.take().await);
+                    self.serve(stream, self.places.take(false).await);
                 }
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                self.serve(stream, self.places.take().await);
+                self.serve(stream, self.places.take(false).await);
             }
         }
         Ok(())

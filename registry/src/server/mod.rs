@@ -4,9 +4,9 @@
 //! `access` (once, for every request) -> one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
 //! becomes a status code in `error` alone.
 //!
-//! There is no authentication yet, hence the default of listening on loopback only.
+//! Without a configuration anyone may do everything, hence the default of listening on loopback only.
 
-mod access;
+pub mod access;
 mod arriving;
 mod body;
 mod call;
@@ -34,8 +34,8 @@ pub use event::{Event, Observer};
 pub use sockets::{Listen, Place};
 
 use crate::limits;
-use access::Policy;
-use call::{Shared, blocking};
+use access::{Access, Keys};
+use call::{Current, Policy, Shared, blocking};
 use memory::Memory;
 use sockets::Socket;
 use std::{
@@ -62,6 +62,8 @@ pub struct ServerConfig {
     pub read_only: bool,
     /// Take indexes whose manifests are not all here, as mirrors of a few platforms push them.
     pub sparse: bool,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// What connections may cost.
     pub budgets: Budgets,
     /// Told of every request and failure.
@@ -76,6 +78,7 @@ impl ServerConfig {
             storage,
             read_only: false,
             sparse: false,
+            access: Arc::new(Access::open()),
             budgets: Budgets::default(),
             observer: None,
         }
@@ -134,6 +137,17 @@ impl fmt::Debug for Shutdown {
     }
 }
 
+/// Changes a server while it runs. Requests that are under way end by what held when they began.
+#[derive(Clone)]
+pub struct Control(Arc<Shared>);
+
+impl Control {
+    /// Other rules and users take the place of the former ones.
+    pub fn replace_access(&self, access: Arc<Access>) {
+        self.0.access.replace(access);
+    }
+}
+
 /// A server that has its storage and its address, but does not answer yet.
 pub struct Server {
     runtime: Runtime,
@@ -166,6 +180,8 @@ impl Server {
             files,
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Policy { read_only: config.read_only, sparse: config.sparse },
+            access: Current::new(config.access),
+            keys: Keys::default(),
             observer: config.observer,
         });
         Ok(Server { runtime, sockets, places, shared })
@@ -174,6 +190,11 @@ impl Server {
     /// Where it listens.
     pub fn places(&self) -> &[Place] {
         &self.places
+    }
+
+    /// What changes it while it runs.
+    pub fn control(&self) -> Control {
+        Control(Arc::clone(&self.shared))
     }
 
     /// Answers requests until `shutdown` is triggered.
@@ -198,9 +219,9 @@ impl Server {
             panic!("a server that is spawned listens on an address")
         };
         let shutdown = Shutdown::new();
-        let stop = shutdown.clone();
+        let (stop, control) = (shutdown.clone(), self.control());
         let thread = thread::spawn(move || self.run(&stop));
-        RunningServer { address, shutdown, thread: Some(thread) }
+        RunningServer { address, shutdown, control, thread: Some(thread) }
     }
 }
 
@@ -208,6 +229,7 @@ impl Server {
 pub struct RunningServer {
     address: SocketAddr,
     shutdown: Shutdown,
+    control: Control,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -215,6 +237,11 @@ impl RunningServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What changes it while it runs.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 }
 
@@ -231,11 +258,11 @@ impl Drop for RunningServer {
 /// Serves until `shutdown` is triggered; `on_ready` learns the places once requests are taken.
 pub fn serve(
     config: ServerConfig,
-    on_ready: impl FnOnce(&[Place]),
+    on_ready: impl FnOnce(&[Place], Control),
     shutdown: &Shutdown,
 ) -> Result<(), ServeError> {
     let server = Server::bind(config)?;
-    on_ready(server.places());
+    on_ready(server.places(), server.control());
     server.run(shutdown);
     Ok(())
 }

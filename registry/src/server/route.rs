@@ -11,6 +11,8 @@ use slipway_oci::reference::is_repository_name;
 pub(super) enum Route {
     /// `/v2/`
     Base,
+    /// `/token`
+    Token,
     /// `/v2/_catalog`
     Catalog,
     /// `/v2/N/blobs/D`
@@ -27,21 +29,6 @@ pub(super) enum Route {
     Referrers { name: String, digest: String },
 }
 
-impl Route {
-    /// The repository that it is about.
-    pub(super) fn repository(&self) -> Option<&str> {
-        match self {
-            Route::Base | Route::Catalog => None,
-            Route::Blob { name, .. }
-            | Route::Uploads { name }
-            | Route::Upload { name, .. }
-            | Route::Manifest { name, .. }
-            | Route::Tags { name }
-            | Route::Referrers { name, .. } => Some(name),
-        }
-    }
-}
-
 /// Reads a percent-encoded path.
 pub(super) fn parse(path: &str) -> Result<Route, ApiError> {
     let unknown = || ApiError::PathUnknown;
@@ -49,6 +36,7 @@ pub(super) fn parse(path: &str) -> Result<Route, ApiError> {
         percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| ApiError::PathUnknown)?;
     let rest = match decoded.as_ref() {
         "/v2" | "/v2/" => return Ok(Route::Base),
+        "/token" => return Ok(Route::Token),
         "/v2/_catalog" | "/v2/_catalog/" => return Ok(Route::Catalog),
         other => other.strip_prefix("/v2/").ok_or_else(unknown)?,
     };
@@ -83,6 +71,7 @@ mod tests {
             ("/v2/", Route::Base),
             ("/v2", Route::Base),
             ("/v2/_catalog", Route::Catalog),
+            ("/token", Route::Token),
             ("/v2/a/blobs/uploads/", Route::Uploads { name: "a".into() }),
             ("/v2/a/blobs/uploads", Route::Uploads { name: "a".into() }),
             ("/v2/a/blobs/uploads/x", upload("a", "x")),
@@ -107,7 +96,7 @@ mod tests {
             let name = match parse(&path) {
                 Ok(Route::Blob { name, .. } | Route::Uploads { name } | Route::Upload { name, .. }) => name,
                 Ok(Route::Manifest { name, .. } | Route::Tags { name } | Route::Referrers { name, .. }) => name,
-                Ok(Route::Base | Route::Catalog) | Err(_) => return Ok(()),
+                Ok(Route::Base | Route::Catalog | Route::Token) | Err(_) => return Ok(()),
             };
             assert!(is_repository_name(&name), "{name}");
         }

@@ -1,3 +1,8 @@
 //! Commands on registries.
 
+pub(crate) mod check;
+pub(crate) mod explain;
+pub(crate) mod group;
+pub(crate) mod htpasswd;
 pub(crate) mod serve;
+pub(crate) mod token;

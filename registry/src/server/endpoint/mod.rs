@@ -6,4 +6,5 @@ pub(super) mod catalog;
 pub(super) mod manifest;
 pub(super) mod referrers;
 pub(super) mod tags;
+pub(super) mod token;
 pub(super) mod upload;

@@ -71,6 +71,21 @@ pub enum StorageError {
         /// The type they were pushed with.
         pushed: String,
     },
+    /// A tag that is there and may not be moved or taken away.
+    #[error("tag `{tag}` is immutable: it cannot be pushed again or deleted; push another tag")]
+    TagImmutable {
+        /// The tag.
+        tag: String,
+    },
+    /// A tag that is there, for somebody who may add tags only.
+    #[error("tag `{tag}` is there already and may not be overwritten: push another tag")]
+    TagTaken {
+        /// The tag.
+        tag: String,
+    },
+    /// A key that was just made is not there.
+    #[error("the registry has no key to sign tokens with")]
+    SigningKey,
     /// Too many unfinished sessions.
     #[error("too many unfinished uploads: finish or cancel some, or try again later")]
     SessionsMany,

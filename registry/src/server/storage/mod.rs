@@ -32,7 +32,10 @@ mod tests;
 
 pub use content::Reader;
 pub use error::StorageError;
-pub use pointers::{ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required};
+pub use pointers::{
+    IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required,
+    SigningKey,
+};
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
@@ -92,6 +95,21 @@ impl Storage {
             return Ok(false);
         }
         self.pointers.mount(repository, digest, from)
+    }
+
+    /// Repositories that have the blob, sorted by byte, after `last`, at most `count`.
+    pub fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pointers.holders(digest, last, count)
+    }
+
+    /// The keys that sign tokens.
+    pub fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
+        self.pointers.signing_keys()
+    }
+
+    /// Adds a key, unless there is one made after `young`, and drops those made before `old`.
+    pub fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError> {
+        self.pointers.add_signing_key(key, young, old)
     }
 
     /// Takes a blob out of one repository, unless a manifest there needs it; its bytes go when no other has it.
@@ -169,11 +187,16 @@ impl Storage {
         upload.place(digest, || self.pointers.put_manifest(repository, manifest, now_seconds()))
     }
 
-    /// Removes a tag, or a manifest with every tag on it.
-    pub fn delete_manifest(&self, repository: &str, key: &ManifestKey) -> Result<(), StorageError> {
+    /// Removes a tag, or a manifest with every tag on it; none of them may be immutable.
+    pub fn delete_manifest(
+        &self,
+        repository: &str,
+        key: &ManifestKey,
+        immutable: &IsImmutable,
+    ) -> Result<(), StorageError> {
         self.with_reserve(|| {
             let now = now_seconds();
-            if let Some(digest) = self.pointers.delete_manifest(repository, key, now)? {
+            if let Some(digest) = self.pointers.delete_manifest(repository, key, immutable, now)? {
                 self.carry_out(&digest, now)?;
             }
             Ok(())

@@ -47,6 +47,10 @@ fn name(repository: u8) -> String {
     format!("r{repository}")
 }
 
+fn immutable() -> IsImmutable {
+    Arc::new(|tag| tag == "t0")
+}
+
 fn content(number: u8) -> Vec<u8> {
     vec![number; usize::from(number) + 1]
 }
@@ -75,6 +79,16 @@ fn manifest(number: u8, tag: Option<u8>, docker: bool) -> (NewManifest, Vec<u8>)
         artifact_type: None,
         annotations: None,
         required: vec![required],
+        // one tag never changes, another may only be added
+        kept: tag
+            .and_then(|tag| {
+                [Kept::Immutable, Kept::Foreign]
+                    .get(usize::from(tag))
+                    .copied()
+                    .map(|why| (format!("t{tag}"), why))
+            })
+            .into_iter()
+            .collect(),
         tags,
     };
     (manifest, bytes)
@@ -124,10 +138,14 @@ impl Driven {
             }
             Operation::DeleteManifest { repository, manifest: number } => {
                 let digest = manifest(*number, None, false).0.record.digest;
-                storage.delete_manifest(&name(*repository), &ManifestKey::Digest(digest))?;
+                storage.delete_manifest(&name(*repository), &ManifestKey::Digest(digest), &immutable())?;
             }
             Operation::DeleteTag { repository, tag } => {
-                storage.delete_manifest(&name(*repository), &ManifestKey::Tag(format!("t{tag}")))?;
+                storage.delete_manifest(
+                    &name(*repository),
+                    &ManifestKey::Tag(format!("t{tag}")),
+                    &immutable(),
+                )?;
             }
             Operation::Start { repository } => {
                 let id = storage.start_upload(&name(*repository), Algorithm::Sha256)?;

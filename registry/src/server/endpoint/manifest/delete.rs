@@ -4,8 +4,10 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     reply,
+    storage::IsImmutable,
 };
 use axum::{http::StatusCode, response::Response};
+use std::sync::Arc;
 
 pub(in crate::server) async fn delete(
     call: Call,
@@ -14,6 +16,8 @@ pub(in crate::server) async fn delete(
 ) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let storage = call.shared.storage.clone();
-    blocking(move || storage.delete_manifest(&name, &key)).await?;
+    let (visitor, repository) = (call.visitor, name.clone());
+    let immutable: IsImmutable = Arc::new(move |tag| visitor.is_immutable(&repository, tag));
+    blocking(move || storage.delete_manifest(&name, &key, &immutable)).await?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }

@@ -1,11 +1,12 @@
 //! `PUT /v2/N/manifests/R`: checks a manifest and stores its bytes as they came.
 
 use crate::server::{
+    access::{Action, Visitor},
     body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
     reply,
-    storage::{ManifestKey, ManifestRecord, NewManifest, Required},
+    storage::{Kept, ManifestKey, ManifestRecord, NewManifest, Required},
 };
 use crate::{limits, protocol};
 use axum::{http::header, response::Response};
@@ -15,18 +16,23 @@ use slipway_oci::{
     spec::{Index, Manifest, Parsed, media_type, to_json},
 };
 
-pub(in crate::server) async fn put(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
+pub(in crate::server) async fn put(
+    mut call: Call,
+    name: String,
+    reference: &str,
+) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let tags = tags(&call, &key)?;
     let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
     let length = call.content_length();
     let storage = call.shared.storage.clone();
-    let incoming = Incoming::new(&call.shared, call.body);
+    let incoming = Incoming::new(&call.shared, std::mem::take(&mut call.body));
     let bytes = body::manifest(incoming, length).await?;
     let mut manifest = examine(&bytes.bytes, content_type.as_deref(), &key, tags)?;
     for required in manifest.required.iter_mut().filter(|required| required.manifest) {
         required.optional = call.shared.policy.sparse;
     }
+    manifest.kept = kept(&call.visitor, &name, &manifest.tags);
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
     let shown = matches!(key, ManifestKey::Digest(_))
         .then(|| manifest.tags.join(", "))
@@ -56,6 +62,16 @@ fn tags(call: &Call, key: &ManifestKey) -> Result<Vec<String>, ApiError> {
         ManifestKey::Tag(tag) => Ok(vec![tag.clone()]),
         ManifestKey::Digest(_) => Ok(asked),
     }
+}
+
+/// Tags that must stay as they are where they are there; what is there is seen by the transaction alone (CVE-2026-31801).
+fn kept(visitor: &Visitor, name: &str, tags: &[String]) -> Vec<(String, Kept)> {
+    let foreign = !visitor.may(Action::Overwrite, name);
+    let why = |tag: &String| match visitor.is_immutable(name, tag) {
+        true => Some(Kept::Immutable),
+        false => foreign.then_some(Kept::Foreign),
+    };
+    tags.iter().filter_map(|tag| Some((tag.clone(), why(tag)?))).collect()
 }
 
 /// Everything that can be said about a manifest without looking at the repository. Pure.
@@ -111,7 +127,7 @@ fn of_manifest(record: ManifestRecord, manifest: &Manifest, tags: Vec<String>) -
     let artifact_type = manifest.artifact_type.clone().filter(|text| !text.is_empty());
     let artifact_type = Some(artifact_type.unwrap_or_else(|| manifest.config.media_type.clone()));
     let annotations = annotations(subject.is_some(), &manifest.annotations);
-    NewManifest { record, subject, artifact_type, annotations, required, tags }
+    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new() }
 }
 
 fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewManifest {
@@ -119,7 +135,7 @@ fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewMani
     let subject = index.subject.as_ref().map(|subject| subject.digest.clone());
     let annotations = annotations(subject.is_some(), &index.annotations);
     let artifact_type = index.artifact_type.clone().filter(|text| !text.is_empty());
-    NewManifest { record, subject, artifact_type, annotations, required, tags }
+    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new() }
 }
 
 fn annotations(shown: bool, annotations: &std::collections::BTreeMap<String, String>) -> Option<String> {

@@ -1,6 +1,8 @@
 //! `POST /v2/N/blobs/uploads/`: starts a session, takes a whole blob, or mounts one of another repository.
 
+use crate::limits;
 use crate::server::{
+    access::{Action, Visitor},
     body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
@@ -19,7 +21,7 @@ pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response
             other => other?,
         };
         let from = call.query.get("from").map(str::to_owned);
-        if mount(&storage, &name, &digest, from).await? {
+        if mount(&call.visitor, &storage, &name, &digest, from).await? {
             return Ok(reply::created(&name, "blobs", &digest));
         }
         // not there, or not to be told: an ordinary session
@@ -38,16 +40,28 @@ pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response
     start(&storage, &name, algorithm).await
 }
 
+/// Mounts what the caller may read; what it may not read is not there.
 async fn mount(
+    visitor: &Visitor,
     storage: &Arc<Storage>,
     name: &str,
     digest: &Digest,
     from: Option<String>,
 ) -> Result<bool, ApiError> {
-    if from.as_deref().is_some_and(|from| !is_repository_name(from)) {
+    let readable = |from: &str| is_repository_name(from) && visitor.may(Action::Pull, from);
+    if from.as_deref().is_some_and(|from| !readable(from)) {
         return Ok(false);
     }
     let (storage, name, digest) = (Arc::clone(storage), name.to_owned(), digest.clone());
+    let from = match from {
+        None if !visitor.sees_all() => {
+            let (storage, wanted) = (Arc::clone(&storage), digest.clone());
+            let holders = blocking(move || storage.holders(&wanted, "", limits::MOUNT_SOURCES)).await?;
+            let Some(holder) = holders.into_iter().find(|holder| readable(holder)) else { return Ok(false) };
+            Some(holder)
+        }
+        from => from,
+    };
     blocking(move || storage.mount(&name, &digest, from.as_deref())).await
 }
 

@@ -1,8 +1,8 @@
 //! Pointers in memory: for tests, and for a registry that may forget everything.
 
 use super::{
-    ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage, Required, Session,
-    SessionCaps,
+    IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage,
+    Required, Session, SessionCaps, SigningKey,
 };
 use crate::{
     limits,
@@ -24,6 +24,7 @@ struct State {
     repositories: BTreeMap<String, Repository>,
     condemned: BTreeMap<Digest, i64>,
     sessions: HashMap<UploadId, Held>,
+    keys: Vec<SigningKey>,
 }
 
 #[derive(Default)]
@@ -222,6 +223,14 @@ impl Pointers for MemoryPointers {
                 pushed: record.media_type.clone(),
             });
         }
+        for (tag, why) in &manifest.kept {
+            let moves = found.tags.get(tag).is_some_and(|own| *own != record.digest);
+            match why {
+                Kept::Immutable if moves => return Err(StorageError::TagImmutable { tag: tag.clone() }),
+                Kept::Foreign if moves => return Err(StorageError::TagTaken { tag: tag.clone() }),
+                _ => {}
+            }
+        }
         let repository = state.repositories.entry(repository.to_owned()).or_default();
         repository.manifests.entry(record.digest.clone()).or_insert_with(|| manifest.clone());
         for tag in &manifest.tags {
@@ -248,14 +257,20 @@ impl Pointers for MemoryPointers {
         &self,
         repository: &str,
         key: &ManifestKey,
+        immutable: &IsImmutable,
         now: i64,
     ) -> Result<Option<Digest>, StorageError> {
         let mut state = self.state();
         let repository = state.known_mut(repository)?;
         let unknown = || StorageError::ManifestUnknown(key.to_string());
         match key {
+            ManifestKey::Tag(tag) if immutable(tag) => Err(StorageError::TagImmutable { tag: tag.clone() }),
             ManifestKey::Tag(tag) => repository.tags.remove(tag).map(|_| None).ok_or_else(unknown),
             ManifestKey::Digest(digest) => {
+                let mut on_it = repository.tags.iter().filter(|(_, tagged)| *tagged == digest);
+                if let Some((tag, _)) = on_it.find(|(tag, _)| immutable(tag)) {
+                    return Err(StorageError::TagImmutable { tag: tag.clone() });
+                }
                 repository.manifests.remove(digest).ok_or_else(unknown)?;
                 repository.tags.retain(|_, tagged| tagged != digest);
                 Ok(state.condemn(digest, now).then(|| digest.clone()))
@@ -344,5 +359,23 @@ impl Pointers for MemoryPointers {
 
     fn has_session(&self, id: &UploadId) -> Result<bool, StorageError> {
         Ok(self.state().sessions.contains_key(id))
+    }
+
+    fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        let has = |repository: &Repository| repository.blobs.contains_key(digest);
+        Ok(page(&self.state().repositories, last, has, count))
+    }
+
+    fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
+        Ok(self.state().keys.clone())
+    }
+
+    fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.keys.retain(|own| own.created >= old);
+        if state.keys.iter().all(|own| own.created <= young) {
+            state.keys.push(key.clone());
+        }
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub use sqlite::SqlitePointers;
 
 use super::{StorageError, UploadId};
 use slipway_oci::{Algorithm, Digest};
+use std::sync::Arc;
 
 /// How a manifest is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,37 @@ pub struct NewManifest {
     pub required: Vec<Required>,
     /// The tags to point at it.
     pub tags: Vec<String>,
+    /// Those of them that stay as they are where they point at something else already, with why.
+    pub kept: Vec<(String, Kept)>,
+}
+
+/// Why a tag that is there is not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The configuration says that it never changes.
+    Immutable,
+    /// Whoever pushes may add tags, not move them.
+    Foreign,
+}
+
+/// Whether a tag of the repository in question never changes.
+pub type IsImmutable = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// A key that signs tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Its name.
+    pub id: String,
+    /// The secret, 32 bytes.
+    pub seed: Vec<u8>,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.id)
+    }
 }
 
 /// One entry of a referrers reply.
@@ -175,11 +207,13 @@ pub trait Pointers: Send + Sync {
     /// last pointer to its content, which is then condemned. Durable.
     fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError>;
 
-    /// Removes a tag, or a manifest with its edges and every tag on it. Answers what is condemned by that. Durable.
+    /// Removes a tag, or a manifest with its edges and every tag on it, unless one of these is immutable. Answers what is
+    /// condemned by that. Durable.
     fn delete_manifest(
         &self,
         repository: &str,
         key: &ManifestKey,
+        immutable: &IsImmutable,
         now: i64,
     ) -> Result<Option<Digest>, StorageError>;
 
@@ -231,4 +265,13 @@ pub trait Pointers: Send + Sync {
 
     /// Whether there is such a session in any repository.
     fn has_session(&self, id: &UploadId) -> Result<bool, StorageError>;
+
+    /// Repositories that have the blob, after `last`, at most `count`.
+    fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError>;
+
+    /// The keys that sign tokens.
+    fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError>;
+
+    /// Adds a key, unless there is one made after `young`, and drops those made before `old`. Durable.
+    fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError>;
 }

@@ -3,6 +3,7 @@
 //! Reads run on connections of their own beside the writer (WAL). Writes go through the one thread of [`writer`], which
 //! commits whatever waits together.
 
+mod keys;
 mod reads;
 mod schema;
 mod sessions;
@@ -10,8 +11,8 @@ mod writer;
 mod writes;
 
 use super::{
-    ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage, Session,
-    SessionCaps,
+    IsImmutable, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage,
+    Session, SessionCaps, SigningKey,
 };
 use crate::server::storage::{StorageError, UploadId};
 use schema::Readers;
@@ -103,11 +104,13 @@ impl Pointers for SqlitePointers {
         &self,
         repository: &str,
         key: &ManifestKey,
+        immutable: &IsImmutable,
         now: i64,
     ) -> Result<Option<Digest>, StorageError> {
-        let (repository, key) = (repository.to_owned(), key.clone());
+        let (repository, key, immutable) =
+            (repository.to_owned(), key.clone(), IsImmutable::clone(immutable));
         self.writer.write(Durability::Durable, move |database| {
-            writes::delete_manifest(database, &repository, &key, now)
+            writes::delete_manifest(database, &repository, &key, &*immutable, now)
         })
     }
 
@@ -176,5 +179,18 @@ impl Pointers for SqlitePointers {
 
     fn has_session(&self, id: &UploadId) -> Result<bool, StorageError> {
         self.readers.read(|database| sessions::exists(database, id))
+    }
+
+    fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.readers.read(|database| reads::holders(database, digest, last, count))
+    }
+
+    fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
+        self.readers.read(keys::all)
+    }
+
+    fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError> {
+        let key = key.clone();
+        self.writer.write(Durability::Durable, move |database| keys::add(database, &key, young, old))
     }
 }

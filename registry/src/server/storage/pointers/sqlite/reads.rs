@@ -55,6 +55,23 @@ pub(super) fn blob_elsewhere(
     Ok(size)
 }
 
+/// Names of repositories that have a blob.
+pub(super) fn holders(
+    database: &Connection,
+    digest: &Digest,
+    last: &str,
+    count: u64,
+) -> Result<Vec<String>, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT r.name FROM blobs b JOIN repositories r ON r.id = b.repository
+         WHERE b.digest = ?1 AND r.name > ?2 ORDER BY r.name LIMIT ?3",
+    )?;
+    let names = statement
+        .query_map((digest.to_string(), last, count), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(names)
+}
+
 pub(super) fn manifest(
     database: &Connection,
     name: &str,

@@ -10,9 +10,9 @@ use std::{
 };
 
 /// The version of [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
-/// Version 2. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
+/// Version 3. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
 /// every registry's do.
 const SCHEMA: &str = "
 CREATE TABLE repositories (
@@ -70,6 +70,20 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_repository ON uploads (repository, touched);
 CREATE INDEX uploads_by_age ON uploads (touched);
+CREATE TABLE signing_keys (         -- what tokens are signed with
+    id            TEXT PRIMARY KEY,
+    seed          BLOB NOT NULL,    -- the secret of Ed25519
+    created       INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// What version 3 has beyond version 2.
+const FROM_2: &str = "
+CREATE TABLE signing_keys (
+    id            TEXT PRIMARY KEY,
+    seed          BLOB NOT NULL,
+    created       INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// A registry that lost its last answered push would have lied, so every commit is on the disk.
@@ -77,7 +91,10 @@ const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_
 
 /// Opens the database for writing, making or refusing its schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
-    let migrate = |_: &Transaction<'_>, found| Err(StorageError::Older { found, known: SCHEMA_VERSION });
+    let migrate = |transaction: &Transaction<'_>, found| match found {
+        2 => Ok(transaction.execute_batch(FROM_2)?),
+        _ => Err(StorageError::Older { found, known: SCHEMA_VERSION }),
+    };
     let schema = Schema { version: SCHEMA_VERSION, create: SCHEMA, migrate: &migrate };
     let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
         OpenError::Sqlite(error) => error.into(),

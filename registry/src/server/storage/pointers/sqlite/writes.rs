@@ -3,7 +3,7 @@
 use super::reads::{find, is_needed, known};
 use crate::server::storage::{
     StorageError,
-    pointers::{ManifestKey, NewManifest, Required},
+    pointers::{Kept, ManifestKey, NewManifest, Required},
 };
 use rusqlite::{Connection, OptionalExtension};
 use slipway_oci::Digest;
@@ -75,6 +75,9 @@ pub(super) fn put_manifest(
     let record = &manifest.record;
     let digest = record.digest.to_string();
     same_type(database, repository, manifest)?;
+    for (tag, why) in &manifest.kept {
+        keep(database, repository, tag, *why, &digest)?;
+    }
     database
         .prepare_cached(
             "INSERT OR IGNORE INTO manifests
@@ -107,6 +110,44 @@ pub(super) fn put_manifest(
         tag_row.execute((repository, tag, &digest, now))?;
     }
     Ok(())
+}
+
+/// Refuses to move a tag that points at something else.
+fn keep(
+    database: &Connection,
+    repository: i64,
+    tag: &str,
+    why: Kept,
+    digest: &str,
+) -> Result<(), StorageError> {
+    let found: Option<String> = database
+        .prepare_cached("SELECT digest FROM tags WHERE repository = ?1 AND name = ?2")?
+        .query_row((repository, tag), |row| row.get(0))
+        .optional()?;
+    match (found.is_some_and(|found| found != digest), why) {
+        (false, _) => Ok(()),
+        (true, Kept::Immutable) => Err(StorageError::TagImmutable { tag: tag.to_owned() }),
+        (true, Kept::Foreign) => Err(StorageError::TagTaken { tag: tag.to_owned() }),
+    }
+}
+
+/// An immutable tag among those of a manifest.
+fn immutable_tag(
+    database: &Connection,
+    repository: i64,
+    digest: &str,
+    immutable: &dyn Fn(&str) -> bool,
+) -> Result<Option<String>, StorageError> {
+    let mut statement =
+        database.prepare_cached("SELECT name FROM tags WHERE repository = ?1 AND digest = ?2")?;
+    let mut rows = statement.query((repository, digest))?;
+    while let Some(row) = rows.next()? {
+        let tag: String = row.get(0)?;
+        if immutable(&tag) {
+            return Ok(Some(tag));
+        }
+    }
+    Ok(None)
 }
 
 /// The type belongs to the bytes: pushed again under another one, they would change what every tag on them is.
@@ -179,12 +220,16 @@ pub(super) fn delete_manifest(
     database: &Connection,
     name: &str,
     key: &ManifestKey,
+    immutable: &dyn Fn(&str) -> bool,
     now: i64,
 ) -> Result<Option<Digest>, StorageError> {
     let repository = known(database, name)?;
     let unknown = || StorageError::ManifestUnknown(key.to_string());
     match key {
         ManifestKey::Tag(tag) => {
+            if immutable(tag) {
+                return Err(StorageError::TagImmutable { tag: tag.clone() });
+            }
             let count = database
                 .prepare_cached("DELETE FROM tags WHERE repository = ?1 AND name = ?2")?
                 .execute((repository, tag))?;
@@ -192,6 +237,9 @@ pub(super) fn delete_manifest(
         }
         ManifestKey::Digest(digest) => {
             let text = digest.to_string();
+            if let Some(tag) = immutable_tag(database, repository, &text, immutable)? {
+                return Err(StorageError::TagImmutable { tag });
+            }
             for statement in [
                 "DELETE FROM tags WHERE repository = ?1 AND digest = ?2",
                 "DELETE FROM edges WHERE repository = ?1 AND manifest = ?2",

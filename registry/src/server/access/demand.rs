@@ -1,0 +1,90 @@
+//! What a request needs to be allowed, found out before anything of its endpoint runs. (CVE-2026-41888: a check that every
+//! endpoint makes for itself is one that some endpoint forgets.)
+
+use super::Action;
+use crate::server::route::Route;
+use axum::http::Method;
+
+/// What a request needs to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Demand<'a> {
+    /// Nothing: whoever logs in has not done so yet.
+    Nothing,
+    /// To be somebody the registry lets in.
+    Entry,
+    /// To see some repository; which ones is the endpoint's.
+    Catalog,
+    /// An action in a repository.
+    In(&'a str, Action),
+}
+
+/// What `method` on `route` demands; `None` for methods that no endpoint takes.
+pub(in crate::server) fn demand<'a>(route: &'a Route, method: &Method) -> Option<Demand<'a>> {
+    let reads = matches!(method.as_str(), "GET" | "HEAD");
+    let writes = matches!(method.as_str(), "POST" | "PUT" | "PATCH");
+    let deletes = method == Method::DELETE;
+    if !reads && !writes && !deletes {
+        return None;
+    }
+    Some(match route {
+        Route::Token => Demand::Nothing,
+        Route::Base => Demand::Entry,
+        Route::Catalog => Demand::Catalog,
+        // sessions belong to a push from start to end
+        Route::Uploads { name } | Route::Upload { name, .. } => Demand::In(name, Action::Push),
+        Route::Blob { name, .. }
+        | Route::Manifest { name, .. }
+        | Route::Tags { name }
+        | Route::Referrers { name, .. } => {
+            let action = match (reads, deletes) {
+                (true, _) => Action::Pull,
+                (_, true) => Action::Delete,
+                _ => Action::Push,
+            };
+            Demand::In(name, action)
+        }
+    })
+}
+
+/// Whether a request would change something.
+pub(in crate::server) fn changes(route: &Route, method: &Method) -> bool {
+    !matches!(route, Route::Token) && matches!(method.as_str(), "POST" | "PUT" | "PATCH" | "DELETE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::route;
+
+    #[test]
+    fn every_mutation_is_seen_as_one() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let blob = format!("/v2/a/b/blobs/{digest}");
+        let of = |action| Some(Demand::In("a/b", action));
+        for (method, path, expected) in [
+            ("GET", "/v2/", Some(Demand::Entry)),
+            ("GET", "/token", Some(Demand::Nothing)),
+            ("POST", "/token", Some(Demand::Nothing)),
+            ("GET", "/v2/_catalog", Some(Demand::Catalog)),
+            ("HEAD", &blob, of(Action::Pull)),
+            ("DELETE", &blob, of(Action::Delete)),
+            ("POST", "/v2/a/b/blobs/uploads/", of(Action::Push)),
+            ("GET", "/v2/a/b/blobs/uploads/x", of(Action::Push)),
+            ("PATCH", "/v2/a/b/blobs/uploads/x", of(Action::Push)),
+            ("PUT", "/v2/a/b/blobs/uploads/x", of(Action::Push)),
+            ("DELETE", "/v2/a/b/blobs/uploads/x", of(Action::Push)),
+            ("PUT", "/v2/a/b/manifests/x", of(Action::Push)),
+            ("DELETE", "/v2/a/b/manifests/x", of(Action::Delete)),
+            ("GET", "/v2/a/b/tags/list", of(Action::Pull)),
+            ("GET", "/v2/a/b/referrers/x", of(Action::Pull)),
+            ("OPTIONS", "/v2/a/b/tags/list", None),
+            ("CONNECT", "/v2/", None),
+        ] {
+            let route = route::parse(path).expect("a route");
+            let method: Method = method.parse().expect("a method");
+            assert_eq!(demand(&route, &method), expected, "{method} {path}");
+            let changing = !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "CONNECT");
+            assert_eq!(changes(&route, &method), changing && path != "/token", "{method} {path}");
+        }
+    }
+}

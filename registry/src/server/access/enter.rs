@@ -1,0 +1,174 @@
+//! Who is at the door: what the `Authorization` header shows, checked.
+
+use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, jwt};
+use crate::{
+    limits,
+    server::{
+        call::{Shared, blocking},
+        error::ApiError,
+    },
+};
+use axum::http::{HeaderMap, header};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// What came of a look at a credential.
+pub(in crate::server) enum Login {
+    /// Somebody.
+    Caller(Arc<Caller>),
+    /// Nobody.
+    Refused,
+}
+
+/// Finds out who sends a request. What is shown and wrong is refused, even where nobody would have had to show anything:
+/// whoever shows a password wants to know whether it is right.
+pub(in crate::server) async fn enter(
+    shared: &Arc<Shared>,
+    origin: Origin,
+    headers: &HeaderMap,
+    demand: &Demand<'_>,
+) -> Result<Visitor, ApiError> {
+    let access = shared.access.current();
+    let anonymous = Caller::new(Principal::anonymous());
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    // the token endpoint looks for itself
+    let nothing = !access.has_users || *demand == Demand::Nothing;
+    let (caller, error) = match (shown.next(), shown.next()) {
+        _ if nothing => (Login::Caller(anonymous), None),
+        (None, _) => (Login::Caller(anonymous), None),
+        (Some(one), None) => {
+            let bytes = one.as_bytes();
+            let bearer = bytes.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer "));
+            (identify(shared, &access, bytes).await?, bearer.then_some("invalid_token"))
+        }
+        // which of the two?
+        (Some(_), Some(_)) => (Login::Refused, None),
+    };
+    match caller {
+        Login::Caller(caller) => Ok(Visitor { access, caller, origin }),
+        Login::Refused => {
+            let challenge = access.challenge(&origin, demand, error);
+            Err(ApiError::Unauthorized { challenge, wrong: true })
+        }
+    }
+}
+
+async fn identify(shared: &Arc<Shared>, access: &Arc<Access>, shown: &[u8]) -> Result<Login, ApiError> {
+    if shown.len() > limits::AUTHORIZATION_BYTES {
+        return Ok(Login::Refused);
+    }
+    let Ok(text) = std::str::from_utf8(shown) else { return Ok(Login::Refused) };
+    // RFC 9110, section 11.1: the scheme's case does not count
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => match basic(rest) {
+            Some((name, password)) => log_in(access, &name, &password).await,
+            None => Ok(Login::Refused),
+        },
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
+            bearer(shared, access, rest.trim()).await
+        }
+        _ => Ok(Login::Refused),
+    }
+}
+
+/// Name and password of a Basic header's value (RFC 7617).
+pub(in crate::server) fn basic(value: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// Checks a name with a password, or with a token of the configuration.
+pub(in crate::server) async fn log_in(
+    access: &Arc<Access>,
+    name: &str,
+    password: &str,
+) -> Result<Login, ApiError> {
+    if access.tokens.get(name).is_some_and(|hash| hash.is_of(password)) {
+        return Ok(Login::Caller(Caller::new(Principal::named(name))));
+    }
+    if access.htpasswd.names().next().is_none() || name.is_empty() || password.is_empty() {
+        return Ok(Login::Refused);
+    }
+    let mark = access.seen.mark(format!("basic {name}:{password}").as_bytes());
+    let known = |found: Option<Arc<Caller>>| found.map_or(Login::Refused, Login::Caller);
+    if let Some(found) = access.seen.find(&mark) {
+        return Ok(known(found));
+    }
+    let Ok(_waiting) = Arc::clone(&access.waiting).try_acquire_owned() else {
+        return Err(ApiError::PasswordsBusy);
+    };
+    let turn = Arc::clone(&access.hashing).acquire_owned().await.expect("the semaphore is never closed");
+    // parallel requests of one client wait for the first of them
+    if let Some(found) = access.seen.find(&mark) {
+        return Ok(known(found));
+    }
+    let (htpasswd, user, secret) = (Arc::clone(&access.htpasswd), name.to_owned(), password.to_owned());
+    let right = tokio::task::spawn_blocking(move || {
+        let right = htpasswd.check(&user, &secret);
+        // held until the work is done, whether or not the client still waits
+        drop(turn);
+        right
+    })
+    .await?;
+    let caller = right.then(|| Caller::new(Principal::named(name)));
+    let time = if right { limits::PASSWORD_SEEN } else { limits::REFUSAL_SEEN };
+    access.seen.keep(mark, caller.clone(), Instant::now() + time);
+    Ok(known(caller))
+}
+
+async fn bearer(shared: &Arc<Shared>, access: &Arc<Access>, token: &str) -> Result<Login, ApiError> {
+    let mark = access.seen.mark(format!("bearer {token}").as_bytes());
+    if let Some(Some(caller)) = access.seen.find(&mark) {
+        return Ok(Login::Caller(caller));
+    }
+    if let Some((name, _)) = access.tokens.iter().find(|(_, hash)| hash.is_of(token)) {
+        return Ok(Login::Caller(Caller::new(Principal::named(name))));
+    }
+    let now = now_seconds();
+    let Some(claims) = claims(shared, access, token, Use::Access, now).await? else {
+        return Ok(Login::Refused);
+    };
+    let name = Some(claims.sub).filter(|name| !name.is_empty());
+    let caller = Arc::new(Caller { principal: Principal { name }, scopes: Some(claims.access) });
+    let left = u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0);
+    access.seen.keep(mark, Some(Arc::clone(&caller)), Instant::now() + Duration::from_secs(left));
+    Ok(Login::Caller(caller))
+}
+
+/// What a token of this registry says, if it holds: its user is still there, with the same password.
+pub(in crate::server) async fn claims(
+    shared: &Arc<Shared>,
+    access: &Arc<Access>,
+    token: &str,
+    purpose: Use,
+    now: i64,
+) -> Result<Option<jwt::Claims>, ApiError> {
+    if !access.token_endpoint {
+        return Ok(None);
+    }
+    let Ok(parsed) = jwt::parse(token) else { return Ok(None) };
+    let key = match shared.keys.known(&parsed.key) {
+        Some(key) => Some(key),
+        None if shared.keys.may_ask(now) => {
+            let (shared, id) = (Arc::clone(shared), parsed.key.clone());
+            blocking(move || shared.keys.find(&shared.storage, &id, now)).await?
+        }
+        None => None,
+    };
+    let Some(key) = key else { return Ok(None) };
+    let Ok(claims) = parsed.verify(&key, access.service(), purpose, now) else { return Ok(None) };
+    let holds = match claims.sub.as_str() {
+        "" => claims.stamp.is_none(),
+        name => claims.stamp.is_some() && claims.stamp == access.stamp(name),
+    };
+    Ok(Some(claims).filter(|_| holds))
+}
+
+/// Seconds since 1970.
+pub(in crate::server) fn now_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}

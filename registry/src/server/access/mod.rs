@@ -1,0 +1,210 @@
+//! Who may do what: asked once for every request, between [`super::route`] and its endpoint, and inside the transaction where
+//! it hangs on what is there.
+//!
+//! `demand` turns a request into what it needs. `enter` finds out who asks: nobody, a user with a password (`htpasswd`), a
+//! token of the configuration (`secret`), or a token that this registry made (`jwt`, `keys`). The [`Rules`] decide. A token that
+//! was made here can only take away: the rules of today are asked at every request, whatever it was made for.
+//!
+//! What a caller may not read answers the same whether it is there or not. 401 with a challenge says that somebody who logs in
+//! may be allowed, 403 that this user is not.
+
+mod challenge;
+mod demand;
+mod enter;
+mod htpasswd;
+mod jwt;
+mod keys;
+mod pattern;
+mod rule;
+mod scope;
+mod secret;
+mod seen;
+mod visitor;
+
+pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdMistake, line as htpasswd_line};
+pub use pattern::{PatternError, RepositoryPattern, TagPattern};
+pub use rule::{Action, Actions, Decision, Mode, Principal, Rule, Rules, Who, is_name};
+pub use secret::{SecretHash, new_secret};
+
+pub(super) use challenge::Origin;
+pub(super) use demand::{Demand, changes, demand};
+pub(super) use enter::{Login, basic, claims, enter, log_in, now_seconds};
+pub(super) use jwt::{Claims, Use, sign};
+pub(super) use keys::Keys;
+pub(super) use scope::Scope;
+pub(super) use visitor::Visitor;
+
+use visitor::Caller;
+
+use seen::Seen;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Semaphore;
+
+/// What the configuration says.
+#[derive(Debug, Default)]
+pub struct AccessConfig {
+    /// The usual case that holds after the rules; `None` for the rules alone, or [`Mode::Open`] where there are neither rules
+    /// nor users, and [`Mode::Private`] where there are users alone.
+    pub mode: Option<Mode>,
+    /// Users with passwords.
+    pub htpasswd: Option<Htpasswd>,
+    /// Tokens by name.
+    pub tokens: BTreeMap<String, SecretHash>,
+    /// Rules in their order.
+    pub rules: Vec<Rule>,
+    /// Members by group.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Tags that never change once they are there.
+    pub immutable_tags: Vec<TagPattern>,
+    /// Where clients reach the registry, `https://HOST[:PORT]`, where its own sockets do not say.
+    pub url: Option<String>,
+    /// Whether tokens are made; otherwise clients send names and passwords with every request.
+    pub token_endpoint: bool,
+}
+
+/// What cannot hold together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AccessError {
+    /// A name for two.
+    #[error(
+        "`{0}` is the name of a token and of a user in the htpasswd file: they would be one for every rule"
+    )]
+    Twice(String),
+    /// Private for nobody.
+    #[error("`access = \"private\"` lets users in, and there are none: name an `htpasswd` file or `tokens`")]
+    Nobody,
+    /// A group that is not there.
+    #[error("{place}: there is no group `{group}`")]
+    Group {
+        /// The rule.
+        place: String,
+        /// The group.
+        group: String,
+    },
+    /// No randomness.
+    #[error("the system has no random numbers")]
+    Random,
+}
+
+/// Who may do what, as one configuration says. Another one takes its place as a whole.
+pub struct Access {
+    rules: Rules,
+    htpasswd: Arc<Htpasswd>,
+    tokens: BTreeMap<String, SecretHash>,
+    immutable_tags: Vec<TagPattern>,
+    url: Option<String>,
+    token_endpoint: bool,
+    /// Whether anybody can log in.
+    has_users: bool,
+    /// Whether anyone may do everything.
+    is_open: bool,
+    seen: Seen,
+    /// Passwords that are checked at a time.
+    hashing: Arc<Semaphore>,
+    /// Passwords that wait or are checked.
+    waiting: Arc<Semaphore>,
+}
+
+impl Access {
+    /// Anyone may do everything.
+    pub fn open() -> Access {
+        Access::new(AccessConfig::default()).expect("an empty configuration holds together")
+    }
+
+    /// Puts a configuration together.
+    pub fn new(config: AccessConfig) -> Result<Access, AccessError> {
+        let htpasswd = config.htpasswd.unwrap_or_default();
+        if let Some(name) = htpasswd.names().find(|name| config.tokens.contains_key(*name)) {
+            return Err(AccessError::Twice(name.to_owned()));
+        }
+        let has_users = htpasswd.names().next().is_some() || !config.tokens.is_empty();
+        if config.mode == Some(Mode::Private) && !has_users && config.rules.is_empty() {
+            return Err(AccessError::Nobody);
+        }
+        for rule in &config.rules {
+            let missing = rule.who.iter().find_map(|who| match who {
+                Who::Group(group) if !config.groups.contains_key(group) => Some(group.clone()),
+                _ => None,
+            });
+            if let Some(group) = missing {
+                return Err(AccessError::Group { place: rule.place.clone(), group });
+            }
+        }
+        let mode = config.mode.or(match (config.rules.is_empty(), has_users) {
+            (true, false) => Some(Mode::Open),
+            // who names users wants to know who comes
+            (true, true) => Some(Mode::Private),
+            (false, _) => None,
+        });
+        let mut rules = config.rules;
+        let is_open = rules.is_empty() && mode == Some(Mode::Open);
+        rules.extend(mode.into_iter().flat_map(Mode::rules));
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Access {
+            rules: Rules { rules, groups: config.groups },
+            htpasswd: Arc::new(htpasswd),
+            tokens: config.tokens,
+            immutable_tags: config.immutable_tags,
+            url: config.url,
+            token_endpoint: config.token_endpoint && has_users,
+            has_users,
+            is_open,
+            seen: Seen::new().ok_or(AccessError::Random)?,
+            hashing: Arc::new(Semaphore::new((threads / 2).max(1))),
+            waiting: Arc::new(Semaphore::new(crate::limits::PASSWORDS_WAITING)),
+        })
+    }
+
+    /// Decides about a caller by name, as [`Rules::decide`] does.
+    pub fn decide(&self, caller: &Principal, action: Action, repository: &str) -> Decision<'_> {
+        self.rules.decide(caller, action, repository)
+    }
+
+    /// Whether anyone who reaches the registry may change something.
+    pub fn lets_anyone_write(&self) -> bool {
+        let anonymous = Principal::anonymous();
+        [Action::Push, Action::Overwrite, Action::Delete]
+            .into_iter()
+            .any(|action| self.rules.anywhere(&anonymous, action))
+    }
+
+    /// Whether there is somebody of this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()
+    }
+
+    /// Whether tokens are made.
+    pub(super) fn makes_tokens(&self) -> bool {
+        self.token_endpoint
+    }
+
+    /// Whether a tag never changes once it is there.
+    pub fn is_immutable(&self, repository: &str, tag: &str) -> bool {
+        self.immutable_tags.iter().any(|pattern| pattern.matches(repository, tag))
+    }
+
+    /// The number of rules, users, tokens and groups.
+    pub fn counts(&self) -> [(&'static str, usize); 4] {
+        [
+            ("rules", self.rules.rules.len()),
+            ("users", self.htpasswd.names().count()),
+            ("tokens", self.tokens.len()),
+            ("groups", self.rules.groups.len()),
+        ]
+    }
+
+    /// What a token stands on: it holds as long as the password, or the configured token, of its user is the same.
+    pub(super) fn stamp(&self, name: &str) -> Option<String> {
+        let text = self.htpasswd.stamp(name).map(str::to_owned);
+        let text = text.or_else(|| self.tokens.get(name).map(SecretHash::to_string))?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, format!("slipway stamp {text}").as_bytes());
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        Some(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]))
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.counts()).finish()
+    }
+}

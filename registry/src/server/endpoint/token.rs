@@ -1,0 +1,161 @@
+//! `/token`: tokens for whoever is who they say (distribution's token specification, and its OAuth2 form).
+//!
+//! A token is made for whatever part of the request the rules allow; asking for more is no failure. Who is not logged in gets
+//! one too, for what anyone may do: clients ask for it before they pull.
+
+use crate::limits;
+use crate::server::{
+    access::{Access, Claims, Login, Principal, Scope, Use, basic, claims, log_in, now_seconds, sign},
+    body::{self, Incoming},
+    call::{Call, Shared, blocking},
+    error::ApiError,
+    reply,
+};
+use axum::{
+    http::{HeaderValue, header},
+    response::Response,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::sync::Arc;
+
+/// What is asked for, in either form.
+struct Request {
+    service: Option<String>,
+    scopes: Vec<Scope>,
+    /// Whether a refresh token is wanted.
+    offline: bool,
+}
+
+impl Request {
+    fn new<'a>(
+        service: Option<&str>,
+        scopes: impl Iterator<Item = &'a str>,
+        offline: bool,
+    ) -> Result<Request, ApiError> {
+        // several in one parameter are separated by spaces
+        let texts: Vec<&str> =
+            scopes.flat_map(|text| text.split(' ')).filter(|text| !text.is_empty()).collect();
+        if texts.len() > limits::SCOPES {
+            return Err(ApiError::TokenRequest("too many scopes for one token"));
+        }
+        let scopes = texts.into_iter().filter_map(Scope::parse).collect();
+        Ok(Request { service: service.map(str::to_owned), scopes, offline })
+    }
+}
+
+/// The form with a query and Basic credentials.
+pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
+    let access = enabled(&call)?;
+    let offline = call.query.get("offline_token") == Some("true");
+    let request = Request::new(call.query.get("service"), call.query.all("scope"), offline)?;
+    let mut shown = call.headers.get_all(header::AUTHORIZATION).iter();
+    let principal = match (shown.next(), shown.next()) {
+        (None, _) => Principal::anonymous(),
+        (Some(one), None) => {
+            let text = one.to_str().ok().filter(|text| text.len() <= limits::AUTHORIZATION_BYTES);
+            let pair = text.and_then(|text| text.split_once(' '));
+            let pair = pair.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+            let pair = pair.and_then(|(_, value)| basic(value));
+            let (name, password) = pair.ok_or_else(|| refused(&access))?;
+            logged_in(&access, &name, &password).await?
+        }
+        _ => return Err(refused(&access)),
+    };
+    answer(&call.shared, &access, &principal, &request).await
+}
+
+/// The form of OAuth2: a password or a refresh token for a token.
+pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError> {
+    let access = enabled(&call)?;
+    let length = call.content_length();
+    let incoming = Incoming::new(&call.shared, std::mem::take(&mut call.body));
+    let bytes = body::small(incoming, length, limits::TOKEN_FORM_BYTES).await?;
+    let form: Vec<(String, String)> = form_urlencoded::parse(&bytes).into_owned().collect();
+    let get = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let scopes = form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str());
+    let service = Some(get("service")).filter(|service| !service.is_empty());
+    let request = Request::new(service, scopes, get("access_type") == "offline")?;
+    let principal = match get("grant_type") {
+        "password" => logged_in(&access, get("username"), get("password")).await?,
+        "refresh_token" => {
+            let token = get("refresh_token");
+            let found = claims(&call.shared, &access, token, Use::Refresh, now_seconds()).await?;
+            let name = found.map(|claims| claims.sub).filter(|name| !name.is_empty());
+            Principal { name: Some(name.ok_or_else(|| refused(&access))?) }
+        }
+        _ => return Err(ApiError::TokenRequest("`grant_type` is `password` or `refresh_token`")),
+    };
+    answer(&call.shared, &access, &principal, &request).await
+}
+
+fn enabled(call: &Call) -> Result<Arc<Access>, ApiError> {
+    let access = Arc::clone(call.visitor.access());
+    if access.makes_tokens() { Ok(access) } else { Err(ApiError::PathUnknown) }
+}
+
+fn refused(access: &Access) -> ApiError {
+    // a challenge of its own kind: clients that are sent here must not be sent here again
+    let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", access.service());
+    ApiError::Unauthorized { challenge, wrong: true }
+}
+
+async fn logged_in(access: &Arc<Access>, name: &str, password: &str) -> Result<Principal, ApiError> {
+    match log_in(access, name, password).await? {
+        Login::Caller(caller) => Ok(caller.principal.clone()),
+        Login::Refused => Err(refused(access)),
+    }
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    access: &Arc<Access>,
+    principal: &Principal,
+    request: &Request,
+) -> Result<Response, ApiError> {
+    if request.service.as_deref().is_some_and(|service| service != access.service()) {
+        return Err(ApiError::TokenRequest("`service` is not this registry"));
+    }
+    let now = now_seconds();
+    let scopes: Vec<Scope> =
+        request.scopes.iter().filter_map(|scope| scope.granted(access, principal)).collect();
+    let shared = Arc::clone(shared);
+    let key = blocking(move || shared.keys.current(&shared.storage, now)).await?;
+    let token = |purpose: Use, life: i64, scopes: &[Scope]| {
+        let name = principal.name.as_deref();
+        let claims = Claims {
+            iss: access.service().to_owned(),
+            sub: name.unwrap_or_default().to_owned(),
+            aud: access.service().to_owned(),
+            exp: now + life,
+            nbf: now,
+            iat: now,
+            jti: random_id()?,
+            purpose,
+            stamp: name.and_then(|name| access.stamp(name)),
+            access: scopes.to_vec(),
+        };
+        Ok::<String, ApiError>(sign(&claims, &key))
+    };
+    let own = token(Use::Access, limits::TOKEN_LIFE_SECONDS, &scopes)?;
+    let written: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+    let mut body = serde_json::json!({
+        "token": own,
+        "access_token": own,
+        "scope": written.join(" "),
+        "expires_in": limits::TOKEN_LIFE_SECONDS,
+        "issued_at": slipway_oci::spec::rfc3339::format(now),
+    });
+    if request.offline && principal.name.is_some() {
+        body["refresh_token"] = token(Use::Refresh, limits::REFRESH_LIFE_SECONDS, &[])?.into();
+    }
+    let mut response = reply::json("application/json", body.to_string());
+    // RFC 6749, section 5.1
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn random_id() -> Result<String, ApiError> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(crate::server::storage::StorageError::from)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,33 @@
+//! `slipway registry`: what the operator of a registry needs beside `serve`.
+
+use super::{check, explain, htpasswd, token};
+use crate::{app::Global, error::Failure};
+
+/// Look after a registry of your own.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Check a registry's configuration
+    Check(check::Arguments),
+    /// Show whether a user may do something, and which rule says so
+    Explain(explain::Arguments),
+    /// Make a line of an htpasswd file for a user
+    Htpasswd(htpasswd::Arguments),
+    /// Make a token for a user, and the line of the configuration that takes it
+    Token(token::Arguments),
+}
+
+/// Carries the command out.
+pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    match &arguments.command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Htpasswd(arguments) => htpasswd::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
+    }
+}

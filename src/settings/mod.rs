@@ -1,0 +1,383 @@
+//! What `slipway serve` is told: `slipway.toml`, flags and variables.
+//!
+//! Every key has a flag and a variable ([`KEYS`]); a flag takes the place of its variable, and that of the file's key. A value is
+//! written the same in all three. A mistake says where it is, what is expected, and what is near.
+
+mod read;
+
+use crate::{error::Failure, request, service::input};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use slipway_registry::server::{
+    Listen,
+    access::{Access, AccessConfig, Htpasswd, Mode, Rule, SecretHash, TagPattern, is_name},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Most bytes of a file of settings, and of an htpasswd file.
+const FILE_BYTES: u64 = 16 << 20;
+
+/// Names the file; `--config` does too.
+pub(crate) const VARIABLE: &str = "SLIPWAY_CONFIG";
+
+/// How a key's value is written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `true` or `false`.
+    Switch,
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A table of texts.
+    Named,
+    /// A table of lists.
+    NamedLists,
+}
+
+/// A key of the file.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name; the variable is `SLIPWAY_` with it.
+    pub(crate) name: &'static str,
+    /// The flag.
+    pub(crate) flag: &'static str,
+    pub(crate) form: Form,
+    /// What is expected.
+    pub(crate) expected: &'static str,
+}
+
+const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'static str) -> Key {
+    Key { name, flag, form, expected }
+}
+
+/// Every key.
+pub(crate) const KEYS: [Key; 13] = [
+    key("access", "access", Form::Text, "`open`, `public` or `private`"),
+    key("access-log", "access-log", Form::Switch, "`true` or `false`"),
+    key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
+    key(
+        "groups",
+        "group",
+        Form::NamedLists,
+        "a table of names with lists of users: `ops = [\"ann\", \"bob\"]`",
+    ),
+    key("htpasswd", "htpasswd", Form::Text, "the path of a file"),
+    key("immutable-tags", "immutable-tag", Form::Texts, "a list of patterns of tags: `[\"prod/**:v*\"]`"),
+    key("listen", "listen", Form::Texts, "a list of places: `[\"127.0.0.1:5000\"]`"),
+    key("read-only", "read-only", Form::Switch, "`true` or `false`"),
+    key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
+    key("sparse", "sparse", Form::Switch, "`true` or `false`"),
+    key("storage", "storage", Form::Text, "the path of a folder"),
+    key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
+    key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
+];
+
+/// The settings, of one source or of all. Also the flags of `serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Settings {
+    /// Where to listen, several times for several places: ADDRESS:PORT, localhost:PORT, :PORT for every address, PORT for
+    /// this machine, unix:PATH; port 0 takes a free one [default: the sockets that systemd passes, else 127.0.0.1:5000]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SLIPWAY_LISTEN",
+        value_delimiter = ',',
+        value_parser = request::serve::listen
+    )]
+    pub(crate) listen: Vec<Listen>,
+    /// Folder of the registry's content [default: registry, in the folder of the local store]
+    #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
+    pub(crate) storage: Option<PathBuf>,
+    /// Refuse pushes and deletes
+    #[arg(long, env = "SLIPWAY_READ_ONLY")]
+    pub(crate) read_only: bool,
+    /// Take indexes whose manifests are not all pushed (mirrors of a few platforms)
+    #[arg(long, env = "SLIPWAY_SPARSE")]
+    pub(crate) sparse: bool,
+    /// Write a line a request to standard error
+    #[arg(long, env = "SLIPWAY_ACCESS_LOG")]
+    pub(crate) access_log: bool,
+    /// Who may do what, after the rules: `open` for anyone everything, `public` for anyone pulls and users everything,
+    /// `private` for users alone [default: private where there are users, open where there are none, and the rules alone
+    /// where there are rules]
+    #[arg(long, value_name = "MODE", env = "SLIPWAY_ACCESS", value_parser = modes())]
+    pub(crate) access: Option<Mode>,
+    /// File of users: NAME:HASH a line, with bcrypt or argon2
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_HTPASSWD")]
+    pub(crate) htpasswd: Option<PathBuf>,
+    /// A user with a token: NAME=HASH, as `slipway registry token NAME` prints it
+    #[arg(long = "token", value_name = "NAME=HASH", env = "SLIPWAY_TOKENS", value_delimiter = ',', value_parser = token)]
+    pub(crate) tokens: Vec<(String, SecretHash)>,
+    /// A group of users, `@NAME` in rules: NAME=USER,USER
+    #[arg(long = "group", value_name = "NAME=USERS", env = "SLIPWAY_GROUPS", value_delimiter = ';', value_parser = group)]
+    pub(crate) groups: Vec<(String, Vec<String>)>,
+    /// A rule, the first that fits counting: `WHO may [not] ACTIONS in REPOSITORIES`
+    #[arg(long = "rule", value_name = "RULE", env = "SLIPWAY_RULES", value_delimiter = ';', value_parser = |text: &str| text.parse::<Rule>())]
+    pub(crate) rules: Vec<Rule>,
+    /// Tags that never change once they are there: [REPOSITORIES:]TAGS
+    #[arg(
+        long = "immutable-tag",
+        value_name = "PATTERN",
+        env = "SLIPWAY_IMMUTABLE_TAGS",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.parse::<TagPattern>()
+    )]
+    pub(crate) immutable_tags: Vec<TagPattern>,
+    /// Where clients reach the registry, if a proxy stands in front [default: where they say they came]
+    #[arg(long, value_name = "URL", env = "SLIPWAY_URL", value_parser = url)]
+    pub(crate) url: Option<String>,
+    /// Ask for name and password with every request, and make no tokens
+    #[arg(long, env = "SLIPWAY_BASIC_ONLY")]
+    pub(crate) basic_only: bool,
+}
+
+fn modes() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|text| text.parse::<Mode>())
+}
+
+fn token(text: &str) -> Result<(String, SecretHash), String> {
+    let (name, hash) = text.split_once('=').ok_or("it is NAME=HASH")?;
+    Ok((user(name)?, hash.parse()?))
+}
+
+fn group(text: &str) -> Result<(String, Vec<String>), String> {
+    let (name, users) = text.split_once('=').ok_or("it is NAME=USER,USER")?;
+    Ok((user(name)?, users.split(',').map(|name| user(name.trim())).collect::<Result<_, _>>()?))
+}
+
+fn user(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is no name: visible ASCII without `:`, `,`, `;` and quotes");
+    if is_name(text) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let host = host.map(|host| host.trim_end_matches('/')).filter(|host| !host.is_empty());
+    match host {
+        Some(host) if host.chars().all(plain) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!("`{text}` is not https://HOST[:PORT]")),
+    }
+}
+
+impl Settings {
+    /// Sets one text of a key; names of tables come with it.
+    fn set(&mut self, key: &str, name: &str, text: &str) -> Result<(), String> {
+        match key {
+            "access" => self.access = Some(text.parse()?),
+            "htpasswd" => self.htpasswd = Some(path(text)?),
+            "immutable-tags" => {
+                let wrong = |error| format!("`{text}` is no pattern of tags: {error}");
+                self.immutable_tags.push(text.parse().map_err(wrong)?);
+            }
+            "listen" => {
+                let wrong = |words| format!("`{text}` is no place to listen: {words}");
+                self.listen.push(request::serve::listen(text).map_err(wrong)?);
+            }
+            "rules" => self.rules.push(text.parse()?),
+            "storage" => self.storage = Some(path(text)?),
+            "tokens" => {
+                let wrong = |words| format!("the hash of token `{name}` is none: {words}");
+                self.tokens.push((user(name)?, text.parse().map_err(wrong)?));
+            }
+            "groups" => {
+                let (group, member) = (user(name)?, user(text)?);
+                match self.groups.iter_mut().find(|(own, _)| *own == group) {
+                    Some((_, members)) => members.push(member),
+                    None => self.groups.push((group, vec![member])),
+                }
+            }
+            "url" => self.url = Some(url(text)?),
+            _ => unreachable!("a key without a text: {key}"),
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, key: &str, on: bool) {
+        match key {
+            "access-log" => self.access_log = on,
+            "basic-only" => self.basic_only = on,
+            "read-only" => self.read_only = on,
+            "sparse" => self.sparse = on,
+            _ => unreachable!("a key that is no switch: {key}"),
+        }
+    }
+
+    /// These before those of the file.
+    fn over(mut self, file: Settings) -> Settings {
+        for (at, rule) in self.rules.iter_mut().enumerate() {
+            rule.place = format!("--rule {}", at + 1);
+        }
+        fn list<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if own.is_empty() { other } else { own }
+        }
+        Settings {
+            listen: list(self.listen, file.listen),
+            storage: self.storage.or(file.storage),
+            read_only: self.read_only || file.read_only,
+            sparse: self.sparse || file.sparse,
+            access_log: self.access_log || file.access_log,
+            access: self.access.or(file.access),
+            htpasswd: self.htpasswd.or(file.htpasswd),
+            tokens: list(self.tokens, file.tokens),
+            groups: list(self.groups, file.groups),
+            rules: list(self.rules, file.rules),
+            immutable_tags: list(self.immutable_tags, file.immutable_tags),
+            url: self.url.or(file.url),
+            basic_only: self.basic_only || file.basic_only,
+        }
+    }
+
+    /// The settings of a file, where one is named, below `self`.
+    pub(crate) fn with_file(self, path: Option<&Path>) -> Result<Settings, Failure> {
+        let Some(path) = path else { return Ok(self.over(Settings::default())) };
+        Ok(self.over(load(path)?))
+    }
+
+    /// Who may do what by these settings.
+    pub(crate) fn access(&self) -> Result<Arc<Access>, Failure> {
+        let htpasswd = self.htpasswd.as_deref().map(read_htpasswd).transpose()?;
+        let config = AccessConfig {
+            mode: self.access,
+            htpasswd,
+            tokens: self.tokens.iter().cloned().collect(),
+            rules: self.rules.clone(),
+            groups: self.groups.iter().cloned().collect(),
+            immutable_tags: self.immutable_tags.clone(),
+            url: self.url.clone(),
+            token_endpoint: !self.basic_only,
+        };
+        Access::new(config).map(Arc::new).map_err(|error| Failure::of(&error))
+    }
+
+    /// Whether something is different from `former` that a running server does not take over.
+    pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
+        let fixed = |own: &Settings| {
+            let listen: Vec<String> = own.listen.iter().map(ToString::to_string).collect();
+            (listen, own.storage.clone(), own.read_only, own.sparse, own.access_log)
+        };
+        fixed(self) != fixed(former)
+    }
+
+    /// Files that the settings name, and that may change while a server runs.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.htpasswd.iter().cloned().collect()
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') { Err("it is no path".to_owned()) } else { Ok(text.into()) }
+}
+
+fn read_htpasswd(path: &Path) -> Result<Htpasswd, Failure> {
+    let bytes = input::read("htpasswd", path, FILE_BYTES)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::new(format!("htpasswd file `{}` is not UTF-8 text", path.display())))?;
+    Htpasswd::parse(&text)
+        .map_err(|error| Failure::new(format!("htpasswd file `{}`, {error}", path.display())))
+}
+
+/// Reads a file.
+pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
+    let bytes = input::read("--config", path, FILE_BYTES)?;
+    let shown = path.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|_| Failure::new(format!("`{shown}` is not UTF-8 text")))?;
+    let mut settings = read::read(&text, &shown).map_err(|mistakes| failure(&shown, &mistakes))?;
+    // what a file names lies beside it
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for path in [&mut settings.storage, &mut settings.htpasswd].into_iter().flatten() {
+        *path = folder.join(&path);
+    }
+    Ok(settings)
+}
+
+/// All mistakes of a file; the last one is the failure, the others stand before it.
+fn failure(shown: &str, mistakes: &[read::Mistake]) -> Failure {
+    let words =
+        |mistake: &read::Mistake| format!("{shown}:{}:{}: {}", mistake.line, mistake.column, mistake.what);
+    let Some((last, others)) = mistakes.split_last() else {
+        return Failure::new(format!("`{shown}` cannot be used"));
+    };
+    let mut failure = Failure::new(words(last));
+    if !others.is_empty() {
+        let others: Vec<String> = others
+            .iter()
+            .map(|other| match &other.hint {
+                Some(hint) => format!("error: {}\nhint: {hint}", words(other)),
+                None => format!("error: {}", words(other)),
+            })
+            .collect();
+        failure = failure.with_detail(others.join("\n"));
+    }
+    match &last.hint {
+        Some(hint) => failure.with_hint(hint.clone()),
+        None => failure,
+    }
+}
+
+/// The file that the caller names: `--config`, else the variable. `--config` is docker's folder for other commands, and its
+/// variable says nothing here.
+pub(crate) fn named(config: Option<&Path>) -> Option<PathBuf> {
+    let docker = std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let own = config.filter(|path| Some(*path) != docker.as_deref()).map(Path::to_owned);
+    own.or_else(|| std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn every_key_has_a_flag_and_a_variable() {
+        let command = Settings::augment_args(clap::Command::new("serve"));
+        for key in &KEYS {
+            let flag = command.get_arguments().find(|arg| arg.get_long() == Some(key.flag));
+            let flag = flag.unwrap_or_else(|| panic!("`{}` has no flag `--{}`", key.name, key.flag));
+            let variable = format!("SLIPWAY_{}", key.name.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                flag.get_env().and_then(|name| name.to_str()),
+                Some(variable.as_str()),
+                "{}",
+                key.name
+            );
+            let takes = flag.get_action().takes_values();
+            assert_eq!(takes, key.form != Form::Switch, "{}", key.name);
+        }
+        assert_eq!(command.get_arguments().count(), KEYS.len(), "every flag has a key");
+        assert!(KEYS.is_sorted_by_key(|key| key.name));
+    }
+
+    #[test]
+    fn flags_take_the_place_of_the_file_s() {
+        let file =
+            read::read("rules = [\"anyone may pull in **\"]\nread-only = true\naccess = \"public\"", "f")
+                .expect("settings");
+        let mut flags = Settings { access: Some(Mode::Private), ..Settings::default() };
+        let both = flags.clone().over(file.clone());
+        assert_eq!((both.access, both.read_only, both.rules.len()), (Some(Mode::Private), true, 1));
+        assert_eq!(both.rules[0].place, "f:1");
+        flags.rules = vec!["ann may push in a".parse().expect("a rule")];
+        assert_eq!(flags.over(file).rules[0].place, "--rule 1");
+    }
+
+    #[test]
+    fn urls_are_of_hosts() {
+        assert_eq!(url("https://r.example:5000/").as_deref(), Ok("https://r.example:5000"));
+        for text in [
+            "",
+            "r.example",
+            "https://",
+            "https:///",
+            "https://a/b",
+            "https://u@h",
+            "ftp://a",
+            "https://a\"b",
+        ] {
+            assert!(url(text).is_err(), "{text}");
+        }
+    }
+}
