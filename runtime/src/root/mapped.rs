@@ -21,6 +21,7 @@ use crate::sandbox::detached::clone_of;
 use crate::sandbox::sys;
 use crate::sandbox::sys::clone::{Memory, Request, Stack};
 use crate::sandbox::sys::mount::MountAttr;
+use crate::sandbox::undumpable;
 
 /// `MOUNT_ATTR_IDMAP` (linux/mount.h).
 const ATTR_IDMAP: u64 = 0x0010_0000;
@@ -108,9 +109,12 @@ impl IdMap {
             };
             let allowed = sys::process::permitted_capabilities().map_err(failed)?;
             sys::process::set_file_ids(uid, gid).map_err(failed)?;
+            // the kernel sets the attribute of the whole process with each change of ids; in the end it is as it was
+            let _ = sys::process::prctl(libc::PR_SET_DUMPABLE, 0);
             sys::process::set_capabilities(allowed).map_err(failed)?;
             work()
         };
+        let _held = undumpable::hold();
         // ids are a thread's own in the kernel, and this one ends here
         match std::thread::scope(|scope| scope.spawn(as_its_root).join()) {
             Ok(result) => result,

@@ -19,4 +19,4 @@ pub(crate) mod spec;
 #[allow(unsafe_code)] // The one place for it; see its head.
 pub(crate) mod sys;
 mod target;
-mod undumpable;
+pub(crate) mod undumpable;

@@ -19,10 +19,10 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State { children: 0, was_dumpable: false });
 
 /// The process is not dumpable as long as one of these lives.
-pub(super) struct Undumpable(());
+pub(crate) struct Undumpable(());
 
 /// Makes the process undumpable.
-pub(super) fn hold() -> Undumpable {
+pub(crate) fn hold() -> Undumpable {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     if state.children == 0 {
         state.was_dumpable = sys::process::prctl(libc::PR_GET_DUMPABLE, 0) == Ok(1);
