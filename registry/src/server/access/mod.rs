@@ -183,6 +183,12 @@ impl Access {
         self.immutable_tags.iter().any(|pattern| pattern.matches(repository, tag))
     }
 
+    /// How many passwords were hashed.
+    #[cfg(test)]
+    pub(super) fn hashed(&self) -> u64 {
+        self.htpasswd.computed()
+    }
+
     /// The number of rules, users, tokens and groups.
     pub fn counts(&self) -> [(&'static str, usize); 4] {
         [

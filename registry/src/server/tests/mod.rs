@@ -1,10 +1,12 @@
 //! The server over real sockets, with requests written by hand: what no well-meaning client sends.
 
+mod access;
 mod blobs;
 mod hostile;
 mod manifests;
 mod pressure;
 mod stranger;
+mod tokens;
 mod uploads;
 
 use super::Listen;
