@@ -8,7 +8,7 @@ mod read;
 use crate::{error::Failure, request, service::input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Listen,
+    Listen, Tls,
     access::{Access, AccessConfig, Htpasswd, Mode, Rule, SecretHash, TagPattern, is_name},
 };
 use std::{
@@ -54,7 +54,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 13] = [
+pub(crate) const KEYS: [Key; 15] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -71,6 +71,8 @@ pub(crate) const KEYS: [Key; 13] = [
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
     key("storage", "storage", Form::Text, "the path of a folder"),
+    key("tls-cert", "tls-cert", Form::Text, "the path of a PEM file"),
+    key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
 ];
@@ -132,6 +134,12 @@ pub(crate) struct Settings {
     /// Ask for name and password with every request, and make no tokens
     #[arg(long, env = "SLIPWAY_BASIC_ONLY")]
     pub(crate) basic_only: bool,
+    /// The server's certificate, with those that vouch for it, in PEM form: every address speaks TLS then
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 fn modes() -> impl TypedValueParser<Value = Mode> {
@@ -178,6 +186,8 @@ impl Settings {
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
             }
             "rules" => self.rules.push(text.parse()?),
+            "tls-cert" => self.tls_cert = Some(path(text)?),
+            "tls-key" => self.tls_key = Some(path(text)?),
             "storage" => self.storage = Some(path(text)?),
             "tokens" => {
                 let wrong = |words| format!("the hash of token `{name}` is none: {words}");
@@ -228,6 +238,8 @@ impl Settings {
             immutable_tags: list(self.immutable_tags, file.immutable_tags),
             url: self.url.or(file.url),
             basic_only: self.basic_only || file.basic_only,
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
         }
     }
 
@@ -257,14 +269,28 @@ impl Settings {
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
             let listen: Vec<String> = own.listen.iter().map(ToString::to_string).collect();
-            (listen, own.storage.clone(), own.read_only, own.sparse, own.access_log)
+            (listen, own.storage.clone(), own.read_only, own.sparse, own.access_log, own.tls_cert.is_some())
         };
         fixed(self) != fixed(former)
     }
 
     /// Files that the settings name, and that may change while a server runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.htpasswd.iter().cloned().collect()
+        [&self.htpasswd, &self.tls_cert, &self.tls_key].into_iter().flatten().cloned().collect()
+    }
+
+    /// Certificate and key, where the settings name them.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let (cert, key) = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(_), None) => return Err(Failure::new("`tls-cert` needs its key, `tls-key`")),
+            (None, Some(_)) => return Err(Failure::new("`tls-key` needs its certificate, `tls-cert`")),
+        };
+        let read = |flag, path| input::read(flag, path, FILE_BYTES).map_err(Failure::from);
+        let tls = Tls::from_pem(&read("tls-cert", cert)?, &read("tls-key", key)?);
+        let about = format!("`{}` and `{}`", cert.display(), key.display());
+        tls.map(Some).map_err(|error| Failure::of(&error).about(about))
     }
 }
 
@@ -288,7 +314,10 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     let mut settings = read::read(&text, &shown).map_err(|mistakes| failure(&shown, &mistakes))?;
     // what a file names lies beside it
     let folder = path.parent().unwrap_or(Path::new(""));
-    for path in [&mut settings.storage, &mut settings.htpasswd].into_iter().flatten() {
+    for path in [&mut settings.storage, &mut settings.htpasswd, &mut settings.tls_cert, &mut settings.tls_key]
+        .into_iter()
+        .flatten()
+    {
         *path = folder.join(&path);
     }
     Ok(settings)

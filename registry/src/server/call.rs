@@ -8,6 +8,7 @@ use super::{
     memory::Memory,
     query::Query,
     storage::{Storage, StorageError},
+    tls::CurrentTls,
 };
 use axum::{
     body::Body,
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) storage: Arc<Storage>,
     pub(super) policy: Policy,
     pub(super) access: Current,
+    pub(super) tls: CurrentTls,
     pub(super) keys: Keys,
     pub(super) budgets: Budgets,
     pub(super) memory: Memory,

@@ -2,24 +2,30 @@
 
 use super::{
     call::Shared,
-    connection::{Place, Places},
+    connection::{Connection, Place, Places},
     dispatch,
     sockets::Socket,
+    tls::{self, Tls},
 };
 use crate::limits;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::watch,
 };
 
 /// What every accept loop shares.
 struct Loop {
+    shared: Arc<Shared>,
     places: Arc<Places>,
     router: axum::Router,
     graceful: GracefulShutdown,
@@ -33,6 +39,7 @@ pub(super) async fn run(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::
         router: dispatch::router(Arc::clone(&shared)),
         graceful: GracefulShutdown::new(),
         builder: builder(&shared),
+        shared,
     };
     futures_util::future::join_all(sockets.into_iter().map(|socket| all.accept(socket, stop.clone()))).await;
     // those who do not finish in time are cut off
@@ -61,7 +68,10 @@ impl Loop {
                 // without it a small reply waits 40 ms for the peer's delayed acknowledgement; a peer that is gone
                 // already is no failure of the socket's
                 if stream.set_nodelay(true).is_ok() {
-                    self.serve(stream, self.places.take(false).await);
+                    match self.shared.tls.current() {
+                        Some(tls) => self.serve_tls(tls, stream, self.places.take(true).await),
+                        None => self.serve(stream, self.places.take(false).await),
+                    }
                 }
             }
             Socket::Unix { listener, .. } => {
@@ -74,19 +84,50 @@ impl Loop {
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: Place) {
         let connection = Arc::clone(&place.connection);
-        let router = self.router.clone().layer(axum::Extension(Arc::clone(&connection)));
-        let service = TowerToHyperService::new(router);
-        let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let served = self.graceful.watch(served);
+        let served = speak(&self.router, &self.builder, self.graceful.watcher(), stream, &connection);
         tokio::spawn(async move {
             tokio::select! {
-                // a connection that breaks is its client's affair
-                _ = served => {}
+                () = served => {}
                 () = connection.expired() => {}
             }
             drop(place);
         });
     }
+
+    /// Shaking hands is part of the time without a request, and does not hold up who comes next.
+    fn serve_tls(&self, tls: Tls, stream: TcpStream, place: Place) {
+        let (router, builder) = (self.router.clone(), self.builder.clone());
+        let watcher = self.graceful.watcher();
+        let connection = Arc::clone(&place.connection);
+        tokio::spawn(async move {
+            let served = async {
+                if let Some(stream) = tls::accept(tls, stream).await {
+                    speak(&router, &builder, watcher, stream, &connection).await;
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = connection.expired() => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+/// One connection's requests, from its first to its last.
+fn speak(
+    router: &axum::Router,
+    builder: &auto::Builder<TokioExecutor>,
+    watcher: Watcher,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: &Arc<Connection>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let router = router.clone().layer(axum::Extension(Arc::clone(connection)));
+    let service = TowerToHyperService::new(router);
+    let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let served = watcher.watch(served);
+    // a connection that breaks is its client's affair
+    async move { drop(served.await) }
 }
 
 fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {

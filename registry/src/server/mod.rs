@@ -25,6 +25,7 @@ mod route;
 mod send;
 mod sockets;
 pub mod storage;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ mod tests;
 pub use connection::Budgets;
 pub use event::{Event, Observer};
 pub use sockets::{Listen, Place};
+pub use tls::{Tls, TlsError};
 
 use crate::limits;
 use access::{Access, Keys};
@@ -46,6 +48,7 @@ use std::{
     thread,
 };
 use storage::{Storage, StorageError};
+use tls::CurrentTls;
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, watch},
@@ -64,6 +67,8 @@ pub struct ServerConfig {
     pub sparse: bool,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Certificate and key, for TLS on every address; sockets in the file system have none.
+    pub tls: Option<Tls>,
     /// What connections may cost.
     pub budgets: Budgets,
     /// Told of every request and failure.
@@ -79,6 +84,7 @@ impl ServerConfig {
             read_only: false,
             sparse: false,
             access: Arc::new(Access::open()),
+            tls: None,
             budgets: Budgets::default(),
             observer: None,
         }
@@ -146,6 +152,11 @@ impl Control {
     pub fn replace_access(&self, access: Arc<Access>) {
         self.0.access.replace(access);
     }
+
+    /// New connections get another certificate, if they get one at all.
+    pub fn replace_tls(&self, tls: Tls) {
+        self.0.tls.replace(tls);
+    }
 }
 
 /// A server that has its storage and its address, but does not answer yet.
@@ -167,7 +178,10 @@ impl Server {
         for listen in &config.listen {
             let failed = |source| ServeError::Listen { address: listen.clone(), source };
             for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
-                places.push(socket.place().map_err(failed)?);
+                places.push(match socket.place().map_err(failed)? {
+                    Place::Address(address) if config.tls.is_some() => Place::Secure(address),
+                    other => other,
+                });
                 sockets.push(socket);
             }
         }
@@ -181,6 +195,7 @@ impl Server {
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Policy { read_only: config.read_only, sparse: config.sparse },
             access: Current::new(config.access),
+            tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
             observer: config.observer,
         });
@@ -215,7 +230,7 @@ impl Server {
     /// # Panics
     /// When it listens on none there.
     pub fn spawn(self) -> RunningServer {
-        let Some(Place::Address(address)) = self.places.first().cloned() else {
+        let Some(Place::Address(address) | Place::Secure(address)) = self.places.first().cloned() else {
             panic!("a server that is spawned listens on an address")
         };
         let shutdown = Shutdown::new();

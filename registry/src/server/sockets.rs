@@ -39,6 +39,8 @@ pub enum Listen {
 pub enum Place {
     /// An address.
     Address(SocketAddr),
+    /// An address that is spoken to over TLS.
+    Secure(SocketAddr),
     /// A socket in the file system; one that was passed may have no name.
     File(PathBuf),
 }
@@ -102,6 +104,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Place::Address(address) => write!(formatter, "http://{address}"),
+            Place::Secure(address) => write!(formatter, "https://{address}"),
             Place::File(path) => write!(formatter, "unix:{}", path.display()),
         }
     }

@@ -15,6 +15,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let settings = Settings::default().with_file(Some(&arguments.file))?;
     let access = settings.access()?;
+    settings.tls()?;
     let counts: Vec<String> = access.counts().iter().map(|(what, count)| format!("{count} {what}")).collect();
     show::say(format!("{}: ok ({})", arguments.file.display(), counts.join(", ")))?;
     if access.lets_anyone_write() {

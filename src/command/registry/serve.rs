@@ -7,7 +7,7 @@ use crate::{
     signals,
 };
 use slipway_registry::server::{
-    self, Control, Event, Observer, Place, ServerConfig, Shutdown, access::Access,
+    self, Control, Event, Observer, Place, ServerConfig, Shutdown, Tls, access::Access,
 };
 use std::{
     fs,
@@ -75,6 +75,7 @@ fn configured(
     config.read_only = settings.read_only;
     config.sparse = settings.sparse;
     config.access = access;
+    config.tls = settings.tls()?;
     config.observer = Some(observer(settings.access_log));
     Ok(config)
 }
@@ -98,7 +99,7 @@ fn observer(access_log: bool) -> Observer {
 fn announce(places: &[Place], storage: &Path, access: &Access) {
     for place in places {
         crate::show::note(format_args!("serving `{}` on {place}", storage.display()));
-        if let Place::Address(address) = place
+        if let Place::Address(address) | Place::Secure(address) = place
             && !address.ip().is_loopback()
             && access.lets_anyone_write()
         {
@@ -127,10 +128,10 @@ impl Source {
         self.file.iter().chain(&settings.files()).map(looks).collect()
     }
 
-    fn read(&self) -> Result<(Settings, Arc<Access>), Failure> {
+    fn read(&self) -> Result<(Settings, Arc<Access>, Option<Tls>), Failure> {
         let settings = self.flags.clone().with_file(self.file.as_deref())?;
-        let access = settings.access()?;
-        Ok((settings, access))
+        let (access, tls) = (settings.access()?, settings.tls()?);
+        Ok((settings, access, tls))
     }
 }
 
@@ -152,8 +153,11 @@ fn watch(source: &Source, mut settings: Settings, control: &Control, told: &mpsc
             continue;
         }
         match source.read() {
-            Ok((read, access)) => {
+            Ok((read, access, tls)) => {
                 control.replace_access(access);
+                if let Some(tls) = tls {
+                    control.replace_tls(tls);
+                }
                 if read.needs_restart(&settings) {
                     crate::show::note(
                         "warning: where to listen and store, and what is taken, changes with the next start",

@@ -6,6 +6,7 @@ mod hostile;
 mod manifests;
 mod pressure;
 mod stranger;
+mod tls;
 mod tokens;
 mod uploads;
 
