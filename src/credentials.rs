@@ -1,6 +1,7 @@
 //! Credentials for registries, from where docker and podman keep them.
 
-use crate::{app::Global, registries::config_home};
+use crate::{app::Global, error::Failure, registries::config_home};
+use slipway_oci::reference::DEFAULT_REGISTRY;
 use slipway_registry::client::{Credentials, DockerConfig};
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,6 +18,35 @@ pub(crate) fn files(global: &Global) -> Vec<PathBuf> {
     let docker = global.config_folder().map(|folder| folder.join("config.json"));
     let podman = folder("XDG_RUNTIME_DIR").into_iter().chain(config_home());
     named.into_iter().chain(docker).chain(podman.map(|folder| folder.join("containers/auth.json"))).collect()
+}
+
+/// Where a login is kept: the file that the variable names, else docker's.
+///
+/// # Errors
+/// When there is no home for one.
+pub(crate) fn place(global: &Global) -> Result<PathBuf, Failure> {
+    let named = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let docker = || global.config_folder().map(|folder| folder.join("config.json"));
+    named.or_else(docker).ok_or_else(|| {
+        Failure::new("there is no home folder to keep credentials in")
+            .with_hint("name a folder with --config")
+    })
+}
+
+/// The registry that `login` and `logout` mean, as docker reads it: without scheme and path, Docker Hub where none is named.
+///
+/// # Errors
+/// When it is no host.
+pub(crate) fn host(registry: Option<&str>) -> Result<String, Failure> {
+    let Some(text) = registry else { return Ok(DEFAULT_REGISTRY.to_owned()) };
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    match bare.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => Ok(DEFAULT_REGISTRY.to_owned()),
+        host if !host.is_empty() && host.chars().all(plain) => Ok(bare),
+        _ => Err(Failure::usage(format!("`{text}` is not a registry: HOST[:PORT]"))),
+    }
 }
 
 /// What opens registries.

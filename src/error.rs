@@ -278,12 +278,13 @@ fn registry_hint(error: &ClientError) -> Option<String> {
             "trust its issuer with --tls-ca or /etc/containers/certs.d/{host}/ca.crt, or, for a registry that you know, --insecure-registry {host}"
         )),
         ClientError::Denied { host, credentials: false, .. } => Some(format!(
-            "`docker login {0}` or `podman login {0}` keep credentials where slipway reads them; --config names another folder",
+            "log in first: `slipway login {0}`; what `docker login` and `podman login` keep is read too",
             hub_or(host)
         )),
         ClientError::Denied { credentials: true, .. } => {
             Some("they are those of docker's config.json or podman's auth.json; see whether they are still good".into())
         }
+        ClientError::LoginRefused { .. } => Some("see whether name and password are those of this registry".into()),
         ClientError::NoAuthorities => {
             Some("install `ca-certificates`, or name a file with --tls-ca or SSL_CERT_FILE".into())
         }

@@ -3,13 +3,11 @@
 use crate::progress::{self, Quiet, Show, Transfers, Waits, ended};
 use crate::{
     app::Global,
-    credentials,
     error::Failure,
     git,
     indexes::{chosen, too_deep},
     nearby,
-    registries::{self, Registries, certificate_folders},
-    service::input,
+    registries::{self, Registries},
 };
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
@@ -22,10 +20,8 @@ use slipway_oci::{
     store::{ImageRecord, Runnable, Store},
 };
 use slipway_registry::client::{
-    self, Authorities, BlobReader, BlobSource, Client, ClientConfig, ManifestBytes, Proxies, Push,
-    UrlContent, UrlOptions,
+    self, BlobReader, BlobSource, Client, ManifestBytes, Push, UrlContent, UrlOptions,
 };
-use slipway_registry::limits::AUTHORITIES_BYTES;
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -87,28 +83,10 @@ impl<'a> Images<'a> {
         read.as_ref().map_err(|words| Failure::new(words.clone()).with_hint(registries::MEND))
     }
 
-    /// The authorities of `--tls-ca`.
-    fn authorities(&self) -> Result<Option<Authorities>, String> {
-        let Some(path) = &self.global.tls_ca else { return Ok(None) };
-        let pem = input::read("--tls-ca", path, AUTHORITIES_BYTES).map_err(|error| error.to_string())?;
-        let read = Authorities::from_pem(path, &pem);
-        read.map(Some).map_err(|error| format!("--tls-ca: {}", crate::error::chain(&error)))
-    }
-
     fn client(&self) -> Result<&Client, Failure> {
         let registries = self.registries()?;
         let made = self.client.get_or_init(|| {
-            let config = ClientConfig {
-                insecure: registries.insecure(),
-                routes: registries.routes(),
-                credentials: Some(credentials::read(&self.global)?),
-                authorities: self.authorities()?,
-                certificate_folders: certificate_folders(),
-                proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
-                token_services: self.global.token_service.clone(),
-                user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
-                ..ClientConfig::default()
-            };
+            let config = registries.client_config(&self.global)?;
             Client::new(config).map_err(|error| crate::error::chain(&error))
         });
         made.as_ref().map_err(|words| Failure::new(words.clone()))

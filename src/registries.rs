@@ -4,12 +4,16 @@
 
 use crate::{
     app::{Global, home},
+    credentials,
     error::Failure,
     service::input,
     show,
 };
 use slipway_oci::{Reference, file, reference::DEFAULT_REGISTRY};
-use slipway_registry::client::{Mirror, Pulls, RegistriesConf, Routes};
+use slipway_registry::{
+    client::{Authorities, ClientConfig, Mirror, Proxies, Pulls, RegistriesConf, Routes},
+    limits::AUTHORITIES_BYTES,
+};
 use std::path::{Path, PathBuf};
 
 /// Most bytes of a file of settings that are read.
@@ -66,6 +70,24 @@ impl Registries {
         self.insecure.iter().chain(&self.daemon.insecure).cloned().collect()
     }
 
+    /// How registries are asked.
+    ///
+    /// # Errors
+    /// When a file of credentials or certificates cannot be used, in words.
+    pub(crate) fn client_config(&self, global: &Global) -> Result<ClientConfig, String> {
+        Ok(ClientConfig {
+            insecure: self.insecure(),
+            routes: self.routes(),
+            credentials: Some(credentials::read(global)?),
+            authorities: authorities(global)?,
+            certificate_folders: certificate_folders(),
+            proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
+            token_services: global.token_service.clone(),
+            user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..ClientConfig::default()
+        })
+    }
+
     /// Where names are asked for.
     pub(crate) fn routes(&self) -> Routes {
         Routes { routes: self.conf.routes.clone(), hub_mirrors: self.daemon.mirrors.clone() }
@@ -115,6 +137,14 @@ impl Registries {
             "HubMirrors": hub,
         })
     }
+}
+
+/// The authorities of `--tls-ca`.
+fn authorities(global: &Global) -> Result<Option<Authorities>, String> {
+    let Some(path) = &global.tls_ca else { return Ok(None) };
+    let pem = input::read("--tls-ca", path, AUTHORITIES_BYTES).map_err(|error| error.to_string())?;
+    let read = Authorities::from_pem(path, &pem);
+    read.map(Some).map_err(|error| format!("--tls-ca: {}", crate::error::chain(&error)))
 }
 
 /// podman's files: the first `registries.conf` of the caller's, /etc and /usr/share (or the one that the variable names), then

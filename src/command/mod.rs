@@ -14,7 +14,7 @@ use dockerfile::{check, fmt};
 use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
-use registry::{group as registry_group, serve};
+use registry::{group as registry_group, login, logout, serve};
 use system::{completion, df, info, man, prune, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
@@ -56,6 +56,10 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Read images from an archive or OCI layout
     Load(load::Arguments),
+    /// Log in to a registry
+    Login(login::Arguments),
+    /// Log out from a registry
+    Logout(logout::Arguments),
     /// Write manual pages into a folder, one a command
     Man(man::Arguments),
     /// Give back what nothing needs
@@ -102,6 +106,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Info(arguments) => info::run(&global, &arguments),
         Command::Inspect(arguments) => inspect::run(&global, &arguments),
         Command::Load(arguments) => load::run(&global, &arguments),
+        Command::Login(arguments) => login::run(&global, &arguments),
+        Command::Logout(arguments) => logout::run(&global, &arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Prune(arguments) => prune::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),

@@ -215,13 +215,15 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 33] = [
+    const FREE: [&str; 35] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
         "NAME",
         "USER",
         "REPOSITORY",
+        "REGISTRY",
+        "PASSWORD",
         "NAME=HASH",
         "NAME=USERS",
         "PATTERN",

@@ -17,14 +17,21 @@ pub(crate) fn from_stdin() -> Result<String, Failure> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
+/// Asks at the terminal for something that is shown, a name.
+pub(crate) fn ask_shown(question: &str) -> Result<String, Failure> {
+    show::write_aside(&show::text::plain(question));
+    line()
+}
+
 /// Asks at the terminal, which does not show what is typed.
 pub(crate) fn ask(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("standard input is no terminal to type a password at")
             .with_hint("`--password-stdin` takes the password from standard input"));
     }
-    show::write_aside(&show::text::plain(question));
+    // before the question: who types at once types unseen
     let hidden = Hidden::begin()?;
+    show::write_aside(&show::text::plain(question));
     let answer = line();
     drop(hidden);
     show::write_aside("\n");

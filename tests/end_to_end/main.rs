@@ -34,6 +34,7 @@ mod killed;
 mod layers;
 mod listen;
 mod listings;
+mod login;
 mod newer;
 
 mod ownership;
@@ -54,3 +55,4 @@ mod store;
 mod streams;
 mod typed;
 mod umask;
+mod visitors;

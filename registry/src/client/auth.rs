@@ -45,6 +45,10 @@ impl Scope {
     }
 
     fn written(&self) -> Vec<String> {
+        // a login is for no repository
+        if self.repository.is_empty() {
+            return Vec::new();
+        }
         let actions = match self.action {
             Action::Pull => "pull",
             Action::Push => "pull,push",
@@ -139,7 +143,7 @@ impl Transport {
         self.credential(registry).await.is_ok_and(|credential| credential.is_some())
     }
 
-    async fn credential(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
+    pub(super) async fn credential(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
         let Some(credentials) = self.credentials.clone() else { return Ok(None) };
         let registry = registry.to_owned();
         // helpers are programs, and a keyring may ask its user
@@ -194,8 +198,10 @@ impl Transport {
         let http = self.http(endpoint.kind_for(&url), &url)?;
         if let Some(Credential::IdentityToken(token)) = credential {
             let scopes = scope.written().join(" ");
-            let mut form =
-                vec![("grant_type", "refresh_token"), ("refresh_token", token), ("scope", &scopes)];
+            let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", token)];
+            if !scopes.is_empty() {
+                form.push(("scope", &scopes));
+            }
             form.push(("client_id", "slipway"));
             form.extend(service.map(|service| ("service", service)));
             return Ok(http.post(url).form(&form));

@@ -54,6 +54,14 @@ pub enum CredentialError {
         /// Why not.
         source: io::Error,
     },
+    /// The configuration file cannot be written.
+    #[error("cannot write the docker configuration `{path}`")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The configuration file is not valid.
     #[error("the docker configuration `{path}` is not valid")]
     Json {
@@ -147,7 +155,7 @@ impl DockerConfig {
         if let Some(helper) = keys.iter().find_map(|key| self.helpers.get(key)) {
             return ask_helper(helper, &keys[0]);
         }
-        let stored = self.auths.iter().find(|(key, _)| keys.contains(key) || *bare(key) == *bare(&keys[0]));
+        let stored = self.auths.iter().find(|(key, _)| is_of(key, host));
         if let Some(credential) = stored.map(|(_, entry)| entry.credential(host)).transpose()?.flatten() {
             return Ok(Some(credential));
         }
@@ -158,8 +166,14 @@ impl DockerConfig {
     }
 }
 
+/// Whether a name of a file's entry means this registry.
+pub(super) fn is_of(name: &str, host: &str) -> bool {
+    let keys = keys(host);
+    keys.iter().any(|key| key == name) || *bare(name) == *bare(&keys[0])
+}
+
 /// The names under which docker keeps a registry, its favourite first.
-fn keys(host: &str) -> Vec<String> {
+pub(super) fn keys(host: &str) -> Vec<String> {
     match host {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
             ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"]
@@ -198,6 +212,24 @@ impl Entry {
 }
 
 fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialError> {
+    let Some(answer) = run_helper(name, "get", key)? else { return Ok(None) };
+    let reply: HelperReply = serde_json::from_slice(&answer).map_err(|error| {
+        let program = format!("docker-credential-{name}");
+        CredentialError::HelperFailed { program, message: error.to_string() }
+    })?;
+    Ok(match (reply.username.as_str(), reply.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credential::IdentityToken(secret)),
+        (username, password) => Some(Credential::Basic { username: username.to_owned(), password }),
+    })
+}
+
+/// Runs a helper program (docker-credential-helpers, "Development") and gives its answer; `None` where it has no credential.
+pub(super) fn run_helper(
+    name: &str,
+    verb: &str,
+    input_text: &str,
+) -> Result<Option<Vec<u8>>, CredentialError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(CredentialError::HelperName(name.chars().take(80).collect()));
@@ -205,7 +237,7 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialErr
     let program = format!("docker-credential-{name}");
     let failed = |source| CredentialError::Helper { program: program.clone(), source };
     let mut child = Command::new(&program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -213,7 +245,7 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialErr
         .map_err(failed)?;
     let mut input = child.stdin.take().expect("stdin was asked to be a pipe");
     // a helper that does not read its input may still answer
-    let _ = input.write_all(key.as_bytes());
+    let _ = input.write_all(input_text.as_bytes());
     drop(input);
     let output = child.stdout.take().expect("stdout was asked to be a pipe");
     let mut answer = Vec::new();
@@ -228,14 +260,7 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credential>, CredentialErr
         let message = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
         return Err(CredentialError::HelperFailed { program, message });
     }
-    let reply: HelperReply = serde_json::from_slice(&answer).map_err(|error| {
-        CredentialError::HelperFailed { program: program.clone(), message: error.to_string() }
-    })?;
-    Ok(match (reply.username.as_str(), reply.secret) {
-        (_, secret) if secret.is_empty() => None,
-        ("<token>", secret) => Some(Credential::IdentityToken(secret)),
-        (username, password) => Some(Credential::Basic { username: username.to_owned(), password }),
-    })
+    Ok(Some(answer))
 }
 
 #[cfg(test)]

@@ -108,6 +108,14 @@ pub enum ClientError {
         /// What the registry says.
         message: String,
     },
+    /// A login that does not open the registry.
+    #[error("`{host}` refuses the login: {message}")]
+    LoginRefused {
+        /// Host and port.
+        host: String,
+        /// What the registry says.
+        message: String,
+    },
     /// The token ran out while a body was on its way; the next attempt has a new one.
     #[error("the token of `{host}` ran out")]
     TokenExpired {

@@ -27,6 +27,8 @@ mod credential;
 mod dns;
 mod error;
 mod fetch;
+mod keep;
+mod login;
 mod manifest;
 mod outgoing;
 mod place;
@@ -48,6 +50,7 @@ mod tests;
 
 pub use credential::{Credential, CredentialError, Credentials, DockerConfig};
 pub use error::ClientError;
+pub use keep::{Kept, forget_credential, keep_credential};
 pub use manifest::ManifestBytes;
 pub use progress::{Event, Progress};
 pub use proxy::Proxies;
@@ -222,6 +225,11 @@ impl Client {
         progress: &dyn Progress,
     ) -> Result<Pushed, ClientError> {
         self.runtime.block_on(self.inner.push(target, push, source, progress))
+    }
+
+    /// Whether the configured credential of a registry opens it.
+    pub fn log_in(&self, registry: &str) -> Result<(), ClientError> {
+        self.runtime.block_on(self.inner.log_in(registry))
     }
 
     /// All tags of a repository.

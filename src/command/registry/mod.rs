@@ -4,5 +4,7 @@ pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod group;
 pub(crate) mod htpasswd;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod serve;
 pub(crate) mod token;

@@ -87,6 +87,10 @@ pub(in crate::server) async fn log_in(
     name: &str,
     password: &str,
 ) -> Result<Login, ApiError> {
+    // how podman and skopeo show that they have nothing to show, where they were asked for a password
+    if name.is_empty() && password.is_empty() {
+        return Ok(Login::Caller(Caller::new(Principal::anonymous())));
+    }
     if access.tokens.get(name).is_some_and(|hash| hash.is_of(password)) {
         return Ok(Login::Caller(Caller::new(Principal::named(name))));
     }

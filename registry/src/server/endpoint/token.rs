@@ -76,6 +76,7 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     let service = Some(get("service")).filter(|service| !service.is_empty());
     let request = Request::new(service, scopes, get("access_type") == "offline")?;
     let principal = match get("grant_type") {
+        "password" if get("username").is_empty() => return Err(refused(&access)),
         "password" => logged_in(&access, get("username"), get("password")).await?,
         "refresh_token" => {
             let token = get("refresh_token");
