@@ -141,8 +141,8 @@ struct Whole {
     /// Manifest and configuration.
     image: String,
     output: String,
-    /// Digests of what is in `layers/`.
-    layers: BTreeMap<String, String>,
+    /// What is in `layers/`.
+    layers: BTreeMap<String, Vec<String>>,
 }
 
 fn carry_out(slipway: &Slipway, work: &Work) -> Ended {
@@ -172,38 +172,41 @@ fn whole(bench: &Bench, work: &Work) -> Whole {
     Whole { took, image, output, layers }
 }
 
-/// Everything that has a name in `layers/`, with a digest of all that is in it.
-fn layers(root: &Path) -> BTreeMap<String, String> {
+/// Everything that has a name in `layers/`, and what is in it.
+fn layers(root: &Path) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(root.join("layers")).unwrap().flatten() {
-        let mut all = Vec::new();
-        describe(&entry.path(), &mut all);
-        let name = entry.file_name().to_string_lossy().into_owned();
-        found.insert(name, slipway_oci::Digest::sha256(&all).to_string());
+        let mut lines = Vec::new();
+        describe(&entry.path(), "", &mut lines);
+        found.insert(entry.file_name().to_string_lossy().into_owned(), lines);
     }
     found
 }
 
-/// Names, kinds, owners, contents and times of files; a folder's time is of the moment where a step made it.
-fn describe(path: &Path, all: &mut Vec<u8>) {
+/// Names, kinds, owners and contents. Times are of the moment where a step made something, but for files, which are
+/// clamped.
+fn describe(path: &Path, shown: &str, lines: &mut Vec<String>) {
     let metadata = fs::symlink_metadata(path).unwrap();
-    let facts = (metadata.mode(), metadata.uid(), metadata.gid(), metadata.rdev(), metadata.nlink());
+    let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
     if metadata.is_dir() {
-        all.extend(format!("{:o} {}:{}\n", facts.0, facts.1, facts.2).bytes());
+        lines.push(format!("{shown}/ {mode:o} {uid}:{gid}"));
         let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         for name in names {
-            all.extend(format!("{:?}\n", name.file_name()).bytes());
-            describe(&name, all);
+            let shown = format!("{shown}/{}", name.file_name().unwrap().to_string_lossy());
+            describe(&name, &shown, lines);
         }
-    } else {
-        all.extend(format!("{facts:?}\n").bytes());
-        if metadata.is_file() {
-            all.extend(fs::read(path).unwrap());
-        } else if metadata.is_symlink() {
-            all.extend(format!("{:?}", fs::read_link(path).unwrap()).bytes());
-        }
+        return;
     }
+    let content = match metadata.is_symlink() {
+        true => fs::read_link(path).unwrap().display().to_string(),
+        false if metadata.is_file() => {
+            slipway_oci::Digest::sha256(&fs::read(path).unwrap()).short().to_owned()
+        }
+        false => String::new(),
+    };
+    let (links, device) = (metadata.nlink(), metadata.rdev());
+    lines.push(format!("{shown} {mode:o} {uid}:{gid} {links} {device} {content}"));
 }
 
 /// Mounts and loop devices of the store on this machine. What the kernel takes away by itself is given a moment.
@@ -266,8 +269,13 @@ fn one(bench: &Bench, work: &Work, whole: &Whole, pause: Duration, with_children
     kill(&slipway, work, pause, with_children);
     assert_eq!(on_the_machine(&slipway.root), [] as [String; 0], "{said}");
     // what has a name is whole, before anybody has mended anything
-    for (name, digest) in layers(&slipway.root) {
-        assert_eq!(whole.layers.get(&name), Some(&digest), "{said}: half of `{name}`");
+    for (name, lines) in layers(&slipway.root) {
+        let expected = whole.layers.get(&name).unwrap_or_else(|| panic!("{said}: `{name}` is of nobody"));
+        let only = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|line| !those.contains(line)).cloned().collect()
+        };
+        let differences = (only(expected, &lines), only(&lines, expected));
+        assert_eq!(differences, (Vec::new(), Vec::new()), "{said}: half of `{name}`");
     }
     slipway.ok(["images"]);
     assert_eq!(slipway.leftovers(), [] as [String; 0], "{said}");
