@@ -55,6 +55,17 @@ pub enum PrivateError {
         /// Whose it is.
         owner: u32,
     },
+    /// It cannot be closed to others: the file system has one mode for all, as FAT has.
+    #[error(
+        "`{path}` stays open to other users (mode {mode:o}), for its file system keeps no modes: choose a folder on another \
+         one, or mount that one for its owner alone (`umask=077`)"
+    )]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// The mode that it has and keeps.
+        mode: u32,
+    },
     /// Something else has the name.
     #[error("`{path}` is not a folder")]
     NotFolder {
@@ -176,6 +187,16 @@ fn close_to_others(folder: &OwnedFd, status: &fs::Stat, path: &Path) -> Result<(
     if Mode::from_raw_mode(status.st_mode) & Mode::from_raw_mode(0o777) == Mode::RWXU {
         return Ok(());
     }
+    tighten(folder, status, path)?;
+    // FAT and its like answer that it is done
+    let mode = fs::fstat(folder).map_err(failed("read", path))?.st_mode & 0o777;
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(PrivateError::Open { path: path.to_owned(), mode }),
+    }
+}
+
+fn tighten(folder: &OwnedFd, status: &fs::Stat, path: &Path) -> Result<(), PrivateError> {
     // a descriptor made by O_PATH takes no fchmod(2) (open(2)); its entry in /proc leads to the same inode
     let entry = format!("/proc/self/fd/{}", folder.as_raw_fd());
     match fs::chmod(entry, Mode::RWXU) {

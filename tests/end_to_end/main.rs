@@ -39,6 +39,7 @@ mod newer;
 
 mod ownership;
 mod peers;
+mod places;
 mod plumbing;
 mod private;
 mod processes;

@@ -4,21 +4,27 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Words for scripts.
+const HELPERS: &str = "\
+served=
+trap '[ -z \"$served\" ] || kill $served' EXIT
+serve() { \"$@\" < /dev/null > /dev/null 2>&1 & served=\"$served $!\"; }
+until_mounted() { for wait in $(seq 100); do mountpoint -q \"$1\" && return; sleep 0.05; done; echo \"$1 is not mounted\" >&2; exit 1; }";
+
 /// A mount namespace with what a script has mounted in it. All of it goes with this, and with the test's process too.
 pub struct Place {
     holder: Child,
 }
 
 impl Place {
-    /// Carries `script` out as root in a mount namespace of its own, where `$F` is `folder`. What it starts in the
-    /// background ends with it.
+    /// Carries `script` out as root in a mount namespace of its own, where `$F` is `folder`. A server of a file system is
+    /// started by `serve PROGRAM...`, which ends with the test, and waited for by `until_mounted FOLDER`.
     ///
     /// # Errors
     /// What the script said where it failed: this machine lacks something.
     pub fn new(folder: &Path, script: &str) -> Result<Place, String> {
         // the end of the test, however it comes, is the end of the input
-        let script =
-            format!("{script}\necho ready; cat > /dev/null; for job in $(jobs -p); do kill $job; done");
+        let script = format!("{HELPERS}\n{script}\necho ready; cat > /dev/null");
         let mut holder = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
             .env("F", folder)
@@ -35,7 +41,8 @@ impl Place {
         let mut words = String::new();
         holder.stderr.take().unwrap().read_to_string(&mut words).unwrap();
         holder.wait().unwrap();
-        Err(line + words.trim_end())
+        // a reason is a line
+        Err((line + &words).split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     /// A program that sees what is mounted here.

@@ -33,6 +33,14 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("python3", "python3"),
     tool("setfattr", "attr"),
     tool("fsck.erofs", "erofs-utils"),
+    // file systems that a store may lie on
+    tool("mkfs.btrfs", "btrfs-progs"),
+    tool("mkfs.xfs", "xfsprogs"),
+    tool("mkfs.vfat", "dosfstools"),
+    tool("mkfs.exfat", "exfatprogs"),
+    tool("mount.exfat-fuse", "exfat-fuse"),
+    tool("bindfs", "bindfs"),
+    tool("fuse-overlayfs", "fuse-overlayfs"),
 ];
 
 /// What the demo uses.

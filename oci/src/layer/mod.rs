@@ -42,6 +42,7 @@ pub use tree::{Found, Resolved, Tree, TreeError};
 pub(crate) use unpack::copy_digested;
 pub use unpack::{Unpacked, index, unpack, write_image};
 pub use write::{Layer, LayerWriter};
+pub(crate) use xattr::set_opaque;
 pub use xattr::{Attributes, OverlayXattrs, read_at};
 
 use std::{io, path::PathBuf};

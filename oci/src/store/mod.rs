@@ -149,6 +149,12 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// Layers can have no shape at all.
+    #[error("no layer can be run on here: {reason}")]
+    NoShape {
+        /// Why not, for each shape.
+        reason: String,
+    },
     /// There was no room for a layer.
     #[error("cannot write layer `{layer}` to `{}`", path.display())]
     NoRoom {

@@ -1,7 +1,10 @@
 //! In which shape layers are made runnable: what is wanted, and what the machine allows.
 
 use super::{Store, StoreError, io_at};
-use crate::layer::{self, OverlayXattrs};
+use crate::{
+    file,
+    layer::{self, OverlayXattrs},
+};
 use std::{
     fs::{self, File},
     os::unix::fs::OpenOptionsExt,
@@ -73,17 +76,57 @@ impl Store {
         };
         let is_root = self.xattrs() == OverlayXattrs::Trusted;
         let own_right = "a user namespace has no right to mount layers' files";
+        let can_unpack = || self.try_unpacking();
         match shape {
-            Some(Shape::Unpacked) => chosen(Shape::Unpacked, "it was asked for"),
+            Some(Shape::Unpacked) => {
+                can_unpack()?.map_err(|reason| refused(Shape::Unpacked, reason))?;
+                chosen(Shape::Unpacked, "it was asked for")
+            }
             Some(shape) if !is_root => Err(refused(shape, own_right.to_owned())),
             Some(shape) => {
                 self.with_sample(|sample| try_mount(sample, shape))?
                     .map_err(|reason| refused(shape, reason))?;
                 chosen(shape, "it was asked for")
             }
-            None if !is_root => chosen(Shape::Unpacked, own_right),
-            None => self.with_sample(|sample| best(sample, try_mount)),
+            None => {
+                let found = match is_root {
+                    true => self.with_sample(|sample| best(sample, try_mount))?,
+                    false => Chosen { shape: Shape::Unpacked, reason: own_right.to_owned() },
+                };
+                if found.shape == Shape::Unpacked {
+                    let none = |reason| StoreError::NoShape {
+                        reason: format!("{}; unpacked: {reason}", found.reason),
+                    };
+                    can_unpack()?.map_err(none)?;
+                }
+                Ok(found)
+            }
         }
+    }
+
+    /// Tries what folders of layers need of a file system; where it lacks something, that in words.
+    fn try_unpacking(&self) -> Result<Result<(), String>, StoreError> {
+        let folder = self.temporary_folder("sample")?;
+        let lacks = |what: &str| {
+            let root = self.root.display();
+            Err(format!("the file system of `{root}` keeps no {what}: name a store elsewhere with --root"))
+        };
+        let has_links = std::os::unix::fs::symlink("target", folder.join("link")).is_ok()
+            && File::create(folder.join("file")).is_ok()
+            && fs::hard_link(folder.join("file"), folder.join("again")).is_ok();
+        let has_marks = || {
+            // a user may do without, for only layers that delete need them, and can make none of root's anywhere
+            self.xattrs().is_user()
+                || !rustix::process::geteuid().is_root()
+                || File::open(&folder).is_ok_and(|opened| layer::set_opaque(&opened, self.xattrs()).is_ok())
+        };
+        let result = match has_links {
+            false => lacks("links"),
+            true if has_marks() => Ok(()),
+            true => lacks("marks of overlays (attributes `trusted.overlay`)"),
+        };
+        file::remove_tree(&folder).map_err(io_at("remove", &folder))?;
+        Ok(result)
     }
 
     /// A file of an empty layer beside the others: not every file system has files that can be mounted.
