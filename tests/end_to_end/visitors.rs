@@ -1,7 +1,7 @@
 //! Others' clients at a private registry of ours (issue 8): podman, skopeo and docker log in, push, and are refused.
 
 use crate::support::server::{Server, free_address};
-use crate::support::{Ended, Slipway, base, run, run_with_input};
+use crate::support::{Ended, Slipway, base, find, run, run_with_input, skip};
 use slipway_skip::{need, need_root};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -29,8 +29,14 @@ fn registry(slipway: &Slipway, flags: &[&str]) -> Server {
 fn refused(ended: Ended, program: &str) {
     let said = format!("{}{}", ended.stdout, ended.stderr).to_lowercase();
     assert_ne!(ended.code(), Some(0), "{program}: {said}");
-    let words =
-        ["denied", "unauthorized", "authentication required", "forbidden", "invalid username/password"];
+    let words = [
+        "denied",
+        "unauthorized",
+        "authentication required",
+        "forbidden",
+        "invalid username/password",
+        "no basic auth",
+    ];
     assert!(words.iter().any(|word| said.contains(word)), "{program}: {said}");
 }
 
@@ -176,4 +182,107 @@ fn docker_s_flow_ends_in_a_token_that_is_kept() {
     fs::write(auth, entry).unwrap();
     slipway.ok(["push", "-q", "base", &server.name("team/app:1")]);
     slipway.fails(1, ["push", "-q", "base", &server.name("elsewhere/app:1")]);
+}
+
+/// dockerd with folders of its own, stopped when this goes.
+struct Daemon {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// `None` where it does not run on this machine.
+    fn start() -> Option<Daemon> {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let log = fs::File::create(at("log")).unwrap();
+        let mut command = Command::new(find("dockerd").unwrap());
+        command
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"))
+            .arg("--pidfile")
+            .arg(at("pid"));
+        command.arg("-H").arg(format!("unix://{}", at("s").display()));
+        command.args(["--bridge=none", "--iptables=false", "--storage-driver=vfs"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut daemon = Daemon { child, folder };
+        for _ in 0..300 {
+            if daemon.docker(&["info"]).status.success() {
+                return Some(daemon);
+            }
+            if daemon.child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        None
+    }
+
+    fn docker(&self, words: &[&str]) -> Ended {
+        let at = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(find("docker").unwrap());
+        command.arg("-H").arg(format!("unix://{}", at("s").display())).args(words);
+        run(command
+            .env("DOCKER_CONFIG", at("config"))
+            .env_remove("DOCKER_HOST")
+            .env("HOME", self.folder.path()))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn privileged_docker_is_let_in_and_kept_out() {
+    need_root!();
+    need!("dockerd", "docker");
+    let slipway = Slipway::empty();
+    let Some(daemon) = Daemon::start() else { return skip("dockerd does not run on this machine") };
+    daemon.docker(&["import", base::busybox().to_str().unwrap(), "app"]).ok();
+    for flags in [&[][..], &["--basic-only"]] {
+        let server = registry(&slipway, flags);
+        let push = |to: &str| {
+            let name = server.name(to);
+            daemon.docker(&["tag", "app", &name]).ok();
+            daemon.docker(&["push", &name])
+        };
+        let pull = |from: &str| daemon.docker(&["pull", &server.name(from)]);
+        let login = |name: &str, password: &str| {
+            daemon.docker(&["login", "-u", name, "-p", password, &server.address])
+        };
+        // the trap: docker takes anything but 401 for a login that worked
+        refused(login("ann", "wrong"), "docker, wrong password");
+        refused(login("eve", "x"), "docker, nobody");
+        assert!(login("ann", "ann-secret").ok().contains("Login Succeeded"));
+        let kept = fs::read_to_string(daemon.folder.path().join("config/config.json")).unwrap();
+        let tokens = flags.is_empty();
+        assert_eq!(kept.contains("identitytoken"), tokens, "a token is kept in the password's place: {kept}");
+        push("team/app:1").ok();
+        push("open/app:1").ok();
+        // the layer is mounted from one to the other, or sent again
+        push("team/other:1").ok();
+        pull("team/app:1").ok();
+        // without tokens docker tries what is refused again for a minute, and has no way to be nobody
+        if tokens {
+            refused(push("elsewhere/app:1"), "docker, elsewhere");
+            login("bob", "bob-secret").ok();
+            pull("team/app:1").ok();
+            refused(push("team/app:2"), "docker, a reader");
+            daemon.docker(&["logout", &server.address]).ok();
+            refused(push("team/app:1"), "docker, logged out");
+            refused(pull("team/app:1"), "docker, logged out");
+            pull("open/app:1").ok();
+        }
+        daemon.docker(&["logout", &server.address]).ok();
+        for name in ["team/app:1", "open/app:1", "team/other:1"] {
+            daemon.docker(&["rmi", &server.name(name)]);
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("skopeo", "skopeo"),
     tool("umoci", "umoci"),
     tool("podman", "podman"),
+    tool("dockerd", "docker.io"),
     tool("buildah", "buildah"),
     tool("crun", "crun"),
     tool("docker-registry", "docker-registry"),

@@ -12,6 +12,19 @@ use axum::{
 };
 use slipway_oci::{Digest, digest::DigestError, spec::ManifestError};
 
+/// What was asked for and is not given: repository and action, where it is about one.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(pub(super) Option<(String, &'static str)>);
+
+impl Wanted {
+    /// distribution's form of it. docker tries a refusal without any detail again for a minute: its own words with no
+    /// detail become another type of error there (distribution's `errcode.Errors`).
+    fn detail(&self) -> serde_json::Value {
+        let one = |(name, action): &(String, &str)| serde_json::json!({ "Type": "repository", "Class": "", "Name": name, "Action": action });
+        self.0.iter().map(one).collect::<Vec<_>>().into()
+    }
+}
+
 /// Why a request is not answered with success.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
@@ -25,10 +38,10 @@ pub(super) enum ApiError {
     ReadOnly,
     /// `wrong`: something was shown, and it is not right.
     #[error("{}", if *wrong { "the name, password or token is wrong" } else { "authentication required" })]
-    Unauthorized { challenge: String, wrong: bool },
+    Unauthorized { challenge: String, wrong: bool, wanted: Wanted },
     // the same words whether the repository is there or not
     #[error("requested access to the resource is denied")]
-    Denied,
+    Denied { challenge: Option<String>, wanted: Wanted },
     #[error("too many passwords are being checked: ask again")]
     PasswordsBusy,
     #[error("{0}")]
@@ -92,7 +105,7 @@ impl ApiError {
             // distribution's answer in its read-only mode
             ApiError::ReadOnly => (S::METHOD_NOT_ALLOWED, Unsupported),
             ApiError::Unauthorized { .. } => (S::UNAUTHORIZED, Unauthorized),
-            ApiError::Denied => (S::FORBIDDEN, Denied),
+            ApiError::Denied { .. } => (S::FORBIDDEN, Denied),
             ApiError::PasswordsBusy => (S::TOO_MANY_REQUESTS, TooManyRequests),
             ApiError::TokenRequest(_) => (S::BAD_REQUEST, Unsupported),
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
@@ -133,8 +146,11 @@ impl ApiError {
             status if status.is_server_error() => "the registry failed".to_owned(),
             _ => self.to_string(),
         };
-        let body =
-            serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": null }] });
+        let detail = match &self {
+            ApiError::Unauthorized { wanted, .. } | ApiError::Denied { wanted, .. } => wanted.detail(),
+            _ => serde_json::Value::Null,
+        };
+        let body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": detail }] });
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let mut set = |name: HeaderName, value: &str| {
@@ -145,7 +161,8 @@ impl ApiError {
         set(header::CONTENT_TYPE, "application/json");
         match &self {
             ApiError::Method(_, allowed) => set(header::ALLOW, allowed),
-            ApiError::Unauthorized { challenge, .. } => set(header::WWW_AUTHENTICATE, challenge),
+            ApiError::Unauthorized { challenge, .. }
+            | ApiError::Denied { challenge: Some(challenge), .. } => set(header::WWW_AUTHENTICATE, challenge),
             ApiError::PasswordsBusy => set(header::RETRY_AFTER, "1"),
             ApiError::Storage(StorageError::BlobNeeded { .. }) => set(header::ALLOW, "GET, HEAD"),
             ApiError::Busy => set(header::RETRY_AFTER, "5"),

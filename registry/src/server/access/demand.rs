@@ -2,7 +2,7 @@
 //! endpoint makes for itself is one that some endpoint forgets.)
 
 use super::Action;
-use crate::server::route::Route;
+use crate::server::{error::Wanted, route::Route};
 use axum::http::Method;
 
 /// What a request needs to be allowed.
@@ -16,6 +16,16 @@ pub(in crate::server) enum Demand<'a> {
     Catalog,
     /// An action in a repository.
     In(&'a str, Action),
+}
+
+impl Demand<'_> {
+    /// For the reply that refuses it.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted(match self {
+            Demand::In(name, action) => Some(((*name).to_owned(), action.name())),
+            _ => None,
+        })
+    }
 }
 
 /// What `method` on `route` demands; `None` for methods that no endpoint takes.

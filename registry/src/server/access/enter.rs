@@ -51,7 +51,7 @@ pub(in crate::server) async fn enter(
         Login::Caller(caller) => Ok(Visitor { access, caller, origin }),
         Login::Refused => {
             let challenge = access.challenge(&origin, demand, error);
-            Err(ApiError::Unauthorized { challenge, wrong: true })
+            Err(ApiError::Unauthorized { challenge, wrong: true, wanted: demand.wanted() })
         }
     }
 }

@@ -92,11 +92,23 @@ impl Visitor {
             (true, _) if scoped => Ok(()),
             (true, _) => Err(self.unauthorized(demand, Some("insufficient_scope"))),
             (false, false) if self.access.has_users => Err(self.unauthorized(demand, None)),
-            (false, _) => Err(ApiError::Denied),
+            // RFC 6750, section 3.1; docker sees it on HEAD, where there is no body, and does not try for a minute
+            (false, _) => Err(ApiError::Denied {
+                wanted: demand.wanted(),
+                challenge: self
+                    .caller
+                    .scopes
+                    .is_some()
+                    .then(|| self.access.challenge(&self.origin, demand, Some("insufficient_scope"))),
+            }),
         }
     }
 
     fn unauthorized(&self, demand: &Demand<'_>, error: Option<&str>) -> ApiError {
-        ApiError::Unauthorized { challenge: self.access.challenge(&self.origin, demand, error), wrong: false }
+        ApiError::Unauthorized {
+            challenge: self.access.challenge(&self.origin, demand, error),
+            wrong: false,
+            wanted: demand.wanted(),
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::server::{
     access::{Access, Claims, Login, Principal, Scope, Use, basic, claims, log_in, now_seconds, sign},
     body::{self, Incoming},
     call::{Call, Shared, blocking},
-    error::ApiError,
+    error::{ApiError, Wanted},
     reply,
 };
 use axum::{
@@ -97,7 +97,7 @@ fn enabled(call: &Call) -> Result<Arc<Access>, ApiError> {
 fn refused(access: &Access) -> ApiError {
     // a challenge of its own kind: clients that are sent here must not be sent here again
     let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", access.service());
-    ApiError::Unauthorized { challenge, wrong: true }
+    ApiError::Unauthorized { challenge, wrong: true, wanted: Wanted::default() }
 }
 
 async fn logged_in(access: &Arc<Access>, name: &str, password: &str) -> Result<Principal, ApiError> {

@@ -76,6 +76,10 @@ fn the_challenge_leads_to_a_token_that_works() {
     // what the rules refuse is refused for good, whatever the token says
     let reply = registry.bearer(&token, "GET", "/v2/other/tags/list");
     assert_eq!(reply.refusal(), (403, "DENIED".to_owned()));
+    assert!(reply.header("www-authenticate").expect("a challenge").ends_with("error=\"insufficient_scope\""));
+    // docker looks for a detail, or tries for a minute
+    assert_eq!(reply.json()["errors"][0]["detail"][0]["Name"], "other");
+    assert!(registry.get("/v2/").json()["errors"][0]["detail"].is_array());
 }
 
 #[test]
