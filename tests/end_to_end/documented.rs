@@ -7,6 +7,7 @@ use slipway_skip::need;
 use std::path::PathBuf;
 
 const README: &str = include_str!("../../README.md");
+const REGISTRY: &str = include_str!("../../docs/registry.md");
 const PAGES: &str = include_str!("../../src/manual/pages.txt");
 const EXTENSIONS: &str = include_str!("../../docs/extensions.md");
 
@@ -45,11 +46,69 @@ fn typed(shell: &mut Shell, line: &str) -> (String, i32) {
         shell.press("\x04");
     } else if line.contains("dockerfile lsp") {
         shell.press("\x04");
+    } else if line.contains("--password-stdin") {
+        shell.press("secret\r\x04");
+    } else if line.contains("slipway login") || line.contains("htpasswd") {
+        if line.contains("slipway login") {
+            shell.wait_for("Username: ");
+            shell.press("ann\r");
+        }
+        shell.wait_for("Password: ");
+        shell.press("secret\r");
     } else if ["system reset", "prune"].iter().any(|own| line.contains(own)) && !line.contains("--force") {
         shell.wait_for("y/N");
         shell.press("y\r");
     }
     shell.end()
+}
+
+#[test]
+fn the_registry_s_page_leads_from_nothing_to_a_private_registry() {
+    need!("bash", "setsid", "openssl");
+    let slipway = Slipway::new();
+    slipway.ok(["tag", "base", "app"]);
+    let folder = slipway.context("page", &[]);
+    let address = free_address();
+    let place = |text: &str| {
+        let port = address.rsplit(':').next().unwrap();
+        text.replace("localhost:5000", &format!("127.0.0.1:{port}"))
+    };
+    let command = slipway.command([""; 0]);
+    let mut shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
+    let (mut settings, mut token, mut count) = (String::new(), String::new(), 0);
+    let (steps, _) = REGISTRY.split_once("## Settings").unwrap();
+    for block in steps.split("```").skip(1).step_by(2) {
+        if let Some(own) = block.strip_prefix("toml\n") {
+            // for the same file; tables come last
+            settings.push_str(&place(own));
+            std::fs::write(folder.join("slipway.toml"), format!("{settings}{token}")).unwrap();
+            continue;
+        }
+        for line in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            count += 1;
+            if line.contains("login -u ci") {
+                let log = || std::fs::read_to_string(folder.join("serve.log")).unwrap_or_default();
+                wait_until("the settings are read again", || log().contains("settings were read again"));
+            }
+            shell.begin(&place(line).replace("slipway.toml &", "slipway.toml 2> serve.log &"));
+            if line.contains("htpasswd ann") || line.contains("login -u ann") {
+                shell.wait_for("Password: ");
+                shell.press("secret\r");
+            }
+            let (shown, status) = shell.end();
+            assert_eq!(status, 0, "{line}: {shown}");
+            assert!(!shown.contains("error:") && !shown.contains("warning:"), "{line}: {shown}");
+            if line.contains("serve") {
+                wait_until("it listens", || std::net::TcpStream::connect(&address).is_ok());
+            }
+            if line.contains("registry token") {
+                let (_, own) = shown.rsplit_once("[tokens]:").unwrap();
+                token = format!("[tokens]\n{}\n", own.trim());
+            }
+        }
+    }
+    assert!(count > 10, "{count}");
+    shell.run("kill %1; wait");
 }
 
 #[test]
@@ -120,6 +179,8 @@ fn the_examples_of_every_page_run_as_they_stand() {
             let address = free_address();
             let (_, port) = address.rsplit_once(':').unwrap();
             let line = line.replace(" 5000 ", &format!(" {port} "));
+            let settings = format!("listen = [\"{address}\"]\nstorage = \"registry\"\n");
+            std::fs::write(slipway.path("home/slipway.toml"), settings).unwrap();
             let (shown, status) = typed(&mut shell, &format!("{line} 2> /dev/null &"));
             assert_eq!(status, 0, "{line}: {shown}");
             wait_until("it listens", || std::net::TcpStream::connect(&address).is_ok());

@@ -167,3 +167,32 @@ impl Readers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_version_before_is_taken_over() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let (before, _) = SCHEMA.split_once("CREATE TABLE signing_keys").expect("the newest table");
+        let database = Connection::open(&old).expect("a database");
+        database.execute_batch(before).expect("version 2");
+        database.pragma_update(None, "user_version", 2).expect("its number");
+        database.execute("INSERT INTO repositories (name) VALUES ('a')", []).expect("a row");
+        drop(database);
+        let tables = |database: &Connection| -> Vec<(String, String)> {
+            let mut statement = database
+                .prepare("SELECT m.name, c.name || c.type || c.\"notnull\" || c.pk FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY 1, c.cid")
+                .expect("a statement");
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            rows.collect::<Result<_, _>>().expect("tables")
+        };
+        let (migrated, made) = (open(&old).expect("migrated"), open(&new).expect("made"));
+        assert_eq!(tables(&migrated), tables(&made));
+        let name: String =
+            migrated.query_row("SELECT name FROM repositories", [], |row| row.get(0)).expect("the row");
+        assert_eq!(name, "a");
+    }
+}
