@@ -282,7 +282,7 @@ fn registry_hint(error: &ClientError) -> Option<String> {
             hub_or(host)
         )),
         ClientError::Denied { credentials: true, .. } => {
-            Some("they are those of docker's config.json or podman's auth.json; see whether they are still good".into())
+            Some("they are those of docker's config.json or podman's auth.json; see whether they are still good, and whether they may do this there".into())
         }
         ClientError::LoginRefused { .. } => Some("see whether name and password are those of this registry".into()),
         ClientError::NoAuthorities => {

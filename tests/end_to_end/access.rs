@@ -242,3 +242,38 @@ fn every_setting_by_flag_and_variable() {
     let refused = slipway.fails(1, ["push", "-q", "base", &format!("{address}/a/b:1")]);
     assert!(refused.contains("denied"), "the flag's rules take the place of the variable's: {refused}");
 }
+
+#[test]
+fn a_certificate_changes_while_it_runs() {
+    slipway_skip::need!("openssl");
+    let pem = |name: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("registry/src/client/tests/tls");
+        fs::read(folder.join(name)).unwrap()
+    };
+    let site = Site::new(
+        "access = \"private\"\nhtpasswd = \"users\"\ntls-cert = \"cert.pem\"\ntls-key = \"key.pem\"\n",
+    );
+    let put = |name: &str, from: &str| {
+        fs::write(site.slipway.path("new"), pem(from)).unwrap();
+        fs::rename(site.slipway.path("new"), site.slipway.path(name)).unwrap();
+    };
+    put("cert.pem", "leaf.crt");
+    put("key.pem", "server.key");
+    let _server = site.serve();
+    assert!(site.log().contains("on https://"), "{}", site.log());
+    let subject = || {
+        let words = ["s_client", "-connect", &site.address, "-brief"];
+        crate::support::run(Command::new("openssl").args(words)).stderr
+    };
+    assert!(subject().contains("leaf"), "{}", subject());
+    let image = site.name("a:1");
+    site.run_as("ann", &["push", "-q", "base", &image]).ok();
+    // half of a pair leaves the former one in use
+    put("key.pem", "alone.key");
+    wait_until("the mistake is said", || site.log().contains("the former settings stay in use"));
+    assert!(subject().contains("leaf"));
+    put("key.pem", "server.key");
+    put("cert.pem", "other.crt");
+    wait_until("the other certificate is shown", || subject().contains("other"));
+    site.run_as("ann", &["pull", "-q", &image]).ok();
+}

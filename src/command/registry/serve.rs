@@ -40,16 +40,18 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();
     let (tell, told) = mpsc::channel();
-    signals::on(&signals::ENDING, move |signal| match (signal, &file) {
-        // a daemon's way to be told of other settings; at a terminal it is the terminal's end
-        (signals::HANGUP, Some(_)) => drop(tell.send(())),
+    // where there is nothing to read again, it is the terminal's end
+    let reads = file.is_some() || !settings.files().is_empty();
+    signals::on(&signals::ENDING, move |signal| match signal {
+        signals::HANGUP if reads => drop(tell.send(())),
         _ => stop.trigger(),
     })?;
-    let source =
-        Source { file: settings::named(arguments.config.as_deref()), flags: arguments.settings.clone() };
+    let source = Source { file, flags: arguments.settings.clone() };
     let ready = |places: &[Place], control: Control| {
-        announce(places, &storage, &access);
-        std::thread::spawn(move || watch(&source, settings, &control, &told));
+        announce(places, &storage, &access, settings.url.is_some());
+        if reads {
+            std::thread::spawn(move || watch(&source, settings, &control, &told));
+        }
     };
     server::serve(config, ready, &shutdown).map_err(|error| Failure::of(&error))?;
     Ok(0)
@@ -96,18 +98,33 @@ fn observer(access_log: bool) -> Observer {
     })
 }
 
-fn announce(places: &[Place], storage: &Path, access: &Access) {
+fn announce(places: &[Place], storage: &Path, access: &Access, proxied: bool) {
     for place in places {
         crate::show::note(format_args!("serving `{}` on {place}", storage.display()));
-        if let Place::Address(address) | Place::Secure(address) = place
-            && !address.ip().is_loopback()
-            && access.lets_anyone_write()
-        {
-            crate::show::note(format_args!(
-                "warning: anyone who reaches {address} may write: `access` and `htpasswd` let users alone in"
-            ));
+        for words in warnings(place, access, proxied) {
+            crate::show::note(format_args!("warning: {words}"));
         }
     }
+}
+
+/// What is dangerous about a place that others reach.
+fn warnings(place: &Place, access: &Access, proxied: bool) -> Vec<String> {
+    let (Place::Address(address) | Place::Secure(address)) = place else { return Vec::new() };
+    if address.ip().is_loopback() {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    if access.lets_anyone_write() {
+        all.push(format!(
+            "anyone who reaches {address} may write: `access` and `htpasswd` let users alone in"
+        ));
+    }
+    if matches!(place, Place::Address(_)) && access.has_users() && !proxied {
+        all.push(format!(
+            "passwords travel to {address} as they are: `tls-cert` and `tls-key` protect them, or a proxy, which `url` names"
+        ));
+    }
+    all
 }
 
 /// Where settings come from.
@@ -172,5 +189,35 @@ fn watch(source: &Source, mut settings: Settings, control: &Control, told: &mpsc
             }
         }
         looks = source.looks(&settings);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_reach_is_warned_of() {
+        let private = Settings {
+            tokens: vec![("ci".to_owned(), slipway_registry::server::access::SecretHash::of("x"))],
+            ..Settings::default()
+        };
+        let (open, private) =
+            (Settings::default().access().expect("open"), private.access().expect("private"));
+        let (here, out) = ("127.0.0.1:5000".parse().expect("here"), "192.0.2.1:5000".parse().expect("out"));
+        for (place, access, proxied, words) in [
+            (Place::Address(here), &open, false, vec![]),
+            (Place::Address(here), &private, false, vec![]),
+            (Place::File("s".into()), &open, false, vec![]),
+            (Place::Address(out), &open, false, vec!["anyone who reaches"]),
+            (Place::Secure(out), &open, false, vec!["anyone who reaches"]),
+            (Place::Address(out), &private, false, vec!["passwords travel"]),
+            (Place::Address(out), &private, true, vec![]),
+            (Place::Secure(out), &private, false, vec![]),
+        ] {
+            let found = warnings(&place, access, proxied);
+            assert_eq!(found.len(), words.len(), "{place}: {found:?}");
+            assert!(found.iter().zip(&words).all(|(found, words)| found.contains(words)), "{found:?}");
+        }
     }
 }

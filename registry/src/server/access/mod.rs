@@ -168,6 +168,11 @@ impl Access {
             .any(|action| self.rules.anywhere(&anonymous, action))
     }
 
+    /// Whether anybody can log in.
+    pub fn has_users(&self) -> bool {
+        self.has_users
+    }
+
     /// Whether there is somebody of this name.
     pub fn knows(&self, name: &str) -> bool {
         self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()
