@@ -205,7 +205,9 @@ fn describe(path: &Path, shown: &str, lines: &mut Vec<String>) {
         }
         false => String::new(),
     };
-    let (links, device) = (metadata.nlink(), metadata.rdev());
+    // overlayfs makes deletions of links to one in its work folder, which goes with that
+    let links = if metadata.is_file() { metadata.nlink() } else { 1 };
+    let device = metadata.rdev();
     lines.push(format!("{shown} {mode:o} {uid}:{gid} {links} {device} {content}"));
 }
 
