@@ -132,6 +132,42 @@ fn privileged_what_changed_beneath_a_cache_looks_newer_in_every_shape() {
     }
 }
 
+/// The most layers that an image may have, many of them the same, and a step on all of them.
+#[test]
+fn privileged_the_most_layers_of_an_image_run_in_every_shape() {
+    slipway_skip::need_root!();
+    let most = slipway_oci::limits::LAYERS;
+    let different = 90;
+    let mut recipe = "FROM base\n".to_owned();
+    for number in 0..most - 2 {
+        // from the ninetieth on those that were there, in another order
+        let file = if number < different { number } else { (number * 7) % different };
+        recipe += &format!("COPY f{file} /f{file}\n");
+    }
+    let files: Vec<(String, String)> =
+        (0..different).map(|number| (format!("f{number}"), format!("{number}\n"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let last = "RUN cat /f* | sort -n | tail -n 1 > /last && rm /f0 && echo changed > /f1\n";
+    let mut seen = Vec::new();
+    for shape in SHAPES {
+        let Some(slipway) = store(shape) else { continue };
+        slipway.build("most", &(recipe.clone() + last), &files).ok();
+        let layers = slipway.ok(["inspect", "--format", "{{json .RootFS.Layers}}", "most"]);
+        assert_eq!(layers.matches("sha256:").count(), most, "{shape}");
+        let place = slipway.path("most.tar");
+        slipway.ok(["save".as_ref(), "-o".as_ref(), place.as_os_str(), "most".as_ref()]);
+        let other = slipway.another("other");
+        other.ok(["load".as_ref(), "-i".as_ref(), place.as_os_str()]);
+        let script = "ls / | grep -c '^f[0-9]'; cat /last /f1 /f89; test ! -e /f0 && cat /f2";
+        let said = other.shell("most", script);
+        assert_eq!(said, format!("{}\n{}\nchanged\n89\n2\n", different - 1, different - 1), "{shape}");
+        assert_eq!(slipway.shell("most", script), said, "{shape}");
+        assert_eq!(loops(&slipway.root) + loops(&other.root), 0, "{shape}");
+        seen.push(layers);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
 #[test]
 fn a_shape_that_the_machine_has_not_is_refused_in_words() {
     let slipway = Slipway::empty();
