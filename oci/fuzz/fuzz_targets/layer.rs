@@ -7,13 +7,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use slipway_oci::{
-    compression,
+    Digest, compression,
     erofs::Image,
-    layer::{FileArchive, Footing, Kind, LayerError, OverlayXattrs, Toc, Tree, index, unpack, write_image},
+    layer::{Entry, FileArchive, Footing, Kind, LayerError, OverlayXattrs, Toc, Tree, index, unpack, write_image},
 };
 use std::{
     io::Read,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -50,8 +50,7 @@ fn on_disk(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Every path of a file that the kernel would mount.
-fn in_image(file: std::fs::File) -> Vec<Vec<u8>> {
-    let image = Image::open(file).expect("what was written");
+fn in_image(image: &Image) -> Vec<Vec<u8>> {
     let (mut pending, mut found) = (vec![(Vec::new(), image.root().expect("root"))], Vec::new());
     while let Some((path, inode)) = pending.pop() {
         image.attributes(&inode).expect("attributes");
@@ -63,6 +62,40 @@ fn in_image(file: std::fs::File) -> Vec<Vec<u8>> {
     }
     found.sort();
     found
+}
+
+/// The table's entry that a path shows: of another name of a file that file's.
+fn shown<'t>(toc: &'t Toc, entry: &'t Entry) -> &'t Entry {
+    match entry.kind {
+        Kind::Hardlink => toc.get(&entry.link).expect("the first name"),
+        _ => entry,
+    }
+}
+
+/// All that the table says of a path is in the file, and, where the layer was unpacked too, on the disk.
+fn compared(toc: &Toc, image: &Image, disk: Option<&Path>) {
+    for entry in toc.entries() {
+        let inode = image.find(&entry.path).expect("look").expect("an entry of the table");
+        let first = shown(toc, entry);
+        assert_eq!((inode.owner(), inode.mtime()), ((first.uid, first.gid), first.mtime), "{entry:?}");
+        if first.kind == Kind::File || first.kind == Kind::Symlink {
+            let mut bytes = Vec::new();
+            image.read(&inode).expect("open").take(MOST_BYTES).read_to_end(&mut bytes).expect("read");
+            if first.kind == Kind::Symlink {
+                assert_eq!(bytes, first.link, "{entry:?}");
+            } else if first.size_bytes <= MOST_BYTES {
+                assert_eq!(Some(Digest::sha256(&bytes)), first.content, "{entry:?}");
+            }
+        }
+        let Some(disk) = disk else { continue };
+        let found = std::fs::symlink_metadata(disk.join(entry.as_path())).expect("on the disk");
+        // deletions are files of another kind where root's marks are not used
+        if first.kind != Kind::Whiteout {
+            assert_eq!(found.mode(), inode.mode(), "{entry:?}");
+            let links = if found.is_dir() { 0 } else { found.nlink() };
+            assert_eq!(links, if found.is_dir() { 0 } else { inode.links().into() }, "{entry:?}");
+        }
+    }
 }
 
 fn names(toc: &Toc) -> Vec<Vec<u8>> {
@@ -82,9 +115,12 @@ fn layers(base: &[u8], upper: &[u8], scratch: &Path) {
     let file = tempfile();
     let written = write_image(upper, file.try_clone().expect("handle"), footing.as_ref());
     match (&indexed, written) {
-        (Ok(indexed), Ok((written, _))) => {
+        (Ok(indexed), Ok((written, whole))) => {
             assert_eq!(indexed.toc, written.toc);
-            assert_eq!(in_image(file), names(&indexed.toc));
+            assert!(whole.is_whole(&file).expect("read"), "what was written is not what was digested");
+            let image = Image::open(file).expect("what was written");
+            assert_eq!(in_image(&image), names(&indexed.toc));
+            compared(&indexed.toc, &image, unpacked.is_ok().then_some(target.as_path()));
         }
         // attributes, devices and links that no file system takes, and more of them than one file takes
         (Ok(_), Err(LayerError::Io { .. } | LayerError::Limit { .. })) => {}

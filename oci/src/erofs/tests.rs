@@ -422,6 +422,9 @@ fn folders_of_a_hundred_thousand_entries_are_searched() {
             assert!(fs::symlink_metadata(path).expect("there").file_type().is_fifo());
         }
     }
+    let named = tempfile::NamedTempFile::new().expect("file");
+    io::copy(&mut { file }, &mut named.as_file()).expect("copy");
+    assert_eq!(complaints(named.path()), [] as [String; 0]);
 }
 
 /// A sparse file of five gigabytes in the form of GNU tar, between two others.
@@ -467,6 +470,48 @@ fn holes_cost_nothing() {
     }
 }
 
+/// Five gigabytes with holes, as they are unpacked: the same length, and the same bytes wherever the folder has any.
+#[test]
+fn privileged_holes_are_where_unpacking_leaves_them() {
+    slipway_skip::need_root!();
+    let bytes = sparse();
+    let (file, made, _) = written(&bytes).expect("written");
+    let scratch = tempfile::tempdir().expect("folder");
+    let unpacked = unpack(&bytes[..], scratch.path(), OverlayXattrs::Trusted, None).expect("unpacked");
+    assert_eq!(unpacked.toc, made.toc);
+    let image = Image::open(file).expect("open");
+    let inode = image.find(b"sparse").expect("look").expect("there");
+    let folder = File::open(scratch.path().join("sparse")).expect("open");
+    assert_eq!(folder.metadata().expect("metadata").len(), inode.size_bytes());
+    let mut content = image.read(&inode).expect("content");
+    let (mut at, mut data) = (0, 0);
+    let (mut here, mut there) = (vec![0; 4 << 20], vec![0; 4 << 20]);
+    while at < inode.size_bytes() {
+        let most = here.len().min((inode.size_bytes() - at) as usize);
+        content.read_exact(&mut here[..most]).expect("read");
+        folder.read_exact_at(&mut there[..most], at).expect("read");
+        assert!(here[..most] == there[..most], "from {at} on");
+        data += here[..most].iter().filter(|byte| **byte != 0).count();
+        at += most as u64;
+    }
+    assert_eq!(data, 4);
+}
+
+/// What `fsck.erofs` and `dump.erofs` say against a file; nothing where they are not installed.
+fn complaints(path: &Path) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (program, flag) in [("fsck.erofs", "-d1"), ("dump.erofs", "-S")] {
+        let Some(program) = slipway_skip::find(program) else { continue };
+        let output = std::process::Command::new(&program).arg(flag).arg(path).output().expect("runs");
+        let said =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() || said.contains("<E>") {
+            complaints.push(format!("{}: {said}", program.display()));
+        }
+    }
+    complaints
+}
+
 #[test]
 fn other_tools_take_every_file() {
     slipway_skip::need!("fsck.erofs", "dump.erofs");
@@ -480,12 +525,7 @@ fn other_tools_take_every_file() {
     ] {
         let path = folder.path().join(name);
         write_image(&bytes[..], File::create_new(&path).expect("file"), None).expect("written");
-        for (program, flag) in [("fsck.erofs", "-d1"), ("dump.erofs", "-S")] {
-            let output = std::process::Command::new(program).arg(flag).arg(&path).output().expect("runs");
-            let said = String::from_utf8_lossy(&output.stderr).into_owned()
-                + &String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && !said.contains("<E>"), "{program} of {name}: {said}");
-        }
+        assert_eq!(complaints(&path), [] as [String; 0], "{name}");
     }
 }
 
@@ -561,6 +601,15 @@ fn what_no_file_system_takes_is_refused() {
     ] {
         assert!(matches!(written(&archive(&[item])), Err(LayerError::Io { .. })), "{what}");
     }
+    // of names, where an archive says them itself, its reader has the word
+    for path in ["x".repeat(256), format!("a/{}/b", "x".repeat(256))] {
+        assert!(written(&archive(&[file(&path, "")])).is_err(), "{path}");
+    }
+    // by a link whose text alone is allowed
+    let led = [link("l", Kind::Symlink, &"x".repeat(256)), file("l/f", "")];
+    assert!(matches!(written(&archive(&led)), Err(LayerError::Io { .. })));
+    // as long as a name may be
+    written(&archive(&[file(&format!("{}/f", "x".repeat(255)), "")])).expect("written");
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -568,6 +617,19 @@ fn names() -> impl Strategy<Value = String> {
     let long = proptest::sample::select(vec!["n".repeat(255), "m".repeat(200)]);
     let name = prop_oneof![20 => name.prop_map(str::to_owned), 1 => long];
     proptest::collection::vec(name, 1..4).prop_map(|names| names.join("/"))
+}
+
+/// From 1902, where ext4 begins, to 2446, where it ends; often beside the limits of 32 bits.
+fn times() -> impl Strategy<Value = i64> {
+    let edges = [-1, 0, 1, i64::from(i32::MIN) + 1, i64::from(i32::MAX), i64::from(i32::MAX) + 1];
+    let later = [i64::from(u32::MAX), i64::from(u32::MAX) + 1, 15_000_000_000];
+    let edges: Vec<i64> = edges.into_iter().chain(later).collect();
+    prop_oneof![-2_147_000_000..15_000_000_000i64, proptest::sample::select(edges)]
+}
+
+/// Texts of links, up to the longest.
+fn targets() -> impl Strategy<Value = String> {
+    prop_oneof![6 => names(), 1 => (1..4096usize).prop_map(|length| "t".repeat(length))]
 }
 
 fn items() -> impl Strategy<Value = Item> {
@@ -583,6 +645,7 @@ fn items() -> impl Strategy<Value = Item> {
         Kind::Whiteout,
         Kind::Fifo,
         Kind::CharDevice,
+        Kind::BlockDevice,
     ]);
     let size = proptest::sample::select(vec![0usize, 1, 100, 4095, 4096, 4097, 9000]);
     let attribute = proptest::sample::select(vec![
@@ -596,9 +659,9 @@ fn items() -> impl Strategy<Value = Item> {
         Some(("system.posix_acl_default", NAMED.to_vec())),
         Some(("security.capability", CAPABILITY.to_vec())),
     ]);
-    let numbers = (0..0o10000u32, 0..u32::MAX - 1, 0..70_000u32, -1_000_000_000..4_000_000_000i64);
+    let numbers = (0..0o10000u32, 0..u32::MAX - 1, 0..70_000u32, times());
     let flags = (any::<bool>(), 0..4u8);
-    (kind, names(), names(), size, attribute, numbers, flags).prop_map(
+    (kind, names(), targets(), size, attribute, numbers, flags).prop_map(
         |(kind, path, link, size, attribute, (mode, uid, gid, mtime), (opaque, byte))| {
             let mut entry = Entry::new(path, kind, mode);
             (entry.uid, entry.gid, entry.mtime) = (uid, gid, mtime);
@@ -606,8 +669,8 @@ fn items() -> impl Strategy<Value = Item> {
             if matches!(kind, Kind::Symlink | Kind::Hardlink) {
                 entry.link = link.into_bytes();
             }
-            if kind == Kind::CharDevice {
-                entry.device = (1, 3);
+            if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
+                entry.device = (1 + u32::from(byte) * 1000, 3 + uid % 1_000_000);
             }
             let portable = kind != Kind::Hardlink && kind != Kind::Whiteout;
             if let Some((name, value)) = attribute.filter(|_| portable) {
@@ -652,6 +715,8 @@ proptest! {
     #[test]
     fn any_archive_is_as_its_table_says(items in proptest::collection::vec(items(), 0..60)) {
         let Ok((file, unpacked, _)) = written(&archive(&items)) else { return Ok(()) };
+        let shown = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        prop_assert_eq!(complaints(Path::new(&shown)), [] as [String; 0]);
         let listing = of_image(&Image::open(file).expect("open"));
         let entries = unpacked.toc.entries();
         let root = usize::from(unpacked.toc.get(b"").is_none());

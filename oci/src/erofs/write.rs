@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Algorithm, Digest, Hasher,
-    layer::{Entry, Kind, LayerError, Sink, Toc, copy_digested, io_at, name_of, parent_of},
+    layer::{Entry, Kind, LayerError, Sink, Toc, components, copy_digested, io_at, name_of, parent_of},
 };
 use rustix::io::Errno;
 use std::{
@@ -65,6 +65,9 @@ pub(crate) struct Writer {
     /// The first block of each content.
     contents: HashMap<Digest, u32>,
 }
+
+/// The longest name (`EROFS_NAME_LEN`), as of all file systems.
+const NAME_BYTES: usize = 255;
 
 fn failed(error: io::Error) -> LayerError {
     io_at("write", Path::new(""))(error)
@@ -200,6 +203,10 @@ impl Sink for Writer {
 fn check(entry: &Entry) -> Result<(), LayerError> {
     attributes::of(entry)?;
     let failed = |errno: Errno| io_at("create", entry.as_path())(errno.into());
+    // parents that the archive leaves out are made too, and a link may have led there
+    if components(&entry.path).any(|name| name.len() > NAME_BYTES) {
+        return Err(failed(Errno::NAMETOOLONG));
+    }
     match entry.kind {
         // symlink(2): one page with its zero byte
         Kind::Symlink if entry.link.len() >= BLOCK as usize => Err(failed(Errno::NAMETOOLONG)),
