@@ -19,6 +19,8 @@ mod case;
 mod file_server;
 #[path = "conformance/harness.rs"]
 mod harness;
+#[path = "conformance/layers.rs"]
+mod layers;
 #[path = "conformance/listing.rs"]
 mod listing;
 #[path = "support/mod.rs"]

@@ -59,7 +59,7 @@ impl Buildah {
             files.apply(&image::entries(&std::fs::read(folder.join(hex(layer))).unwrap()));
         }
         std::fs::remove_dir_all(&folder).unwrap();
-        Made { files, config }
+        Made { files, config, wrong: None }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::buildah::Buildah;
 use crate::buildkit::{self, BuildKit};
 use crate::case::{self, Case};
 use crate::file_server;
+use crate::layers;
 use crate::listing::{self, Files};
 use crate::support::{self, Ended, Slipway, base, image::Image, user::User};
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) const PATH: &str = "/usr/bin:/bin";
 pub(crate) struct Made {
     pub(crate) files: Files,
     pub(crate) config: Value,
+    /// What is wrong with its layers' forms on disk; root's are looked at.
+    pub(crate) wrong: Option<String>,
 }
 
 /// A group under test.
@@ -170,11 +173,11 @@ impl Group {
         if let Some((buildah, base)) = self.buildah.as_ref().filter(|_| case.is_recorded()) {
             record(buildah, base, case, &name, &folder, &flags)?;
         }
-        let layers = self.layers_wanted(case, &name);
+        let counts = self.layers_wanted(case, &name);
         if let Some(buildkit) = self.buildkit.as_ref().filter(|_| case.section("Dockerfile").is_some()) {
             self.compare(buildkit, case, &name, &folder, &flags);
         }
-        judge(case, result, layers)
+        judge(case, result, counts)
     }
 
     /// Asks BuildKit and notes what it says: its release beside who else says so, or what it made instead.
@@ -250,12 +253,13 @@ impl Group {
         let made = read(&self.slipway, name);
         let nothing = scratch();
         let base = if self.is_on_base(&made.config) { &self.base } else { &nothing };
-        Ok((describe(&made, base), ended))
+        let wrong = made.wrong.as_ref().map(|words| format!("{words}\n"));
+        Ok((wrong.unwrap_or_default() + &describe(&made, base), ended))
     }
 }
 
 fn scratch() -> Made {
-    Made { files: Files::default(), config: Value::Null }
+    Made { files: Files::default(), config: Value::Null, wrong: None }
 }
 
 fn describe(made: &Made, base: &Made) -> String {
@@ -266,7 +270,8 @@ fn read(slipway: &Slipway, name: &str) -> Made {
     let image = Image::read(slipway, name);
     let mut files = Files::default();
     image.layers.iter().for_each(|layer| files.apply(layer));
-    Made { files, config: image.config }
+    let wrong = slipway.is_roots().then(|| layers::check(slipway, &image.manifest).err()).flatten();
+    Made { files, config: image.config, wrong }
 }
 
 /// Makes the case's folder; answers the address of what serves its `served/`.
