@@ -624,20 +624,22 @@ mod tests {
     /// With files in turn mounted by themselves and through loop devices, and folders among them; each of them twice.
     #[test]
     fn privileged_a_stack_of_127_layers_mounts_by_every_way() {
-        use slipway_oci::layer::{Entry, Kind};
+        use slipway_oci::layer::Entry;
         if !crate::host::tests_may_mount() {
             return;
         }
         let scratch = tempfile::tempdir().unwrap();
         let path = |number: usize| scratch.path().join(format!("{number:03}{}", "x".repeat(61)));
-        let kinds: [(&str, &dyn Fn(usize) -> Option<Via>); 4] = [
-            ("files", &|_| Some(Via::File)),
-            ("loop devices", &|_| Some(Via::Loop)),
-            ("folders", &|_| None),
-            ("all kinds", &|number| [Some(Via::File), Some(Via::Loop), None][number % 3]),
+        type Shaped = fn(usize) -> Option<Via>;
+        let kinds: [(&str, Shaped); 4] = [
+            ("files", |_| Some(Via::File)),
+            ("loop devices", |_| Some(Via::Loop)),
+            ("folders", |_| None),
+            ("all kinds", |number| [Some(Via::File), Some(Via::Loop), None][number % 3]),
         ];
         for number in 0..127 {
-            write_layer(&path(number), &[Entry::new(format!("f{number}"), Kind::File, 0o644)]);
+            let file = Entry::new(format!("f{number}"), slipway_oci::layer::Kind::File, 0o644);
+            write_layer(&path(number), &[file]);
             let folder = path(number).with_extension("folder");
             std::fs::create_dir(&folder).unwrap();
             std::fs::write(folder.join(format!("f{number}")), "").unwrap();
