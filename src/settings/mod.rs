@@ -54,7 +54,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 15] = [
+pub(crate) const KEYS: [Key; 16] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -72,6 +72,7 @@ pub(crate) const KEYS: [Key; 15] = [
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
     key("storage", "storage", Form::Text, "the path of a folder"),
     key("tls-cert", "tls-cert", Form::Text, "the path of a PEM file"),
+    key("tls-client-ca", "tls-client-ca", Form::Text, "the path of a PEM file"),
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
@@ -140,6 +141,9 @@ pub(crate) struct Settings {
     /// The key of --tls-cert
     #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Authorities of clients, in PEM form: a certificate that they vouch for names its user
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_CLIENT_CA")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 }
 
 fn modes() -> impl TypedValueParser<Value = Mode> {
@@ -187,6 +191,7 @@ impl Settings {
             }
             "rules" => self.rules.push(text.parse()?),
             "tls-cert" => self.tls_cert = Some(path(text)?),
+            "tls-client-ca" => self.tls_client_ca = Some(path(text)?),
             "tls-key" => self.tls_key = Some(path(text)?),
             "storage" => self.storage = Some(path(text)?),
             "tokens" => {
@@ -240,6 +245,7 @@ impl Settings {
             basic_only: self.basic_only || file.basic_only,
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
+            tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
         }
     }
 
@@ -259,6 +265,7 @@ impl Settings {
             rules: self.rules.clone(),
             groups: self.groups.iter().cloned().collect(),
             immutable_tags: self.immutable_tags.clone(),
+            certificates: self.tls_client_ca.is_some(),
             url: self.url.clone(),
             token_endpoint: !self.basic_only,
         };
@@ -276,19 +283,27 @@ impl Settings {
 
     /// Files that the settings name, and that may change while a server runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        [&self.htpasswd, &self.tls_cert, &self.tls_key].into_iter().flatten().cloned().collect()
+        [&self.htpasswd, &self.tls_cert, &self.tls_key, &self.tls_client_ca]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// Certificate and key, where the settings name them.
     pub(crate) fn tls(&self) -> Result<Option<Tls>, Failure> {
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
+            (None, None) if self.tls_client_ca.is_some() => {
+                return Err(Failure::new("`tls-client-ca` needs TLS: `tls-cert` and `tls-key`"));
+            }
             (None, None) => return Ok(None),
             (Some(cert), Some(key)) => (cert, key),
             (Some(_), None) => return Err(Failure::new("`tls-cert` needs its key, `tls-key`")),
             (None, Some(_)) => return Err(Failure::new("`tls-key` needs its certificate, `tls-cert`")),
         };
         let read = |flag, path| input::read(flag, path, FILE_BYTES).map_err(Failure::from);
-        let tls = Tls::from_pem(&read("tls-cert", cert)?, &read("tls-key", key)?);
+        let clients = self.tls_client_ca.as_ref().map(|path| read("tls-client-ca", path)).transpose()?;
+        let tls = Tls::from_pem(&read("tls-cert", cert)?, &read("tls-key", key)?, clients.as_deref());
         let about = format!("`{}` and `{}`", cert.display(), key.display());
         tls.map(Some).map_err(|error| Failure::of(&error).about(about))
     }
@@ -314,9 +329,15 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     let mut settings = read::read(&text, &shown).map_err(|mistakes| failure(&shown, &mistakes))?;
     // what a file names lies beside it
     let folder = path.parent().unwrap_or(Path::new(""));
-    for path in [&mut settings.storage, &mut settings.htpasswd, &mut settings.tls_cert, &mut settings.tls_key]
-        .into_iter()
-        .flatten()
+    for path in [
+        &mut settings.storage,
+        &mut settings.htpasswd,
+        &mut settings.tls_cert,
+        &mut settings.tls_key,
+        &mut settings.tls_client_ca,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = folder.join(&path);
     }

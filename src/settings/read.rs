@@ -154,7 +154,7 @@ mod tests {
             "access" => (r#""public""#, Some(r#""publik""#)),
             "access-log" | "basic-only" | "read-only" | "sparse" => ("true", None),
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
-            "htpasswd" | "storage" | "tls-cert" | "tls-key" => (r#""a/b""#, Some(r#""""#)),
+            "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => (r#""a/b""#, Some(r#""""#)),
             "immutable-tags" => (r#"["a/**:v*"]"#, Some(r#"["a/**:v?"]"#)),
             "listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),

@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -65,6 +65,8 @@ pub(super) struct Connection {
     budgets: Budgets,
     /// Over TLS.
     secure: bool,
+    /// The user that the client's certificate names.
+    user: OnceLock<String>,
     state: Mutex<State>,
     shed: Notify,
 }
@@ -104,7 +106,18 @@ impl Connection {
             replies: BTreeMap::new(),
             waits: BTreeMap::new(),
         };
-        Connection { budgets, secure, state: Mutex::new(state), shed: Notify::new() }
+        Connection { budgets, secure, user: OnceLock::new(), state: Mutex::new(state), shed: Notify::new() }
+    }
+
+    /// The user that the client's certificate names.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.get().map(String::as_str)
+    }
+
+    /// The client's certificate was verified and names somebody.
+    pub(super) fn is_of(&self, user: String) {
+        // a connection shakes hands once
+        let _ = self.user.set(user);
     }
 
     /// Whether it is over TLS.

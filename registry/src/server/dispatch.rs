@@ -65,11 +65,12 @@ async fn dispatch(
     user: &mut Option<String>,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let secure = connection.is_secure();
+    let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
     let body = Arriving::wrap(body, connection, head.version, &head.headers);
     let route = route::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
-    let origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
+    let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
+    origin.user = certified;
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
     user.clone_from(visitor.name());
     let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };

@@ -102,6 +102,9 @@ impl Loop {
         tokio::spawn(async move {
             let served = async {
                 if let Some(stream) = tls::accept(tls, stream).await {
+                    if let Some(user) = tls::user_of(&stream) {
+                        connection.is_of(user);
+                    }
                     speak(&router, &builder, watcher, stream, &connection).await;
                 }
             };

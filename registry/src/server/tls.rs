@@ -1,8 +1,10 @@
 //! TLS of the server's own: certificate and key from PEM, replaced while the server runs.
 
+use super::access::is_name;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use std::sync::{Arc, RwLock};
 use tokio::{
@@ -10,6 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_cert::{
+    Certificate,
+    der::{Decode, oid::ObjectIdentifier},
+};
 
 /// Certificate and key, ready for connections.
 #[derive(Clone)]
@@ -24,32 +30,69 @@ pub enum TlsError {
     /// The key is not PEM.
     #[error("the key's file has no private key in PEM form")]
     NoKey,
+    /// The authorities of clients are not PEM, or none.
+    #[error("the file of clients' authorities has no certificate in PEM form that can vouch for others")]
+    NoAuthority,
     /// They do not belong together, or are of a kind that is not known.
     #[error("certificate and key cannot be used together")]
     Unusable(#[source] rustls::Error),
 }
 
 impl Tls {
-    /// Reads a certificate with those that vouch for it, and its key.
-    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Tls, TlsError> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificates)
-            .collect::<Result<_, _>>()
-            .map_err(|_| TlsError::NoCertificate)?;
-        if chain.is_empty() {
-            return Err(TlsError::NoCertificate);
-        }
+    /// Reads a certificate with those that vouch for it, its key, and the authorities that vouch for clients, whose
+    /// certificates then name users; a client need not have one.
+    pub fn from_pem(certificates: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<Tls, TlsError> {
+        let chain = certificates_of(certificates).ok_or(TlsError::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Unusable)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
             .map_err(TlsError::Unusable)?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(pem) => builder.with_client_cert_verifier(verifier(pem, provider)?),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Tls(Arc::new(config)))
     }
 }
+
+fn certificates_of(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let all: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    (!all.is_empty()).then_some(all)
+}
+
+fn verifier(
+    pem: &[u8],
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_of(pem).ok_or(TlsError::NoAuthority)? {
+        roots.add(certificate).map_err(|_| TlsError::NoAuthority)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.allow_unauthenticated().build().map_err(|_| TlsError::NoAuthority)
+}
+
+/// The user that a verified certificate names: its subject's only common name, where that can be a name.
+pub(super) fn user_of(stream: &TlsStream<TcpStream>) -> Option<String> {
+    common_name(stream.get_ref().1.peer_certificates()?.first()?)
+}
+
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let attributes = certificate.tbs_certificate().subject().iter();
+    let mut names = attributes.filter(|attribute| attribute.oid == COMMON_NAME);
+    // of two names nobody knows which one was meant
+    let (Some(name), None) = (names.next(), names.next()) else { return None };
+    let text = std::str::from_utf8(name.value.value()).ok()?;
+    is_name(text).then(|| text.to_owned())
+}
+
+/// RFC 5280, appendix A.1: `id-at-commonName`.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,12 +145,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_certificate_names_its_user() {
+        let der = |pem: &[u8]| CertificateDer::from_pem_slice(pem).expect("a certificate");
+        let client = der(include_bytes!("../client/tests/tls/client.crt"));
+        assert_eq!(common_name(&client).as_deref(), Some("client"));
+        assert_eq!(common_name(&client[..40]), None);
+        assert_eq!(common_name(b""), None);
+    }
+
+    #[test]
     fn certificates_and_keys_belong_together() {
         let (certificate, key) = (
             include_bytes!("../client/tests/tls/leaf.crt").as_slice(),
             include_bytes!("../client/tests/tls/server.key").as_slice(),
         );
-        assert!(Tls::from_pem(certificate, key).is_ok());
+        assert!(Tls::from_pem(certificate, key, None).is_ok());
+        let root = include_bytes!("../client/tests/tls/root.crt");
+        assert!(Tls::from_pem(certificate, key, Some(root)).is_ok());
+        let error = Tls::from_pem(certificate, key, Some(key)).expect_err("no authority").to_string();
+        assert!(error.contains("authorities"), "{error}");
         for (certificate, key, expected) in [
             (b"".as_slice(), key, "no certificate"),
             (key, key, "no certificate"),
@@ -116,7 +172,7 @@ mod tests {
             (certificate, certificate, "no private key"),
             (certificate, include_bytes!("../client/tests/tls/alone.key").as_slice(), "together"),
         ] {
-            let error = Tls::from_pem(certificate, key).expect_err(expected).to_string();
+            let error = Tls::from_pem(certificate, key, None).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
         }
         assert!(

@@ -10,6 +10,8 @@ pub(in crate::server) struct Origin {
     pub(in crate::server) secure: bool,
     /// What it calls the registry.
     pub(in crate::server) host: Option<String>,
+    /// Whom its certificate names.
+    pub(in crate::server) user: Option<String>,
 }
 
 impl Origin {
@@ -22,7 +24,7 @@ impl Origin {
         // it is repeated within a quoted string
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
         let host = host.filter(|host| (1..=255).contains(&host.len()) && host.chars().all(plain));
-        Origin { secure: secure || proxied, host: host.map(str::to_owned) }
+        Origin { secure: secure || proxied, host: host.map(str::to_owned), user: None }
     }
 }
 

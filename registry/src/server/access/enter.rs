@@ -38,7 +38,11 @@ pub(in crate::server) async fn enter(
     let nothing = !access.has_users || *demand == Demand::Nothing;
     let (caller, error) = match (shown.next(), shown.next()) {
         _ if nothing => (Login::Caller(anonymous), None),
-        (None, _) => (Login::Caller(anonymous), None),
+        // what is shown in words counts more than a certificate, which many show unasked
+        (None, _) => match origin.user.as_deref().filter(|_| access.certificates) {
+            Some(user) => (Login::Caller(Caller::new(Principal::named(user))), None),
+            None => (Login::Caller(anonymous), None),
+        },
         (Some(one), None) => {
             let bytes = one.as_bytes();
             let bearer = bytes.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer "));

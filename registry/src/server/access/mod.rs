@@ -56,6 +56,8 @@ pub struct AccessConfig {
     pub groups: BTreeMap<String, Vec<String>>,
     /// Tags that never change once they are there.
     pub immutable_tags: Vec<TagPattern>,
+    /// Whether clients' certificates name users.
+    pub certificates: bool,
     /// Where clients reach the registry, `https://HOST[:PORT]`, where its own sockets do not say.
     pub url: Option<String>,
     /// Whether tokens are made; otherwise clients send names and passwords with every request.
@@ -71,7 +73,9 @@ pub enum AccessError {
     )]
     Twice(String),
     /// Private for nobody.
-    #[error("`access = \"private\"` lets users in, and there are none: name an `htpasswd` file or `tokens`")]
+    #[error(
+        "`access = \"private\"` lets users in, and there are none: name an `htpasswd` file, `tokens` or `tls-client-ca`"
+    )]
     Nobody,
     /// A group that is not there.
     #[error("{place}: there is no group `{group}`")]
@@ -94,6 +98,8 @@ pub struct Access {
     immutable_tags: Vec<TagPattern>,
     url: Option<String>,
     token_endpoint: bool,
+    /// Whether clients' certificates name users.
+    certificates: bool,
     /// Whether anybody can log in.
     has_users: bool,
     /// Whether anyone may do everything.
@@ -117,7 +123,8 @@ impl Access {
         if let Some(name) = htpasswd.names().find(|name| config.tokens.contains_key(*name)) {
             return Err(AccessError::Twice(name.to_owned()));
         }
-        let has_users = htpasswd.names().next().is_some() || !config.tokens.is_empty();
+        let secrets = htpasswd.names().next().is_some() || !config.tokens.is_empty();
+        let has_users = secrets || config.certificates;
         if config.mode == Some(Mode::Private) && !has_users && config.rules.is_empty() {
             return Err(AccessError::Nobody);
         }
@@ -146,7 +153,8 @@ impl Access {
             tokens: config.tokens,
             immutable_tags: config.immutable_tags,
             url: config.url,
-            token_endpoint: config.token_endpoint && has_users,
+            token_endpoint: config.token_endpoint && secrets,
+            certificates: config.certificates,
             has_users,
             is_open,
             seen: Seen::new().ok_or(AccessError::Random)?,
@@ -173,9 +181,9 @@ impl Access {
         self.has_users
     }
 
-    /// Whether there is somebody of this name.
+    /// Whether there is somebody of this name, as far as can be known: certificates name whom they like.
     pub fn knows(&self, name: &str) -> bool {
-        self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()
+        self.certificates || self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()
     }
 
     /// Whether tokens are made.

@@ -15,7 +15,7 @@ const OTHER: &[u8] = include_bytes!("../../client/tests/tls/other.crt");
 const KEY: &[u8] = include_bytes!("../../client/tests/tls/server.key");
 
 fn tls(certificate: &[u8]) -> Tls {
-    Tls::from_pem(certificate, KEY).expect("certificate and key")
+    Tls::from_pem(certificate, KEY, Some(ROOT)).expect("certificate and key")
 }
 
 fn start() -> Registry {
@@ -26,9 +26,14 @@ fn start() -> Registry {
     })
 }
 
-fn client(protocols: &[&[u8]]) -> rustls::ClientConfig {
+fn config_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ROOT).expect("root")).expect("add");
+    roots
+}
+
+fn client(protocols: &[&[u8]]) -> rustls::ClientConfig {
+    let roots = config_roots();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -60,6 +65,67 @@ fn ask(stream: &mut Stream) -> std::io::Result<String> {
         text.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
     Ok(text)
+}
+
+#[test]
+fn a_certificate_is_a_name() {
+    let ask_as =
+        |registry: &Registry, certificate: Option<(&[u8], &[u8])>, header: &str| -> std::io::Result<String> {
+            let mut config = client(&[b"http/1.1"]);
+            if let Some((chain, key)) = certificate {
+                let chain = vec![CertificateDer::from_pem_slice(chain).expect("a certificate")];
+                let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key).expect("a key");
+                let roots = config_roots();
+                config = rustls::ClientConfig::builder_with_provider(Arc::new(
+                    rustls::crypto::ring::default_provider(),
+                ))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots)
+                .with_client_auth_cert(chain, key)
+                .expect("a client");
+            }
+            let name = ServerName::try_from("registry.test").expect("a name");
+            let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+            let mut stream = StreamOwned::new(connection, registry.connect());
+            stream.write_all(
+                format!("GET /v2/a/tags/list HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n")
+                    .as_bytes(),
+            )?;
+            let mut text = String::new();
+            // the end without a farewell is no concern here
+            let _ = stream.read_to_string(&mut text);
+            if text.is_empty() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }
+        };
+    let with = |certificates: bool, rule: &str| {
+        Registry::start_with(|config| {
+            config.tls = Some(tls(LEAF));
+            config.access = access(&[rule], &["ann"], |config| config.certificates = certificates);
+        })
+    };
+    let own: (&[u8], &[u8]) = (
+        include_bytes!("../../client/tests/tls/client.crt"),
+        include_bytes!("../../client/tests/tls/client.key"),
+    );
+    let foreign: (&[u8], &[u8]) = (
+        include_bytes!("../../client/tests/tls/alone.crt"),
+        include_bytes!("../../client/tests/tls/alone.key"),
+    );
+    let wrong = format!("authorization: {}\r\n", super::access::basic("ann", "wrong"));
+    let registry = with(true, "client may pull in a");
+    let status = |answer: std::io::Result<String>| {
+        answer.map_or(0, |text| text[9..12].parse::<u16>().expect("a status"))
+    };
+    assert_eq!(status(ask_as(&registry, Some(own), "")), 404, "let in, and nothing is there");
+    assert_eq!(status(ask_as(&registry, None, "")), 401);
+    assert_eq!(status(ask_as(&registry, Some(own), &wrong)), 401, "words count more");
+    assert_eq!(status(ask_as(&registry, Some(foreign), "")), 0, "nobody vouches for it");
+    assert_eq!(status(ask_as(&with(true, "ann may pull in a"), Some(own), "")), 403);
+    assert_eq!(
+        status(ask_as(&with(false, "client may pull in a"), Some(own), "")),
+        401,
+        "nobody asked for it"
+    );
 }
 
 #[test]
