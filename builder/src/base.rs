@@ -162,7 +162,7 @@ impl Shown {
         for layer in layers {
             match layer {
                 Lower::Folder(path) => shown.folders.push(path.clone()),
-                Lower::Image { path, via } => shown.hold(root::mount_layer(path, *via)?),
+                Lower::Image { path, devices, via } => shown.hold(root::mount_layer(path, devices, *via)?),
             }
         }
         Ok(shown)

@@ -11,7 +11,7 @@ use crate::{
 use slipway_oci::{
     file,
     layer::{Clamp, Entry, LayerWriter, Tree, diff, owner},
-    store::{LayerForm, Store},
+    store::{Adopted, LayerForm, Store},
 };
 use slipway_runtime::{
     BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security,
@@ -137,7 +137,8 @@ fn make_layer(
     if writer.is_empty() {
         return Ok(None);
     }
-    Ok(Some(store.adopt_layer(&writer.finish()?, in_store.then_some(upper))?))
+    let run_from = if in_store { Adopted::Folder(upper) } else { Adopted::Nothing };
+    Ok(Some(store.adopt_layer(&writer.finish()?, run_from)?))
 }
 
 fn run_sandbox(

@@ -98,6 +98,12 @@ impl BuildGraph {
         }
     }
 
+    /// Whether a stage that the target needs takes anything from this one.
+    pub(crate) fn is_used(&self, index: usize) -> bool {
+        let nodes = self.stages.iter().zip(&self.reachable);
+        nodes.into_iter().any(|(node, reachable)| *reachable && node.needs.contains(&index))
+    }
+
     /// One stage; what it takes from stages after it goes to `later`, each with this stage's number.
     fn node(
         &self,

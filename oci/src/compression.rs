@@ -1,19 +1,27 @@
 //! Layer compression: parallel, and the same bytes whatever the number of threads.
 //!
-//! The uncompressed stream is cut into pieces of [`PIECE_BYTES`]; each becomes a zstd frame or gzip member of its own,
-//! and the pieces are joined in order. RFC 8878 §3.1 and RFC 1952 §2.2 both say that such a row is one stream, and
-//! Go's, libarchive's and containerd's readers take it so. Piece size and levels are part of what digests depend on:
+//! The uncompressed stream is cut into pieces of [`PIECE_BYTES`] at most, and earlier where the writer says so
+//! ([`Compressor::cut`]); each becomes a zstd frame or gzip member of its own, and the pieces are joined in order. RFC 8878 §3.1 and RFC 1952 §2.2 both say that such a row is one stream, and
+//! Go's, libarchive's and containerd's readers take it so. Piece sizes and levels are part of what digests depend on:
 //! changing them changes every image, so they are pinned here and nowhere else.
 
-use crate::{spec::media_type, unpacking};
+use crate::{
+    Algorithm, Digest, Hasher,
+    pieces::{Known, Piece},
+    spec::media_type,
+    unpacking,
+};
 use std::{
     collections::VecDeque,
     io::{self, BufRead, Read, Write},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
-/// Bytes of uncompressed stream in one piece.
+/// Most bytes of uncompressed stream in one piece.
 pub const PIECE_BYTES: usize = 4 << 20;
 /// Nearly the size of level 3 in half the time on source trees (`zstd -b1 -e3 -i1` on a tar of the bench's COPY tree).
 const ZSTD_LEVEL: i32 = 2;
@@ -50,25 +58,52 @@ impl Compression {
         }
     }
 
-    fn compress(self, piece: Vec<u8>) -> io::Result<Vec<u8>> {
+    fn compress(self, piece: &Arc<Vec<u8>>) -> io::Result<Arc<Vec<u8>>> {
         match self {
-            Compression::None => Ok(piece),
+            Compression::None => Ok(piece.clone()),
             Compression::Gzip => {
                 let level = flate2::Compression::new(GZIP_LEVEL);
                 let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(piece.len() / 2), level);
-                encoder.write_all(&piece)?;
-                encoder.finish()
+                encoder.write_all(piece)?;
+                encoder.finish().map(Arc::new)
             }
-            Compression::Zstd => zstd::bulk::compress(&piece, ZSTD_LEVEL),
+            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(Arc::new),
         }
+    }
+}
+
+/// How pieces are compressed.
+#[derive(Clone)]
+struct Packer {
+    compression: Compression,
+    /// Where compressed pieces may be already; without it nobody wants to know the pieces.
+    known: Option<Arc<Known>>,
+}
+
+/// A compressed piece, and what there is to remember of it.
+type Packed = (Arc<Vec<u8>>, Option<Piece>);
+
+impl Packer {
+    fn pack(&self, plain: &Arc<Vec<u8>>) -> io::Result<Packed> {
+        let Some(known) = self.known.as_ref().filter(|_| self.compression != Compression::None) else {
+            return Ok((self.compression.compress(plain)?, None));
+        };
+        if let Some((packed, piece)) = known.find(plain) {
+            return Ok((Arc::new(packed), Some(piece)));
+        }
+        let packed = self.compression.compress(plain)?;
+        let piece = Piece::new(plain, &packed);
+        Ok((packed, Some(piece)))
     }
 }
 
 /// Compresses what is written to it, on as many threads as the machine has cores once a stream is long enough.
 pub struct Compressor<W: Write + Send + 'static> {
-    compression: Compression,
+    packer: Packer,
+    /// The bytes before compression, where somebody wants their digest.
+    digests: bool,
+    plain_bytes: u64,
     piece: Vec<u8>,
-    pieces: u64,
     state: Option<State<W>>,
 }
 
@@ -78,67 +113,109 @@ enum State<W> {
     Parallel(Pipeline<W>),
 }
 
-/// A piece, and where its compressed form goes.
-type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
-type Answer = Receiver<io::Result<Vec<u8>>>;
+/// A stream that was compressed.
+pub struct Compressed<W> {
+    /// Where it was written.
+    pub output: W,
+    /// Digest of the stream before, where it was asked for ([`Compressor::describing`]).
+    pub plain_digest: Option<Digest>,
+    /// Its length in bytes.
+    pub plain_bytes: u64,
+    /// Its pieces in order, where they were asked for.
+    pub pieces: Vec<Piece>,
+}
 
-/// Workers that compress, and one thread that joins their answers in order.
+fn given_up() -> io::Error {
+    io::Error::other("the compressed stream could not be written")
+}
+
+/// A piece, and where its compressed form goes.
+type Job = (Arc<Vec<u8>>, SyncSender<io::Result<Packed>>);
+type Answer = Receiver<io::Result<Packed>>;
+
+/// A thread that digests what it is given.
+type Digester = (SyncSender<Arc<Vec<u8>>>, JoinHandle<Hasher>);
+
+/// Workers that compress, one thread that joins their answers in order, and one that digests what they are given.
 struct Pipeline<W> {
     jobs: Vec<SyncSender<Job>>,
     workers: Vec<JoinHandle<()>>,
     answers: SyncSender<Answer>,
-    joiner: JoinHandle<io::Result<W>>,
+    joiner: JoinHandle<io::Result<(W, Vec<Piece>)>>,
+    digester: Option<Digester>,
     next: usize,
 }
 
 impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses into `output`.
     pub fn new(output: W, compression: Compression) -> Compressor<W> {
-        Compressor { compression, piece: Vec::new(), pieces: 0, state: Some(State::Inline(output)) }
+        let packer = Packer { compression, known: None };
+        let state = Some(State::Inline(output));
+        Compressor { packer, digests: false, plain_bytes: 0, piece: Vec::new(), state }
     }
 
-    fn flush_piece(&mut self, last: bool) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.piece);
-        self.pieces += 1;
-        if !last && self.pieces == 1 && self.compression != Compression::None {
-            let Some(State::Inline(output)) = self.state.take() else {
-                unreachable!("first piece starts inline")
-            };
-            self.state = Some(State::Parallel(Pipeline::start(output, self.compression)));
+    /// Digests the stream too, on a thread of its own once it is long, notes its pieces, and takes from `known` what is
+    /// there.
+    pub fn describing(mut self, known: Arc<Known>) -> Compressor<W> {
+        (self.packer.known, self.digests) = (Some(known), true);
+        self
+    }
+
+    /// Ends a piece before what is written next, unless the piece is shorter than `least_bytes`: streams that are cut where
+    /// the same things begin have pieces in common.
+    pub fn cut(&mut self, least_bytes: usize) -> io::Result<()> {
+        if self.piece.is_empty() || self.piece.len() < least_bytes {
+            return Ok(());
         }
-        let is_taken = match self.state.as_mut() {
-            Some(State::Inline(output)) => {
-                let written = self.compression.compress(piece).and_then(|piece| output.write_all(&piece));
-                if written.is_err() {
-                    self.state = None;
-                }
-                return written;
-            }
-            Some(State::Parallel(pipeline)) => pipeline.submit(piece),
-            None => false,
-        };
-        if is_taken { Ok(()) } else { Err(self.failure()) }
+        self.flush_piece()
     }
 
-    /// Why nothing more can be written.
-    fn failure(&mut self) -> io::Error {
-        let reason = match self.state.take() {
-            // the thread that writes has ended, and knows
-            Some(State::Parallel(pipeline)) => pipeline.finish().err(),
-            _ => None,
+    /// Hands over a piece that is not the last one.
+    fn flush_piece(&mut self) -> io::Result<()> {
+        let piece = Arc::new(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
+        let pipeline = match self.state.take() {
+            Some(State::Inline(mut output))
+                if self.packer.compression == Compression::None && !self.digests =>
+            {
+                output.write_all(&piece)?;
+                self.state = Some(State::Inline(output));
+                return Ok(());
+            }
+            Some(State::Inline(output)) => Pipeline::start(output, self.packer.clone(), self.digests),
+            Some(State::Parallel(pipeline)) => pipeline,
+            None => return Err(given_up()),
         };
-        reason.unwrap_or_else(|| io::Error::other("the compressed stream could not be written"))
+        self.state = Some(State::Parallel(pipeline.submit(piece)?));
+        Ok(())
     }
 
     /// Compresses the rest and hands the output back.
-    pub fn finish(mut self) -> io::Result<W> {
-        if !self.piece.is_empty() || self.pieces == 0 {
-            self.flush_piece(true)?;
-        }
-        match self.state.take() {
-            Some(State::Inline(output)) => Ok(output),
-            Some(State::Parallel(pipeline)) => pipeline.finish(),
-            None => Err(self.failure()),
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.finish_described()?.output)
+    }
+
+    /// Compresses the rest, and says what there is to say of the stream.
+    pub fn finish_described(mut self) -> io::Result<Compressed<W>> {
+        let plain_bytes = self.plain_bytes;
+        let last = Arc::new(std::mem::take(&mut self.piece));
+        match self.state.take().ok_or_else(given_up)? {
+            State::Inline(mut output) => {
+                let (packed, piece) = self.packer.pack(&last)?;
+                output.write_all(&packed)?;
+                let plain_digest = self.digests.then(|| {
+                    let mut hasher = Hasher::new(Algorithm::Sha256);
+                    hasher.update(&last);
+                    hasher.finish()
+                });
+                Ok(Compressed { output, plain_digest, plain_bytes, pieces: piece.into_iter().collect() })
+            }
+            State::Parallel(mut pipeline) => {
+                if !last.is_empty() {
+                    pipeline = pipeline.submit(last)?;
+                }
+                let (output, pieces, plain_digest) = pipeline.finish()?;
+                Ok(Compressed { output, plain_digest, plain_bytes, pieces })
+            }
         }
     }
 }
@@ -152,10 +229,10 @@ impl<W: Write + Send + 'static> Write for Compressor<W> {
             self.piece.extend_from_slice(&rest[..count]);
             rest = &rest[count..];
             if self.piece.len() == PIECE_BYTES {
-                self.flush_piece(false)?;
-                self.piece.reserve(PIECE_BYTES);
+                self.flush_piece()?;
             }
         }
+        self.plain_bytes += bytes.len() as u64;
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -164,49 +241,76 @@ impl<W: Write + Send + 'static> Write for Compressor<W> {
 }
 
 impl<W: Write + Send + 'static> Pipeline<W> {
-    fn start(mut output: W, compression: Compression) -> Pipeline<W> {
+    fn start(mut output: W, packer: Packer, digests: bool) -> Pipeline<W> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(16);
         let mut jobs = Vec::new();
         let mut workers = Vec::new();
         for _ in 0..cores {
             let (send, receive) = sync_channel::<Job>(1);
             jobs.push(send);
+            let packer = packer.clone();
             workers.push(std::thread::spawn(move || {
                 while let Ok((piece, answer)) = receive.recv() {
                     // nobody waits for the answer once the stream was given up
-                    let _ = answer.send(compression.compress(piece));
+                    let _ = answer.send(packer.pack(&piece));
                 }
             }));
         }
         let (answers, order) = sync_channel::<Answer>(cores * 2);
         let joiner = std::thread::spawn(move || {
+            let mut pieces = Vec::new();
             for answer in order {
-                let piece =
+                let (packed, piece) =
                     answer.recv().map_err(|_| io::Error::other("a compression thread ended early"))??;
-                output.write_all(&piece)?;
+                output.write_all(&packed)?;
+                pieces.extend(piece);
             }
-            Ok(output)
+            Ok((output, pieces))
         });
-        Pipeline { jobs, workers, answers, joiner, next: 0 }
+        let digester = digests.then(|| {
+            let (send, receive) = sync_channel::<Arc<Vec<u8>>>(cores);
+            let digest = move || {
+                let mut hasher = Hasher::new(Algorithm::Sha256);
+                receive.iter().for_each(|piece| hasher.update(&piece));
+                hasher
+            };
+            (send, std::thread::spawn(digest))
+        });
+        Pipeline { jobs, workers, answers, joiner, digester, next: 0 }
     }
 
-    /// Hands a piece on; whether anybody takes it.
-    fn submit(&mut self, piece: Vec<u8>) -> bool {
+    /// Hands a piece on. Where nobody takes it, the thread that writes has ended, and knows why.
+    fn submit(mut self, piece: Arc<Vec<u8>>) -> io::Result<Self> {
         let (send, receive) = sync_channel(1);
         let worker = self.next % self.jobs.len();
         self.next += 1;
         // the order first: the joiner waits for this piece before any later one
-        self.answers.send(receive).is_ok() && self.jobs[worker].send((piece, send)).is_ok()
+        let is_taken =
+            self.answers.send(receive).is_ok() && self.jobs[worker].send((piece.clone(), send)).is_ok();
+        if !is_taken {
+            return Err(self.finish().err().unwrap_or_else(given_up));
+        }
+        if let Some((digester, _)) = &self.digester {
+            digester.send(piece).map_err(|_| given_up())?;
+        }
+        Ok(self)
     }
 
-    fn finish(self) -> io::Result<W> {
+    fn finish(self) -> io::Result<(W, Vec<Piece>, Option<Digest>)> {
         drop(self.answers);
         drop(self.jobs);
         let output = self.joiner.join().map_err(|_| io::Error::other("the writing thread panicked"))?;
         for worker in self.workers {
             worker.join().map_err(|_| io::Error::other("a compression thread panicked"))?;
         }
-        output
+        let mut digest = None;
+        if let Some((digester, thread)) = self.digester {
+            drop(digester);
+            let hasher = thread.join().map_err(|_| io::Error::other("the digesting thread panicked"))?;
+            digest = Some(hasher.finish());
+        }
+        let (output, pieces) = output?;
+        Ok((output, pieces, digest))
     }
 }
 
@@ -355,7 +459,11 @@ mod tests {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             for room in [0, PIECE_BYTES, 3 * PIECE_BYTES] {
                 for pause in [0, 5] {
-                    let mut compressor = Compressor::new(Small(room), compression);
+                    let compressor = Compressor::new(Small(room), compression);
+                    let mut compressor = match pause {
+                        0 => compressor,
+                        _ => compressor.describing(Arc::default()),
+                    };
                     let data = sample(PIECE_BYTES / 2);
                     let mut written = (0..40).try_for_each(|_| {
                         std::thread::sleep(std::time::Duration::from_millis(pause));
@@ -370,6 +478,42 @@ mod tests {
                     let kind = written.expect_err("no room").kind();
                     assert_eq!(kind, io::ErrorKind::StorageFull, "{compression:?} {room} {pause}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_not_compressed_again_and_makes_the_same_bytes() {
+        for length in [100, PIECE_BYTES / 2, 3 * PIECE_BYTES + 7] {
+            let data = sample(length);
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                let compress = |data: &[u8], known: Known| {
+                    let mut compressor = Compressor::new(Vec::new(), compression).describing(Arc::new(known));
+                    for (number, part) in data.chunks(100_000).enumerate() {
+                        if number % 7 == 3 {
+                            compressor.cut(1 << 19).expect("cut");
+                        }
+                        compressor.write_all(part).expect("write");
+                    }
+                    compressor.finish_described().expect("finish")
+                };
+                let first = compress(&data, Known::default());
+                assert_eq!(first.plain_digest, Some(Digest::sha256(&data)));
+                assert_eq!(first.plain_bytes, length as u64);
+                let mut plain = Vec::new();
+                decoder(&first.output[..]).expect("decoder").read_to_end(&mut plain).expect("read");
+                assert!(plain == data, "{compression:?} {length}");
+                // another blob says what a piece becomes, and is believed: that shows where it comes from
+                let mut changed = data.clone();
+                changed[length - 1] ^= 1;
+                let again = compress(&changed, Known::default());
+                let mut known = Known::default();
+                let mut blob = tempfile::tempfile().expect("file");
+                blob.write_all(&first.output).expect("write");
+                known.add(blob, &first.pieces);
+                let helped = compress(&changed, known);
+                assert!(helped.output == again.output, "{compression:?} {length}");
+                assert_eq!((helped.plain_digest, helped.pieces), (again.plain_digest, again.pieces));
             }
         }
     }

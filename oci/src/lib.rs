@@ -22,6 +22,7 @@ pub mod layer;
 pub mod layout;
 pub mod lease;
 pub mod limits;
+pub mod pieces;
 pub mod platform;
 pub mod private;
 pub mod reference;

@@ -51,7 +51,7 @@ fn one(bytes: &[u8]) -> Result<(), String> {
     }
     let names_root = unpacked.toc.get(b"").is_some();
     let on_disk = of_folder(&folder, names_root);
-    let in_file = of_image(&Image::open(File::open(&file).unwrap()).unwrap(), names_root);
+    let in_file = of_image(&Image::open(File::open(&file).unwrap(), Vec::new()).unwrap(), names_root);
     same("folder", &on_disk, "file", &in_file)?;
     // of a path that occurs several times the last counts; other names of a file have its facts
     let mut said = Listing::new();

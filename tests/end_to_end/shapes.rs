@@ -208,8 +208,12 @@ fn privileged_killed_commands_leave_no_half_layer_and_no_device() {
             // layers' files are whole wherever they have their name
             for entry in fs::read_dir(slipway.root.join("layers")).unwrap().flatten() {
                 if entry.path().extension().is_some_and(|extension| extension == "erofs") {
-                    let file = fs::File::open(entry.path()).unwrap();
-                    slipway_oci::erofs::Image::open(file).expect("a whole file");
+                    let open = |path: &Path| fs::File::open(path).unwrap();
+                    // the files that it has contents in besides
+                    let device = |number: u32| entry.path().with_extension(format!("erofs.{number}"));
+                    let devices = (1..).map(device).take_while(|path| path.exists());
+                    let devices = devices.map(|path| open(&path)).collect();
+                    slipway_oci::erofs::Image::open(open(&entry.path()), devices).expect("a whole file");
                 }
             }
             if round % 4 == 3 {

@@ -46,6 +46,7 @@ pub(super) fn begin<'s, 'a>(
         expander: Expander::new(solver.recipe.directives.escape),
         has_command: false,
         use_cache,
+        runs_later: false,
         tree: None,
         shown: 0,
     };

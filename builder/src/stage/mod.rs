@@ -75,6 +75,8 @@ pub(crate) struct StageState<'s, 'a> {
     /// This stage has set CMD itself, so that ENTRYPOINT does not reset it.
     has_command: bool,
     use_cache: bool,
+    /// Whether a later step needs what is there now as a file system: a RUN, or another stage.
+    runs_later: bool,
     tree: Option<Tree>,
     /// Steps shown so far.
     shown: usize,
@@ -104,10 +106,14 @@ pub(crate) fn run(
     };
     progress.event(Event::Finished { step, outcome, took, reason: &reason });
     let mut state = begun.map_err(at(Some(stage.origin.clone())))?;
-    for located in base::triggers(&mut state).map_err(at(Some(stage.origin.clone())))? {
+    let triggers = base::triggers(&mut state).map_err(at(Some(stage.origin.clone())))?;
+    let is_used = solver.graph.is_used(index);
+    for (number, located) in triggers.iter().enumerate() {
+        state.runs_later = is_used || runs(&triggers[number + 1..]) || runs(&stage.instructions);
         state.apply(&located.instruction, &located.origin, None).map_err(at(None))?;
     }
-    for located in &stage.instructions {
+    for (number, located) in stage.instructions.iter().enumerate() {
+        state.runs_later = is_used || runs(&stage.instructions[number + 1..]);
         state.instruct(located, total).map_err(at(Some(located.origin.clone())))?;
     }
     Ok(StageResult {
@@ -119,6 +125,11 @@ pub(crate) fn run(
         variables: state.variables,
         epoch: state.epoch,
     })
+}
+
+/// Whether one of the instructions runs a program.
+fn runs(instructions: &[Located]) -> bool {
+    instructions.iter().any(|located| matches!(located.instruction, Instruction::Run(_)))
 }
 
 /// How a step ended that made nothing, and why.

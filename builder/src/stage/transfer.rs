@@ -6,13 +6,16 @@ use crate::{
     cache::StepResult,
     context::ContextTree,
     key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
-    transfer::{self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, is_remote},
+    transfer::{
+        self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, Writing,
+        WrittenLayer, is_remote,
+    },
 };
 use slipway_dockerfile::{Source, Transfer, chmod::Chmod, ignore::IgnoreFile};
 use slipway_oci::{
     Digest,
-    layer::{Clamp, Layer, Tree},
-    store::LayerForm,
+    layer::{Clamp, Tree},
+    store::{LayerForm, Shape},
 };
 use std::sync::Arc;
 
@@ -236,12 +239,11 @@ impl StageState<'_, '_> {
         let mut trees: Vec<Box<dyn SourceTree + '_>> = Vec::new();
         let mut gathered = self.gather(transfer, expanded, folder, &mut trees)?;
         let cancel = solver.environment.cancel;
-        let mut written: Option<Layer> = None;
+        let mut written: Option<WrittenLayer> = None;
         if transfer::mostly_unknown(&gathered) {
             let placements = self.place(expanded, &gathered, &trees)?;
-            let (blobs, compression) = (solver.environment.store.blobs(), solver.request.compression);
-            let (layer, found) = transfer::write_layer(&placements, &trees, blobs, compression, cancel)?;
-            transfer::fill(&mut gathered, &found);
+            let layer = transfer::write_layer(&placements, &trees, &self.writing()?)?;
+            transfer::fill(&mut gathered, &layer.digests);
             written = Some(layer);
         }
         transfer::digest_unknown(&mut gathered, &trees, cancel)?;
@@ -251,9 +253,9 @@ impl StageState<'_, '_> {
         };
         let description = self.transfer_step(expanded, step);
         solver.step(&description, &expanded.created_by, use_cache, || match written {
-            Some(layer) if layer.toc.entries().is_empty() => Ok(None),
-            Some(layer) => {
-                let form = solver.environment.store.adopt_layer(&layer, None)?;
+            Some(written) if written.layer.toc.entries().is_empty() => Ok(None),
+            Some(written) => {
+                let form = written.adopt(solver.environment.store)?;
                 let placements = self.place(expanded, &gathered, &trees)?;
                 self.note_content(&placements, &form, expanded)?;
                 Ok(Some(form))
@@ -312,11 +314,22 @@ impl StageState<'_, '_> {
         {
             return Ok(Some(form));
         }
-        let (blobs, compression) = (environment.store.blobs(), self.solver.request.compression);
-        let (layer, _) = transfer::write_layer(placements, trees, blobs, compression, environment.cancel)?;
-        let form = environment.store.adopt_layer(&layer, None)?;
+        let written = transfer::write_layer(placements, trees, &self.writing()?)?;
+        let form = written.adopt(environment.store)?;
         self.note_content(placements, &form, expanded)?;
         Ok(Some(form))
+    }
+
+    /// How this stage's layers are written: with the file that is mounted where something runs on them later.
+    fn writing(&self) -> Result<Writing<'_>, StepError> {
+        let environment = self.solver.environment;
+        let is_mounted = || Ok::<_, StepError>(environment.store.layer_shape()?.shape != Shape::Unpacked);
+        Ok(Writing {
+            store: environment.store,
+            compression: self.solver.request.compression,
+            cancel: environment.cancel,
+            image: self.runs_later && is_mounted()?,
+        })
     }
 
     fn note_content(

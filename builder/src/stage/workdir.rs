@@ -8,7 +8,7 @@ use crate::{
 };
 use slipway_oci::{
     layer::{Clamp, Entry, LayerWriter},
-    store::LayerForm,
+    store::{Adopted, LayerForm},
 };
 
 impl StageState<'_, '_> {
@@ -64,7 +64,7 @@ impl StageState<'_, '_> {
             above = Some(entry.clone());
             writer.append(entry)?;
         }
-        Ok(Some(store.adopt_layer(&writer.finish()?, None)?))
+        Ok(Some(store.adopt_layer(&writer.finish()?, Adopted::Nothing)?))
     }
 
     /// User and group of files that `user[:group]` means in the image, for --chown and WORKDIR.

@@ -8,6 +8,7 @@
 //! Two keys lead to a result. The *fast key* holds the chain id beneath and the selected content; the *content key*
 //! holds only the finished listing, so that a changed base does not cost a COPY whose layer comes out the same.
 
+mod ahead;
 mod archive;
 mod gather;
 mod layered;
@@ -23,7 +24,9 @@ pub(crate) use place::{Destination, Ownership, new_folder};
 pub use remote::is_git_url;
 pub(crate) use remote::{is_remote, is_remote_url};
 pub(crate) use select::{Pick, Selector, before_pivot, descend, has_wildcard};
-pub(crate) use write::{Digests, Placement, Placements, Source, content_key, write_layer};
+pub(crate) use write::{
+    Digests, Placement, Placements, Source, Writing, WrittenLayer, content_key, write_layer,
+};
 
 use crate::{StepError, epoch::StageEpoch, statcache::Fingerprint};
 use slipway_oci::{

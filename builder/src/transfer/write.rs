@@ -1,15 +1,19 @@
 //! One pass over placed files: the layer, and the content key that leads to it.
 
-use super::{Node, SourceTree, describe};
+use super::{
+    Node, SourceTree,
+    ahead::{self, Job},
+    describe,
+};
 use crate::{
     Cancel, StepError,
     key::{Fields, Operation, StepDescription},
 };
 use slipway_oci::{
     Digest,
-    blobs::Blobs,
     compression::Compression,
-    layer::{Entry, Kind, Layer, LayerError, LayerWriter},
+    layer::{Entry, Kind, Layer, LayerWriter},
+    store::{Adopted, LayerForm, NewFile, NewLayer, Store},
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,55 +76,107 @@ fn hard_links(placements: &Placements) -> HashMap<&[u8], &[u8]> {
     links
 }
 
-/// Writes the layer; answers also the digests of the files that it read, by tree and source path.
+/// How a layer is written.
+pub(crate) struct Writing<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) compression: Compression,
+    pub(crate) cancel: &'a Cancel,
+    /// The file that is mounted is written with it: something will run on the layer.
+    pub(crate) image: bool,
+}
+
+/// A layer that was written.
+pub(crate) struct WrittenLayer {
+    pub(crate) layer: Layer,
+    /// The file that is mounted.
+    file: Option<NewFile>,
+    /// The digests of the files that were not known before.
+    pub(crate) digests: Digests,
+    // names of earlier layers' files, until the new one has its own
+    _new: NewLayer,
+}
+
+impl WrittenLayer {
+    /// Keeps the layer.
+    pub(crate) fn adopt(&self, store: &Store) -> Result<LayerForm, StepError> {
+        let run_from = self.file.as_ref().map_or(Adopted::Nothing, Adopted::File);
+        Ok(store.adopt_layer(&self.layer, run_from)?)
+    }
+}
+
+/// Writes the layer from one reading of the files.
 pub(crate) fn write_layer(
     placements: &Placements,
     trees: &[Box<dyn SourceTree + '_>],
-    blobs: &Blobs,
-    compression: Compression,
-    cancel: &Cancel,
-) -> Result<(Layer, Digests), StepError> {
+    writing: &Writing<'_>,
+) -> Result<WrittenLayer, StepError> {
     let links = hard_links(placements);
-    let mut found = HashMap::new();
-    let mut writer = LayerWriter::new(blobs, compression)?;
-    for (path, placement) in placements {
-        if cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        let mut entry = placement.entry.clone();
-        if let Some(first) = links.get(path.as_slice()) {
-            (entry.kind, entry.link, entry.size_bytes, entry.content) =
-                (Kind::Hardlink, first.to_vec(), 0, None);
-            writer.append(entry)?;
-            continue;
-        }
-        match &placement.source {
-            Source::Tree(tree, node) if entry.kind == Kind::File => {
-                let known = entry.content.take();
-                let mut file = trees[*tree].open(node)?;
-                let digest = writer.append_file(entry, &mut file)?.expect("a file has a digest");
-                if known.as_ref().is_some_and(|known| *known != digest) {
-                    return Err(LayerError::Changed(node.entry.to_path()).into());
-                }
-                if known.is_none() {
-                    trees[*tree].learn(node, digest.clone());
-                    found.insert((*tree, node.entry.path.clone()), digest);
-                }
-            }
-            Source::Bytes(bytes) => {
-                writer.append_file(entry, &mut bytes.as_slice())?;
-            }
-            _ => writer.append(entry)?,
-        }
+    let known = placements.values().filter_map(|placement| {
+        let entry = &placement.entry;
+        entry.content.as_ref().map(|digest| (digest, entry.size_bytes))
+    });
+    let new = writing.store.new_layer(known, writing.compression);
+    let blobs = writing.store.blobs();
+    let mut writer = LayerWriter::on_known(blobs, writing.compression, new.pieces.clone())?;
+    let mut file = None;
+    if writing.image {
+        let (path, image) = writing.store.new_image(&new)?;
+        (file, writer) = (Some(path), writer.with_image(image));
     }
+    let jobs: Vec<Job<'_>> = placements
+        .iter()
+        .filter(|(path, _)| !links.contains_key(path.as_slice()))
+        .filter_map(|(_, placement)| Job::of(placement))
+        .collect();
+    let mut digests = ahead::read(&jobs, trees, &new.contents, |mut ahead| {
+        let mut found = HashMap::new();
+        for (path, placement) in placements {
+            if writing.cancel.is_cancelled() {
+                return Err(StepError::Cancelled);
+            }
+            let mut entry = placement.entry.clone();
+            if let Some(first) = links.get(path.as_slice()) {
+                (entry.kind, entry.link, entry.size_bytes, entry.content) =
+                    (Kind::Hardlink, first.to_vec(), 0, None);
+                writer.append(entry)?;
+                continue;
+            }
+            match &placement.source {
+                Source::Tree(tree, node) if entry.kind == Kind::File => {
+                    let is_known = entry.content.is_some();
+                    let digest = match Job::of(placement) {
+                        Some(_) => {
+                            let (bytes, digest) = ahead.next()?;
+                            entry.content = Some(digest.clone());
+                            writer.append_bytes(entry, &bytes)?;
+                            digest
+                        }
+                        None => {
+                            let mut file = trees[*tree].open(node)?;
+                            writer.append_file(entry, &mut file)?.expect("a file has a digest")
+                        }
+                    };
+                    if !is_known {
+                        trees[*tree].learn(node, digest.clone());
+                        found.insert((*tree, node.entry.path.clone()), digest);
+                    }
+                }
+                Source::Bytes(bytes) => {
+                    writer.append_file(entry, &mut bytes.as_slice())?;
+                }
+                _ => writer.append(entry)?,
+            }
+        }
+        Ok(found)
+    })?;
     // hard links share their first name's bytes and therefore its digest
     for (path, first) in &links {
         if let (Source::Tree(tree, node), Source::Tree(_, other)) =
             (&placements[*path].source, &placements[*first].source)
-            && let Some(digest) = found.get(&(*tree, other.entry.path.clone())).cloned()
+            && let Some(digest) = digests.get(&(*tree, other.entry.path.clone())).cloned()
         {
-            found.insert((*tree, node.entry.path.clone()), digest);
+            digests.insert((*tree, node.entry.path.clone()), digest);
         }
     }
-    Ok((writer.finish()?, found))
+    Ok(WrittenLayer { layer: writer.finish()?, file, digests, _new: new })
 }

@@ -126,7 +126,7 @@ fn layers(base: &[u8], upper: &[u8], scratch: &Path) {
         (Ok(indexed), Ok((written, whole))) => {
             assert_eq!(indexed.toc, written.toc);
             assert!(whole.is_whole(&file).expect("read"), "what was written is not what was digested");
-            let image = Image::open(file).expect("what was written");
+            let image = Image::open(file, Vec::new()).expect("what was written");
             assert_eq!(in_image(&image), names(&indexed.toc));
             compared(&indexed.toc, &image, unpacked.is_ok().then_some(target.as_path()));
         }

@@ -14,6 +14,14 @@ pub(super) const SUPER_OFFSET: u64 = 1024;
 pub(super) const SUPER_BYTES: usize = 128;
 /// The slot of the root: 0 means none in places.
 pub(super) const ROOT_NID: u64 = 1;
+/// Bytes of a further device's slot (`EROFS_DEVT_SLOT_SIZE`).
+const SLOT_OF_DEVICE: usize = 128;
+/// Bytes of a slot that say which device is meant.
+pub(super) const TAG_BYTES: usize = 64;
+/// Where the table of further devices begins, in slots: behind the superblock, in its block.
+const DEVICE_TABLE: usize = (SUPER_OFFSET as usize + SUPER_BYTES) / SLOT_OF_DEVICE;
+/// Most further devices of one file: what is left of the first block has room for more.
+pub(super) const MOST_DEVICES: usize = 8;
 /// A block address that is none (`EROFS_NULL_ADDR`).
 pub(super) const NO_BLOCK: u32 = u32::MAX;
 /// Bytes of a folder's entry, its name not counted.
@@ -24,6 +32,13 @@ const MAGIC: u32 = 0xE0F5_E1E2;
 const BLOCK_BITS: u8 = 12;
 /// `EROFS_FEATURE_COMPAT_MTIME`: times are those of modification.
 const COMPAT_MTIME: u32 = 2;
+/// `EROFS_FEATURE_INCOMPAT_CHUNKED_FILE` and `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`: there are further devices, and files in
+/// them (Linux 5.16).
+const INCOMPAT_DEVICES: u32 = 4 | 8;
+/// `EROFS_CHUNK_FORMAT_INDEXES`: a chunk's place names its device.
+const CHUNK_INDEXES: u32 = 0x20;
+/// Bytes of a chunk's place (`struct erofs_inode_chunk_index`), and what it is aligned to.
+pub(super) const CHUNK_INDEX_BYTES: u64 = 8;
 /// `EROFS_INODE_LAYOUT_EXTENDED`.
 const EXTENDED: u16 = 1;
 
@@ -34,46 +49,101 @@ pub(super) enum Place {
     Blocks,
     /// Behind the inode (`EROFS_INODE_FLAT_INLINE`).
     Inline,
+    /// In one chunk, whose place is behind the inode (`EROFS_INODE_CHUNK_BASED`).
+    Chunk,
 }
 
-/// What the superblock says.
+/// The format of a file's chunks (`struct erofs_inode_chunk_info`), so long that one holds `size` bytes.
+pub(super) fn chunk_format(size: u64) -> u32 {
+    let blocks = size.div_ceil(BLOCK).max(1);
+    CHUNK_INDEXES | blocks.next_power_of_two().trailing_zeros().min(31)
+}
+
+/// Where a chunk is: at this block of a further device, which are numbered from 1.
+pub(super) fn chunk_index(device: u16, block: u32) -> [u8; CHUNK_INDEX_BYTES as usize] {
+    let mut out = [0; CHUNK_INDEX_BYTES as usize];
+    put(&mut out, 2, &device.to_le_bytes());
+    put(&mut out, 4, &block.to_le_bytes());
+    out
+}
+
+/// Reads what [`chunk_index`] wrote.
+pub(super) fn decode_chunk_index(bytes: &[u8; CHUNK_INDEX_BYTES as usize]) -> Option<(u16, u32)> {
+    Some((u16_at(bytes, 2)?, u32_at(bytes, 4)?))
+}
+
+/// A further device: another file (`struct erofs_deviceslot`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeviceSlot {
+    /// Says which file is meant; the kernel does not look at it.
+    pub(super) tag: [u8; TAG_BYTES],
+    pub(super) blocks: u32,
+}
+
+/// What the first block says: superblock and further devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
     pub(super) inodes: u64,
     pub(super) blocks: u32,
     pub(super) meta_block: u32,
     pub(super) xattr_block: u32,
     pub(super) uuid: [u8; 16],
+    pub(super) devices: Vec<DeviceSlot>,
 }
 
 impl Superblock {
-    pub(super) fn encode(&self) -> [u8; SUPER_BYTES] {
-        let mut out = [0; SUPER_BYTES];
-        put(&mut out, 0, &MAGIC.to_le_bytes());
-        put(&mut out, 8, &COMPAT_MTIME.to_le_bytes());
+    /// The first block.
+    pub(super) fn encode(&self) -> [u8; BLOCK as usize] {
+        assert!(self.devices.len() <= MOST_DEVICES, "{} further devices", self.devices.len());
+        let mut block = [0; BLOCK as usize];
+        let out = &mut block[SUPER_OFFSET as usize..];
+        put(out, 0, &MAGIC.to_le_bytes());
+        put(out, 8, &COMPAT_MTIME.to_le_bytes());
         out[12] = BLOCK_BITS;
-        put(&mut out, 14, &(ROOT_NID as u16).to_le_bytes());
-        put(&mut out, 16, &self.inodes.to_le_bytes());
-        put(&mut out, 36, &self.blocks.to_le_bytes());
-        put(&mut out, 40, &self.meta_block.to_le_bytes());
-        put(&mut out, 44, &self.xattr_block.to_le_bytes());
-        put(&mut out, 48, &self.uuid);
-        out
+        put(out, 14, &(ROOT_NID as u16).to_le_bytes());
+        put(out, 16, &self.inodes.to_le_bytes());
+        put(out, 36, &self.blocks.to_le_bytes());
+        put(out, 40, &self.meta_block.to_le_bytes());
+        put(out, 44, &self.xattr_block.to_le_bytes());
+        put(out, 48, &self.uuid);
+        if !self.devices.is_empty() {
+            put(out, 80, &INCOMPAT_DEVICES.to_le_bytes());
+            put(out, 86, &(self.devices.len() as u16).to_le_bytes());
+            put(out, 88, &(DEVICE_TABLE as u16).to_le_bytes());
+        }
+        for (number, device) in self.devices.iter().enumerate() {
+            let slot = &mut block[(DEVICE_TABLE + number) * SLOT_OF_DEVICE..][..SLOT_OF_DEVICE];
+            put(slot, 0, &device.tag);
+            put(slot, 64, &device.blocks.to_le_bytes());
+        }
+        block
     }
 
     /// `None` where it is not one of ours.
-    pub(super) fn decode(bytes: &[u8; SUPER_BYTES]) -> Option<Superblock> {
+    pub(super) fn decode(block: &[u8; BLOCK as usize]) -> Option<Superblock> {
+        let bytes = &block[SUPER_OFFSET as usize..];
+        // no other feature that a reader must know
+        let count = match u32_at(bytes, 80)? {
+            0 => 0,
+            INCOMPAT_DEVICES if usize::from(u16_at(bytes, 88)?) == DEVICE_TABLE => u16_at(bytes, 86)?.into(),
+            _ => return None,
+        };
         let ours = u32_at(bytes, 0)? == MAGIC
             && bytes[12] == BLOCK_BITS
             && u64::from(u16_at(bytes, 14)?) == ROOT_NID
-            // no feature that a reader must know
-            && u32_at(bytes, 80)? == 0;
+            && count <= MOST_DEVICES;
+        let slot = |number: usize| {
+            let slot = &block[(DEVICE_TABLE + number) * SLOT_OF_DEVICE..][..SLOT_OF_DEVICE];
+            let tag = slot[..TAG_BYTES].try_into().ok()?;
+            Some(DeviceSlot { tag, blocks: u32_at(slot, 64)? })
+        };
         ours.then_some(Superblock {
             inodes: u64_at(bytes, 16)?,
             blocks: u32_at(bytes, 36)?,
             meta_block: u32_at(bytes, 40)?,
             xattr_block: u32_at(bytes, 44)?,
             uuid: bytes[48..64].try_into().ok()?,
+            devices: (0..count).map(slot).collect::<Option<_>>()?,
         })
     }
 }
@@ -87,7 +157,7 @@ pub(super) struct RawInode {
     /// With the bits of the type.
     pub(super) mode: u16,
     pub(super) size: u64,
-    /// The first block, or the number of a device.
+    /// The first block, the number of a device, or the format of chunks.
     pub(super) block_or_device: u32,
     pub(super) number: u32,
     pub(super) uid: u32,
@@ -102,6 +172,7 @@ impl RawInode {
         let place = match self.place {
             Place::Blocks => 0,
             Place::Inline => 2,
+            Place::Chunk => 4,
         };
         put(&mut out, 0, &(EXTENDED | place << 1).to_le_bytes());
         put(&mut out, 2, &xattr_count(self.xattr_bytes).to_le_bytes());
@@ -120,6 +191,7 @@ impl RawInode {
         let place = match u16_at(bytes, 0)? {
             format if format == EXTENDED => Place::Blocks,
             format if format == EXTENDED | 2 << 1 => Place::Inline,
+            format if format == EXTENDED | 4 << 1 => Place::Chunk,
             _ => return None,
         };
         let count = u64::from(u16_at(bytes, 2)?);

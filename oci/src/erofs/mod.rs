@@ -21,7 +21,7 @@
 //!
 //! So content needs no memory and is written once, while the archive streams by; what is held until the end is the
 //! layer's table of contents, out of which everything from `tables` on is made ([`write`]). Equal tables and contents in
-//! equal order make equal files.
+//! equal order make equal files where no earlier file has any of them.
 //!
 //! - An inode that has its bytes behind it lies in one block with them: the kernel looks no further for a link's text
 //!   (fs/erofs/inode.c, `erofs_fill_symlink`).
@@ -31,6 +31,8 @@
 //! - Attributes and modes are what the kernel would have made of the same calls on a folder ([`attributes`]): an access
 //!   list that says no more than the mode becomes the mode, and one that says nonsense fails the layer.
 //! - The UUID is drawn from the table of contents: overlayfs tells lower layers apart by it.
+//! - Contents that an earlier layer's file has already are not written again: that file becomes a further device
+//!   ([`Earlier`]).
 //!
 //! # What cannot be held
 //!
@@ -46,6 +48,7 @@
 //! ([`Written::is_whole`]).
 
 mod attributes;
+mod earlier;
 mod folder;
 mod format;
 mod pages;
@@ -54,6 +57,7 @@ mod read;
 mod tests;
 mod write;
 
+pub use earlier::{Device, Earlier};
 pub use read::{Content, Image, Inode};
-pub(crate) use write::Writer;
 pub use write::Written;
+pub(crate) use write::{Writer, check};

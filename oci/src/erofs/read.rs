@@ -6,8 +6,8 @@ use super::{
     attributes::{self, Attribute},
     folder,
     format::{
-        BLOCK, INODE_BYTES, Place, ROOT_NID, RawInode, SLOT, SUPER_BYTES, SUPER_OFFSET, Superblock,
-        XATTR_HEADER_BYTES, u32_at,
+        BLOCK, CHUNK_INDEX_BYTES, INODE_BYTES, Place, ROOT_NID, RawInode, SLOT, Superblock,
+        XATTR_HEADER_BYTES, chunk_format, decode_chunk_index, u32_at,
     },
 };
 use crate::{layer::components, limits};
@@ -23,6 +23,8 @@ pub struct Image {
     file: File,
     length: u64,
     superblock: Superblock,
+    /// The files that it has blocks in besides, in its order.
+    devices: Vec<File>,
 }
 
 /// One inode of it.
@@ -79,16 +81,27 @@ fn damaged() -> io::Error {
 }
 
 impl Image {
-    /// Opens a layer's file.
-    pub fn open(file: File) -> io::Result<Image> {
-        let mut bytes = [0; SUPER_BYTES];
-        file.read_exact_at(&mut bytes, SUPER_OFFSET)?;
-        let superblock = Superblock::decode(&bytes).ok_or_else(damaged)?;
+    /// Opens a layer's file, and the files that it has contents in besides.
+    pub fn open(file: File, devices: Vec<File>) -> io::Result<Image> {
+        let mut block = [0; BLOCK as usize];
+        file.read_exact_at(&mut block, 0)?;
+        let superblock = Superblock::decode(&block).ok_or_else(damaged)?;
         let length = file.metadata()?.len();
-        if u64::from(superblock.blocks) * BLOCK != length {
+        if u64::from(superblock.blocks) * BLOCK != length || devices.len() != superblock.devices.len() {
             return Err(damaged());
         }
-        Ok(Image { file, length, superblock })
+        for (device, slot) in devices.iter().zip(&superblock.devices) {
+            if device.metadata()?.len() != u64::from(slot.blocks) * BLOCK {
+                return Err(damaged());
+            }
+        }
+        Ok(Image { file, length, superblock, devices })
+    }
+
+    /// The tag of a further device ([`super::Device::open`]).
+    pub fn device_tag(&self, number: usize) -> Option<&str> {
+        let tag = &self.superblock.devices.get(number)?.tag;
+        std::str::from_utf8(tag).ok().map(|tag| tag.trim_end_matches('\0'))
     }
 
     /// The top folder.
@@ -111,14 +124,68 @@ impl Image {
         at.filter(|at| *at < self.length).ok_or_else(damaged)
     }
 
-    /// Where the inode's bytes begin.
-    fn body(&self, inode: &Inode) -> io::Result<u64> {
-        let begin = match inode.raw.place {
-            Place::Blocks => u64::from(inode.raw.block_or_device) * BLOCK,
-            Place::Inline => self.place(inode.nid)? + INODE_BYTES + inode.raw.xattr_bytes,
+    /// Where the inode's bytes begin, and in which file.
+    fn body(&self, inode: &Inode) -> io::Result<(&File, u64)> {
+        let (file, length, begin) = match inode.raw.place {
+            Place::Inline => {
+                let begin = self.place(inode.nid)? + INODE_BYTES + inode.raw.xattr_bytes;
+                (&self.file, self.length, begin)
+            }
+            Place::Blocks => (&self.file, self.length, u64::from(inode.raw.block_or_device) * BLOCK),
+            Place::Chunk => {
+                let (device, block) = self.chunk(inode)?;
+                let slot = &self.superblock.devices[device];
+                (&self.devices[device], u64::from(slot.blocks) * BLOCK, u64::from(block) * BLOCK)
+            }
         };
         let end = begin.checked_add(inode.raw.size).ok_or_else(damaged)?;
-        if inode.raw.size > 0 && end > self.length { Err(damaged()) } else { Ok(begin) }
+        if inode.raw.size > 0 && end > length { Err(damaged()) } else { Ok((file, begin)) }
+    }
+
+    /// Which further device has the inode's bytes, and from which block on.
+    fn chunk(&self, inode: &Inode) -> io::Result<(usize, u32)> {
+        let behind = self.place(inode.nid)? + INODE_BYTES + inode.raw.xattr_bytes;
+        let mut bytes = [0; CHUNK_INDEX_BYTES as usize];
+        self.file.read_exact_at(&mut bytes, behind.next_multiple_of(CHUNK_INDEX_BYTES))?;
+        let (device, block) = decode_chunk_index(&bytes).ok_or_else(damaged)?;
+        match usize::from(device).checked_sub(1).filter(|device| *device < self.devices.len()) {
+            Some(device) if inode.raw.block_or_device == chunk_format(inode.raw.size) => Ok((device, block)),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Where a regular file's bytes begin: the device, counted from the file itself as 0, and the block there. `None` of
+    /// what has no blocks.
+    pub(super) fn blocks_of(&self, inode: &Inode) -> io::Result<Option<(usize, u32)>> {
+        if !inode.is(libc::S_IFREG) || inode.raw.size == 0 {
+            return Ok(None);
+        }
+        Ok(match inode.raw.place {
+            Place::Blocks => Some((0, inode.raw.block_or_device)),
+            Place::Chunk => self.chunk(inode).map(|(device, block)| Some((device + 1, block)))?,
+            Place::Inline => None,
+        })
+    }
+
+    /// Goes through all regular files, with their paths.
+    pub(super) fn files(&self, see: &mut dyn FnMut(&[u8], &Inode) -> io::Result<()>) -> io::Result<()> {
+        let mut folders = vec![(Vec::new(), self.root()?)];
+        let mut seen = 0;
+        while let Some((path, folder)) = folders.pop() {
+            for (name, nid) in self.list(&folder)? {
+                seen += 1;
+                if seen > limits::LAYER_ENTRIES {
+                    return Err(damaged());
+                }
+                let path = crate::layer::join(&path, &name);
+                match self.inode(nid)? {
+                    inode if inode.is_directory() => folders.push((path, inode)),
+                    inode if inode.is(libc::S_IFREG) => see(&path, &inode)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is at `path`, where links are not followed; `None` where nothing is.
@@ -156,9 +223,9 @@ impl Image {
     }
 
     fn block(&self, folder: &Inode, number: u64) -> io::Result<Vec<u8>> {
-        let begin = self.body(folder)?;
+        let (file, begin) = self.body(folder)?;
         let mut block = vec![0; BLOCK.min(folder.raw.size - number * BLOCK) as usize];
-        self.file.read_exact_at(&mut block, begin + number * BLOCK)?;
+        file.read_exact_at(&mut block, begin + number * BLOCK)?;
         Ok(block)
     }
 
@@ -185,7 +252,8 @@ impl Image {
         if !inode.is(libc::S_IFREG) && !inode.is(libc::S_IFLNK) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
-        Ok(Content { file: self.file.try_clone()?, at: self.body(inode)?, left: inode.raw.size })
+        let (file, at) = self.body(inode)?;
+        Ok(Content { file: file.try_clone()?, at, left: inode.raw.size })
     }
 
     /// All extended attributes, sorted by name.

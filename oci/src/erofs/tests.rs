@@ -30,9 +30,9 @@ use std::{
 };
 
 /// An entry of an archive, and a file's bytes.
-type Item = (Entry, Vec<u8>);
+pub(super) type Item = (Entry, Vec<u8>);
 
-fn archive(items: &[Item]) -> Vec<u8> {
+pub(super) fn archive(items: &[Item]) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("folder");
     let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("t")).expect("blobs");
     let mut writer = LayerWriter::new(&blobs, Compression::None).expect("writer");
@@ -56,7 +56,7 @@ fn written(bytes: &[u8]) -> Result<(File, Unpacked, Written), LayerError> {
 
 /// All that a program can see of a path, but for what file systems count in their own way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     mode: u32,
     owner: (u32, u32),
     mtime: i64,
@@ -70,16 +70,16 @@ struct Seen {
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-type Listing = BTreeMap<Vec<u8>, Seen>;
+pub(super) type Listing = BTreeMap<Vec<u8>, Seen>;
 
-fn digest(mut source: impl Read) -> Digest {
+pub(super) fn digest(mut source: impl Read) -> Digest {
     let mut bytes = Vec::new();
     source.read_to_end(&mut bytes).expect("read");
     Digest::sha256(&bytes)
 }
 
 /// By our own reader.
-fn of_image(image: &Image) -> Listing {
+pub(super) fn of_image(image: &Image) -> Listing {
     let mut listing = Listing::new();
     let mut pending = vec![(Vec::new(), image.root().expect("root"))];
     while let Some((path, inode)) = pending.pop() {
@@ -124,7 +124,7 @@ fn of_inode(image: &Image, inode: &Inode) -> Seen {
 }
 
 /// By the kernel.
-fn of_folder(top: &Path) -> Listing {
+pub(super) fn of_folder(top: &Path) -> Listing {
     let mut listing = Listing::new();
     let mut pending = vec![Vec::new()];
     while let Some(path) = pending.pop() {
@@ -184,9 +184,13 @@ fn attributes(path: &Path, follow: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Mounts a file without a place; `None` on kernels that cannot.
-fn mounted(file: &File) -> Option<OwnedFd> {
+fn mounted(file: &File, devices: &[File]) -> Option<OwnedFd> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
-    fsconfig_set_string(&context, "source", format!("/proc/self/fd/{}", file.as_raw_fd())).expect("source");
+    let path = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    fsconfig_set_string(&context, "source", path(file)).expect("source");
+    for device in devices {
+        fsconfig_set_string(&context, "device", path(device)).expect("device");
+    }
     fsconfig_set_flag(&context, "ro").expect("read-only");
     match fsconfig_create(&context) {
         // before Linux 6.12, or without CONFIG_EROFS_FS_BACKED_BY_FILE
@@ -196,8 +200,8 @@ fn mounted(file: &File) -> Option<OwnedFd> {
     Some(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).expect("a mount"))
 }
 
-fn of_mount(file: &File) -> Option<Listing> {
-    let tree = mounted(file)?;
+pub(super) fn of_mount(file: &File, devices: &[File]) -> Option<Listing> {
+    let tree = mounted(file, devices)?;
     Some(of_folder(Path::new(&format!("/proc/self/fd/{}", tree.as_raw_fd()))))
 }
 
@@ -216,11 +220,11 @@ fn item(path: &str, kind: Kind) -> Item {
     (Entry::new(path, kind, 0o644), Vec::new())
 }
 
-fn file(path: &str, bytes: impl Into<Vec<u8>>) -> Item {
+pub(super) fn file(path: &str, bytes: impl Into<Vec<u8>>) -> Item {
     (Entry::new(path, Kind::File, 0o644), bytes.into())
 }
 
-fn link(path: &str, kind: Kind, target: &str) -> Item {
+pub(super) fn link(path: &str, kind: Kind, target: &str) -> Item {
     let mut entry = Entry::new(path, kind, 0o777);
     entry.link = target.into();
     (entry, Vec::new())
@@ -245,7 +249,7 @@ const PLAIN: &[u8] = &[
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Everything that a layer can hold.
-fn everything() -> Vec<Item> {
+pub(super) fn everything() -> Vec<Item> {
     let mut items = vec![
         file("plain", "x"),
         file("same", "x"),
@@ -319,9 +323,9 @@ fn compare(bytes: &[u8]) -> Result<(), TestCaseError> {
     prop_assert_eq!(unpacked.diff_id, made.diff_id);
     let names_root = unpacked.toc.get(b"").is_some();
     let folder = without_chance(of_folder(&target), names_root);
-    let image = of_image(&Image::open(file.try_clone().expect("handle")).expect("open"));
+    let image = of_image(&Image::open(file.try_clone().expect("handle"), Vec::new()).expect("open"));
     prop_assert_eq!(&without_chance(image.clone(), names_root), &folder);
-    if let Some(kernel) = of_mount(&file) {
+    if let Some(kernel) = of_mount(&file, &[]) {
         prop_assert_eq!(kernel, image);
     }
     Ok(())
@@ -352,7 +356,7 @@ fn what_is_replaced_in_the_archive_does_not_show() {
         item("mode", Kind::Directory),
     ];
     let (file, unpacked, _) = written(&archive(&items)).expect("written");
-    let image = Image::open(file).expect("open");
+    let image = Image::open(file, Vec::new()).expect("open");
     let read = |path: &str| {
         let inode = image.find(path.as_bytes()).expect("look").expect("there");
         (io::read_to_string(image.read(&inode).expect("file")).expect("text"), inode.links())
@@ -386,13 +390,13 @@ fn times_of_any_year_are_kept() {
         })
         .collect();
     let (file, ..) = written(&archive(&items)).expect("written");
-    let image = Image::open(file.try_clone().expect("handle")).expect("open");
+    let image = Image::open(file.try_clone().expect("handle"), Vec::new()).expect("open");
     let seen = |listing: &Listing| -> Vec<i64> {
         (0..times.len()).map(|number| listing[format!("f{number}").as_bytes()].mtime).collect()
     };
     assert_eq!(seen(&of_image(&image)), times);
     if slipway_skip::is_root()
-        && let Some(kernel) = of_mount(&file)
+        && let Some(kernel) = of_mount(&file, &[])
     {
         assert_eq!(seen(&kernel), times);
     }
@@ -404,7 +408,7 @@ fn folders_of_a_hundred_thousand_entries_are_searched() {
         .map(|number| item(&format!("many/{}-{number}", number.wrapping_mul(2_654_435_761)), Kind::Fifo))
         .collect();
     let (file, ..) = written(&archive(&items)).expect("written");
-    let image = Image::open(file.try_clone().expect("handle")).expect("open");
+    let image = Image::open(file.try_clone().expect("handle"), Vec::new()).expect("open");
     for (entry, _) in items.iter().step_by(997) {
         assert!(image.find(&entry.path).expect("look").is_some());
         let missing = [&entry.path[..], b"!"].concat();
@@ -413,7 +417,7 @@ fn folders_of_a_hundred_thousand_entries_are_searched() {
     let many = image.find(b"many").expect("look").expect("there");
     assert_eq!(image.list(&many).expect("list").len(), items.len());
     if slipway_skip::is_root()
-        && let Some(tree) = mounted(&file)
+        && let Some(tree) = mounted(&file, &[])
     {
         let top = format!("/proc/self/fd/{}", tree.as_raw_fd());
         assert_eq!(fs::read_dir(format!("{top}/many")).expect("list").count(), items.len());
@@ -455,11 +459,11 @@ fn holes_cost_nothing() {
     let (file, ..) = written(&sparse()).expect("written");
     let metadata = file.metadata().expect("metadata");
     assert!(metadata.len() > 5 << 30 && metadata.blocks() < 2048, "{} blocks", metadata.blocks());
-    let image = Image::open(file.try_clone().expect("handle")).expect("open");
+    let image = Image::open(file.try_clone().expect("handle"), Vec::new()).expect("open");
     let inode = image.find(b"sparse").expect("look").expect("there");
     assert_eq!(inode.size_bytes(), 5 << 30);
     if slipway_skip::is_root()
-        && let Some(tree) = mounted(&file)
+        && let Some(tree) = mounted(&file, &[])
     {
         let top = format!("/proc/self/fd/{}", tree.as_raw_fd());
         let sparse = File::open(format!("{top}/sparse")).expect("open");
@@ -479,7 +483,7 @@ fn privileged_holes_are_where_unpacking_leaves_them() {
     let scratch = tempfile::tempdir().expect("folder");
     let unpacked = unpack(&bytes[..], scratch.path(), OverlayXattrs::Trusted, None).expect("unpacked");
     assert_eq!(unpacked.toc, made.toc);
-    let image = Image::open(file).expect("open");
+    let image = Image::open(file, Vec::new()).expect("open");
     let inode = image.find(b"sparse").expect("look").expect("there");
     let folder = File::open(scratch.path().join("sparse")).expect("open");
     assert_eq!(folder.metadata().expect("metadata").len(), inode.size_bytes());
@@ -567,7 +571,7 @@ fn damage_is_an_error_and_no_panic() {
             changed.push((at, byte));
             file.write_all_at(&[next(256) as u8], at).expect("write");
         }
-        if let Ok(image) = Image::open(file.try_clone().expect("handle")) {
+        if let Ok(image) = Image::open(file.try_clone().expect("handle"), Vec::new()) {
             let mut pending: Vec<Inode> = image.root().into_iter().collect();
             let mut steps = 0;
             while let Some(inode) = pending.pop() {
@@ -632,7 +636,7 @@ fn targets() -> impl Strategy<Value = String> {
     prop_oneof![6 => names(), 1 => (1..4096usize).prop_map(|length| "t".repeat(length))]
 }
 
-fn items() -> impl Strategy<Value = Item> {
+pub(super) fn items() -> impl Strategy<Value = Item> {
     let kind = proptest::sample::select(vec![
         Kind::File,
         Kind::File,
@@ -682,7 +686,7 @@ fn items() -> impl Strategy<Value = Item> {
 }
 
 /// Entries that fail the whole archive make poor trees: hard links go to what is there already.
-fn sensible(mut items: Vec<Item>) -> Vec<Item> {
+pub(super) fn sensible(mut items: Vec<Item>) -> Vec<Item> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for (entry, _) in &mut items {
         if entry.kind == Kind::Hardlink {
@@ -717,7 +721,7 @@ proptest! {
         let Ok((file, unpacked, _)) = written(&archive(&items)) else { return Ok(()) };
         let shown = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         prop_assert_eq!(complaints(Path::new(&shown)), [] as [String; 0]);
-        let listing = of_image(&Image::open(file).expect("open"));
+        let listing = of_image(&Image::open(file, Vec::new()).expect("open"));
         let entries = unpacked.toc.entries();
         let root = usize::from(unpacked.toc.get(b"").is_none());
         prop_assert_eq!(listing.len(), entries.len() + root);

@@ -2,10 +2,11 @@
 
 use super::{
     attributes::{self, Placed, Shared},
+    earlier::Earlier,
     folder::{self, Name},
     format::{
-        BLOCK, INODE_BYTES, NO_BLOCK, Place, ROOT_NID, RawInode, SLOT, SUPER_OFFSET, Superblock,
-        encode_device, entry_type,
+        BLOCK, CHUNK_INDEX_BYTES, INODE_BYTES, NO_BLOCK, Place, ROOT_NID, RawInode, SLOT, Superblock,
+        chunk_format, chunk_index, encode_device, entry_type,
     },
     pages::Pages,
 };
@@ -20,7 +21,8 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What was written: enough to know the file again.
@@ -32,6 +34,8 @@ pub struct Written {
     pub tables: u64,
     /// Digest of everything from there on, and then of the first block.
     pub digest: Digest,
+    /// The files that it has contents in besides, in its order ([`Earlier`]).
+    pub devices: Vec<PathBuf>,
 }
 
 impl Written {
@@ -62,8 +66,17 @@ impl Written {
 /// contents what the file shows. So what was replaced within the archive never shows.
 pub(crate) struct Writer {
     pages: Pages,
-    /// The first block of each content.
-    contents: HashMap<Digest, u32>,
+    contents: HashMap<Digest, Address>,
+    earlier: Arc<Earlier>,
+}
+
+/// Where a content begins.
+#[derive(Clone, Copy)]
+enum Address {
+    /// At this block of the file itself.
+    Own(u32),
+    /// In this one of the earlier files, at this block of it.
+    Earlier(usize, u32),
 }
 
 /// The longest name (`EROFS_NAME_LEN`), as of all file systems.
@@ -74,24 +87,62 @@ fn failed(error: io::Error) -> LayerError {
 }
 
 impl Writer {
-    /// Writes into the empty `file`.
-    pub(crate) fn new(file: File) -> Writer {
-        Writer { pages: Pages::new(file), contents: HashMap::new() }
+    /// Writes into the empty `file` what `earlier` has not.
+    pub(crate) fn new(file: File, earlier: Arc<Earlier>) -> Writer {
+        Writer { pages: Pages::new(file), contents: HashMap::new(), earlier }
     }
 
     /// Adds a file's bytes, if no file had the same before; `source` gives as many as `entry` says.
     pub(crate) fn content(&mut self, entry: &Entry, source: &mut dyn Read) -> Result<Digest, LayerError> {
-        let block = self.pages.align();
+        let begin = self.begin();
         let digest = copy_digested(source, &mut self.pages, entry)?;
-        if self.pages.at() == block * BLOCK {
-            return Ok(digest);
-        }
-        if self.contents.contains_key(&digest) {
-            self.pages.rewind(block * BLOCK).map_err(io_at("write", entry.as_path()))?;
-        } else {
-            self.contents.insert(digest.clone(), address(block)?);
-        }
+        self.end(begin, &digest).map_err(io_at("write", entry.as_path()))?;
         Ok(digest)
+    }
+
+    /// Adds a file's bytes that are in memory.
+    pub(crate) fn bytes(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+        if !self.has(digest) {
+            let begin = self.begin();
+            self.pages.write_all(bytes)?;
+            self.end(begin, digest)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes of this digest need not be added.
+    pub(crate) fn has(&mut self, digest: &Digest) -> bool {
+        if self.contents.contains_key(digest) {
+            return true;
+        }
+        let found = self.earlier.find(digest);
+        if let Some((device, block)) = found {
+            self.contents.insert(digest.clone(), Address::Earlier(device, block));
+        }
+        found.is_some()
+    }
+
+    /// Begins a file's bytes, which are then written with [`Writer::write`]; answers where they begin.
+    pub(crate) fn begin(&mut self) -> Begun {
+        Begun(self.pages.align())
+    }
+
+    /// Adds to the bytes that were begun.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pages.write_all(bytes)
+    }
+
+    /// Ends a file's bytes, whose digest is known by now.
+    pub(crate) fn end(&mut self, Begun(block): Begun, digest: &Digest) -> io::Result<()> {
+        if self.pages.at() == block * BLOCK {
+            return Ok(());
+        }
+        if self.has(digest) {
+            return self.pages.rewind(block * BLOCK);
+        }
+        let full = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        self.contents.insert(digest.clone(), Address::Own(address(block).map_err(full)?));
+        Ok(())
     }
 
     /// Writes what `toc` says, whose contents were all added, and ends the file.
@@ -101,12 +152,13 @@ impl Writer {
         let mut nodes = self.nodes(toc, &root, &mut shared)?;
         let meta_bytes = lay_out(&mut nodes);
         let first = self.pages.align();
+        let slots = self.earlier.slots(&used_devices(&nodes, self.earlier.count()));
         let mut tables = Tables { hasher: Hasher::new(Algorithm::Sha256), pages: &mut self.pages };
         write_blocks(&mut nodes, &mut tables)?;
         let xattr_block = address(tables.align().map_err(failed)?)?;
         tables.write_all(&shared.bytes).map_err(failed)?;
         let meta_block = address(tables.align().map_err(failed)?)?;
-        write_inodes(&nodes, meta_bytes, &mut tables)?;
+        write_inodes(&nodes, &slots.numbers, meta_bytes, &mut tables)?;
         let blocks = address(tables.align().map_err(failed)?)?;
         let mut hasher = tables.hasher;
         let mut uuid = [0; 16];
@@ -117,13 +169,12 @@ impl Writer {
                 .and_then(|pair| u8::from_str_radix(pair, 16).ok())
                 .unwrap_or(1);
         }
-        let superblock = Superblock { inodes: nodes.len() as u64, blocks, meta_block, xattr_block, uuid };
-        let mut block = [0; BLOCK as usize];
-        let encoded = superblock.encode();
-        block[SUPER_OFFSET as usize..][..encoded.len()].copy_from_slice(&encoded);
+        let inodes = nodes.len() as u64;
+        let superblock = Superblock { inodes, blocks, meta_block, xattr_block, uuid, devices: slots.slots };
+        let block = superblock.encode();
         hasher.update(&block);
         let length_bytes = self.pages.finish(&block).map_err(failed)?;
-        Ok(Written { length_bytes, tables: first * BLOCK, digest: hasher.finish() })
+        Ok(Written { length_bytes, tables: first * BLOCK, digest: hasher.finish(), devices: slots.paths })
     }
 
     /// The layer's inodes, the root first, folders with their names in order.
@@ -175,10 +226,13 @@ impl Writer {
         let found = attributes::of(entry)?;
         let body = match entry.kind {
             Kind::File if entry.size_bytes > 0 => {
-                let block = entry.content.as_ref().and_then(|digest| self.contents.get(digest));
+                let found = entry.content.as_ref().and_then(|digest| self.contents.get(digest));
                 let missing =
                     || LayerError::Entry { path: entry.to_path(), reason: "its content was not read" };
-                Body::Blocks(*block.ok_or_else(missing)?)
+                match *found.ok_or_else(missing)? {
+                    Address::Own(block) => Body::Blocks(block),
+                    Address::Earlier(device, block) => Body::Earlier(device, block),
+                }
             }
             Kind::Directory | Kind::Symlink => Body::Unplaced,
             Kind::CharDevice | Kind::BlockDevice => Body::Device(device(entry)?),
@@ -188,6 +242,9 @@ impl Writer {
         Ok(Node { entry, mode, xattrs, body, children: Vec::new(), links: 0, parent: 0, nid: 0 })
     }
 }
+
+/// Where a file's bytes begin.
+pub(crate) struct Begun(u64);
 
 impl Sink for Writer {
     fn create(&mut self, entry: &Entry, source: &mut dyn Read) -> Result<Option<Digest>, LayerError> {
@@ -200,7 +257,7 @@ impl Sink for Writer {
 }
 
 /// Refuses what no file system would take, where it is met.
-fn check(entry: &Entry) -> Result<(), LayerError> {
+pub(crate) fn check(entry: &Entry) -> Result<(), LayerError> {
     attributes::of(entry)?;
     let failed = |errno: Errno| io_at("create", entry.as_path())(errno.into());
     // parents that the archive leaves out are made too, and a link may have led there
@@ -237,6 +294,8 @@ enum Body {
     Unplaced,
     /// In blocks from this one on.
     Blocks(u32),
+    /// In this one of the earlier files, from this block of it on.
+    Earlier(usize, u32),
     /// Behind the inode.
     Inline,
     /// There are none; a device has this number.
@@ -294,6 +353,7 @@ fn lay_out(nodes: &mut [Node<'_>]) -> u64 {
         let body = match node.body {
             Body::Unplaced if node.is_folder() => folder::size(&names_of(nodes, node)),
             Body::Unplaced => node.entry.link.len() as u64,
+            Body::Earlier(..) => own.next_multiple_of(CHUNK_INDEX_BYTES) - own + CHUNK_INDEX_BYTES,
             _ => 0,
         };
         let node = &mut nodes[number];
@@ -305,10 +365,22 @@ fn lay_out(nodes: &mut [Node<'_>]) -> u64 {
         if is_inline {
             node.body = Body::Inline;
         }
+        let is_behind = is_inline || matches!(node.body, Body::Earlier(..));
         node.nid = at / SLOT;
-        at = (at + own + if is_inline { body } else { 0 }).next_multiple_of(SLOT);
+        at = (at + own + if is_behind { body } else { 0 }).next_multiple_of(SLOT);
     }
     at
+}
+
+/// Which of the earlier files have contents of these.
+fn used_devices(nodes: &[Node<'_>], count: usize) -> Vec<bool> {
+    let mut used = vec![false; count];
+    for node in nodes {
+        if let Body::Earlier(device, _) = node.body {
+            used[device] = true;
+        }
+    }
+    used
 }
 
 /// Writes folders and links that do not lie behind their inodes.
@@ -324,13 +396,24 @@ fn write_blocks(nodes: &mut [Node<'_>], tables: &mut Tables<'_>) -> Result<(), L
     Ok(())
 }
 
-fn write_inodes(nodes: &[Node<'_>], meta_bytes: u64, tables: &mut Tables<'_>) -> Result<(), LayerError> {
+fn write_inodes(
+    nodes: &[Node<'_>],
+    devices: &[u16],
+    meta_bytes: u64,
+    tables: &mut Tables<'_>,
+) -> Result<(), LayerError> {
     let (mut written, mut out) = (0, Vec::new());
     for (number, node) in nodes.iter().enumerate() {
         out.clear();
         out.resize((node.nid * SLOT - written) as usize, 0);
+        let own = INODE_BYTES + node.xattrs.bytes();
         let body = match node.body {
             Body::Inline => body_of(nodes, node),
+            Body::Earlier(device, block) => {
+                let mut place = vec![0; (own.next_multiple_of(CHUNK_INDEX_BYTES) - own) as usize];
+                place.extend_from_slice(&chunk_index(devices[device], block));
+                place.into()
+            }
             _ => Cow::default(),
         };
         let size = match (&node.body, node.entry.kind) {
@@ -340,7 +423,11 @@ fn write_inodes(nodes: &[Node<'_>], meta_bytes: u64, tables: &mut Tables<'_>) ->
             _ => body.len() as u64,
         };
         let inode = RawInode {
-            place: if matches!(node.body, Body::Inline) { Place::Inline } else { Place::Blocks },
+            place: match node.body {
+                Body::Inline => Place::Inline,
+                Body::Earlier(..) => Place::Chunk,
+                _ => Place::Blocks,
+            },
             xattr_bytes: node.xattrs.bytes(),
             mode: node.mode,
             size,
@@ -348,6 +435,7 @@ fn write_inodes(nodes: &[Node<'_>], meta_bytes: u64, tables: &mut Tables<'_>) ->
                 Body::Blocks(block) => block,
                 Body::Device(_) if node.entry.kind == Kind::File => NO_BLOCK,
                 Body::Device(device) => device,
+                Body::Earlier(..) => chunk_format(size),
                 Body::Inline | Body::Unplaced => NO_BLOCK,
             },
             number: number as u32 + 1,

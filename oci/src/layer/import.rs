@@ -37,7 +37,9 @@ pub fn import_archive(
         diff_id: unpacked.diff_id,
         descriptor: Descriptor::new(compression.layer_media_type(), digest, size_bytes),
         archive_bytes: unpacked.archive_bytes,
+        pieces: Vec::new(),
         toc: unpacked.toc,
+        image: None,
     })
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Algorithm, Digest,
     digest::HashingReader,
-    erofs::{Writer, Written},
+    erofs::{Earlier, Writer, Written},
     file::{self, CopyError},
     limits,
     unpacking::TooMuch,
@@ -31,6 +31,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// An archive that was read to its end.
@@ -64,7 +65,17 @@ pub fn write_image(
     target: File,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    let mut writer = Writer::new(target);
+    write_image_on(source, target, Arc::default(), footing)
+}
+
+/// The same without the contents that `earlier` has: the file refers to them there.
+pub fn write_image_on(
+    source: impl Read,
+    target: File,
+    earlier: Arc<Earlier>,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    let mut writer = Writer::new(target, earlier);
     let unpacked = read_archive(source, &mut writer, footing)?;
     let written = writer.finish(&unpacked.toc)?;
     Ok((unpacked, written))

@@ -13,15 +13,26 @@ use super::{
 use crate::{
     Algorithm, Descriptor, Digest, Hasher,
     blobs::{BlobWriter, Blobs},
-    compression::{Compression, Compressor},
+    compression::{Compression, Compressor, PIECE_BYTES},
+    erofs::{self, Earlier, Writer, Written},
+    pieces::{Known, Piece},
 };
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    sync::Arc,
+};
 
 const BLOCK: usize = 512;
 /// Largest number that seven octal digits hold: owner and group fields of ustar.
 const USTAR_ID: u32 = 0o7_777_777;
 /// Largest number that eleven octal digits hold: size and time fields of ustar.
 const USTAR_SIZE: u64 = 0o77_777_777_777;
+
+/// One name in so many is a place to cut.
+const CUT_AT_ONE_IN: u64 = 128;
+/// Pieces that names cut are at least so long, in bytes.
+const LEAST_PIECE_BYTES: usize = 1 << 20;
 
 /// A finished layer.
 #[derive(Clone, Debug)]
@@ -32,31 +43,59 @@ pub struct Layer {
     pub descriptor: Descriptor,
     /// Size of the uncompressed archive in bytes.
     pub archive_bytes: u64,
+    /// The pieces of the blob, where it was written here and compressed.
+    pub pieces: Vec<Piece>,
     /// What the layer holds.
     pub toc: Toc,
+    /// The file that the kernel mounts, where one was written and the layer can be held in one.
+    pub image: Option<Written>,
+}
+
+/// A file that the kernel mounts, to be written in one pass with the archive ([`LayerWriter::with_image`]).
+pub struct NewImage(Writer);
+
+impl NewImage {
+    /// Writes into the empty `file` what `earlier` has not.
+    pub fn new(file: File, earlier: Arc<Earlier>) -> NewImage {
+        NewImage(Writer::new(file, earlier))
+    }
 }
 
 /// Writes one layer. Entries come parents first, in an order that the caller makes deterministic.
 pub struct LayerWriter {
     output: Compressor<BlobWriter>,
     compression: Compression,
-    diff_id: Hasher,
-    archive_bytes: u64,
     entries: Vec<Entry>,
     buffer: Vec<u8>,
+    image: Option<Writer>,
 }
 
 impl LayerWriter {
     /// Starts a layer whose blob goes to `blobs`.
     pub fn new(blobs: &Blobs, compression: Compression) -> Result<LayerWriter, LayerError> {
+        LayerWriter::on_known(blobs, compression, Arc::default())
+    }
+
+    /// The same, with pieces of earlier layers' blobs that need not be compressed again.
+    pub fn on_known(
+        blobs: &Blobs,
+        compression: Compression,
+        known: Arc<Known>,
+    ) -> Result<LayerWriter, LayerError> {
         Ok(LayerWriter {
-            output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression),
+            output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression).describing(known),
             compression,
-            diff_id: Hasher::new(Algorithm::Sha256),
-            archive_bytes: 0,
             entries: Vec::new(),
             buffer: vec![0; 1 << 18],
+            image: None,
         })
+    }
+
+    /// Writes `image` as well, from the same reading of the files.
+    pub fn with_image(mut self, NewImage(image): NewImage) -> LayerWriter {
+        assert!(self.is_empty(), "the image has all entries");
+        self.image = Some(image);
+        self
     }
 
     /// Whether nothing was written.
@@ -70,35 +109,85 @@ impl LayerWriter {
         self.append_file(entry, &mut io::empty()).map(|_| ())
     }
 
-    /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, whose digest is
-    /// noted and answered.
+    /// Adds a path; `content` must give exactly [`Entry::size_bytes`] bytes, whose digest is noted and answered. Where the
+    /// entry has a digest already, they must have that one.
     pub fn append_file(
         &mut self,
         mut entry: Entry,
         content: &mut dyn Read,
     ) -> Result<Option<Digest>, LayerError> {
+        self.begin(&entry)?;
+        if entry.kind == Kind::File {
+            let digest = self.write_content(&entry, content)?;
+            if entry.content.as_ref().is_some_and(|known| *known != digest) {
+                return Err(LayerError::Changed(entry.to_path()));
+            }
+            entry.content = Some(digest);
+        }
+        let digest = entry.content.clone();
+        self.end(entry)?;
+        Ok(digest)
+    }
+
+    /// Adds a file whose `bytes` are read already and have the digest that the entry says.
+    pub fn append_bytes(&mut self, entry: Entry, bytes: &[u8]) -> Result<(), LayerError> {
+        let digest = entry.content.as_ref().filter(|_| entry.size_bytes == bytes.len() as u64);
+        let digest = digest.expect("bytes come with their length and digest").clone();
+        self.begin(&entry)?;
+        let failed = || io_at("write", entry.as_path());
+        self.write_all(bytes).map_err(failed())?;
+        self.pad(&entry)?;
+        if let Some(image) = &mut self.image {
+            image.bytes(bytes, &digest).map_err(failed())?;
+        }
+        self.end(entry)
+    }
+
+    fn begin(&mut self, entry: &Entry) -> Result<(), LayerError> {
         // in the archive it would delete the file of the name that follows
         if entry.kind != Kind::Whiteout && name_of(&entry.path).starts_with(b".wh.") {
             return Err(LayerError::WhiteoutName(entry.to_path()));
         }
-        self.write_header(&entry).map_err(io_at("write", entry.as_path()))?;
-        if entry.kind == Kind::File {
-            entry.content = Some(self.write_content(&entry, content)?);
+        // what no file system takes can travel all the same, and fails where somebody wants to run it
+        if self.image.is_some() && erofs::check(entry).is_err() {
+            self.image = None;
         }
+        self.cut(entry).map_err(io_at("write", entry.as_path()))?;
+        self.write_header(entry).map_err(io_at("write", entry.as_path()))
+    }
+
+    /// Cuts the archive before the entry, where that is a place to cut: at names that are chosen by their sound alone, so
+    /// that a change elsewhere moves no cut, and on both sides of a file that fills pieces of its own.
+    fn cut(&mut self, entry: &Entry) -> io::Result<()> {
+        let is_large = |entry: &Entry| entry.size_bytes >= PIECE_BYTES as u64;
+        if is_large(entry) || self.entries.last().is_some_and(is_large) {
+            return self.output.cut(1);
+        }
+        // FNV-1a, mixed once more: any hash does, and this one is pinned because digests of images depend on it
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = entry.path.iter().fold(0xcbf2_9ce4_8422_2325, step);
+        let mixed = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        if mixed.is_multiple_of(CUT_AT_ONE_IN) { self.output.cut(LEAST_PIECE_BYTES) } else { Ok(()) }
+    }
+
+    fn end(&mut self, entry: Entry) -> Result<(), LayerError> {
         if entry.opaque {
             let mut mark = Entry::new(join(&entry.path, b".wh..wh..opq"), Kind::File, 0);
             mark.mtime = entry.mtime;
             self.write_header(&mark).map_err(io_at("write", entry.as_path()))?;
         }
-        let digest = entry.content.clone();
         self.entries.push(entry);
-        Ok(digest)
+        Ok(())
     }
 
     fn write_content(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Digest, LayerError> {
+        let failed = || io_at("write", entry.as_path());
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut left = entry.size_bytes;
         let mut buffer = std::mem::take(&mut self.buffer);
+        let is_new = |image: &mut Writer| !entry.content.as_ref().is_some_and(|known| image.has(known));
+        let mut image = self.image.take().map(|mut image| (is_new(&mut image), image));
+        let begun = image.as_mut().filter(|(is_new, _)| *is_new).map(|(_, image)| image.begin());
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = content.read(&mut buffer[..most]).map_err(io_at("read", entry.as_path()))?;
@@ -106,32 +195,51 @@ impl LayerWriter {
                 return Err(LayerError::Changed(entry.to_path()));
             }
             hasher.update(&buffer[..count]);
-            self.write_all(&buffer[..count]).map_err(io_at("write", entry.as_path()))?;
+            self.write_all(&buffer[..count]).map_err(failed())?;
+            if let Some((true, image)) = &mut image {
+                image.write(&buffer[..count]).map_err(failed())?;
+            }
             left -= count as u64;
         }
         self.buffer = buffer;
+        let digest = hasher.finish();
+        self.image = image.map(|(_, image)| image);
+        if let (Some(image), Some(begun)) = (&mut self.image, begun) {
+            image.end(begun, &digest).map_err(failed())?;
+        }
+        self.pad(entry)?;
+        Ok(digest)
+    }
+
+    /// Fills the last block of a file's bytes up.
+    fn pad(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let padding = (BLOCK as u64 - entry.size_bytes % BLOCK as u64) % BLOCK as u64;
-        self.write_all(&[0; BLOCK][..padding as usize]).map_err(io_at("write", entry.as_path()))?;
-        Ok(hasher.finish())
+        self.write_all(&[0; BLOCK][..padding as usize]).map_err(io_at("write", entry.as_path()))
     }
 
     /// Ends the archive and stores it.
     pub fn finish(mut self) -> Result<Layer, LayerError> {
         let at_end = || io_at("write", std::path::Path::new(""));
         self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
-        let writer = self.output.finish().map_err(at_end())?;
-        let (digest, size_bytes) = writer.commit(None)?;
+        let compressed = self.output.finish_described().map_err(at_end())?;
+        let (digest, size_bytes) = compressed.output.commit(None)?;
+        let toc = Toc::new(self.entries);
+        let image = match self.image.map(|image| image.finish(&toc)) {
+            Some(Err(error @ LayerError::Io { .. })) => return Err(error),
+            Some(written) => written.ok(),
+            None => None,
+        };
         Ok(Layer {
-            diff_id: self.diff_id.finish(),
+            diff_id: compressed.plain_digest.expect("it was asked for"),
             descriptor: Descriptor::new(self.compression.layer_media_type(), digest, size_bytes),
-            archive_bytes: self.archive_bytes,
-            toc: Toc::new(self.entries),
+            archive_bytes: compressed.plain_bytes,
+            pieces: compressed.pieces,
+            toc,
+            image,
         })
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.diff_id.update(bytes);
-        self.archive_bytes += bytes.len() as u64;
         self.output.write_all(bytes)
     }
 

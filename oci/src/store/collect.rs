@@ -174,12 +174,13 @@ impl Store {
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for diff_id in rows.iter().filter(|diff_id| !live.layers.contains(*diff_id)) {
-            for table in ["layers", "forms", "unpacked", "mounted"] {
+            for table in ["layers", "forms", "unpacked", "mounted", "contents"] {
                 transaction
                     .prepare_cached(&format!("DELETE FROM {table} WHERE diff_id = ?1"))?
                     .execute([diff_id])?;
             }
         }
+        transaction.execute("DELETE FROM pieces WHERE digest NOT IN (SELECT digest FROM forms)", [])?;
         Ok(transaction.commit()?)
     }
 }

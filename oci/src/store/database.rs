@@ -13,9 +13,9 @@ use crate::{
 use rusqlite::{Connection, Transaction};
 use std::{path::Path, time::Duration};
 
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
-/// Version 3, but for what [`MOUNTED`] makes. Digests are text in their written form; times are seconds since 1970.
+/// Version 4, but for what [`MOUNTED`] and [`DEVICES`] make. Digests are text in their written form; times are seconds since 1970.
 const SCHEMA: &str = "
 CREATE TABLE manifests (           -- images and indexes
     digest      TEXT PRIMARY KEY,
@@ -129,6 +129,22 @@ CREATE TABLE mounted (             -- files in layers/ that are mounted
 ) WITHOUT ROWID;
 ";
 
+/// What version 4 has beside version 3.
+const DEVICES: &str = "
+ALTER TABLE mounted ADD COLUMN devices INTEGER NOT NULL DEFAULT 0;
+                                   -- how many files of earlier layers it has contents in: beside it, with a number each
+CREATE TABLE contents (            -- a few of the contents that a layer has, by which similar layers are found
+    digest      TEXT NOT NULL,     -- of a file in the layer
+    diff_id     TEXT NOT NULL,
+    PRIMARY KEY (digest, diff_id)
+) WITHOUT ROWID;
+CREATE INDEX contents_by_layer ON contents (diff_id);
+CREATE TABLE pieces (              -- blobs that were written here in more than one piece
+    digest      TEXT PRIMARY KEY,  -- of the blob
+    pieces      BLOB NOT NULL      -- rows of fixed length: pieces.rs
+) WITHOUT ROWID;
+";
+
 /// From version 1, beside what [`SCHEMA`] makes: there an image was a row of `images`, an unpacked folder a column of
 /// `layers`, and nothing but `cache` knew its last use. Unpacked folders are not taken over: a layer that leaves out parents
 /// had one folder for all bases, made for whichever came first.
@@ -167,9 +183,12 @@ pub(super) fn open(path: &Path, blobs: &Blobs) -> Result<Connection, StoreError>
         if from < 2 {
             to_2(transaction, blobs)?;
         }
-        Ok(transaction.execute_batch(MOUNTED)?)
+        if from < 3 {
+            transaction.execute_batch(MOUNTED)?;
+        }
+        Ok(transaction.execute_batch(DEVICES)?)
     };
-    let create = [SCHEMA, MOUNTED].concat();
+    let create = [SCHEMA, MOUNTED, DEVICES].concat();
     let schema = Schema { version: SCHEMA_VERSION, create: &create, migrate: &migrate };
     database::open(path, &SETTINGS, &schema).map_err(|error| match error {
         OpenError::Sqlite(error) => error.into(),

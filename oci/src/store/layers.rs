@@ -1,8 +1,8 @@
 //! Layers at rest: which blobs they are, and the folders and files that they are run from.
 
 use super::{
-    ImageRecord, Kind, Store, StoreError, Turn, io_at, manifests::write_form, now, shape::new_file,
-    tables::Tables,
+    ImageRecord, Kind, NewFile, Store, StoreError, Turn, earlier, io_at, manifests::write_form, now,
+    shape::new_file, tables::Tables,
 };
 use crate::{
     Descriptor, Digest,
@@ -10,6 +10,7 @@ use crate::{
     erofs::Written,
     file,
     layer::{self, Footing, Layer, LayerError, Toc, Tree, Unpacked},
+    pieces,
 };
 use rusqlite::OptionalExtension;
 use std::{
@@ -33,6 +34,17 @@ pub struct LayerForm {
 pub(super) struct Form<'a> {
     pub(super) diff_id: &'a Digest,
     pub(super) footing: Option<Footing>,
+}
+
+/// What there is of a new layer beside its blob ([`Store::adopt_layer`]).
+#[derive(Debug)]
+pub enum Adopted<'a> {
+    /// Nothing: what it is run from is made of the blob when somebody asks.
+    Nothing,
+    /// The upper folder that it was read from.
+    Folder(&'a Path),
+    /// A file that was written with it ([`Store::new_image`]).
+    File(&'a NewFile),
 }
 
 /// What a layer is made into.
@@ -74,9 +86,14 @@ impl<'a> Form<'a> {
 
     /// Its name in `layers/`.
     pub(super) fn name(&self) -> String {
-        let (hex, beneath) = (self.diff_id.hex(), self.beneath());
-        if beneath.is_empty() { hex.to_owned() } else { format!("{hex}-{beneath}") }
+        form_name(self.diff_id, &self.beneath())
     }
+}
+
+/// The name in `layers/` of the form of a layer on what its row calls `beneath`.
+pub(super) fn form_name(diff_id: &Digest, beneath: &str) -> String {
+    let hex = diff_id.hex();
+    if beneath.is_empty() { hex.to_owned() } else { format!("{hex}-{beneath}") }
 }
 
 impl Store {
@@ -117,7 +134,11 @@ impl Store {
     }
 
     fn toc_path(&self, form: &Form<'_>) -> PathBuf {
-        self.root.join("layers").join(format!("{}.toc", form.name()))
+        self.toc_of(form.diff_id, &form.beneath())
+    }
+
+    pub(super) fn toc_of(&self, diff_id: &Digest, beneath: &str) -> PathBuf {
+        self.root.join("layers").join(format!("{}.toc", form_name(diff_id, beneath)))
     }
 
     /// Notes that `form` is a blob of its layer, whose archive has `archive_bytes` bytes; 0 where that is not known.
@@ -186,19 +207,34 @@ impl Store {
         Ok(None)
     }
 
-    /// Keeps a layer that was just made: its blob, its table and, where `upper` is given, that folder as the unpacked
-    /// layer.
-    pub fn adopt_layer(&self, layer: &Layer, upper: Option<&Path>) -> Result<LayerForm, StoreError> {
+    /// Keeps a layer that was just made: its blob, its table and what it is run from, where that is there.
+    pub fn adopt_layer(&self, layer: &Layer, run_from: Adopted<'_>) -> Result<LayerForm, StoreError> {
         let form = LayerForm { diff_id: layer.diff_id.clone(), descriptor: layer.descriptor.clone() };
         let plain = Form::plain(self, &layer.diff_id)?;
-        self.save_toc(&plain, layer.toc.clone())?;
-        self.put_form(&form, layer.archive_bytes)?;
-        if let Some(upper) = upper {
-            // an upper folder has every parent, and a folder that came from nowhere stands on nothing
-            debug_assert!(!layer.toc.has_implicit());
-            self.place_folder(&plain, upper)?;
+        let toc = self.save_toc(&plain, layer.toc.clone())?;
+        self.put_made(&form, layer)?;
+        // what was just made has every parent, and what came from nowhere stands on nothing
+        debug_assert!(!layer.toc.has_implicit() || matches!(run_from, Adopted::Nothing));
+        match (run_from, &layer.image) {
+            (Adopted::Folder(upper), _) => self.place_folder(&plain, upper)?,
+            (Adopted::File(new), Some(written)) => self.place_file(&plain, &new.path, written, &toc)?,
+            (Adopted::File(_), None) | (Adopted::Nothing, _) => {}
         }
         Ok(form)
+    }
+
+    /// Notes what is known of a layer that was just made.
+    fn put_made(&self, form: &LayerForm, layer: &Layer) -> Result<(), StoreError> {
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        write_form(&transaction, form, layer.archive_bytes)?;
+        earlier::write_samples(&transaction, &layer.diff_id, &layer.toc)?;
+        if layer.pieces.len() > 1 {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO pieces (digest, pieces) VALUES (?1, ?2)")?
+                .execute((layer.descriptor.digest.to_string(), pieces::encode(&layer.pieces)))?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Moves a finished folder to its place. Where another process was first, its folder serves.
@@ -280,7 +316,7 @@ impl Store {
                 let (made, unpacked) = self.make(&form, product)?;
                 let toc = self.save_toc(&form, unpacked.toc)?;
                 if Footing::of(&toc, below)?.is_none() {
-                    self.place(&form, made)?;
+                    self.place(&form, made, &toc)?;
                 } else {
                     made.discard()?;
                 }
@@ -290,8 +326,8 @@ impl Store {
         form.footing = Footing::of(&table, below)?;
         if !self.is_made(&form, product)? {
             let (made, unpacked) = self.make(&form, product)?;
-            self.save_toc(&form, unpacked.toc)?;
-            self.place(&form, made)?;
+            let toc = self.save_toc(&form, unpacked.toc)?;
+            self.place(&form, made, &toc)?;
         }
         Ok(form)
     }
@@ -304,10 +340,10 @@ impl Store {
         }
     }
 
-    fn place(&self, form: &Form<'_>, made: Made) -> Result<(), StoreError> {
+    fn place(&self, form: &Form<'_>, made: Made, toc: &Toc) -> Result<(), StoreError> {
         match made {
             Made::Folder(folder) => self.place_folder(form, &folder),
-            Made::File(file, written) => self.place_file(form, &file, &written),
+            Made::File(file, written) => self.place_file(form, &file, &written, toc),
         }
     }
 

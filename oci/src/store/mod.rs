@@ -33,6 +33,7 @@
 mod cache;
 mod collect;
 mod database;
+mod earlier;
 mod hold;
 mod images;
 mod indexes;
@@ -49,9 +50,10 @@ mod usage;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use collect::Collected;
+pub use earlier::{NewFile, NewLayer};
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
-pub use layers::LayerForm;
+pub use layers::{Adopted, LayerForm};
 pub use mounted::{LayerFiles, Runnable};
 pub use prune::{Prune, Pruned};
 pub use reset::{Reset, is_store, reset};

@@ -184,7 +184,9 @@ mod tests {
         use Shape::{Looped, Mounted, Unpacked};
         let all: fn(&Path, Shape) -> Result<(), String> = |sample, _| {
             // what is tried is a layer
-            Image::open(File::open(sample).expect("open")).map(drop).map_err(|error| error.to_string())
+            Image::open(File::open(sample).expect("open"), Vec::new())
+                .map(drop)
+                .map_err(|error| error.to_string())
         };
         let old: fn(&Path, Shape) -> Result<(), String> = |_, shape| match shape {
             Shape::Looped => Ok(()),

@@ -57,7 +57,7 @@ fn a_layer_that_is_not_what_it_says_leaves_nothing() {
 fn names_ids_and_removal() {
     let (_folder, store) = store();
     let made = layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let digest = image(&store, &[made], &["a:1", "b"]);
     let id = store.list_images().expect("list")[0].id.clone();
     for text in ["a:1", "b", "b:latest", id.short(), &id.to_string(), digest.short()] {
@@ -79,7 +79,7 @@ fn names_ids_and_removal() {
 fn the_collector_leaves_cached_layers() {
     let (_folder, store) = store();
     let made = layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let key = Digest::sha256(b"key");
     store
         .put_cached(&CacheEntry { key: &key, diff_id: Some(&made.diff_id), step: "RUN x", description: None })
@@ -96,7 +96,7 @@ fn the_collector_leaves_cached_layers() {
 fn layers_unpack_once_and_again_after_a_boot() {
     let (_folder, store) = store();
     let made = layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let path = store.unpacked(&made.diff_id, &Tree::default()).expect("unpacked");
     assert_eq!(std::fs::read_to_string(path.join("f")).expect("f"), "data");
     std::fs::write(path.join("mark"), "").expect("mark");
@@ -168,7 +168,7 @@ fn what_others_rely_on_is_not_collected() {
     for (way, rely) in ways {
         let (folder, store) = store();
         let made = layer(&store, "f");
-        store.adopt_layer(&made, None).expect("adopt");
+        store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
         let image = image(&store, std::slice::from_ref(&made), &["a"]);
         let (key, diff_id) = (Digest::sha256(b"key"), Some(&made.diff_id));
         store.put_cached(&CacheEntry { key: &key, diff_id, step: "x", description: None }).expect("cache");
@@ -207,7 +207,7 @@ fn nothing_that_is_being_made_is_collected() {
         for round in 0..25 {
             let maker = Store::open(path, OverlayXattrs::User).expect("maker");
             let made = layer(&maker, &format!("f{round}"));
-            maker.adopt_layer(&made, None).expect("adopt");
+            maker.adopt_layer(&made, Adopted::Nothing).expect("adopt");
             maker.unpacked(&made.diff_id, &Tree::default()).expect("unpacked");
             let name = format!("made:{round}");
             image(&maker, &[made], &[&name]);
@@ -312,7 +312,7 @@ fn bases_that_agree_share_one_folder_and_the_collector_takes_all_of_them() {
 fn a_name_that_comes_while_the_image_is_removed_keeps_it() {
     let (folder, store) = store();
     let made = layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let other = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
     let kept: Vec<Reference> = vec!["kept".parse().expect("name")];
     for round in 0..150 {

@@ -5,6 +5,7 @@ use crate::{Digest, file};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
+    os::unix::fs::MetadataExt,
 };
 
 /// One kind of thing in the store.
@@ -50,15 +51,33 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    fn of(store: &Store) -> Result<Weights, StoreError> {
+    /// What several layers' files share is counted with the one that stays longest: an image's, else the one whose result was
+    /// used last.
+    fn of(store: &Store, needed: &Needed) -> Result<Weights, StoreError> {
         let mut folders: HashMap<String, u64> = HashMap::new();
+        let mut shared: HashMap<(u64, u64), (u64, Vec<String>)> = HashMap::new();
         let place = store.root.join("layers");
         for entry in fs::read_dir(&place).map_err(io_at("list", &place))? {
             let entry = entry.map_err(io_at("list", &place))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let hex = name.split(['-', '.']).next().unwrap_or_default().to_owned();
             // what another process takes away meanwhile weighs nothing
+            let Ok(metadata) = entry.path().symlink_metadata() else { continue };
+            if metadata.is_file() && metadata.nlink() > 1 {
+                let one = shared.entry((metadata.dev(), metadata.ino())).or_default();
+                one.0 = metadata.blocks() * 512;
+                one.1.push(hex);
+                continue;
+            }
             *folders.entry(hex).or_default() += file::disk_bytes(&entry.path()).unwrap_or(0);
+        }
+        let mut stays = last_used(store)?;
+        stays.extend(needed.layers.iter().map(|layer| (layer.clone(), i64::MAX)));
+        for (bytes, owners) in shared.into_values() {
+            let rank = |hex: &String| (stays.get(&format!("sha256:{hex}")).copied(), hex.clone());
+            if let Some(owner) = owners.into_iter().max_by_key(rank) {
+                *folders.entry(owner).or_default() += bytes;
+            }
         }
         let mut blobs = HashMap::new();
         for digest in store.blobs.list()? {
@@ -92,6 +111,15 @@ impl Weights {
     }
 }
 
+/// When a result of the cache that is this layer was last used, in seconds since 1970.
+fn last_used(store: &Store) -> Result<BTreeMap<String, i64>, StoreError> {
+    let database = store.database();
+    let mut rows = database
+        .prepare("SELECT diff_id, max(used) FROM cache WHERE diff_id IS NOT NULL GROUP BY diff_id")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// What images need: blobs, and diff ids of layers.
 #[derive(Default)]
 pub(super) struct Needed {
@@ -119,19 +147,10 @@ impl Store {
 
     /// The layers that only the cache keeps, those that were not used for longest first.
     pub(super) fn kept_by_cache(&self, needed: &Needed) -> Result<Vec<Kept>, StoreError> {
-        let weights = Weights::of(self)?;
-        let mut used: BTreeMap<String, i64> = BTreeMap::new();
-        let database = self.database();
-        let mut rows = database
-            .prepare("SELECT diff_id, max(used) FROM cache WHERE diff_id IS NOT NULL GROUP BY diff_id")?;
-        for row in rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
-            let (layer, last): (String, i64) = row?;
-            if !needed.layers.contains(&layer) {
-                used.insert(layer, last);
-            }
-        }
+        let weights = Weights::of(self, needed)?;
+        let used = last_used(self)?.into_iter().filter(|(layer, _)| !needed.layers.contains(layer));
         let weigh = |(layer, used): (String, i64)| Kept { bytes: weights.whole(&layer), layer, used };
-        let mut kept: Vec<Kept> = used.into_iter().map(weigh).collect();
+        let mut kept: Vec<Kept> = used.map(weigh).collect();
         kept.sort_by_key(|one| one.used);
         Ok(kept)
     }
@@ -146,7 +165,7 @@ impl Store {
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let needed = self.needed()?;
         let kept = self.kept_by_cache(&needed)?;
-        let weights = Weights::of(self)?;
+        let weights = Weights::of(self, &needed)?;
         let blobs: u64 = needed.blobs.iter().map(|digest| weights.blob(digest)).sum();
         let folders: u64 = needed.layers.iter().map(|layer| weights.folder(layer)).sum();
         let count = |sql: &str| -> Result<usize, StoreError> {

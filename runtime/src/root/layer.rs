@@ -48,6 +48,8 @@ pub enum Lower {
     Image {
         /// The file.
         path: PathBuf,
+        /// The files that it has contents in besides, in its order.
+        devices: Vec<PathBuf>,
         /// How it is mounted.
         via: Via,
     },
@@ -63,8 +65,8 @@ impl From<Runnable> for Lower {
     fn from(layer: Runnable) -> Lower {
         match layer {
             Runnable::Folder(path) => Lower::Folder(path),
-            Runnable::Image { path, looped } => {
-                Lower::Image { path, via: if looped { Via::Loop } else { Via::File } }
+            Runnable::Image { path, devices, looped } => {
+                Lower::Image { path, devices, via: if looped { Via::Loop } else { Via::File } }
             }
         }
     }
@@ -86,23 +88,23 @@ struct Refused {
     source: Errno,
 }
 
-/// Mounts a layer's file, without a place.
+/// Mounts a layer's file, without a place; `devices` are the files that it has contents in besides.
 ///
 /// # Errors
-/// When the file cannot be opened or the kernel refuses it.
-pub fn mount(path: &Path, via: Via) -> Result<OwnedFd, Error> {
-    let opened = |source: io::Error| Error::Open { path: path.to_owned(), source };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file =
-        File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| opened(errno.into()))?);
-    if !file.metadata().map_err(opened)?.is_file() {
-        return Err(Error::Invalid { what: format!("layer {path:?}"), reason: "is no regular file" });
-    }
+/// When one of the files cannot be opened or the kernel refuses them.
+pub fn mount(path: &Path, devices: &[PathBuf], via: Via) -> Result<OwnedFd, Error> {
+    let file = open(path)?;
+    let devices: Vec<File> = devices.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
     let mounted = match via {
-        Via::File => mount_source(&file),
-        Via::Loop => looped(&file)
-            .map_err(|source| Refused { log: "no loop device could be had".to_owned(), source })
-            .and_then(|device| mount_source(&device)),
+        Via::File => mount_source(&file, &devices),
+        Via::Loop => {
+            let device = |file: &File| {
+                let log = "no loop device could be had".to_owned();
+                looped(file).map_err(|source| Refused { log, source })
+            };
+            let devices = devices.iter().map(device).collect::<Result<Vec<_>, _>>();
+            devices.and_then(|devices| mount_source(&device(&file)?, &devices))
+        }
     };
     mounted.map_err(|Refused { log, source }| Error::Layer {
         path: path.to_owned(),
@@ -111,14 +113,28 @@ pub fn mount(path: &Path, via: Via) -> Result<OwnedFd, Error> {
     })
 }
 
-/// Mounts an open file or block device.
-fn mount_source(source: &impl AsRawFd) -> Result<OwnedFd, Refused> {
+fn open(path: &Path) -> Result<File, Error> {
+    let opened = |source: io::Error| Error::Open { path: path.to_owned(), source };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| opened(errno.into()))?);
+    if !file.metadata().map_err(opened)?.is_file() {
+        return Err(Error::Invalid { what: format!("layer {path:?}"), reason: "is no regular file" });
+    }
+    Ok(file)
+}
+
+/// Mounts an open file or block device, with further devices (Documentation/filesystems/erofs.rst, "device=").
+fn mount_source<S: AsRawFd>(source: &S, devices: &[S]) -> Result<OwnedFd, Refused> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|source| Refused { log: "the kernel has no EROFS".to_owned(), source })?;
     let refused = |source: Errno| Refused { log: kernel_log(&context), source };
     // what was opened is what is mounted, wherever its name leads by now
-    let path = format!("/proc/self/fd/{}", source.as_raw_fd());
-    fsconfig_set_string(&context, "source", path).map_err(refused)?;
+    let path = |file: &S| format!("/proc/self/fd/{}", file.as_raw_fd());
+    fsconfig_set_string(&context, "source", path(source)).map_err(refused)?;
+    for device in devices {
+        fsconfig_set_string(&context, "device", path(device)).map_err(refused)?;
+    }
     fsconfig_set_flag(&context, "ro").map_err(refused)?;
     fsconfig_create(&context).map_err(refused)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -158,7 +174,7 @@ pub fn try_mount(sample: &Path, shape: Shape) -> Result<(), String> {
         Shape::Mounted => Via::File,
         Shape::Looped => Via::Loop,
     };
-    match mount(sample, via) {
+    match mount(sample, &[], via) {
         Ok(_) => Ok(()),
         Err(Error::Layer { source, log, .. }) => {
             let words = match (via, Errno::from_io_error(&source)) {

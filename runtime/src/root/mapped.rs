@@ -272,7 +272,7 @@ mod tests {
         slipway_skip::need!("nsenter", "busybox");
         let scratch = tempfile::tempdir().unwrap();
         let (folder, file) = layer(scratch.path());
-        let image = |via| Lower::Image { path: file.clone(), via };
+        let image = |via| Lower::Image { path: file.clone(), devices: Vec::new(), via };
         let below = scratch.path().join("below");
         fs::create_dir_all(below.join("folder")).unwrap();
         fs::write(below.join("folder/gone"), "x").unwrap();
@@ -280,8 +280,8 @@ mod tests {
         for (name, lower) in
             [("folder", Lower::Folder(folder)), ("mounted", image(Via::File)), ("loop", image(Via::Loop))]
         {
-            if let Lower::Image { path, via } = &lower
-                && let Err(error) = mount(path, *via)
+            if let Lower::Image { path, via, .. } = &lower
+                && let Err(error) = mount(path, &[], *via)
             {
                 slipway_skip::skip(&format!("{name}: {error}"));
                 continue;

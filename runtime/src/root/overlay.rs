@@ -71,8 +71,8 @@ pub(super) fn prepared(lower: &[Lower], ids: Option<&IdMap>) -> Result<Vec<Prepa
     let prepare = |lower: &Lower| match (lower, ids) {
         (Lower::Folder(path), None) => Ok(Prepared::Folder(path.clone())),
         (Lower::Folder(path), Some(ids)) => ids.folder(path).map(Prepared::Mount),
-        (Lower::Image { path, via }, ids) => {
-            let tree = layer::mount(path, *via)?;
+        (Lower::Image { path, devices, via }, ids) => {
+            let tree = layer::mount(path, devices, *via)?;
             ids.map_or(Ok(()), |ids| ids.apply(&tree, path))?;
             Ok(Prepared::Mount(tree))
         }
@@ -559,11 +559,11 @@ mod tests {
         let between = folders(scratch.path(), ["between".to_owned()]);
         let mut count = 0;
         for via in [Via::File, Via::Loop] {
-            if let Err(error) = layer::mount(&path("low"), via) {
+            if let Err(error) = layer::mount(&path("low"), &[], via) {
                 slipway_skip::skip(&error.to_string());
                 continue;
             }
-            let image = |name: &str| Lower::Image { path: path(name), via };
+            let image = |name: &str| Lower::Image { path: path(name), devices: Vec::new(), via };
             // one of them twice
             let lower = [image("top"), between[0].clone().into(), image("low"), image("top")];
             for way in [Some(Call::Mount), Some(Call::Fsconfig), None] {
@@ -647,12 +647,12 @@ mod tests {
         for (round, (name, kind)) in kinds.iter().enumerate() {
             let lower: Vec<Lower> = (0..127)
                 .map(|number| match kind(number) {
-                    Some(via) => Lower::Image { path: path(number), via },
+                    Some(via) => Lower::Image { path: path(number), devices: Vec::new(), via },
                     None => path(number).with_extension("folder").into(),
                 })
                 .collect();
-            if let Some(Lower::Image { path, via }) = lower.first()
-                && let Err(error) = layer::mount(path, *via)
+            if let Some(Lower::Image { path, via, .. }) = lower.first()
+                && let Err(error) = layer::mount(path, &[], *via)
             {
                 slipway_skip::skip(&format!("{name}: {error}"));
                 continue;
@@ -685,10 +685,13 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         std::fs::write(&file, vec![0; 8192]).unwrap();
-        assert!(matches!(layer::mount(scratch.path(), Via::File), Err(Error::Invalid { .. })));
-        assert!(matches!(layer::mount(&scratch.path().join("gone"), Via::File), Err(Error::Open { .. })));
+        assert!(matches!(layer::mount(scratch.path(), &[], Via::File), Err(Error::Invalid { .. })));
+        assert!(matches!(
+            layer::mount(&scratch.path().join("gone"), &[], Via::File),
+            Err(Error::Open { .. })
+        ));
         for (via, shape) in [(Via::File, Shape::Mounted), (Via::Loop, Shape::Looped)] {
-            let error = layer::mount(&file, via).unwrap_err();
+            let error = layer::mount(&file, &[], via).unwrap_err();
             assert!(matches!(error, Error::Layer { .. }), "{error:?}");
             assert!(!layer::try_mount(&file, shape).unwrap_err().is_empty());
         }

@@ -99,7 +99,7 @@ impl Scratch {
         let archive = blobs.open_blob(&layer.descriptor.digest).unwrap();
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         layer::write_image(archive, file, None).unwrap();
-        Lower::Image { path, via }
+        Lower::Image { path, devices: Vec::new(), via }
     }
 
     pub fn overlay_marked(&self, name: &str, userxattr: bool) -> RootFs {

@@ -12,6 +12,7 @@ use slipway_oci::{
     compression::Compression,
     layer::{import_archive, import_folder},
     spec::{History, ImageConfig, Manifest, media_type, rfc3339, to_json},
+    store::Adopted,
 };
 use std::{io::BufReader, path::PathBuf};
 
@@ -65,7 +66,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         comment: Some(arguments.message.clone()).filter(|message| !message.is_empty()),
         ..History::default()
     });
-    app.store.adopt_layer(&layer, None)?;
+    app.store.adopt_layer(&layer, Adopted::Nothing)?;
     let config = to_json(&config);
     blobs.put(&config)?;
     let manifest = to_json(&Manifest {

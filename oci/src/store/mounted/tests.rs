@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     layer::{Entry, Kind},
-    store::{Collected, Wanted, tests},
+    store::{Adopted, Collected, Wanted, tests},
 };
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -21,7 +21,7 @@ fn store() -> (tempfile::TempDir, Store) {
 /// The only layer of a store, and its file.
 fn file_of(store: &Store, diff_id: &Digest) -> PathBuf {
     match store.runnable(diff_id, &Tree::default()).expect("runnable") {
-        Runnable::Image { path, looped: false } => path,
+        Runnable::Image { path, looped: false, .. } => path,
         other => panic!("{other:?}"),
     }
 }
@@ -34,7 +34,7 @@ fn text(files: &LayerFiles, path: &str) -> String {
 fn a_layer_becomes_one_file_of_its_owner() {
     let (_folder, store) = store();
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     assert!(!store.is_runnable(&made.diff_id, &Tree::default()).expect("looked"));
     let path = file_of(&store, &made.diff_id);
     let metadata = path.metadata().expect("file");
@@ -60,28 +60,28 @@ fn a_layer_becomes_one_file_of_its_owner() {
 fn the_shape_that_is_here_serves() {
     let (folder, store) = store();
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let unpacked = store.unpacked(&made.diff_id, &Tree::default()).expect("unpacked");
     let runnable = |store: &Store| store.runnable(&made.diff_id, &Tree::default()).expect("runnable");
     assert_eq!(runnable(&store), Runnable::Folder(unpacked.clone()), "nothing is converted");
     fs::remove_dir_all(&unpacked).expect("the folder goes");
     let path = file_of(&store, &made.diff_id);
     let again = store_with(&folder.path().join("store"), Shape::Looped);
-    assert_eq!(runnable(&again), Runnable::Image { path: path.clone(), looped: true });
+    assert_eq!(runnable(&again), Runnable::Image { path: path.clone(), devices: Vec::new(), looped: true });
     // who is told to unpack mounts nothing, but reads what is there
     let plain = store_with(&folder.path().join("store"), Shape::Unpacked);
     assert!(!plain.is_runnable(&made.diff_id, &Tree::default()).expect("looked"));
     assert_eq!(text(&plain.layer_files(&made.diff_id, &Tree::default()).expect("files"), "f"), "data");
     assert_eq!(runnable(&plain), Runnable::Folder(unpacked));
     // with both, the chosen one
-    assert_eq!(runnable(&again), Runnable::Image { path, looped: true });
+    assert_eq!(runnable(&again), Runnable::Image { path, devices: Vec::new(), looped: true });
 }
 
 #[test]
 fn marks_of_a_user_namespace_are_not_those_of_root() {
     let (folder, store) = store();
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     file_of(&store, &made.diff_id);
     let user = Store::open(&folder.path().join("store"), OverlayXattrs::User).expect("store");
     assert!(!user.has_files(&made.diff_id, &Tree::default()).expect("looked"));
@@ -91,7 +91,7 @@ fn marks_of_a_user_namespace_are_not_those_of_root() {
 fn a_file_is_looked_at_once_in_each_boot() {
     let (_folder, store) = store();
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let path = file_of(&store, &made.diff_id);
     let set = |columns: &str| {
         store.database().execute(&format!("UPDATE mounted SET {columns}"), []).expect("update");
@@ -138,7 +138,7 @@ fn several_processes_write_a_layer_once() {
     let root = folder.path().join("store");
     let store = store_with(&root, Shape::Mounted);
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let inodes: std::collections::BTreeSet<u64> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..6)
             .map(|_| {
@@ -157,7 +157,7 @@ fn several_processes_write_a_layer_once() {
 fn removing_a_layer_is_unlinking_a_file() {
     let (folder, store) = store();
     let layer = tests::layer(&store, "f");
-    store.adopt_layer(&layer, None).expect("adopt");
+    store.adopt_layer(&layer, Adopted::Nothing).expect("adopt");
     let path = file_of(&store, &layer.diff_id);
     let image = tests::image(&store, std::slice::from_ref(&layer), &["named"]);
     let disk = path.metadata().expect("file").blocks() * 512;
@@ -200,7 +200,7 @@ fn each_footing_has_a_file() {
         let Runnable::Image { path, .. } = store.runnable(&layer, &below).expect("runnable") else {
             panic!("a folder")
         };
-        let image = Image::open(File::open(&path).expect("file")).expect("image");
+        let image = Image::open(File::open(&path).expect("file"), Vec::new()).expect("image");
         assert!(image.find(place.as_bytes()).expect("look").is_some(), "{place}");
         assert!(store.toc(&layer, &below).expect("table").get(place.as_bytes()).is_some());
         paths.insert(path);
@@ -227,10 +227,12 @@ fn stores_of_earlier_versions_get_the_table() {
     let root = folder.path().join("store");
     drop(store_with(&root, Shape::Mounted));
     let database = rusqlite::Connection::open(root.join("store.db")).expect("database");
-    database.execute_batch("DROP TABLE mounted; PRAGMA user_version = 2;").expect("version 2");
+    database
+        .execute_batch("DROP TABLE mounted; DROP TABLE contents; DROP TABLE pieces; PRAGMA user_version = 2;")
+        .expect("version 2");
     drop(database);
     let store = store_with(&root, Shape::Mounted);
     let made = tests::layer(&store, "f");
-    store.adopt_layer(&made, None).expect("adopt");
+    store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     assert!(file_of(&store, &made.diff_id).exists());
 }

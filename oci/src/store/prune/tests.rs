@@ -1,13 +1,13 @@
 use super::*;
 use crate::Digest;
-use crate::store::{CacheEntry, tests};
+use crate::store::{Adopted, CacheEntry, tests};
 
 /// A store with images `named` and one without a name, and results: `old`, `new`, and the layer of `named`.
 fn filled() -> (tempfile::TempDir, Store, i64) {
     let (folder, store) = tests::store();
     let layers = ["shared", "loose", "old", "new"].map(|name| tests::layer(&store, name));
     for layer in &layers {
-        store.adopt_layer(layer, None).expect("adopt");
+        store.adopt_layer(layer, Adopted::Nothing).expect("adopt");
         store.unpacked(&layer.diff_id, &Default::default()).expect("unpacked");
     }
     for (index, layer) in layers.iter().enumerate() {

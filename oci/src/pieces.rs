@@ -1,0 +1,129 @@
+//! The pieces of compressed layers, and where a new layer finds those that it has in common with an earlier one.
+//!
+//! A layer's archive is cut where its entries say so, not at multiples of some length ([`crate::layer::LayerWriter`]), and
+//! each piece is compressed by itself ([`crate::compression`]). So a file that changed, or one that is new, costs the
+//! compression of its own piece: the others are copied from the blob that has them, byte by byte what compressing them
+//! again would make. Both sides of a piece are known by their BLAKE3 digests, which are never shown to anybody: they only
+//! find and check what this store wrote itself.
+
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+/// Bytes of a BLAKE3 digest.
+const DIGEST_BYTES: usize = 32;
+/// Bytes of an encoded [`Piece`].
+const PIECE_BYTES: usize = 2 * (DIGEST_BYTES + 4);
+
+/// One piece of a compressed stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    plain: [u8; DIGEST_BYTES],
+    plain_bytes: u32,
+    packed: [u8; DIGEST_BYTES],
+    packed_bytes: u32,
+}
+
+impl Piece {
+    /// The piece that is `plain`, and `packed` once it is compressed.
+    pub(crate) fn new(plain: &[u8], packed: &[u8]) -> Piece {
+        Piece {
+            plain: *blake3::hash(plain).as_bytes(),
+            plain_bytes: plain.len() as u32,
+            packed: *blake3::hash(packed).as_bytes(),
+            packed_bytes: packed.len() as u32,
+        }
+    }
+}
+
+/// Pieces as the store keeps them: fixed rows, numbers little-endian.
+pub fn encode(pieces: &[Piece]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(pieces.len() * PIECE_BYTES);
+    for piece in pieces {
+        out.extend_from_slice(&piece.plain);
+        out.extend_from_slice(&piece.plain_bytes.to_le_bytes());
+        out.extend_from_slice(&piece.packed);
+        out.extend_from_slice(&piece.packed_bytes.to_le_bytes());
+    }
+    out
+}
+
+/// The pieces that [`encode`] wrote; `None` where they are none.
+pub fn decode(bytes: &[u8]) -> Option<Vec<Piece>> {
+    let (rows, rest) = bytes.as_chunks::<PIECE_BYTES>();
+    let number = |bytes: &[u8]| Some(u32::from_le_bytes(bytes.try_into().ok()?));
+    let row = |row: &[u8; PIECE_BYTES]| {
+        Some(Piece {
+            plain: row[..32].try_into().ok()?,
+            plain_bytes: number(&row[32..36])?,
+            packed: row[36..68].try_into().ok()?,
+            packed_bytes: number(&row[68..])?,
+        })
+    };
+    rest.is_empty().then(|| rows.iter().map(row).collect())?
+}
+
+/// Pieces that are in some blob.
+#[derive(Debug, Default)]
+pub struct Known {
+    places: HashMap<[u8; DIGEST_BYTES], (Piece, Arc<File>, u64)>,
+}
+
+impl Known {
+    /// Adds the pieces of an open blob, in its order.
+    pub fn add(&mut self, blob: File, pieces: &[Piece]) {
+        let blob = Arc::new(blob);
+        let mut at = 0;
+        for piece in pieces {
+            self.places.entry(piece.plain).or_insert_with(|| (*piece, blob.clone(), at));
+            at += u64::from(piece.packed_bytes);
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The compressed form of `plain`, where it is in a blob and still what was written there.
+    pub(crate) fn find(&self, plain: &[u8]) -> Option<(Vec<u8>, Piece)> {
+        if self.is_empty() {
+            return None;
+        }
+        let (piece, blob, at) = self.places.get(blake3::hash(plain).as_bytes())?;
+        if piece.plain_bytes as usize != plain.len() {
+            return None;
+        }
+        let mut packed = vec![0; piece.packed_bytes as usize];
+        let read: io::Result<()> = blob.read_exact_at(&mut packed, *at);
+        (read.is_ok() && *blake3::hash(&packed).as_bytes() == piece.packed).then_some((packed, *piece))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn pieces_are_found_and_looked_at() {
+        let pieces = [(&b"one"[..], &b"1"[..]), (b"two", b"22"), (b"", b""), (b"three", b"333")];
+        let rows: Vec<Piece> = pieces.iter().map(|(plain, packed)| Piece::new(plain, packed)).collect();
+        let encoded = encode(&rows);
+        assert_eq!(decode(&encoded), Some(rows.clone()));
+        for cut in 1..PIECE_BYTES {
+            assert_eq!(decode(&encoded[cut..]), None);
+        }
+        let mut blob = tempfile::tempfile().expect("file");
+        blob.write_all(b"122333").expect("write");
+        let mut known = Known::default();
+        known.add(blob.try_clone().expect("handle"), &rows);
+        for (plain, packed) in pieces {
+            assert_eq!(known.find(plain).expect("found").0, packed);
+        }
+        assert!(known.find(b"four").is_none());
+        // rot
+        blob.write_all_at(b"x", 1).expect("write");
+        assert!(known.find(b"two").is_none() && known.find(b"three").is_some());
+        blob.set_len(5).expect("cut");
+        assert!(known.find(b"three").is_none() && known.find(b"one").is_some());
+    }
+}

@@ -1,0 +1,198 @@
+//! Layers that are nearly the same: what a new layer can take from one that is here.
+//!
+//! Of each layer a few contents are noted by their digests: all large ones, and of the others those whose digests begin
+//! low, the same ones of any layer. So two layers that share most of their files share most of what is noted, and a new
+//! layer finds its predecessor by some hundred look-ups, wherever that came from: an earlier COPY, an older image.
+//!
+//! Two things are taken: contents, which the new layer's file refers to in the earlier one ([`crate::erofs::Earlier`]), and
+//! compressed pieces of the blob ([`crate::pieces`]).
+
+use super::{Kind, Store, StoreError, io_at, mounted::open_image, shape::new_file};
+use crate::{
+    Digest,
+    compression::Compression,
+    erofs::{Device, Earlier},
+    layer::{Entry, NewImage, Toc},
+    pieces::{self, Known},
+};
+use rusqlite::{OptionalExtension, Transaction};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+};
+
+/// Contents from this size on are all noted, in bytes.
+const LARGE_BYTES: u64 = 1 << 20;
+/// Contents below this size are never, in bytes: many layers have the same ones.
+const SMALL_BYTES: u64 = 256;
+/// Of the others, those are noted whose digests begin with less than this.
+const LOW: &str = "08";
+/// Most contents noted of one layer.
+const MOST_SAMPLES: usize = 256;
+/// How many similar layers are looked at.
+const MOST_LAYERS: usize = 2;
+/// An earlier file is worth a descriptor for so many bytes.
+const LEAST_BYTES: u64 = 64 << 10;
+/// And for this share of what it keeps on the disk.
+const LEAST_SHARE: u64 = 4;
+
+/// Notes some of a layer's contents.
+pub(super) fn write_samples(
+    transaction: &Transaction<'_>,
+    diff_id: &Digest,
+    toc: &Toc,
+) -> rusqlite::Result<()> {
+    let file = |entry: &Entry| entry.content.clone().filter(|digest| is_sample(digest, entry.size_bytes));
+    let found: BTreeSet<Digest> = toc.entries().iter().filter_map(file).collect();
+    let diff_id = diff_id.to_string();
+    for digest in found.into_iter().take(MOST_SAMPLES) {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO contents (digest, diff_id) VALUES (?1, ?2)")?
+            .execute((digest.to_string(), &diff_id))?;
+    }
+    Ok(())
+}
+
+fn is_sample(digest: &Digest, size_bytes: u64) -> bool {
+    size_bytes >= LARGE_BYTES || (size_bytes >= SMALL_BYTES && digest.hex() < LOW)
+}
+
+/// What a new layer is made with.
+#[derive(Debug, Default)]
+pub struct NewLayer {
+    /// Compressed pieces that are here.
+    pub pieces: Arc<Known>,
+    /// Contents that are here.
+    pub contents: Arc<Earlier>,
+    /// Names of the earlier files, which are removed with this.
+    names: Vec<PathBuf>,
+}
+
+impl Drop for NewLayer {
+    fn drop(&mut self) {
+        for path in &self.names {
+            // what was kept has another name by now; anything else is swept later
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A layer's file being written; it is removed unless it is kept.
+#[derive(Debug)]
+pub struct NewFile {
+    pub(super) path: PathBuf,
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Store {
+    /// What there is for a new layer, compressed so, that has the contents `known` (digests and sizes in bytes) among
+    /// others. What cannot be read is not taken from.
+    pub fn new_layer<'a>(
+        &self,
+        known: impl IntoIterator<Item = (&'a Digest, u64)>,
+        compression: Compression,
+    ) -> NewLayer {
+        let known: HashMap<&Digest, u64> = known.into_iter().collect();
+        let (mut pieces, mut contents, mut names) = (Known::default(), Earlier::default(), Vec::new());
+        for diff_id in self.similar(&known).unwrap_or_default() {
+            let _ = self.add_pieces(&diff_id, compression, &mut pieces);
+            let _ = self.add_contents(&diff_id, &known, &mut contents, &mut names);
+        }
+        NewLayer { pieces: Arc::new(pieces), contents: Arc::new(contents), names }
+    }
+
+    /// Begins the file of a new layer.
+    pub fn new_image(&self, new: &NewLayer) -> Result<(NewFile, NewImage), StoreError> {
+        let path = self.temporary_path("layer")?;
+        let file = new_file(&path)?;
+        Ok((NewFile { path }, NewImage::new(file, new.contents.clone())))
+    }
+
+    /// Layers that have some of these contents, the one with most first.
+    fn similar(&self, known: &HashMap<&Digest, u64>) -> Result<Vec<Digest>, StoreError> {
+        let is_noted = |(digest, size): (&&'_ Digest, &u64)| is_sample(digest, *size);
+        let samples: BTreeSet<&Digest> = known
+            .iter()
+            .filter(|(digest, size)| is_noted((digest, size)))
+            .map(|(digest, _)| *digest)
+            .collect();
+        let mut bytes: HashMap<String, u64> = HashMap::new();
+        {
+            let database = self.database();
+            let mut rows = database.prepare_cached("SELECT diff_id FROM contents WHERE digest = ?1")?;
+            for digest in samples.into_iter().take(MOST_SAMPLES) {
+                for row in rows.query_map([digest.to_string()], |row| row.get(0))? {
+                    *bytes.entry(row?).or_default() += known[digest];
+                }
+            }
+        }
+        let mut found: Vec<(String, u64)> = bytes.into_iter().collect();
+        found.sort_by(|(one, a), (other, b)| b.cmp(a).then_with(|| one.cmp(other)));
+        let found: Vec<Digest> =
+            found.into_iter().filter_map(|(diff_id, _)| diff_id.parse().ok()).take(MOST_LAYERS).collect();
+        for diff_id in &found {
+            self.holder.rely(Kind::Layer, diff_id)?;
+        }
+        Ok(found)
+    }
+
+    fn add_pieces(
+        &self,
+        diff_id: &Digest,
+        compression: Compression,
+        known: &mut Known,
+    ) -> Result<(), StoreError> {
+        for form in self.layer_forms(diff_id)? {
+            let descriptor = form.descriptor;
+            if descriptor.media_type != compression.layer_media_type() {
+                continue;
+            }
+            let rows: Option<Vec<u8>> = self
+                .database()
+                .prepare_cached("SELECT pieces FROM pieces WHERE digest = ?1")?
+                .query_row([descriptor.digest.to_string()], |row| row.get(0))
+                .optional()?;
+            if let Some(rows) = rows.as_deref().and_then(pieces::decode) {
+                known.add(self.blobs().open_blob(&descriptor.digest)?, &rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_contents(
+        &self,
+        diff_id: &Digest,
+        known: &HashMap<&Digest, u64>,
+        contents: &mut Earlier,
+        names: &mut Vec<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let Some(found) = self.any_written(diff_id)? else { return Ok(()) };
+        let Ok(toc) = Toc::load(&self.toc_of(diff_id, &found.beneath)) else { return Ok(()) };
+        let image = open_image(&found.paths[0], &found.paths[1..]).map_err(io_at("open", &found.paths[0]))?;
+        let mut devices = Vec::new();
+        for (number, path) in found.paths.iter().enumerate() {
+            let name = self.temporary_path("device")?;
+            fs::hard_link(path, &name).map_err(io_at("link", path))?;
+            names.push(name.clone());
+            let tag = match number {
+                0 => found.tables.hex(),
+                // what is a device there is the same device here
+                _ => image.device_tag(number - 1).unwrap_or_default(),
+            };
+            devices.push(Device::open(name, tag).map_err(io_at("open", path))?);
+        }
+        let wanted = |digest: &Digest| known.contains_key(digest);
+        let least = |device_bytes: u64| LEAST_BYTES.max(device_bytes / LEAST_SHARE);
+        contents.add(&image, &toc, devices, &wanted, &least).map_err(io_at("read", &found.paths[0]))
+    }
+}
+
+#[cfg(test)]
+mod tests;
