@@ -12,18 +12,18 @@ use crate::{
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
-    blobs::BlobError,
+    blobs::{BlobError, BlobSink},
     layer::Tree,
     layout,
     limits::{self, CONFIG_BYTES},
     spec::{Manifest, Parsed},
-    store::{ImageRecord, Runnable, Store},
+    store::{ImageRecord, LayerForm, Runnable, Store},
 };
 use slipway_registry::client::{
     self, BlobReader, BlobSource, Client, ManifestBytes, Push, UrlContent, UrlOptions,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Mutex, OnceLock, PoisonError},
 };
@@ -238,9 +238,11 @@ impl<'a> Images<'a> {
         let (name, target, members, layers) =
             found.inspect_err(|_| self.show.end(progress::Ending::Failed))?;
         self.show.begin(&format!("Pulling {}", name.familiar()), distinct(&layers));
-        let fetched =
-            self.client()?.fetch_blobs(&name, &layers, self.store.blobs(), &self.transfers("pulling"));
-        ended(self.show, fetched).map_err(|error| Failure::of(&error))?;
+        let (client, progress) = (self.client()?, self.transfers("pulling"));
+        let (fetched, made) = self.store.take_in(&self.rows_for_this_machine(&members), |intake| {
+            client.fetch_blobs(&name, &layers, intake, &progress)
+        });
+        ended(self.show, fetched.map_err(|error| Failure::of(&error)).and_then(|()| Ok(made?)))?;
         // what an index names first, then the index, then its name
         for member in &members {
             self.store.put_member(member)?;
@@ -276,8 +278,24 @@ impl<'a> Images<'a> {
         Ok((bytes, parsed))
     }
 
+    /// The layers of those of the images that this machine runs; those of others are fetched to be sent on, saved, or copied
+    /// from, and made runnable by who runs them all the same.
+    fn rows_for_this_machine(&self, images: &[Digest]) -> Vec<Vec<LayerForm>> {
+        // what cannot be read is no image, or said when it is registered
+        let records = images.iter().filter_map(|image| self.store.read_image(image).ok());
+        let own = records.filter(|record| record.config.platform.satisfies(&Platform::host()));
+        own.map(|record| record.forms().collect()).collect()
+    }
+
     /// The layers of an image to run on, the base first, and the file system that they make.
     pub(crate) fn runnable(&self, record: &ImageRecord) -> Result<(Vec<Runnable>, Tree), Failure> {
+        let row: Vec<LayerForm> = record.forms().collect();
+        let from = self.store.runnable_below(&row)?;
+        if from < row.len() {
+            let mut missing = row[from..].to_vec();
+            missing.retain(|form| !self.store.blobs().contains(&form.descriptor.digest).unwrap_or(false));
+            self.fetch_layers(&row, &missing)?;
+        }
         let mut layers = Vec::new();
         let mut below = Tree::default();
         for (diff_id, layer) in record.config.rootfs.diff_ids.iter().zip(&record.manifest.layers) {
@@ -338,6 +356,42 @@ impl<'a> Images<'a> {
         Ok(())
     }
 
+    /// Fetches blobs that are known to be in the same repositories: all at once from the first, and what that has not
+    /// from any.
+    fn fetch_together(
+        &self,
+        into: &dyn BlobSink,
+        blobs: &[Descriptor],
+        repositories: &[String],
+    ) -> Result<(), SourceError> {
+        if let Some(reference) = repositories.first().and_then(|name| name.parse::<Reference>().ok()) {
+            let client = self.client().map_err(SourceError::new)?;
+            if client.fetch_blobs(&reference, blobs, into, &self.transfers("pulling")).is_ok() {
+                return Ok(());
+            }
+        }
+        blobs.iter().try_for_each(|blob| self.fetch_into(into, blob, repositories))
+    }
+
+    fn fetch_into(
+        &self,
+        into: &dyn BlobSink,
+        blob: &Descriptor,
+        repositories: &[String],
+    ) -> Result<(), SourceError> {
+        let mut last = SourceError::new(format!("no registry is known to have `{}`", blob.digest));
+        for repository in repositories {
+            let Ok(reference) = repository.parse::<Reference>() else { continue };
+            let client = self.client().map_err(SourceError::new)?;
+            let progress = self.transfers("pulling");
+            match client.fetch_blobs(&reference, std::slice::from_ref(blob), into, &progress) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = SourceError::new(error),
+            }
+        }
+        Err(last)
+    }
+
     /// Fetches the blobs that a push asked for and that are not here; whether there were any.
     fn fetch_missing(&self, blobs: &[Descriptor], source: &StoreBlobs<'_>) -> Result<bool, Failure> {
         let missing = std::mem::take(&mut *source.missing.lock().unwrap_or_else(PoisonError::into_inner));
@@ -382,17 +436,24 @@ impl ImageSource for Images<'_> {
     }
 
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {
-        let mut last = SourceError::new(format!("no registry is known to have `{}`", blob.digest));
-        for repository in repositories {
-            let Ok(reference) = repository.parse::<Reference>() else { continue };
-            let client = self.client().map_err(SourceError::new)?;
-            let progress = self.transfers("pulling");
-            match client.fetch_blobs(&reference, std::slice::from_ref(blob), self.store.blobs(), &progress) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = SourceError::new(error),
-            }
+        self.fetch_into(self.store.blobs(), blob, repositories)
+    }
+
+    fn fetch_layers(&self, row: &[LayerForm], missing: &[LayerForm]) -> Result<(), SourceError> {
+        let mut by_place: BTreeMap<Vec<String>, Vec<Descriptor>> = BTreeMap::new();
+        for LayerForm { descriptor, .. } in missing {
+            let sources = self.store.sources(&descriptor.digest).map_err(SourceError::new)?;
+            by_place.entry(sources).or_default().push(descriptor.clone());
         }
-        Err(last)
+        let (fetched, made) = self.store.take_in(&[row.to_vec()], |intake| {
+            // those that are here are made runnable beside the transfers
+            row.iter()
+                .try_for_each(|form| intake.size(&form.descriptor.digest).map(drop))
+                .map_err(SourceError::new)?;
+            by_place.iter().try_for_each(|(sources, blobs)| self.fetch_together(intake, blobs, sources))
+        });
+        fetched?;
+        made.map_err(SourceError::new)
     }
 
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError> {

@@ -95,8 +95,45 @@ fn with_layer<T>(
     }
 }
 
+/// Sees to it that the blobs of `needed`, some of the row `layers`, are in the store, as far as they can be had: those that
+/// are missing come together, and all are made runnable beside each other.
+fn fetch_layers(
+    environment: &Environment<'_>,
+    layers: &[LayerForm],
+    needed: &[LayerForm],
+) -> Result<(), StepError> {
+    let store = environment.store;
+    let (mut row, mut missing) = (layers.to_vec(), Vec::new());
+    for form in needed {
+        let mut forms = store.layer_forms(&form.diff_id)?;
+        forms.insert(0, form.clone());
+        let is_here = |form: &LayerForm| store.blobs().contains(&form.descriptor.digest).unwrap_or(false);
+        let is_somewhere =
+            |form: &LayerForm| store.sources(&form.descriptor.digest).is_ok_and(|found| !found.is_empty());
+        let here = forms.iter().find(|form| is_here(form));
+        let Some(found) = here.or_else(|| forms.iter().find(|form| is_somewhere(form))) else { continue };
+        if here.is_none() {
+            missing.push(found.clone());
+        }
+        row.iter_mut().filter(|own| own.diff_id == form.diff_id).for_each(|own| own.clone_from(found));
+    }
+    if missing.is_empty() {
+        return Ok(store.make_runnable(&row)?);
+    }
+    Ok(environment.images.fetch_layers(&row, &missing)?)
+}
+
 /// The file system of a row of layers, from tables of contents alone.
 pub(crate) fn tree(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Tree, StepError> {
+    let mut unknown = Vec::new();
+    for form in layers {
+        if !environment.store.has_toc(&form.diff_id)? {
+            unknown.push(form.clone());
+        }
+    }
+    if unknown.len() > 1 {
+        fetch_layers(environment, layers, &unknown)?;
+    }
     layers.iter().try_fold(Tree::default(), |below, form| {
         let toc = with_layer(environment, form, || environment.store.toc(&form.diff_id, &below))?;
         Ok(below.with(toc))
@@ -112,24 +149,29 @@ pub(crate) fn files(environment: &Environment<'_>, layers: &[LayerForm]) -> Resu
 
 /// A row of layers to run on, the base first, each in the shape that it has or gets here.
 pub(crate) fn runnable(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<Lower>, StepError> {
-    match count_packed(environment, layers)? {
+    let packed = packed(environment, layers)?;
+    match packed.len() {
         0 => make_runnable(environment, layers),
         count => {
             let reason = format!("unpacking {count} layer{}", if count == 1 { "" } else { "s" });
-            clock::aside(environment.progress, &reason, || make_runnable(environment, layers))
+            clock::aside(environment.progress, &reason, || {
+                fetch_layers(environment, layers, &packed)?;
+                make_runnable(environment, layers)
+            })
         }
     }
 }
 
-/// How many of the layers nothing can run on yet. From the first one on whose table is not there, all count.
-fn count_packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<usize, StepError> {
-    let (mut below, mut packed) = (Tree::default(), 0);
+/// Those of the layers that nothing can run on yet. From the first one on whose table is not there, all count.
+fn packed(environment: &Environment<'_>, layers: &[LayerForm]) -> Result<Vec<LayerForm>, StepError> {
+    let (mut below, mut packed) = (Tree::default(), Vec::new());
     for (at, form) in layers.iter().enumerate() {
         if !environment.store.is_runnable(&form.diff_id, &below)? {
-            packed += 1;
             if !environment.store.has_toc(&form.diff_id)? {
-                return Ok(packed + layers.len() - at - 1);
+                packed.extend_from_slice(&layers[at..]);
+                return Ok(packed);
             }
+            packed.push(form.clone());
         }
         below = below.with(environment.store.toc(&form.diff_id, &below)?);
     }

@@ -1,6 +1,6 @@
 //! Where base images and remote content come from; supplied by the command line.
 
-use slipway_oci::{Descriptor, Digest, Platform, Reference};
+use slipway_oci::{Descriptor, Digest, Platform, Reference, store::LayerForm};
 use std::path::Path;
 
 /// A failure of a source: whatever its supplier calls an error, which tells it by its own type again.
@@ -39,6 +39,10 @@ pub trait ImageSource: Sync {
 
     /// Puts a blob that is missing into the store; `repositories` were seen to have it.
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError>;
+
+    /// Puts the blobs of `missing` into the store, several at a time. They are some of `row`, the base first, whose layers are
+    /// made runnable meanwhile where they are run from files.
+    fn fetch_layers(&self, row: &[LayerForm], missing: &[LayerForm]) -> Result<(), SourceError>;
 
     /// Puts the content behind a URL into the store.
     fn fetch_url(&self, url: &str, checksum: Option<&Digest>) -> Result<Fetched, SourceError>;

@@ -4,6 +4,10 @@
 //! checks digest and size, syncs and renames. A blob that is there is therefore whole, and writing one that is there
 //! already is harmless: the bytes are the same by definition.
 
+mod follow;
+
+pub use follow::{Follower, Outcome};
+
 use crate::{
     Algorithm, Descriptor, Digest, Hasher,
     file::{self, CopyError},
@@ -77,6 +81,26 @@ fn in_place(source: io::Error, path: &Path) -> io::Error {
     match file::is_full(&source) {
         true => io::Error::new(source.kind(), io_error("write", path)(source)),
         false => source,
+    }
+}
+
+/// Where a transfer puts blobs: into their folder ([`Blobs`]), or there and on into what is made of them
+/// ([`crate::store::Intake`]).
+pub trait BlobSink: Sync {
+    /// The size in bytes of a blob that is there already.
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError>;
+
+    /// A writer for the blob, which is checked on commit.
+    fn writer(&self, digest: &Digest) -> Result<BlobWriter, BlobError>;
+}
+
+impl BlobSink for Blobs {
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        Blobs::size(self, digest)
+    }
+
+    fn writer(&self, digest: &Digest) -> Result<BlobWriter, BlobError> {
+        Blobs::writer(self, digest.algorithm())
     }
 }
 
@@ -199,6 +223,7 @@ impl Blobs {
             path,
             hasher: Hasher::new(algorithm),
             size_bytes: 0,
+            growth: None,
         })
     }
 
@@ -264,6 +289,8 @@ pub struct BlobWriter {
     path: PathBuf,
     hasher: Hasher,
     size_bytes: u64,
+    /// Told how far this is, where somebody follows.
+    growth: Option<Arc<follow::Growth>>,
 }
 
 impl BlobWriter {
@@ -291,11 +318,17 @@ impl BlobWriter {
             }
         }
         let target = self.blobs.path(&actual);
+        if let Some(growth) = &self.growth {
+            growth.checked(self.size_bytes);
+        }
         file.sync_data().map_err(io_error("sync", &self.path))?;
         self.blobs.rely(&actual)?;
         fs::rename(&self.path, &target).map_err(io_error("rename", &target))?;
         let folder = target.parent().expect("a blob lies in its algorithm's folder");
         file::sync_folder(folder).map_err(io_error("sync", folder))?;
+        if let Some(growth) = &self.growth {
+            growth.kept(self.size_bytes);
+        }
         Ok((actual, self.size_bytes))
     }
 }
@@ -306,6 +339,9 @@ impl Write for BlobWriter {
         let count = file.write(bytes).map_err(|source| in_place(source, &self.path))?;
         self.hasher.update(&bytes[..count]);
         self.size_bytes += count as u64;
+        if let Some(growth) = &self.growth {
+            growth.grown(self.size_bytes);
+        }
         Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -315,6 +351,9 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
+        if let Some(growth) = &self.growth {
+            growth.ended();
+        }
         // after a commit the path is gone already; what a failed removal leaves is swept after this process
         let _ = fs::remove_file(&self.path);
     }

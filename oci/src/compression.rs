@@ -7,6 +7,7 @@
 
 use crate::{
     Algorithm, Digest, Hasher,
+    limits::{AHEAD_BYTES, PIECES_AHEAD},
     pieces::{Known, Piece},
     spec::media_type,
     unpacking,
@@ -365,39 +366,69 @@ pub(crate) fn uncapped<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<B
 
 /// A reader that decompresses on a thread of its own, so that the consumer's work runs beside it.
 pub struct BackgroundReader {
-    pieces: Receiver<io::Result<Vec<u8>>>,
+    pieces: Receiver<io::Result<Ahead>>,
     current: VecDeque<u8>,
-    ended: bool,
+    /// Once nothing more comes: what [`BackgroundReader::finish`] answers.
+    end: Option<Option<(Digest, u64)>>,
+}
+
+/// What comes from the thread.
+enum Ahead {
+    Piece(Vec<u8>),
+    /// Nothing more.
+    End(Option<(Digest, u64)>),
 }
 
 impl BackgroundReader {
     /// Reads `source` to its end ahead of the consumer, a few pieces at most.
-    pub fn new(mut source: Box<dyn Read + Send>) -> BackgroundReader {
-        let (send, pieces) = sync_channel(8);
+    pub fn new(source: Box<dyn Read + Send>) -> BackgroundReader {
+        BackgroundReader::start(source, None)
+    }
+
+    /// The same, digested on that thread: half the hashing of a layer beside the other half.
+    pub(crate) fn digesting(source: Box<dyn Read + Send>) -> BackgroundReader {
+        BackgroundReader::start(source, Some(Hasher::new(Algorithm::Sha256)))
+    }
+
+    fn start(mut source: Box<dyn Read + Send>, mut hasher: Option<Hasher>) -> BackgroundReader {
+        let (send, pieces) = sync_channel(PIECES_AHEAD);
         std::thread::spawn(move || {
+            let mut bytes = 0;
             loop {
-                let mut piece = Vec::with_capacity(1 << 18);
-                let result = source.by_ref().take(1 << 18).read_to_end(&mut piece).map(|_| piece);
-                let done = result.as_ref().map_or(true, Vec::is_empty);
+                let mut piece = Vec::with_capacity(AHEAD_BYTES);
+                let read = source.by_ref().take(AHEAD_BYTES as u64).read_to_end(&mut piece);
+                let is_last = !matches!(read, Ok(1..));
+                bytes += piece.len() as u64;
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&piece);
+                }
+                let ahead = read.map(|count| match count {
+                    0 => Ahead::End(hasher.take().map(|hasher| (hasher.finish(), bytes))),
+                    _ => Ahead::Piece(piece),
+                });
                 // a consumer that went away ends the thread
-                if send.send(result).is_err() || done {
+                if send.send(ahead).is_err() || is_last {
                     return;
                 }
             }
         });
-        BackgroundReader { pieces, current: VecDeque::new(), ended: false }
+        BackgroundReader { pieces, current: VecDeque::new(), end: None }
+    }
+
+    /// The digest of all that came out, and its length in bytes, once it was read to its end.
+    pub(crate) fn finish(self) -> Option<(Digest, u64)> {
+        self.end.flatten()
     }
 }
 
 impl Read for BackgroundReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() && !self.ended {
-            let piece = self
-                .pieces
-                .recv()
-                .map_err(|_| io::Error::other("the decompression thread ended early"))??;
-            self.ended = piece.is_empty();
-            self.current = piece.into();
+        if self.current.is_empty() && self.end.is_none() {
+            let ahead = self.pieces.recv();
+            match ahead.map_err(|_| io::Error::other("the decompression thread ended early"))?? {
+                Ahead::Piece(piece) => self.current = piece.into(),
+                Ahead::End(digest) => self.end = Some(digest),
+            }
         }
         self.current.read(buffer)
     }
@@ -435,8 +466,10 @@ mod tests {
                 assert!(plain == data, "{compression:?} {length}");
                 let mut ahead = Vec::new();
                 let owned: Box<dyn Read + Send> = Box::new(io::Cursor::new(data.clone()));
-                BackgroundReader::new(owned).read_to_end(&mut ahead).expect("read");
+                let mut reader = BackgroundReader::digesting(owned);
+                reader.read_to_end(&mut ahead).expect("read");
                 assert!(ahead == data);
+                assert_eq!(reader.finish(), Some((Digest::sha256(&data), length as u64)));
             }
         }
     }

@@ -112,3 +112,14 @@ pub const HELD_ENTRIES: usize = 2_000_000;
 
 /// Most bytes of a step's description that are kept with its result; a longer one is left out.
 pub const DESCRIPTION_BYTES: usize = 256 << 10;
+
+/// Bytes of a decompressed stream that are handed on together, and how many such pieces one stream is ahead of who reads
+/// it at most: 2 MiB a layer.
+pub const AHEAD_BYTES: usize = 256 << 10;
+
+/// See [`AHEAD_BYTES`].
+pub const PIECES_AHEAD: usize = 8;
+
+/// Most layers that are made runnable at the same time while they come in. Each takes a decoder's window (8 MiB, of zstd
+/// with long distances up to 128), [`AHEAD_BYTES`] times [`PIECES_AHEAD`], a buffer of the file and its table of contents.
+pub const INTAKE_LAYERS: usize = 6;

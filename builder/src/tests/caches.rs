@@ -62,6 +62,9 @@ impl ImageSource for Afar<'_> {
         self.fetched.lock().expect("fetched").push(blob.digest.clone());
         Ok(())
     }
+    fn fetch_layers(&self, _: &[LayerForm], missing: &[LayerForm]) -> Result<(), SourceError> {
+        missing.iter().try_for_each(|layer| self.fetch(&layer.descriptor, &[AFAR.to_owned()]))
+    }
     fn fetch_url(&self, url: &str, _: Option<&Digest>) -> Result<Fetched, SourceError> {
         Err(SourceError::new(format!("nobody has {url}")))
     }

@@ -14,7 +14,7 @@ use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
     compression::Compression,
     layer::{Kind, OverlayXattrs},
-    store::{Shape, Store, Wanted},
+    store::{LayerForm, Shape, Store, Wanted},
 };
 use std::{
     collections::BTreeMap,
@@ -50,6 +50,9 @@ impl ImageSource for Nobody {
     }
     fn fetch(&self, blob: &Descriptor, _: &[String]) -> Result<(), SourceError> {
         self.lacks(blob.digest.to_string())
+    }
+    fn fetch_layers(&self, _: &[LayerForm], missing: &[LayerForm]) -> Result<(), SourceError> {
+        missing.iter().try_for_each(|layer| self.lacks(layer.descriptor.digest.to_string()))
     }
     fn fetch_url(&self, url: &str, _: Option<&Digest>) -> Result<Fetched, SourceError> {
         self.lacks(url.to_owned())

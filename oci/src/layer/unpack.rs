@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Algorithm, Digest,
+    compression::BackgroundReader,
     digest::HashingReader,
     erofs::{Earlier, Writer, Written},
     file::{self, CopyError},
@@ -55,6 +56,16 @@ pub fn unpack(
     xattrs: OverlayXattrs,
     footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
+    read_archive(hashing(source), &mut Disk::open(target, xattrs)?, footing)
+}
+
+/// The same of an archive that comes from a thread of its own.
+pub(crate) fn unpack_ahead(
+    source: BackgroundReader,
+    target: &Path,
+    xattrs: OverlayXattrs,
+    footing: Option<&Footing>,
+) -> Result<Unpacked, LayerError> {
     read_archive(source, &mut Disk::open(target, xattrs)?, footing)
 }
 
@@ -65,12 +76,30 @@ pub fn write_image(
     target: File,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    write_image_on(source, target, Arc::default(), footing)
+    write_archive(hashing(source), target, Arc::default(), footing)
 }
 
 /// The same without the contents that `earlier` has: the file refers to them there.
 pub fn write_image_on(
     source: impl Read,
+    target: File,
+    earlier: Arc<Earlier>,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    write_archive(hashing(source), target, earlier, footing)
+}
+
+/// As [`write_image`], of an archive that comes from a thread of its own.
+pub(crate) fn write_image_ahead(
+    source: BackgroundReader,
+    target: File,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    write_archive(source, target, Arc::default(), footing)
+}
+
+fn write_archive(
+    source: impl Digested,
     target: File,
     earlier: Arc<Earlier>,
     footing: Option<&Footing>,
@@ -84,7 +113,38 @@ pub fn write_image_on(
 /// Reads the uncompressed archive `source` for its table of contents and diff id; nothing is put on disk. The table is
 /// that of the folder which [`unpack`] would make on the same footing.
 pub fn index(source: impl Read, footing: Option<&Footing>) -> Result<Unpacked, LayerError> {
+    read_archive(hashing(source), &mut Nowhere, footing)
+}
+
+/// The same of an archive that comes from a thread of its own.
+pub(crate) fn index_ahead(
+    source: BackgroundReader,
+    footing: Option<&Footing>,
+) -> Result<Unpacked, LayerError> {
     read_archive(source, &mut Nowhere, footing)
+}
+
+/// An archive whose bytes are digested while it is read.
+trait Digested: Read {
+    /// The digest of all its bytes, and how many there were, once it was read to its end.
+    fn end(self) -> io::Result<(Digest, u64)>;
+}
+
+impl<R: Read> Digested for HashingReader<R> {
+    fn end(self) -> io::Result<(Digest, u64)> {
+        let (_, digest, bytes) = self.finish();
+        Ok((digest, bytes))
+    }
+}
+
+impl Digested for BackgroundReader {
+    fn end(self) -> io::Result<(Digest, u64)> {
+        self.finish().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn hashing<R: Read>(source: R) -> HashingReader<R> {
+    HashingReader::new(source, Algorithm::Sha256)
 }
 
 struct Unpacker<'a> {
@@ -102,11 +162,10 @@ struct Unpacker<'a> {
 }
 
 fn read_archive(
-    source: impl Read,
+    mut source: impl Digested,
     sink: &mut dyn Sink,
     footing: Option<&Footing>,
 ) -> Result<Unpacked, LayerError> {
-    let mut hashing = HashingReader::new(source, Algorithm::Sha256);
     let mut unpacker = Unpacker {
         sink,
         footing,
@@ -117,7 +176,7 @@ fn read_archive(
         unpacked_bytes: 0,
         links: 0,
     };
-    let mut archive = Archive::new(&mut hashing);
+    let mut archive = Archive::new(&mut source);
     let mut count = 0;
     while let Some(item) = archive.next_item().map_err(LayerError::Archive)? {
         count += 1;
@@ -127,8 +186,8 @@ fn read_archive(
         unpacker.take(&item, &mut archive)?;
     }
     // the diff id is that of all bytes, those after the end mark included
-    io::copy(&mut hashing, &mut io::sink()).map_err(LayerError::Archive)?;
-    let (_, diff_id, archive_bytes) = hashing.finish();
+    io::copy(&mut source, &mut io::sink()).map_err(LayerError::Archive)?;
+    let (diff_id, archive_bytes) = source.end().map_err(LayerError::Archive)?;
     unpacker.finish(diff_id, archive_bytes)
 }
 

@@ -15,7 +15,7 @@ use crate::{
 use rusqlite::OptionalExtension;
 use std::{
     fs::{self, File},
-    io::BufReader,
+    io::{BufReader, Read},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -325,11 +325,16 @@ impl Store {
         };
         form.footing = Footing::of(&table, below)?;
         if !self.is_made(&form, product)? {
-            let (made, unpacked) = self.make(&form, product)?;
-            let toc = self.save_toc(&form, unpacked.toc)?;
-            self.place(&form, made, &toc)?;
+            self.make_in_place(&form, product)?;
         }
         Ok(form)
+    }
+
+    /// Makes the layer in its place, for whoever has its turn.
+    pub(super) fn make_in_place(&self, form: &Form<'_>, product: Product) -> Result<(), StoreError> {
+        let (made, unpacked) = self.make(form, product)?;
+        let toc = self.save_toc(form, unpacked.toc)?;
+        self.place(form, made, &toc)
     }
 
     /// Whether the layer is here as `product`.
@@ -349,13 +354,18 @@ impl Store {
 
     /// Waits until nobody else makes the same of the layer.
     fn wait_for_turn(&self, diff_id: &Digest, product: Product) -> Result<Turn, StoreError> {
-        let work = Digest::sha256(format!("layer {product:?} {diff_id}").as_bytes());
+        let work = Store::work_of(diff_id, product);
         loop {
             match self.try_turn(&work)? {
                 Some(turn) => return Ok(turn),
                 None => std::thread::sleep(ASK_AGAIN),
             }
         }
+    }
+
+    /// The name of the turn to make `product` of a layer.
+    pub(super) fn work_of(diff_id: &Digest, product: Product) -> Digest {
+        Digest::sha256(format!("layer {product:?} {diff_id}").as_bytes())
     }
 
     fn make(&self, form: &Form<'_>, product: Product) -> Result<(Made, Unpacked), StoreError> {
@@ -382,22 +392,22 @@ impl Store {
     }
 
     fn unpack_into(&self, folder: &Path, form: &Form<'_>) -> Result<Unpacked, StoreError> {
-        let source = self.read_layer(form.diff_id)?;
-        let unpacked = layer::unpack(source, folder, self.xattrs(), form.footing.as_ref())
-            .map_err(no_room(form, folder))?;
+        let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
+        let unpacked = layer::unpack_ahead(source, folder, self.xattrs(), form.footing.as_ref())
+            .map_err(no_room(form.diff_id, folder))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok(unpacked)
     }
 
     fn write_into(&self, path: &PathBuf, form: &Form<'_>) -> Result<(Unpacked, Written), StoreError> {
-        let source = self.read_layer(form.diff_id)?;
-        let (unpacked, written) = layer::write_image(source, new_file(path)?, form.footing.as_ref())
-            .map_err(no_room(form, path))?;
+        let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
+        let (unpacked, written) = layer::write_image_ahead(source, new_file(path)?, form.footing.as_ref())
+            .map_err(no_room(form.diff_id, path))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok((unpacked, written))
     }
 
-    fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {
+    pub(super) fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {
         if expected == actual {
             return Ok(());
         }
@@ -407,20 +417,22 @@ impl Store {
 
     /// The uncompressed archive of a layer whose blob is here.
     pub fn read_layer(&self, diff_id: &Digest) -> Result<BackgroundReader, StoreError> {
+        Ok(BackgroundReader::new(self.decoded(diff_id)?))
+    }
+
+    fn decoded(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>, StoreError> {
         for form in self.layer_forms(diff_id)? {
             if self.blobs().contains(&form.descriptor.digest)? {
                 let file = self.blobs().open_blob(&form.descriptor.digest)?;
                 let reader = BufReader::with_capacity(1 << 18, file);
                 let path = self.blobs().path(&form.descriptor.digest);
-                return Ok(BackgroundReader::new(
-                    compression::decoder(reader).map_err(io_at("read", &path))?,
-                ));
+                return compression::decoder(reader).map_err(io_at("read", &path));
             }
         }
         Err(StoreError::LayerMissing(diff_id.clone()))
     }
 
-    fn save_toc(&self, form: &Form<'_>, toc: Toc) -> Result<Arc<Toc>, StoreError> {
+    pub(super) fn save_toc(&self, form: &Form<'_>, toc: Toc) -> Result<Arc<Toc>, StoreError> {
         let path = self.toc_path(form);
         toc.save(&path, &self.temporary_path("toc")?).map_err(io_at("write", &path))?;
         let toc = Arc::new(toc);
@@ -435,7 +447,7 @@ impl Store {
     }
 
     /// The table, where it was made already.
-    fn known_toc(&self, form: &Form<'_>) -> Option<Arc<Toc>> {
+    pub(super) fn known_toc(&self, form: &Form<'_>) -> Option<Arc<Toc>> {
         let path = self.toc_path(form);
         if let Some(toc) = Tables::shared().get(&path) {
             return Some(toc);
@@ -449,7 +461,8 @@ impl Store {
         if let Some(toc) = self.known_toc(form) {
             return Ok(toc);
         }
-        let indexed = layer::index(self.read_layer(form.diff_id)?, form.footing.as_ref())?;
+        let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
+        let indexed = layer::index_ahead(source, form.footing.as_ref())?;
         self.check_diff_id(form.diff_id, &indexed.diff_id)?;
         self.save_toc(form, indexed.toc)
     }
@@ -502,8 +515,8 @@ impl Store {
 }
 
 /// A full disk says where it is; a layer's own errors know paths within it.
-fn no_room(form: &Form<'_>, path: &Path) -> impl FnOnce(LayerError) -> StoreError {
-    let (layer, path) = (form.diff_id.clone(), path.to_owned());
+pub(super) fn no_room(layer: &Digest, path: &Path) -> impl FnOnce(LayerError) -> StoreError {
+    let (layer, path) = (layer.clone(), path.to_owned());
     move |error| match file::is_full(&error) {
         true => StoreError::NoRoom { layer, path, source: Box::new(error) },
         false => error.into(),

@@ -1,7 +1,7 @@
 //! Layers as files that are mounted, and which of its shapes a layer is used in.
 
 use super::{
-    Shape, Store, StoreError, earlier, io_at,
+    LayerForm, Shape, Store, StoreError, earlier, io_at,
     layers::{Form, Product, form_name},
     now,
 };
@@ -107,6 +107,19 @@ impl Store {
     /// Whether the layer is here in a shape that something can run on.
     pub fn is_runnable(&self, diff_id: &Digest, below: &Tree) -> Result<bool, StoreError> {
         Ok(self.found_runnable(diff_id, below)?.is_some())
+    }
+
+    /// How many of a row of layers, the base first, are here in a shape that something can run on, up to the first that is
+    /// not.
+    pub fn runnable_below(&self, row: &[LayerForm]) -> Result<usize, StoreError> {
+        let mut below = Tree::default();
+        for (at, LayerForm { diff_id, .. }) in row.iter().enumerate() {
+            if !self.is_runnable(diff_id, &below)? {
+                return Ok(at);
+            }
+            below = below.with(self.toc(diff_id, &below)?);
+        }
+        Ok(row.len())
     }
 
     /// Whether the layer is here in a shape that files are read from.

@@ -19,7 +19,7 @@ use reqwest::{
 };
 use slipway_oci::{
     Descriptor, Reference,
-    blobs::{BlobError, Blobs},
+    blobs::{BlobError, BlobSink},
 };
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ impl Inner {
         &self,
         repository: &Reference,
         descriptors: &[Descriptor],
-        into: &Blobs,
+        into: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         let mut seen = BTreeSet::new();
@@ -64,7 +64,7 @@ impl Inner {
         &self,
         repository: &Reference,
         descriptor: &Descriptor,
-        into: &Blobs,
+        into: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         let digest = &descriptor.digest;
@@ -87,7 +87,7 @@ impl Inner {
         &self,
         at: &At<'_>,
         descriptor: &Descriptor,
-        into: &Blobs,
+        into: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         let repository = at.reference.repository();
@@ -103,9 +103,9 @@ impl Inner {
         resumed.map_err(|failure| job.in_words(failure.error))
     }
 
-    async fn receive(&self, job: &Job<'_>, into: &Blobs) -> Result<(), Failure> {
+    async fn receive(&self, job: &Job<'_>, into: &dyn BlobSink) -> Result<(), Failure> {
         let whole = |error: ClientError| Failure { error, resumed: false };
-        let writer = into.writer(job.descriptor.digest.algorithm()).map_err(|error| whole(error.into()))?;
+        let writer = into.writer(&job.descriptor.digest).map_err(|error| whole(error.into()))?;
         let mut sink = Sink::new(writer);
         let mut attempts = Attempts::new(job.policy, job.descriptor.digest.to_string(), job.progress);
         let mut resumed = false;

@@ -60,7 +60,10 @@ pub use trust::Authorities;
 pub use url::{Fetched, UrlContent, UrlOptions};
 
 use retry::Policy;
-use slipway_oci::{Descriptor, Digest, Reference, blobs::Blobs};
+use slipway_oci::{
+    Descriptor, Digest, Reference,
+    blobs::{BlobSink, Blobs},
+};
 use std::{collections::HashMap, path::PathBuf, sync::Mutex, time::Duration};
 use transport::Transport;
 
@@ -199,7 +202,7 @@ impl Client {
         &self,
         repository: &Reference,
         descriptor: &Descriptor,
-        into: &Blobs,
+        into: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         self.runtime.block_on(self.inner.fetch_blob(repository, descriptor, into, progress))
@@ -210,7 +213,7 @@ impl Client {
         &self,
         repository: &Reference,
         descriptors: &[Descriptor],
-        into: &Blobs,
+        into: &dyn BlobSink,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         self.runtime.block_on(self.inner.fetch_blobs(repository, descriptors, into, progress))
