@@ -7,8 +7,8 @@
 use super::{
     LayerError,
     archive::Archive,
+    describe::describe_at,
     entry::{Entry, Kind},
-    unpack::describe_at,
 };
 use crate::{Algorithm, Digest, digest::HashingReader, limits, unpacking::TooMuch};
 use std::{

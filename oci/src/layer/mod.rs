@@ -12,6 +12,7 @@
 //! - [`diff`]: an overlay's upper folder in, entries out.
 
 mod archive;
+mod describe;
 pub mod diff;
 mod disk;
 mod entry;

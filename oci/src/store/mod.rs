@@ -44,6 +44,7 @@ mod mounted;
 mod prune;
 mod reset;
 mod shape;
+mod sources;
 mod sweep;
 mod tables;
 mod turn;
