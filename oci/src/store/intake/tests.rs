@@ -255,7 +255,8 @@ fn what_is_here_is_not_made_again() {
     let images = [vec![form.clone()]];
     let take = |store: &Store| {
         let (brought, made) = store.take_in(&images, |intake| bring(intake, &form, &blob));
-        brought.and(Ok(made.expect("made"))).expect("brought");
+        brought.expect("brought");
+        made.expect("made");
     };
     // its blob alone: made of that
     let (_folder, store) = store();
