@@ -83,7 +83,7 @@ impl Digest {
         &self.hex[..12]
     }
 
-    fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    pub(crate) fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = String::with_capacity(bytes.len() * 2);
         for byte in bytes {

@@ -2,7 +2,7 @@
 
 use super::{
     Node, SourceTree,
-    ahead::{self, Job},
+    ahead::{self, Ahead, Job},
     describe,
 };
 use crate::{
@@ -39,6 +39,8 @@ pub(crate) enum Source {
 
 /// Digests by tree and source path.
 pub(crate) type Digests = HashMap<(usize, Vec<u8>), Digest>;
+/// One of them.
+type Found = ((usize, Vec<u8>), Digest);
 /// A layer to be: path to placement.
 pub(crate) type Placements = BTreeMap<Vec<u8>, Placement>;
 
@@ -134,37 +136,14 @@ pub(crate) fn write_layer(
             if writing.cancel.is_cancelled() {
                 return Err(StepError::Cancelled);
             }
-            let mut entry = placement.entry.clone();
-            if let Some(first) = links.get(path.as_slice()) {
-                (entry.kind, entry.link, entry.size_bytes, entry.content) =
-                    (Kind::Hardlink, first.to_vec(), 0, None);
-                writer.append(entry)?;
-                continue;
-            }
-            match &placement.source {
-                Source::Tree(tree, node) if entry.kind == Kind::File => {
-                    let is_known = entry.content.is_some();
-                    let digest = match Job::of(placement) {
-                        Some(_) => {
-                            let (bytes, digest) = ahead.next()?;
-                            entry.content = Some(digest.clone());
-                            writer.append_bytes(entry, &bytes)?;
-                            digest
-                        }
-                        None => {
-                            let mut file = trees[*tree].open(node)?;
-                            writer.append_file(entry, &mut file)?.expect("a file has a digest")
-                        }
-                    };
-                    if !is_known {
-                        trees[*tree].learn(node, digest.clone());
-                        found.insert((*tree, node.entry.path.clone()), digest);
-                    }
+            match links.get(path.as_slice()) {
+                Some(first) => {
+                    let mut entry = placement.entry.clone();
+                    (entry.kind, entry.link, entry.size_bytes, entry.content) =
+                        (Kind::Hardlink, first.to_vec(), 0, None);
+                    writer.append(entry)?;
                 }
-                Source::Bytes(bytes) => {
-                    writer.append_file(entry, &mut bytes.as_slice())?;
-                }
-                _ => writer.append(entry)?,
+                None => found.extend(append(placement, trees, &mut ahead, &mut writer)?),
             }
         }
         Ok(found)
@@ -179,4 +158,35 @@ pub(crate) fn write_layer(
         }
     }
     Ok(WrittenLayer { layer: writer.finish()?, file, digests, _new: new })
+}
+
+/// Adds what was placed; answers a file's digest where it was not known before.
+fn append(
+    placement: &Placement,
+    trees: &[Box<dyn SourceTree + '_>],
+    ahead: &mut Ahead<'_>,
+    writer: &mut LayerWriter,
+) -> Result<Option<Found>, StepError> {
+    let mut entry = placement.entry.clone();
+    match &placement.source {
+        Source::Tree(tree, node) if entry.kind == Kind::File => {
+            let is_known = entry.content.is_some();
+            let digest = if Job::of(placement).is_some() {
+                let (bytes, digest) = ahead.next()?;
+                entry.content = Some(digest.clone());
+                writer.append_bytes(entry, &bytes)?;
+                digest
+            } else {
+                writer.append_file(entry, &mut trees[*tree].open(node)?)?.expect("a file has a digest")
+            };
+            if is_known {
+                return Ok(None);
+            }
+            trees[*tree].learn(node, digest.clone());
+            return Ok(Some(((*tree, node.entry.path.clone()), digest)));
+        }
+        Source::Bytes(bytes) => drop(writer.append_file(entry, &mut bytes.as_slice())?),
+        _ => writer.append(entry)?,
+    }
+    Ok(None)
 }

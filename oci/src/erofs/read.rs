@@ -15,6 +15,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
+    sync::OnceLock,
 };
 
 /// A layer's file, open.
@@ -25,7 +26,12 @@ pub struct Image {
     superblock: Superblock,
     /// The files that it has blocks in besides, in its order.
     devices: Vec<File>,
+    /// All inodes, once somebody went through them.
+    inodes: OnceLock<Vec<u8>>,
 }
+
+/// Inodes are held in memory up to so many bytes.
+const MOST_HELD_BYTES: u64 = 64 << 20;
 
 /// One inode of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +101,7 @@ impl Image {
                 return Err(damaged());
             }
         }
-        Ok(Image { file, length, superblock, devices })
+        Ok(Image { file, length, superblock, devices, inodes: OnceLock::new() })
     }
 
     /// The tag of a further device ([`super::Device::open`]).
@@ -112,7 +118,7 @@ impl Image {
     /// The inode of this number.
     pub fn inode(&self, nid: u64) -> io::Result<Inode> {
         let mut bytes = [0; INODE_BYTES as usize];
-        self.file.read_exact_at(&mut bytes, self.place(nid)?)?;
+        self.read_inodes(&mut bytes, self.place(nid)?)?;
         Ok(Inode { nid, raw: RawInode::decode(&bytes).ok_or_else(damaged)? })
     }
 
@@ -122,6 +128,28 @@ impl Image {
             .checked_mul(SLOT)
             .and_then(|at| at.checked_add(u64::from(self.superblock.meta_block) * BLOCK));
         at.filter(|at| *at < self.length).ok_or_else(damaged)
+    }
+
+    /// Reads what is among the inodes.
+    fn read_inodes(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let Some(held) = self.inodes.get() else { return self.file.read_exact_at(bytes, at) };
+        let begin =
+            at.checked_sub(u64::from(self.superblock.meta_block) * BLOCK).ok_or_else(damaged)? as usize;
+        let found = held.get(begin..).and_then(|rest| rest.get(..bytes.len())).ok_or_else(damaged)?;
+        bytes.copy_from_slice(found);
+        Ok(())
+    }
+
+    /// Holds all inodes in memory, where they are not too many.
+    fn hold_inodes(&self) -> io::Result<()> {
+        let begin = u64::from(self.superblock.meta_block) * BLOCK;
+        let bytes = self.length.checked_sub(begin).ok_or_else(damaged)?;
+        if bytes <= MOST_HELD_BYTES && self.inodes.get().is_none() {
+            let mut held = vec![0; bytes as usize];
+            self.file.read_exact_at(&mut held, begin)?;
+            self.inodes.get_or_init(|| held);
+        }
+        Ok(())
     }
 
     /// Where the inode's bytes begin, and in which file.
@@ -146,7 +174,7 @@ impl Image {
     fn chunk(&self, inode: &Inode) -> io::Result<(usize, u32)> {
         let behind = self.place(inode.nid)? + INODE_BYTES + inode.raw.xattr_bytes;
         let mut bytes = [0; CHUNK_INDEX_BYTES as usize];
-        self.file.read_exact_at(&mut bytes, behind.next_multiple_of(CHUNK_INDEX_BYTES))?;
+        self.read_inodes(&mut bytes, behind.next_multiple_of(CHUNK_INDEX_BYTES))?;
         let (device, block) = decode_chunk_index(&bytes).ok_or_else(damaged)?;
         match usize::from(device).checked_sub(1).filter(|device| *device < self.devices.len()) {
             Some(device) if inode.raw.block_or_device == chunk_format(inode.raw.size) => Ok((device, block)),
@@ -169,6 +197,7 @@ impl Image {
 
     /// Goes through all regular files, with their paths.
     pub(super) fn files(&self, see: &mut dyn FnMut(&[u8], &Inode) -> io::Result<()>) -> io::Result<()> {
+        self.hold_inodes()?;
         let mut folders = vec![(Vec::new(), self.root()?)];
         let mut seen = 0;
         while let Some((path, folder)) = folders.pop() {

@@ -8,7 +8,7 @@
 //! bytes, but did not say beneath which layers a table with missing parents was made.)
 
 use super::entry::{Entry, Kind};
-use crate::{file, limits};
+use crate::{Algorithm, Digest, file, limits};
 use std::{io, path::Path};
 
 const MAGIC: &[u8; 8] = b"SLIPTOC2";
@@ -174,9 +174,7 @@ impl Toc {
             }
             (entry.opaque, entry.implicit) = (flags & FLAG_OPAQUE != 0, flags & FLAG_IMPLICIT != 0);
             if flags & FLAG_CONTENT != 0 {
-                let raw = input.take(32)?;
-                let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-                entry.content = format!("sha256:{hex}").parse().ok();
+                entry.content = Some(Digest::from_bytes(Algorithm::Sha256, input.take(32)?));
             }
             entries.push(entry);
         }
@@ -229,7 +227,6 @@ impl<'a> Input<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
 
     fn sample() -> Toc {
         let mut file = Entry::new("a/b", Kind::File, 0o644);
