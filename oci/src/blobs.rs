@@ -77,7 +77,7 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> B
 }
 
 /// A full disk says where it is: who writes through a compressor knows no path.
-fn in_place(source: io::Error, path: &Path) -> io::Error {
+pub(crate) fn in_place(source: io::Error, path: &Path) -> io::Error {
     match file::is_full(&source) {
         true => io::Error::new(source.kind(), io_error("write", path)(source)),
         false => source,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Algorithm, Descriptor, Digest, Hasher,
-    blobs::{BlobWriter, Blobs},
+    blobs::{BlobWriter, Blobs, in_place},
     compression::{Compression, Compressor, PIECE_BYTES},
     erofs::{self, Earlier, Writer, Written},
     pieces::{Known, Piece},
@@ -20,6 +20,7 @@ use crate::{
 use std::{
     fs::File,
     io::{self, Read, Write},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -52,12 +53,15 @@ pub struct Layer {
 }
 
 /// A file that the kernel mounts, to be written in one pass with the archive ([`LayerWriter::with_image`]).
-pub struct NewImage(Writer);
+pub struct NewImage {
+    path: PathBuf,
+    writer: Writer,
+}
 
 impl NewImage {
-    /// Writes into the empty `file` what `earlier` has not.
-    pub fn new(file: File, earlier: Arc<Earlier>) -> NewImage {
-        NewImage(Writer::new(file, earlier))
+    /// Writes into the empty `file` what `earlier` has not; failures call it `path`.
+    pub fn new(file: File, path: PathBuf, earlier: Arc<Earlier>) -> NewImage {
+        NewImage { path, writer: Writer::new(file, earlier) }
     }
 }
 
@@ -68,6 +72,8 @@ pub struct LayerWriter {
     entries: Vec<Entry>,
     buffer: Vec<u8>,
     image: Option<Writer>,
+    /// What failures to write the image call it.
+    image_path: PathBuf,
 }
 
 impl LayerWriter {
@@ -88,13 +94,14 @@ impl LayerWriter {
             entries: Vec::new(),
             buffer: vec![0; 1 << 18],
             image: None,
+            image_path: PathBuf::new(),
         })
     }
 
     /// Writes `image` as well, from the same reading of the files.
-    pub fn with_image(mut self, NewImage(image): NewImage) -> LayerWriter {
+    pub fn with_image(mut self, NewImage { path, writer }: NewImage) -> LayerWriter {
         assert!(self.is_empty(), "the image has all entries");
-        self.image = Some(image);
+        (self.image, self.image_path) = (Some(writer), path);
         self
     }
 
@@ -138,7 +145,8 @@ impl LayerWriter {
         self.write_all(bytes).map_err(failed())?;
         self.pad(&entry)?;
         if let Some(image) = &mut self.image {
-            image.bytes(bytes, &digest).map_err(failed())?;
+            let written = image.bytes(bytes, &digest);
+            written.map_err(|source| in_place(source, &self.image_path)).map_err(failed())?;
         }
         self.end(entry)
     }
@@ -197,7 +205,8 @@ impl LayerWriter {
             hasher.update(&buffer[..count]);
             self.write_all(&buffer[..count]).map_err(failed())?;
             if let Some((true, image)) = &mut image {
-                image.write(&buffer[..count]).map_err(failed())?;
+                let written = image.write(&buffer[..count]);
+                written.map_err(|source| in_place(source, &self.image_path)).map_err(failed())?;
             }
             left -= count as u64;
         }
@@ -205,7 +214,8 @@ impl LayerWriter {
         let digest = hasher.finish();
         self.image = image.map(|(_, image)| image);
         if let (Some(image), Some(begun)) = (&mut self.image, begun) {
-            image.end(begun, &digest).map_err(failed())?;
+            let ended = image.end(begun, &digest);
+            ended.map_err(|source| in_place(source, &self.image_path)).map_err(failed())?;
         }
         self.pad(entry)?;
         Ok(digest)
@@ -225,7 +235,10 @@ impl LayerWriter {
         let (digest, size_bytes) = compressed.output.commit(None)?;
         let toc = Toc::new(self.entries);
         let image = match self.image.map(|image| image.finish(&toc)) {
-            Some(Err(error @ LayerError::Io { .. })) => return Err(error),
+            Some(Err(LayerError::Io { operation, path, source })) => {
+                let source = in_place(source, &self.image_path);
+                return Err(LayerError::Io { operation, path, source });
+            }
             Some(written) => written.ok(),
             None => None,
         };

@@ -112,7 +112,8 @@ impl Store {
     pub fn new_image(&self, new: &NewLayer) -> Result<(NewFile, NewImage), StoreError> {
         let path = self.temporary_path("layer")?;
         let file = new_file(&path)?;
-        Ok((NewFile { path }, NewImage::new(file, new.contents.clone())))
+        let image = NewImage::new(file, path.clone(), new.contents.clone());
+        Ok((NewFile { path }, image))
     }
 
     /// Layers that have some of these contents, the one with most first.

@@ -159,7 +159,7 @@ fn beside_the_archive(items: &[Item]) -> (Vec<u8>, Option<Vec<u8>>) {
     let folder = tempfile::tempdir().expect("folder");
     let blobs = Blobs::open(&folder.path().join("b"), &folder.path().join("t")).expect("blobs");
     let image = tempfile::tempfile().expect("file");
-    let new = NewImage::new(image.try_clone().expect("handle"), Arc::default());
+    let new = NewImage::new(image.try_clone().expect("handle"), "image".into(), Arc::default());
     let mut writer = LayerWriter::new(&blobs, Compression::None).expect("writer").with_image(new);
     for (number, (entry, bytes)) in items.iter().enumerate() {
         let mut entry: Entry = entry.clone();
