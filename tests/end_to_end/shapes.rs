@@ -191,6 +191,61 @@ fn a_user_has_folders_and_is_told_so() {
     assert!(words.contains("--layers-as=mounted") && words.contains("user namespace"), "{words}");
 }
 
+/// Files of a tree, some of which are not what they were.
+fn many(changed: &[usize]) -> Vec<(String, String)> {
+    let text = |number: usize| {
+        let word = if changed.contains(&number) { number + 7919 } else { number };
+        format!("{word} is what it says ").repeat(100 + number % 50)
+    };
+    (0..400).map(|number| (format!("tree/{}/f{number}", number % 7), text(number))).collect()
+}
+
+/// The same is built whether layers that are nearly the same were there before or not, and it is read the same.
+#[test]
+fn privileged_touched_copies_are_the_same_in_every_shape() {
+    slipway_skip::need_root!();
+    let recipe = "FROM base\nCOPY tree /tree\nRUN find /tree -type f | sort | xargs cat | md5sum > /sum\n";
+    let rounds: [&[usize]; 4] = [&[], &[3], &[3, 390], &[]];
+    let mut seen: Vec<(&str, Vec<(String, String)>)> = Vec::new();
+    for shape in SHAPES {
+        let Some(slipway) = store(shape) else { continue };
+        let built: Vec<(String, String)> = rounds
+            .iter()
+            .map(|changed| {
+                let files = many(changed);
+                let files: Vec<(&str, &str)> =
+                    files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+                slipway.build("app", recipe, &files).ok();
+                (slipway.digest("app"), slipway.shell("app", "cat /sum; find /tree -type f | wc -l"))
+            })
+            .collect();
+        assert_eq!(built[0], built[3], "{shape}");
+        assert!(built[0].0 != built[1].0 && built[1].1 != built[2].1, "{shape}");
+        let devices = || {
+            let layers = fs::read_dir(slipway.root.join("layers")).unwrap().flatten();
+            layers.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "1")).count()
+        };
+        // both touched trees refer to the first
+        assert_eq!(devices(), if shape == "unpacked" { 0 } else { 2 }, "{shape}");
+        // which goes, and is still read by who needs it
+        slipway.build("app", recipe, &[("tree/only", "one")]).ok();
+        let files = many(&[3]);
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        slipway.build("kept", recipe, &files).ok();
+        slipway.ok(["rmi", "app"]);
+        slipway.ok(["prune", "--all", "--force", "--filter", "until=0s"]);
+        let alone = Slipway::empty();
+        alone.import_base();
+        alone.build("kept", recipe, &files).ok();
+        assert_eq!(alone.digest("kept"), built[1].0, "{shape}: nothing earlier was there");
+        seen.push((shape, built));
+    }
+    for (shape, built) in &seen {
+        assert_eq!(*built, seen[0].1, "{shape}");
+    }
+}
+
 #[test]
 fn privileged_killed_commands_leave_no_half_layer_and_no_device() {
     slipway_skip::need_root!();
