@@ -4,11 +4,13 @@
 //! ratios where buildah is installed. Nothing here is a test: machines differ, and so do their other users.
 //!
 //! Cold is an empty store with the base in it; cached is the same build again; touched is one of the files changed.
+//! Rows of a pull say what a machine waits for that has nothing yet, beside podman ([`pulls`]).
 //! Rows of a shape compare layers that are unpacked with those that the machine does without ([`shapes`]).
 //! With push, the build ends when a registry on loopback (`slipway serve`, for both) has the image.
 
 mod builder;
 mod input;
+mod pulls;
 mod shapes;
 
 use std::fs;
@@ -24,16 +26,21 @@ use crate::{Failure, binary, failed, house, machine};
 /// A whole bench ends within this time: rounds that would begin later are left out.
 const TIME_LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// Kinds of rows.
+const ROWS: [&str; 3] = ["builds", "shapes", "pulls"];
+
 /// What is measured.
 pub(crate) struct Settings {
     rounds: usize,
     files: usize,
     buildah: bool,
+    /// Only these rows: `builds`, `shapes` or `pulls`.
+    only: Option<String>,
 }
 
 impl Settings {
     fn parse(arguments: &[String]) -> Result<Settings, Failure> {
-        let mut settings = Settings { rounds: 3, files: 20_000, buildah: true };
+        let mut settings = Settings { rounds: 3, files: 20_000, buildah: true, only: None };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut number = || -> Result<usize, Failure> {
@@ -43,11 +50,19 @@ impl Settings {
             match word.as_str() {
                 "--rounds" => settings.rounds = number()?,
                 "--files" => settings.files = number()?,
+                "--only" => match words.next() {
+                    Some(rows) if ROWS.contains(&rows.as_str()) => settings.only = Some(rows.clone()),
+                    _ => return Err(Failure(format!("`{word}` needs one of {}", ROWS.join(", ")))),
+                },
                 "--without-buildah" => settings.buildah = false,
                 _ => return Err(Failure(format!("unknown flag `{word}`"))),
             }
         }
         Ok(settings)
+    }
+
+    fn wants(&self, rows: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == rows)
     }
 }
 
@@ -69,13 +84,18 @@ impl Case {
 /// Runs every case and prints the table.
 pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
     let settings = Settings::parse(arguments)?;
-    machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..1] });
+    machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..3] });
     let slipway = binary::build()?;
     let start = Instant::now();
     let base = input::base()?;
     let contexts = [("run", input::run_steps()?), ("copy", input::files(settings.files)?)];
-    let mut builders: Vec<Box<dyn Builder>> = vec![Box::new(Slipway::new(slipway.clone(), base.clone())?)];
-    if settings.buildah && machine::is_root() && find("buildah").is_some() {
+    let mut builders: Vec<Box<dyn Builder>> = Vec::new();
+    if settings.wants("builds") {
+        builders.push(Box::new(Slipway::new(slipway.clone(), base.clone())?));
+    }
+    if !settings.wants("builds") {
+        println!("builds are not measured");
+    } else if settings.buildah && machine::is_root() && find("buildah").is_some() {
         builders.push(Box::new(Buildah::new(base)?));
     } else {
         println!("buildah is not measured: it needs root and its package");
@@ -88,8 +108,11 @@ pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
             }
         }
     }
-    if machine::is_root() {
+    if machine::is_root() && settings.wants("shapes") {
         cases.extend(shapes::measure(&slipway, &settings)?);
+    }
+    if machine::is_root() && settings.wants("pulls") {
+        cases.extend(pulls::measure(&slipway, &settings)?);
     }
     print(&cases);
     let file = house::folder("bench")?.join("result.json");
@@ -144,17 +167,19 @@ fn measure(
 }
 
 fn print(cases: &[Case]) {
-    println!("\n{:22} {:>10} {:>10} {:>8}", "case", "slipway", "buildah", "ratio");
+    println!("\n{:32} {:>10} {:>20} {:>8}", "case", "slipway", "other", "ratio");
     for ours in cases.iter().filter(|case| case.builder == "slipway") {
-        let theirs = cases.iter().find(|case| case.builder == "buildah" && case.name == ours.name);
-        let (other, ratio) = match theirs {
-            Some(case) => {
-                let ratio = case.median().as_secs_f64() / ours.median().as_secs_f64();
-                (seconds(case.median()), format!("{ratio:.1}x"))
-            }
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        println!("{:22} {:>10} {other:>10} {ratio:>8}", ours.name, seconds(ours.median()));
+        let median = seconds(ours.median());
+        let mut others =
+            cases.iter().filter(|case| case.builder != "slipway" && case.name == ours.name).peekable();
+        if others.peek().is_none() {
+            println!("{:32} {median:>10} {:>20} {:>8}", ours.name, "-", "-");
+        }
+        for other in others {
+            let ratio = other.median().as_secs_f64() / ours.median().as_secs_f64();
+            let theirs = format!("{} {}", other.builder, seconds(other.median()));
+            println!("{:32} {median:>10} {theirs:>20} {ratio:>7.2}x", ours.name);
+        }
     }
 }
 
@@ -180,7 +205,10 @@ mod tests {
             |text: &str| Settings::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         let settings = parse("--rounds 5 --files 10 --without-buildah").unwrap();
         assert_eq!((settings.rounds, settings.files, settings.buildah), (5, 10, false));
-        for bad in ["--rounds", "--rounds 0", "--rounds x", "--more"] {
+        assert!(
+            parse("--only pulls").unwrap().wants("pulls") && !parse("--only pulls").unwrap().wants("builds")
+        );
+        for bad in ["--rounds", "--rounds 0", "--rounds x", "--more", "--only", "--only x"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

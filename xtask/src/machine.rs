@@ -48,8 +48,13 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
 pub(crate) const DEMO_TOOLS: &[Tool] = &[tool("mmdebstrap", "mmdebstrap")];
 
 /// What the benchmark uses.
-pub(crate) const BENCH_TOOLS: &[Tool] =
-    &[tool("busybox", "busybox-static"), tool("buildah", "buildah"), tool("crun", "crun")];
+pub(crate) const BENCH_TOOLS: &[Tool] = &[
+    tool("busybox", "busybox-static"),
+    tool("zstd", "zstd"),
+    tool("podman", "podman"),
+    tool("buildah", "buildah"),
+    tool("crun", "crun"),
+];
 
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {

@@ -1,6 +1,6 @@
 //! Whole file systems as layers: the base images of `slipway import`.
 
-use super::{Layer, LayerError, LayerWriter, OverlayXattrs, diff, io_at, unpack};
+use super::{Layer, LayerError, LayerWriter, NewImage, OverlayXattrs, diff, io_at, unpack};
 use crate::{
     Algorithm, Descriptor,
     blobs::Blobs,
@@ -13,16 +13,22 @@ use std::{
     path::Path,
 };
 
-/// A root file system's archive, compressed or not, as a layer: the bytes stay, only the compression is ours.
+/// A root file system's archive, compressed or not, as a layer: the bytes stay, only the compression is ours. `image` is
+/// written from the same reading, for a layer that stands on nothing.
 pub fn import_archive(
     blobs: &Blobs,
     source: impl BufRead + Send,
     compression: Compression,
+    image: Option<NewImage>,
 ) -> Result<Layer, LayerError> {
     let decoder = compression::decoder(source).map_err(LayerError::Archive)?;
     let output = Compressor::new(blobs.writer(Algorithm::Sha256)?, compression);
     let mut tee = Tee::new(HashingReader::new(decoder, Algorithm::Sha256), output);
-    let unpacked = unpack::index(&mut tee, None).map_err(|error| match tee.unwritten.take() {
+    let read = match image {
+        None => unpack::index(&mut tee, None).map(|unpacked| (unpacked, None)),
+        Some(image) => image.of_archive(&mut tee).map(|(unpacked, written)| (unpacked, Some(written))),
+    };
+    let (unpacked, image) = read.map_err(|error| match tee.unwritten.take() {
         Some(unwritten) => io_at("write", Path::new(""))(unwritten),
         None => error,
     })?;
@@ -39,13 +45,21 @@ pub fn import_archive(
         archive_bytes: unpacked.archive_bytes,
         pieces: Vec::new(),
         toc: unpacked.toc,
-        image: None,
+        image,
     })
 }
 
-/// A folder of the host as a layer, owners and times as they are.
-pub fn import_folder(blobs: &Blobs, folder: &Path, compression: Compression) -> Result<Layer, LayerError> {
+/// A folder of the host as a layer, owners and times as they are; `image` as for [`import_archive`].
+pub fn import_folder(
+    blobs: &Blobs,
+    folder: &Path,
+    compression: Compression,
+    image: Option<NewImage>,
+) -> Result<Layer, LayerError> {
     let mut writer = LayerWriter::new(blobs, compression)?;
+    if let Some(image) = image {
+        writer = writer.with_image(image);
+    }
     diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0), (0, 0))?;
     writer.finish()
 }

@@ -76,7 +76,7 @@ pub fn write_image(
     target: File,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    write_archive(hashing(source), target, Arc::default(), footing)
+    write_archive(hashing(source), Writer::new(target, Arc::default()), footing)
 }
 
 /// The same without the contents that `earlier` has: the file refers to them there.
@@ -86,7 +86,7 @@ pub fn write_image_on(
     earlier: Arc<Earlier>,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    write_archive(hashing(source), target, earlier, footing)
+    write_archive(hashing(source), Writer::new(target, earlier), footing)
 }
 
 /// As [`write_image`], of an archive that comes from a thread of its own.
@@ -95,16 +95,19 @@ pub(crate) fn write_image_ahead(
     target: File,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    write_archive(source, target, Arc::default(), footing)
+    write_archive(source, Writer::new(target, Arc::default()), footing)
+}
+
+/// Writes the archive of a layer that stands on nothing.
+pub(super) fn write_plain(source: impl Read, writer: Writer) -> Result<(Unpacked, Written), LayerError> {
+    write_archive(hashing(source), writer, None)
 }
 
 fn write_archive(
     source: impl Digested,
-    target: File,
-    earlier: Arc<Earlier>,
+    mut writer: Writer,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    let mut writer = Writer::new(target, earlier);
     let unpacked = read_archive(source, &mut writer, footing)?;
     let written = writer.finish(&unpacked.toc)?;
     Ok((unpacked, written))

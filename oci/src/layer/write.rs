@@ -9,6 +9,7 @@ use super::{
     entry::{Entry, Kind, join, name_of, parent_of},
     io_at,
     toc::Toc,
+    unpack::Unpacked,
 };
 use crate::{
     Algorithm, Descriptor, Digest, Hasher,
@@ -62,6 +63,17 @@ impl NewImage {
     /// Writes into the empty `file` what `earlier` has not; failures call it `path`.
     pub fn new(file: File, path: PathBuf, earlier: Arc<Earlier>) -> NewImage {
         NewImage { path, writer: Writer::new(file, earlier) }
+    }
+
+    /// Writes what the uncompressed archive `source` holds, as [`super::write_image`] does on no footing.
+    pub(super) fn of_archive(self, source: impl Read) -> Result<(Unpacked, Written), LayerError> {
+        let NewImage { path: place, writer } = self;
+        super::unpack::write_plain(source, writer).map_err(|error| match error {
+            LayerError::Io { operation, path, source } => {
+                LayerError::Io { operation, path, source: in_place(source, &place) }
+            }
+            other => other,
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! Two things are taken: contents, which the new layer's file refers to in the earlier one ([`crate::erofs::Earlier`]), and
 //! compressed pieces of the blob ([`crate::pieces`]).
 
-use super::{Kind, Store, StoreError, io_at, mounted::open_image, shape::new_file};
+use super::{Kind, Shape, Store, StoreError, io_at, mounted::open_image, shape::new_file};
 use crate::{
     Digest,
     compression::Compression,
@@ -114,6 +114,15 @@ impl Store {
         let file = new_file(&path)?;
         let image = NewImage::new(file, path.clone(), new.contents.clone());
         Ok((NewFile { path }, image))
+    }
+
+    /// Begins the file of a layer that is imported, where layers are files here.
+    pub fn new_import(&self) -> Result<Option<(NewFile, NewImage)>, StoreError> {
+        match self.layer_shape() {
+            Ok(chosen) if chosen.shape != Shape::Unpacked => self.new_image(&NewLayer::default()).map(Some),
+            // what cannot be run here can be kept
+            _ => Ok(None),
+        }
     }
 
     /// Layers that have some of these contents, the one with most first.

@@ -213,8 +213,7 @@ impl Store {
         let plain = Form::plain(self, &layer.diff_id)?;
         let toc = self.save_toc(&plain, layer.toc.clone())?;
         self.put_made(&form, layer)?;
-        // what was just made has every parent, and what came from nowhere stands on nothing
-        debug_assert!(!layer.toc.has_implicit() || matches!(run_from, Adopted::Nothing));
+        // what was just made has every parent, or stands on nothing
         match (run_from, &layer.image) {
             (Adopted::Folder(upper), _) => self.place_folder(&plain, upper)?,
             (Adopted::File(new), Some(written)) => self.place_file(&plain, &new.path, written, &toc)?,

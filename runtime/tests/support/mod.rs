@@ -95,7 +95,7 @@ impl Scratch {
         let path = self.path(&format!("{name}.erofs"));
         let (blobs, temporary) = (self.path("layer-blobs"), self.path("layer-temporary"));
         let blobs = Blobs::open(&blobs, &temporary).unwrap();
-        let layer = layer::import_folder(&blobs, &self.path("root"), Compression::None).unwrap();
+        let layer = layer::import_folder(&blobs, &self.path("root"), Compression::None, None).unwrap();
         let archive = blobs.open_blob(&layer.descriptor.digest).unwrap();
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         layer::write_image(archive, file, None).unwrap();

@@ -44,11 +44,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let app = App::open(global)?;
     let (blobs, compression) = (app.store.blobs(), Compression::default());
     let shown = arguments.source.display();
+    let (file, image) = app.store.new_import()?.unzip();
     let layer = if !is_stdin(&arguments.source) && arguments.source.is_dir() {
-        import_folder(blobs, &arguments.source, compression)?
+        import_folder(blobs, &arguments.source, compression, image)?
     } else {
-        let file = input::open("SOURCE", &arguments.source)?;
-        let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, file), compression);
+        let source = input::open("SOURCE", &arguments.source)?;
+        let imported = import_archive(blobs, BufReader::with_capacity(1 << 18, source), compression, image);
         imported.map_err(|error| {
             Failure::of(&error)
                 .or_hint("the root file system is a tar archive, compressed or not, or a folder")
@@ -66,7 +67,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         comment: Some(arguments.message.clone()).filter(|message| !message.is_empty()),
         ..History::default()
     });
-    app.store.adopt_layer(&layer, Adopted::Nothing)?;
+    app.store.adopt_layer(&layer, file.as_ref().map_or(Adopted::Nothing, Adopted::File))?;
     let config = to_json(&config);
     blobs.put(&config)?;
     let manifest = to_json(&Manifest {

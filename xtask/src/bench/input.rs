@@ -103,6 +103,11 @@ fn text(random: &mut Random, size: usize) -> Vec<u8> {
     text
 }
 
+/// So many bytes of the same kind, drawn from `seed`.
+pub(super) fn text_of(seed: u64, size: usize) -> Vec<u8> {
+    text(&mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), size)
+}
+
 /// xorshift64: the same files on every machine.
 struct Random(u64);
 
