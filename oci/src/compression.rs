@@ -221,6 +221,15 @@ impl<W: Write + Send + 'static> Compressor<W> {
     }
 }
 
+impl<W: Write + Send + 'static> Drop for Compressor<W> {
+    /// A stream that is given up: its output is gone when this returns, and what that was making with it.
+    fn drop(&mut self) {
+        if let Some(State::Parallel(pipeline)) = self.state.take() {
+            drop(pipeline.finish());
+        }
+    }
+}
+
 impl<W: Write + Send + 'static> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut rest = bytes;
@@ -471,6 +480,36 @@ mod tests {
                 assert!(ahead == data);
                 assert_eq!(reader.finish(), Some((Digest::sha256(&data), length as u64)));
             }
+        }
+    }
+
+    /// Says when it is gone.
+    struct Noticed(Arc<std::sync::atomic::AtomicBool>);
+
+    impl Write for Noticed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Drop for Noticed {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_given_up_leaves_no_thread_with_its_output() {
+        for length in [100, 5 * PIECE_BYTES] {
+            let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let mut compressor = Compressor::new(Noticed(gone.clone()), Compression::Zstd);
+            compressor.write_all(&sample(length)).expect("write");
+            drop(compressor);
+            assert!(gone.load(std::sync::atomic::Ordering::SeqCst), "{length}");
         }
     }
 

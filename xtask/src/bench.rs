@@ -84,7 +84,7 @@ impl Case {
 /// Runs every case and prints the table.
 pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
     let settings = Settings::parse(arguments)?;
-    machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..3] });
+    machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..4] });
     let slipway = binary::build()?;
     let start = Instant::now();
     let base = input::base()?;

@@ -25,6 +25,7 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("skopeo", "skopeo"),
     tool("umoci", "umoci"),
     tool("podman", "podman"),
+    tool("runc", "runc"),
     tool("dockerd", "docker.io"),
     tool("buildah", "buildah"),
     tool("crun", "crun"),
@@ -52,6 +53,7 @@ pub(crate) const BENCH_TOOLS: &[Tool] = &[
     tool("busybox", "busybox-static"),
     tool("zstd", "zstd"),
     tool("podman", "podman"),
+    tool("runc", "runc"),
     tool("buildah", "buildah"),
     tool("crun", "crun"),
 ];
