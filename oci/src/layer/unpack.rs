@@ -93,9 +93,10 @@ pub fn write_image_on(
 pub(crate) fn write_image_ahead(
     source: BackgroundReader,
     target: File,
+    earlier: Arc<Earlier>,
     footing: Option<&Footing>,
 ) -> Result<(Unpacked, Written), LayerError> {
-    write_archive(source, Writer::new(target, Arc::default()), footing)
+    write_archive(source, Writer::new(target, earlier), footing)
 }
 
 /// Writes the archive of a layer that stands on nothing.

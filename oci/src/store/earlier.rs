@@ -108,6 +108,18 @@ impl Store {
         NewLayer { pieces: Arc::new(pieces), contents: Arc::new(contents), names }
     }
 
+    /// What there is for the file of a layer whose table is known.
+    pub(super) fn earlier_contents(&self, toc: &Toc) -> NewLayer {
+        let content = |entry: &'_ Entry| Some((entry.content.clone()?, entry.size_bytes));
+        let owned: Vec<(Digest, u64)> = toc.entries().iter().filter_map(content).collect();
+        let known: HashMap<&Digest, u64> = owned.iter().map(|(digest, size)| (digest, *size)).collect();
+        let (mut contents, mut names) = (Earlier::default(), Vec::new());
+        for diff_id in self.similar(&known).unwrap_or_default() {
+            let _ = self.add_contents(&diff_id, &known, &mut contents, &mut names);
+        }
+        NewLayer { pieces: Arc::default(), contents: Arc::new(contents), names }
+    }
+
     /// Begins the file of a new layer.
     pub fn new_image(&self, new: &NewLayer) -> Result<(NewFile, NewImage), StoreError> {
         let path = self.temporary_path("layer")?;

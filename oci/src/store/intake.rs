@@ -242,7 +242,12 @@ impl Store {
             let blob = BufReader::with_capacity(limits::AHEAD_BYTES, blob);
             let decoded = compression::decoder(blob).map_err(LayerError::Archive)?;
             let file = new_file(&path)?;
-            let written = layer::write_image_ahead(BackgroundReader::digesting(decoded), file, None);
+            let written = layer::write_image_ahead(
+                BackgroundReader::digesting(decoded),
+                file,
+                Default::default(),
+                None,
+            );
             written.map_err(super::layers::no_room(name, &path))
         };
         match write() {

@@ -1,8 +1,8 @@
 //! Layers at rest: which blobs they are, and the folders and files that they are run from.
 
 use super::{
-    ImageRecord, Kind, NewFile, Store, StoreError, Turn, earlier, io_at, manifests::write_form, now,
-    shape::new_file, tables::Tables,
+    ImageRecord, Kind, NewFile, NewLayer, Store, StoreError, Turn, earlier, io_at, manifests::write_form,
+    now, shape::new_file, tables::Tables,
 };
 use crate::{
     Descriptor, Digest,
@@ -57,13 +57,14 @@ pub(super) enum Product {
 /// What was made of a layer, not yet in its place.
 pub(super) enum Made {
     Folder(PathBuf),
-    File(PathBuf, Written),
+    /// With the names of earlier files that it refers to, until it has its own.
+    File(PathBuf, Written, NewLayer),
 }
 
 impl Made {
     /// Takes it away again.
     fn discard(self) -> Result<(), StoreError> {
-        let (Made::Folder(path) | Made::File(path, _)) = self;
+        let (Made::Folder(path) | Made::File(path, ..)) = self;
         super::sweep::remove(&path).map_err(io_at("remove", &path))
     }
 }
@@ -347,7 +348,7 @@ impl Store {
     fn place(&self, form: &Form<'_>, made: Made, toc: &Toc) -> Result<(), StoreError> {
         match made {
             Made::Folder(folder) => self.place_folder(form, &folder),
-            Made::File(file, written) => self.place_file(form, &file, &written, toc),
+            Made::File(file, written, _names) => self.place_file(form, &file, &written, toc),
         }
     }
 
@@ -380,12 +381,17 @@ impl Store {
             }
             Product::File => {
                 let path = self.temporary_path("layer")?;
-                let written = self.write_into(&path, form);
+                // of a layer that was made here before it was wanted so, the contents are known
+                let earlier = match self.known_toc(form) {
+                    Some(toc) => self.earlier_contents(&toc),
+                    None => NewLayer::default(),
+                };
+                let written = self.write_into(&path, form, &earlier);
                 if written.is_err() {
                     let _ = fs::remove_file(&path);
                 }
                 let (unpacked, written) = written?;
-                Ok((Made::File(path, written), unpacked))
+                Ok((Made::File(path, written, earlier), unpacked))
             }
         }
     }
@@ -398,9 +404,15 @@ impl Store {
         Ok(unpacked)
     }
 
-    fn write_into(&self, path: &PathBuf, form: &Form<'_>) -> Result<(Unpacked, Written), StoreError> {
+    fn write_into(
+        &self,
+        path: &PathBuf,
+        form: &Form<'_>,
+        earlier: &NewLayer,
+    ) -> Result<(Unpacked, Written), StoreError> {
         let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
-        let (unpacked, written) = layer::write_image_ahead(source, new_file(path)?, form.footing.as_ref())
+        let (file, contents) = (new_file(path)?, earlier.contents.clone());
+        let (unpacked, written) = layer::write_image_ahead(source, file, contents, form.footing.as_ref())
             .map_err(no_room(form.diff_id, path))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
         Ok((unpacked, written))
