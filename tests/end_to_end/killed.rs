@@ -5,6 +5,7 @@
 //! from where they are drawn.
 
 use crate::support::image::Image;
+use crate::support::server::Server;
 use crate::support::{Ended, Slipway, run, start};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::BTreeMap;
@@ -56,7 +57,7 @@ struct Work {
     /// Command lines, one after the other; the moment falls into any of them.
     lines: Vec<Vec<String>>,
     /// A script of the image, and the image.
-    image: &'static str,
+    image: String,
     script: &'static str,
 }
 
@@ -66,6 +67,8 @@ struct Bench {
     fresh: PathBuf,
     slipway: Slipway,
     works: Vec<Work>,
+    /// What is pulled from; nobody kills it.
+    _server: Server,
 }
 
 const RECIPE: &str = "\
@@ -102,29 +105,39 @@ impl Bench {
         let (archive, root) = (slipway.path("made.tar"), slipway.path("root.tar"));
         maker.ok(["save", "-o", archive.to_str().unwrap(), "made"]);
         fs::copy(crate::support::base::busybox(), &root).unwrap();
+        let server = Server::slipway(&slipway, &slipway.path("registry"));
+        let pulled = server.name("made:1");
+        maker.ok(["tag", "made", &pulled]);
+        maker.ok(["push", "-q", &pulled]);
         let import = ["import", root.to_str().unwrap(), "imported"];
         let run = |image: &str| words(&["run", "--rm", "--network", "none", image, "true"]);
         let works = vec![
             Work {
                 name: "build",
                 lines: vec![words(&build)],
-                image: "made",
+                image: "made".to_owned(),
                 script: "cat /tree/d1/* /seen /again; ls /tree /tree/d0",
             },
             Work {
                 name: "import",
                 lines: vec![words(&import), run("imported")],
-                image: "imported",
+                image: "imported".to_owned(),
                 script: "cat /etc/motd; ls /bin | wc -l",
             },
             Work {
                 name: "load",
                 lines: vec![words(&["load", "-q", "-i", archive.to_str().unwrap()]), run("made")],
-                image: "made",
+                image: "made".to_owned(),
+                script: "cat /tree/d1/* /seen /again; ls /tree /tree/d0",
+            },
+            Work {
+                name: "pull",
+                lines: vec![words(&["pull", "-q", &pulled]), run(&pulled)],
+                image: pulled,
                 script: "cat /tree/d1/* /seen /again; ls /tree /tree/d0",
             },
         ];
-        Bench { fresh: slipway.root.clone(), slipway, works }
+        Bench { fresh: slipway.root.clone(), slipway, works, _server: server }
     }
 
     /// Another store that is as the fresh one.
@@ -156,7 +169,7 @@ fn carry_out(slipway: &Slipway, work: &Work) -> Ended {
 
 /// What the digest is of, so that a difference shows itself.
 fn image(slipway: &Slipway, work: &Work) -> String {
-    let read = Image::read(slipway, work.image);
+    let read = Image::read(slipway, &work.image);
     format!("{}\n{:#}\n{:#}", read.digest, read.manifest, read.config)
 }
 
@@ -165,7 +178,7 @@ fn whole(bench: &Bench, work: &Work) -> Whole {
     let begun = Instant::now();
     carry_out(&slipway, work).ok();
     let took = begun.elapsed();
-    let (image, output) = (image(&slipway, work), slipway.shell(work.image, work.script));
+    let (image, output) = (image(&slipway, work), slipway.shell(&work.image, work.script));
     let layers = layers(&slipway.root);
     assert!(!layers.is_empty());
     fs::remove_dir_all(&slipway.root).unwrap();
@@ -285,7 +298,7 @@ fn one(bench: &Bench, work: &Work, whole: &Whole, pause: Duration, with_children
     assert_eq!(leases, 0, "{said}");
     carry_out(&slipway, work).ok();
     assert_eq!(image(&slipway, work), whole.image, "{said}");
-    assert_eq!(slipway.shell(work.image, work.script), whole.output, "{said}");
+    assert_eq!(slipway.shell(&work.image, work.script), whole.output, "{said}");
     assert_eq!(layers(&slipway.root), whole.layers, "{said}");
     slipway.ok(["prune", "--all", "--force"]);
     assert_eq!(layers(&slipway.root), BTreeMap::new(), "{said}: the collector leaves something");

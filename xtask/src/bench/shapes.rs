@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Case, Settings, input};
 use crate::process::{quiet, seconds};
@@ -12,10 +13,13 @@ use crate::{Failure, base, failed, house};
 /// The shapes that are compared (`--layers-as`).
 const SHAPES: [&str; 2] = ["unpacked", "auto"];
 
+/// How often a container of the stack is run in a round.
+const RUNS: u32 = 20;
+
 /// Measures every row in both shapes; prints each as it comes.
 pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, Failure> {
     let registry = Registry::start(slipway, &house::empty_folder("bench/registry")?)?;
-    let name = format!("{}/base:1", registry.address);
+    let (name, stack) = (format!("{}/base:1", registry.address), format!("{}/stack:1", registry.address));
     let context = input::files_with_step(settings.files)?;
     let mut cases = Vec::new();
     for shape in SHAPES {
@@ -27,21 +31,43 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
                 command
             })
         };
-        let mut rows = ["pull base + run", "remove base", "copy + run cold", "copy + run touched"]
-            .map(|row| Case { name: format!("{row}, {shape}"), builder: "slipway", times: Vec::new() });
+        let mut rows = [
+            "pull base + run",
+            "read all of it, cold",
+            "read all of it, warm",
+            "remove base",
+            "run on 20 layers",
+            "copy + run cold",
+            "copy + run touched",
+        ]
+        .map(|row| Case { name: format!("{row}, {shape}"), builder: "slipway", times: Vec::new() });
+        let build = ["build", "--progress", "quiet", "-t"];
         for round in 0..settings.rounds {
             house::empty_folder("bench/shapes")?;
             quiet(command(&["import"])?.arg(base::provide()?.archive).arg(&name))?;
             quiet(&mut command(&["push", "-q", &name])?)?;
+            quiet(command(&["import"])?.arg(input::base()?).arg("bench-base"))?;
+            quiet(command(&[&build[..], &[&stack]].concat())?.arg(input::run_steps()?))?;
+            quiet(&mut command(&["push", "-q", &stack])?)?;
             house::empty_folder("bench/shapes")?;
             let pulled = quiet(&mut command(&["pull", "-q", &name])?)?.1;
             rows[0].times.push(pulled + quiet(&mut command(&["run", "--rm", &name, "true"])?)?.1);
-            rows[1].times.push(quiet(&mut command(&["rmi", &name])?)?.1);
+            // without what a container takes by itself: the command is run either way
+            let read = ["run", "--rm", &name, "sh", "-c", "find / -xdev -type f -exec cat {} + > /dev/null"];
+            forget_pages()?;
+            rows[1].times.push(quiet(&mut command(&read)?)?.1);
+            rows[2].times.push(quiet(&mut command(&read)?)?.1);
+            rows[3].times.push(quiet(&mut command(&["rmi", &name])?)?.1);
+            quiet(&mut command(&["pull", "-q", &stack])?)?;
+            let run = || Ok(quiet(&mut command(&["run", "--rm", &stack, "true"])?)?.1);
+            run()?;
+            let runs = (0..RUNS).map(|_| run()).sum::<Result<Duration, Failure>>()?;
+            rows[4].times.push(runs / RUNS);
             quiet(command(&["import"])?.arg(input::base()?).arg("bench-base"))?;
-            let build = ["build", "--progress", "quiet", "-t", "bench"];
-            rows[2].times.push(quiet(command(&build)?.arg(&context))?.1);
+            let build = [&build[..], &["bench"]].concat();
+            rows[5].times.push(quiet(command(&build)?.arg(&context))?.1);
             input::touch(&context, round)?;
-            rows[3].times.push(quiet(command(&build)?.arg(&context))?.1);
+            rows[6].times.push(quiet(command(&build)?.arg(&context))?.1);
         }
         for row in &rows {
             println!("{:8} {:30} {}", row.builder, row.name, seconds(row.median()));
@@ -50,4 +76,10 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
     }
     fs::remove_dir_all(house::folder("bench/shapes")?).map_err(failed("cannot empty the store"))?;
     Ok(cases)
+}
+
+/// Lets go of the pages of files, so that they come from the disk (proc_sys_vm(5), `drop_caches`).
+fn forget_pages() -> Result<(), Failure> {
+    quiet(&mut Command::new("sync"))?;
+    fs::write("/proc/sys/vm/drop_caches", "3").map_err(failed("cannot drop the page cache"))
 }
