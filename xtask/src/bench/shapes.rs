@@ -13,6 +13,9 @@ use crate::{Failure, base, failed, house};
 /// The shapes that are compared (`--layers-as`).
 const SHAPES: [&str; 2] = ["unpacked", "auto"];
 
+/// Reads every file from here on.
+const READ_ALL: &str = "find . -xdev -type f -exec cat {} + > /dev/null";
+
 /// How often a container of the stack is run in a round.
 const RUNS: u32 = 20;
 
@@ -33,12 +36,12 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
         };
         let mut rows = [
             "pull base + run",
-            "read all of it, cold",
-            "read all of it, warm",
             "remove base",
             "run on 20 layers",
             "copy + run cold",
             "copy + run touched",
+            "read all of a base, cold",
+            "read all of a base, warm",
         ]
         .map(|row| Case { name: format!("{row}, {shape}"), builder: "slipway", times: Vec::new() });
         let build = ["build", "--progress", "quiet", "-t"];
@@ -52,22 +55,25 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
             house::empty_folder("bench/shapes")?;
             let pulled = quiet(&mut command(&["pull", "-q", &name])?)?.1;
             rows[0].times.push(pulled + quiet(&mut command(&["run", "--rm", &name, "true"])?)?.1);
-            // without what a container takes by itself: the command is run either way
-            let read = ["run", "--rm", &name, "sh", "-c", "find / -xdev -type f -exec cat {} + > /dev/null"];
-            forget_pages()?;
-            rows[1].times.push(quiet(&mut command(&read)?)?.1);
-            rows[2].times.push(quiet(&mut command(&read)?)?.1);
-            rows[3].times.push(quiet(&mut command(&["rmi", &name])?)?.1);
+            rows[1].times.push(quiet(&mut command(&["rmi", &name])?)?.1);
             quiet(&mut command(&["pull", "-q", &stack])?)?;
             let run = || Ok(quiet(&mut command(&["run", "--rm", &stack, "true"])?)?.1);
             run()?;
             let runs = (0..RUNS).map(|_| run()).sum::<Result<Duration, Failure>>()?;
-            rows[4].times.push(runs / RUNS);
+            rows[2].times.push(runs / RUNS);
             quiet(command(&["import"])?.arg(input::base()?).arg("bench-base"))?;
             let build = [&build[..], &["bench"]].concat();
-            rows[5].times.push(quiet(command(&build)?.arg(&context))?.1);
+            rows[3].times.push(quiet(command(&build)?.arg(&context))?.1);
             input::touch(&context, round)?;
-            rows[6].times.push(quiet(command(&build)?.arg(&context))?.1);
+            rows[4].times.push(quiet(command(&build)?.arg(&context))?.1);
+            quiet(&mut command(&["pull", "-q", &name])?)?;
+            let read = ["run", "--rm", &name, "sh", "-c", READ_ALL];
+            quiet(&mut command(&read)?)?;
+            forget_pages()?;
+            rows[5].times.push(quiet(&mut command(&read)?)?.1);
+            rows[6].times.push(quiet(&mut command(&read)?)?.1);
+            // what is copied in the next round is read by then
+            quiet(Command::new("sh").args(["-c", READ_ALL]).current_dir(&context))?;
         }
         for row in &rows {
             println!("{:8} {:30} {}", row.builder, row.name, seconds(row.median()));
