@@ -34,9 +34,21 @@ impl Piece {
     }
 }
 
-/// Pieces as the store keeps them: fixed rows, numbers little-endian.
+/// Which compressors made a list of pieces. Another level, cut or library makes other bytes, and what is built must not depend
+/// on which version built before: lists of others are none. Counted up with any of [`crate::compression`]'s settings and with
+/// flate2; zstd says its own.
+fn made_by() -> [u8; 8] {
+    const SETTINGS: u32 = 1;
+    let mut out = [0; 8];
+    out[..4].copy_from_slice(&SETTINGS.to_le_bytes());
+    out[4..].copy_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
+    out
+}
+
+/// Pieces as the store keeps them: who made them (8 bytes), then fixed rows, numbers little-endian.
 pub fn encode(pieces: &[Piece]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(pieces.len() * PIECE_BYTES);
+    let mut out = Vec::with_capacity(8 + pieces.len() * PIECE_BYTES);
+    out.extend_from_slice(&made_by());
     for piece in pieces {
         out.extend_from_slice(&piece.plain);
         out.extend_from_slice(&piece.plain_bytes.to_le_bytes());
@@ -46,9 +58,9 @@ pub fn encode(pieces: &[Piece]) -> Vec<u8> {
     out
 }
 
-/// The pieces that [`encode`] wrote; `None` where they are none.
+/// The pieces that [`encode`] wrote with the same compressors; `None` where they are none.
 pub fn decode(bytes: &[u8]) -> Option<Vec<Piece>> {
-    let (rows, rest) = bytes.as_chunks::<PIECE_BYTES>();
+    let (rows, rest) = bytes.strip_prefix(&made_by())?.as_chunks::<PIECE_BYTES>();
     let number = |bytes: &[u8]| Some(u32::from_le_bytes(bytes.try_into().ok()?));
     let row = |row: &[u8; PIECE_BYTES]| {
         Some(Piece {
@@ -110,7 +122,12 @@ mod tests {
         let encoded = encode(&rows);
         assert_eq!(decode(&encoded), Some(rows.clone()));
         for cut in 1..PIECE_BYTES {
-            assert_eq!(decode(&encoded[cut..]), None);
+            assert_eq!(decode(&encoded[..encoded.len() - cut]), None);
+        }
+        for byte in 0..8 {
+            let mut of_another = encoded.clone();
+            of_another[byte] ^= 1;
+            assert_eq!(decode(&of_another), None, "another compressor made it");
         }
         let mut blob = tempfile::tempfile().expect("file");
         blob.write_all(b"122333").expect("write");

@@ -117,7 +117,7 @@ pub(crate) fn write_layer(
         let entry = &placement.entry;
         entry.content.as_ref().map(|digest| (digest, entry.size_bytes))
     });
-    let new = writing.store.new_layer(known, writing.compression);
+    let new = writing.store.new_layer(known, Some(writing.compression));
     let blobs = writing.store.blobs();
     let mut writer = LayerWriter::on_known(blobs, writing.compression, new.pieces.clone())?;
     let mut file = None;

@@ -141,7 +141,7 @@ CREATE TABLE contents (            -- a few of the contents that a layer has, by
 CREATE INDEX contents_by_layer ON contents (diff_id);
 CREATE TABLE pieces (              -- blobs that were written here in more than one piece
     digest      TEXT PRIMARY KEY,  -- of the blob
-    pieces      BLOB NOT NULL      -- rows of fixed length: pieces.rs
+    pieces      BLOB NOT NULL      -- who made them, rows of fixed length: pieces.rs
 ) WITHOUT ROWID;
 ";
 

@@ -92,17 +92,19 @@ impl Drop for NewFile {
 }
 
 impl Store {
-    /// What there is for a new layer, compressed so, that has the contents `known` (digests and sizes in bytes) among
-    /// others. What cannot be read is not taken from.
+    /// What there is for a new layer that has the contents `known` (digests and sizes in bytes) among others; pieces of a
+    /// blob only where one is made, and compressed so. What cannot be read is not taken from.
     pub fn new_layer<'a>(
         &self,
         known: impl IntoIterator<Item = (&'a Digest, u64)>,
-        compression: Compression,
+        compression: Option<Compression>,
     ) -> NewLayer {
         let known: HashMap<&Digest, u64> = known.into_iter().collect();
         let (mut pieces, mut contents, mut names) = (Known::default(), Earlier::default(), Vec::new());
         for diff_id in self.similar(&known).unwrap_or_default() {
-            let _ = self.add_pieces(&diff_id, compression, &mut pieces);
+            if let Some(compression) = compression {
+                let _ = self.add_pieces(&diff_id, compression, &mut pieces);
+            }
             let _ = self.add_contents(&diff_id, &known, &mut contents, &mut names);
         }
         NewLayer { pieces: Arc::new(pieces), contents: Arc::new(contents), names }
@@ -110,14 +112,9 @@ impl Store {
 
     /// What there is for the file of a layer whose table is known.
     pub(super) fn earlier_contents(&self, toc: &Toc) -> NewLayer {
-        let content = |entry: &'_ Entry| Some((entry.content.clone()?, entry.size_bytes));
-        let owned: Vec<(Digest, u64)> = toc.entries().iter().filter_map(content).collect();
-        let known: HashMap<&Digest, u64> = owned.iter().map(|(digest, size)| (digest, *size)).collect();
-        let (mut contents, mut names) = (Earlier::default(), Vec::new());
-        for diff_id in self.similar(&known).unwrap_or_default() {
-            let _ = self.add_contents(&diff_id, &known, &mut contents, &mut names);
-        }
-        NewLayer { pieces: Arc::default(), contents: Arc::new(contents), names }
+        let content = |entry: &Entry| Some((entry.content.clone()?, entry.size_bytes));
+        let known: Vec<(Digest, u64)> = toc.entries().iter().filter_map(content).collect();
+        self.new_layer(known.iter().map(|(digest, size)| (digest, *size)), None)
     }
 
     /// Begins the file of a new layer.

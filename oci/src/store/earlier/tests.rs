@@ -32,7 +32,7 @@ fn tree(count: u32, changed: &[u32]) -> BTreeMap<String, Vec<u8>> {
 fn adopt(store: &Store, files: &BTreeMap<String, Vec<u8>>) -> Layer {
     let digests: Vec<(Digest, u64)> =
         files.values().map(|bytes| (Digest::sha256(bytes), bytes.len() as u64)).collect();
-    let new = store.new_layer(digests.iter().map(|(digest, size)| (digest, *size)), Compression::Zstd);
+    let new = store.new_layer(digests.iter().map(|(digest, size)| (digest, *size)), Some(Compression::Zstd));
     let (file, image) = store.new_image(&new).expect("image");
     let mut writer = LayerWriter::on_known(store.blobs(), Compression::Zstd, new.pieces.clone())
         .expect("writer")
