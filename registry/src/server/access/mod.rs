@@ -212,10 +212,13 @@ impl Access {
         ]
     }
 
-    /// What a token stands on: it holds as long as the password, or the configured token, of its user is the same.
+    /// What a token stands on: it holds as long as the password and the configured token of its user are the same.
     pub(super) fn stamp(&self, name: &str) -> Option<String> {
-        let text = self.htpasswd.stamp(name).map(str::to_owned);
-        let text = text.or_else(|| self.tokens.get(name).map(SecretHash::to_string))?;
+        let password = self.htpasswd.stamp(name).map(str::to_owned);
+        let token = self.tokens.get(name).map(SecretHash::to_string);
+        // of who has both, either may have been shown: a change of either ends what was made with it
+        let text =
+            [password, token].into_iter().flatten().reduce(|password, token| password + " " + &token)?;
         let digest = ring::digest::digest(&ring::digest::SHA256, format!("slipway stamp {text}").as_bytes());
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         Some(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]))
