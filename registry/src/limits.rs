@@ -12,6 +12,10 @@ pub const PIECE_BYTES: usize = 512 << 10;
 /// Longest query string of a request, in bytes.
 pub const QUERY_BYTES: usize = 16 << 10;
 
+/// Most ranges of one request that are looked at; podman asks for up to 1,024 pieces of a layer. Each costs a head in the reply
+/// (Apache's CVE-2011-3192).
+pub const RANGES: usize = 1024;
+
 /// Most names in one page of tags or of the catalog (CVE-2023-2253: never allocate what `n=` asks for).
 pub const PAGE_ENTRIES: usize = 10_000;
 

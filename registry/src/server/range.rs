@@ -2,46 +2,116 @@
 //! specification's own form, without a unit).
 
 use super::error::ApiError;
+use crate::{limits, protocol};
+use slipway_oci::Digest;
+
+/// Bytes of the content, first and last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+impl Part {
+    pub(super) fn length(self) -> u64 {
+        self.last - self.first + 1
+    }
+}
 
 /// What a reader gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Window {
     /// Everything, with status 200.
     Whole,
-    /// These bytes, first and last, with status 206.
-    Part { first: u64, last: u64 },
+    /// These bytes, with status 206.
+    Part(Part),
+    /// Two or more parts that do not overlap, as they were asked for, with status 206 and `multipart/byteranges`.
+    Parts(Vec<Part>),
     /// Nothing of it exists: 416.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for content of `size` bytes. Other units and several ranges get the whole: one request never
-/// yields more than the content.
+/// Reads a `Range` header for content of `size` bytes. What is no range gets the whole, and so do ranges that overlap, that are
+/// too many, or that come to no less than the whole with what stands between them: one request never yields more than the
+/// content. (RFC 9110, sections 14.2 and 15.3.7.2. Parts are neither joined nor sorted: clients of zstd:chunked layers, such as
+/// podman's, count them and do not look at what each says it is.)
 pub(super) fn window(header: Option<&str>, size: u64) -> Window {
     let Some(list) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
         return Window::Whole;
     };
-    if list.contains(',') {
+    // empty elements of a list do not count (RFC 9110, section 5.6.1)
+    let asked: Vec<&str> = list.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    if asked.is_empty() || asked.len() > limits::RANGES {
         return Window::Whole;
     }
-    let Some((first, last)) = list.trim().split_once('-') else { return Window::Whole };
+    let Some(parts) = asked.into_iter().map(|one| part(one, size)).collect::<Option<Vec<_>>>() else {
+        return Window::Whole;
+    };
+    // what does not exist is left out where something else does
+    let parts: Vec<Part> = parts.into_iter().flatten().collect();
+    match parts.as_slice() {
+        [] => Window::Unsatisfiable,
+        [one] => Window::Part(*one),
+        _ if overlap(&parts) => Window::Whole,
+        _ if multipart_bytes(&parts, size) >= size => Window::Whole,
+        _ => Window::Parts(parts),
+    }
+}
+
+/// One range: `None` for what is none, `Some(None)` for one of which nothing exists.
+fn part(text: &str, size: u64) -> Option<Option<Part>> {
+    let (first, last) = text.split_once('-')?;
     let (first, last) = (first.trim(), last.trim());
     match (number(first), number(last)) {
         // the last so many bytes
         (None, Some(count)) if first.is_empty() => {
             let count = count.min(size);
-            if count == 0 {
-                Window::Unsatisfiable
-            } else {
-                Window::Part { first: size - count, last: size - 1 }
-            }
+            Some((count > 0).then(|| Part { first: size - count, last: size - 1 }))
         }
-        (Some(first), _) if first >= size => Window::Unsatisfiable,
-        (Some(first), None) if last.is_empty() => Window::Part { first, last: size - 1 },
+        (Some(first), None) if last.is_empty() => {
+            Some((first < size).then(|| Part { first, last: size - 1 }))
+        }
         // the conformance programme wants 416 for a reversed range
-        (Some(first), Some(last)) if last < first => Window::Unsatisfiable,
-        (Some(first), Some(last)) => Window::Part { first, last: last.min(size - 1) },
-        _ => Window::Whole,
+        (Some(first), Some(last)) => {
+            Some((first < size && first <= last).then(|| Part { first, last: last.min(size - 1) }))
+        }
+        _ => None,
     }
+}
+
+fn overlap(parts: &[Part]) -> bool {
+    let mut sorted = parts.to_vec();
+    sorted.sort_unstable_by_key(|part| part.first);
+    sorted.windows(2).any(|pair| pair[0].last >= pair[1].first)
+}
+
+/// What separates the parts of a blob: its own digest, which nobody can write into what it is the digest of. RFC 2046, section
+/// 5.1.1, has at most 70 characters.
+pub(super) fn boundary(digest: &Digest) -> &str {
+    let hex = digest.hex();
+    &hex[..hex.len().min(BOUNDARY_CHARACTERS)]
+}
+
+const BOUNDARY_CHARACTERS: usize = 64;
+
+/// What stands before a part (RFC 9110, section 14.6).
+pub(super) fn part_head(boundary: &str, part: Part, size: u64) -> String {
+    let Part { first, last } = part;
+    let kind = protocol::OCTET_STREAM;
+    format!("\r\n--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n")
+}
+
+/// What stands after the last part.
+pub(super) fn parts_end(boundary: &str) -> String {
+    format!("\r\n--{boundary}--\r\n")
+}
+
+/// The length of the whole body of a reply in parts.
+pub(super) fn multipart_bytes(parts: &[Part], size: u64) -> u64 {
+    // every boundary is as long
+    let boundary = "0".repeat(BOUNDARY_CHARACTERS);
+    let one = |part: &Part| part_head(&boundary, *part, size).len() as u64 + part.length();
+    parts.iter().map(one).sum::<u64>() + parts_end(&boundary).len() as u64
 }
 
 /// Digits only; more than fit count as very many.
@@ -82,7 +152,7 @@ mod tests {
 
     #[test]
     fn windows() {
-        let part = |first, last| Window::Part { first, last };
+        let part = |first, last| Window::Part(Part { first, last });
         for (header, size, expected) in [
             (None, 10, Window::Whole),
             (Some("bytes=0-0"), 10, part(0, 0)),
@@ -95,6 +165,10 @@ mod tests {
             (Some("bytes=-0"), 10, Window::Unsatisfiable),
             (Some("bytes=0-"), 0, Window::Unsatisfiable),
             (Some("bytes=0-1,3-4"), 10, Window::Whole),
+            (Some("bytes=0-1,"), 10, part(0, 1)),
+            (Some("bytes=,"), 10, Window::Whole),
+            (Some("bytes=0-1,100-"), 10, part(0, 1)),
+            (Some("bytes=100-,50-60"), 10, Window::Unsatisfiable),
             (Some("lines=0-1"), 10, Window::Whole),
             (Some("bytes=a-b"), 10, Window::Whole),
             (Some("bytes=--1"), 10, Window::Whole),
@@ -104,13 +178,63 @@ mod tests {
         }
     }
 
+    #[test]
+    fn several_ranges() {
+        let parts = |all: &[(u64, u64)]| {
+            Window::Parts(all.iter().map(|(first, last)| Part { first: *first, last: *last }).collect())
+        };
+        let many = |count: usize| {
+            let all: Vec<String> = (0..count).map(|at| format!("{}-{}", at * 10, at * 10)).collect();
+            format!("bytes={}", all.join(","))
+        };
+        for (header, expected) in [
+            ("bytes=0-1,3-4".to_owned(), parts(&[(0, 1), (3, 4)])),
+            ("bytes=0-1, 3-4".to_owned(), parts(&[(0, 1), (3, 4)])),
+            // as asked for, neither sorted nor joined
+            ("bytes=30-40,0-1,2-3".to_owned(), parts(&[(30, 40), (0, 1), (2, 3)])),
+            ("bytes=-5,0-0".to_owned(), parts(&[(999_995, 999_999), (0, 0)])),
+            ("bytes=0-1,5-4,7-7,2000000-".to_owned(), parts(&[(0, 1), (7, 7)])),
+            ("bytes=0-5,5-9".to_owned(), Window::Whole),
+            ("bytes=0-,0-".to_owned(), Window::Whole),
+            ("bytes=0-0,0-0,0-0".to_owned(), Window::Whole),
+            ("bytes=0-1,x".to_owned(), Window::Whole),
+            ("bytes=0-499999,500000-999999".to_owned(), Window::Whole),
+            ("bytes=0-999900,999950-".to_owned(), Window::Whole),
+            (many(limits::RANGES + 1), Window::Whole),
+        ] {
+            assert_eq!(window(Some(&header), 1_000_000), expected, "{header}");
+        }
+        let most = window(Some(&many(limits::RANGES)), 1_000_000);
+        assert!(matches!(most, Window::Parts(parts) if parts.len() == limits::RANGES));
+        // the heads of many tiny parts would be more than the content
+        assert_eq!(window(Some(&many(limits::RANGES)), 20_000), Window::Whole);
+    }
+
     proptest::proptest! {
         #[test]
         fn a_window_lies_within_the_content(header in "(bytes=)?[-0-9, ax]{0,24}", size in 0..1000_u64) {
-            if let Window::Part { first, last } = window(Some(&header), size) {
-                assert!(first <= last && last < size);
+            match window(Some(&header), size) {
+                Window::Part(Part { first, last }) => assert!(first <= last && last < size),
+                Window::Parts(parts) => {
+                    assert!(parts.iter().all(|part| part.first <= part.last && part.last < size));
+                    assert!(multipart_bytes(&parts, size) < size);
+                }
+                Window::Whole | Window::Unsatisfiable => {}
             }
             let _ = chunk(&header);
+        }
+
+        #[test]
+        fn lists_never_yield_more_than_the_content(
+            ranges in proptest::collection::vec((0..5000_u64, 0..300_u64), 1..40),
+            size in 1..5000_u64,
+        ) {
+            let all: Vec<String> =
+                ranges.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
+            if let Window::Parts(parts) = window(Some(&format!("bytes={}", all.join(","))), size) {
+                assert!(parts.len() > 1 && multipart_bytes(&parts, size) < size);
+                assert!(!overlap(&parts));
+            }
         }
     }
 

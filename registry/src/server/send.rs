@@ -16,11 +16,17 @@ use slipway_oci::Digest;
 use std::{io, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A part of a blob that the repository has.
+/// Bytes of a blob that the repository has, with what stands between them.
 pub(super) struct Content {
     pub(super) digest: Digest,
     /// What the whole blob has.
     pub(super) size: u64,
+    pub(super) segments: Vec<Segment>,
+}
+
+/// A text, and bytes of the blob after it.
+pub(super) struct Segment {
+    pub(super) head: Bytes,
     pub(super) offset: u64,
     pub(super) end: u64,
 }
@@ -39,37 +45,64 @@ pub(super) fn open_early(
     Ok(Some((open(storage, content)?, permit)))
 }
 
+/// How far a body is.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    segment: usize,
+    /// Whether the segment's head is sent.
+    headed: bool,
+    /// Of the segment's bytes.
+    done: u64,
+    /// Bytes of the blob in all.
+    sent: u64,
+}
+
 /// The body that sends it.
 pub(super) fn body(shared: Arc<Shared>, content: Content, kept: Kept) -> Body {
-    let state = (shared, Arc::new(content), 0_u64, kept);
-    let pieces = futures_util::stream::try_unfold(state, |(shared, content, sent, kept)| async move {
-        let left = content.end - content.offset - sent;
-        if left == 0 {
-            return Ok::<_, io::Error>(None);
-        }
-        let (piece, kept) = next(&shared, &content, sent, left, kept).await?;
-        let sent = sent + piece.len() as u64;
-        Ok(Some((piece, (shared, content, sent, kept))))
-    });
+    let state = (shared, Arc::new(content), Place::default(), kept);
+    let pieces =
+        futures_util::stream::try_unfold(state, |(shared, content, mut place, mut kept)| async move {
+            loop {
+                let Some(segment) = content.segments.get(place.segment) else {
+                    return Ok::<_, io::Error>(None);
+                };
+                if !place.headed {
+                    place.headed = true;
+                    if !segment.head.is_empty() {
+                        return Ok(Some((segment.head.clone(), (shared, Arc::clone(&content), place, kept))));
+                    }
+                }
+                if segment.offset + place.done < segment.end {
+                    let (piece, file) = next(&shared, &content, place, kept).await?;
+                    kept = file;
+                    place.done += piece.len() as u64;
+                    place.sent += piece.len() as u64;
+                    return Ok(Some((piece, (shared, content, place, kept))));
+                }
+                place = Place { segment: place.segment + 1, headed: false, done: 0, sent: place.sent };
+            }
+        });
     Body::from_stream(pieces)
 }
 
 async fn next(
     shared: &Arc<Shared>,
     content: &Arc<Content>,
-    sent: u64,
-    left: u64,
+    place: Place,
     kept: Kept,
 ) -> io::Result<(Bytes, Kept)> {
+    let segment = &content.segments[place.segment];
+    let offset = segment.offset + place.done;
+    let left = segment.end - offset;
+    let last = place.segment + 1 >= content.segments.len();
     let small = limits::PIECE_SMALL_BYTES;
     // a large piece is for a peer that has taken a small one
     let large = usize::try_from(left).unwrap_or(usize::MAX).min(limits::PIECE_BYTES);
-    let held = if sent == 0 || large <= small { None } else { shared.memory.large(large) };
+    let held = if place.sent == 0 || large <= small { None } else { shared.memory.large(large) };
     let count = if held.is_some() { large } else { large.min(small) };
     let kept = kept.map(|(file, permit)| (file, Some(permit)));
     let (storage, files, content) =
         (Arc::clone(&shared.storage), Arc::clone(&shared.files), Arc::clone(content));
-    let offset = content.offset + sent;
     let read = move || {
         let (file, permit) = match kept {
             Some(kept) => kept,
@@ -79,8 +112,8 @@ async fn next(
         // a file that became shorter breaks the reply off: never a wrong answer that looks complete
         file.read_exact_at(&mut bytes, offset)?;
         // a peer that took nothing yet, and perhaps never will, keeps no descriptor
-        let permit = permit.or_else(|| files.try_acquire_owned().ok().filter(|_| sent > 0));
-        let kept = permit.filter(|_| left > count as u64).map(|permit| (file, permit));
+        let permit = permit.or_else(|| files.try_acquire_owned().ok().filter(|_| place.sent > 0));
+        let kept = permit.filter(|_| !last || left > count as u64).map(|permit| (file, permit));
         Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept))
     };
     tokio::task::spawn_blocking(read).await?

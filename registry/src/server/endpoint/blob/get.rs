@@ -1,16 +1,16 @@
-//! `GET` and `HEAD /v2/N/blobs/D`: a blob or a part of it.
+//! `GET` and `HEAD /v2/N/blobs/D`: a blob or parts of it.
 
 use crate::protocol;
 use crate::server::{
     call::{Call, Shared, blocking},
     error::ApiError,
-    range::{self, Window},
+    range::{self, Part, Window},
     reply,
-    send::{self, Content, Kept},
+    send::{self, Content, Kept, Segment},
     storage::StorageError,
 };
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Method, StatusCode, header},
     response::Response,
 };
@@ -48,17 +48,31 @@ fn open(
 ) -> Result<Opened, StorageError> {
     let size = shared.storage.blob_size(name, digest)?;
     let window = range::window(range, size);
-    let bytes = match window {
-        Window::Whole => Some((0, size)),
-        Window::Part { first, last } => Some((first, last + 1)),
-        Window::Unsatisfiable => None,
-    };
-    let Some((offset, end)) = bytes.filter(|_| read) else {
+    let Some(segments) = segments(digest, &window, size).filter(|_| read) else {
         return Ok(Opened { size, window, content: None });
     };
-    let content = Content { digest: digest.clone(), size, offset, end };
+    let content = Content { digest: digest.clone(), size, segments };
     let kept = send::open_early(&shared.storage, Arc::clone(&shared.early), &content)?;
     Ok(Opened { size, window, content: Some((content, kept)) })
+}
+
+/// What the body is made of; `None` where there is none.
+fn segments(digest: &Digest, window: &Window, size: u64) -> Option<Vec<Segment>> {
+    let bare = |offset, end| vec![Segment { head: Bytes::new(), offset, end }];
+    match window {
+        Window::Whole => Some(bare(0, size)),
+        Window::Part(part) => Some(bare(part.first, part.last + 1)),
+        Window::Parts(parts) => {
+            let headed = |part: &Part| Segment {
+                head: range::part_head(range::boundary(digest), *part, size).into(),
+                offset: part.first,
+                end: part.last + 1,
+            };
+            let end = Segment { head: range::parts_end(range::boundary(digest)).into(), offset: 0, end: 0 };
+            Some(parts.iter().map(headed).chain([end]).collect())
+        }
+        Window::Unsatisfiable => None,
+    }
 }
 
 fn respond(
@@ -67,22 +81,30 @@ fn respond(
     content: Option<Body>,
     unchanged: bool,
 ) -> Result<Response, ApiError> {
-    let Opened { size, window, .. } = *opened;
+    let Opened { size, window, .. } = opened;
+    let size = *size;
     let (status, length) = match window {
         Window::Unsatisfiable => return Err(ApiError::Unsatisfiable { size }),
         _ if unchanged => (StatusCode::NOT_MODIFIED, None),
         Window::Whole => (StatusCode::OK, Some(size)),
-        Window::Part { first, last } => (StatusCode::PARTIAL_CONTENT, Some(last - first + 1)),
+        Window::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part.length())),
+        Window::Parts(parts) => (StatusCode::PARTIAL_CONTENT, Some(range::multipart_bytes(parts, size))),
     };
     let mut response = reply::empty(status);
     reply::set_validators(&mut response, digest);
     reply::set(&mut response, header::ACCEPT_RANGES, "bytes");
     reply::set(&mut response, header::CACHE_CONTROL, reply::IMMUTABLE);
-    reply::set(&mut response, header::CONTENT_TYPE, protocol::OCTET_STREAM);
+    match window {
+        Window::Parts(_) if !unchanged => {
+            let kind = format!("multipart/byteranges; boundary={}", range::boundary(digest));
+            reply::set(&mut response, header::CONTENT_TYPE, &kind);
+        }
+        _ => reply::set(&mut response, header::CONTENT_TYPE, protocol::OCTET_STREAM),
+    }
     if let Some(length) = length {
         reply::set(&mut response, header::CONTENT_LENGTH, &length.to_string());
     }
-    if let Window::Part { first, last } = window {
+    if let Window::Part(Part { first, last }) = window {
         reply::set(&mut response, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
     }
     if let Some(content) = content {
