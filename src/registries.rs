@@ -14,7 +14,10 @@ use slipway_registry::{
     client::{Authorities, ClientConfig, Mirror, Proxies, Pulls, RegistriesConf, Routes},
     limits::AUTHORITIES_BYTES,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Most bytes of a file of settings that are read.
 const FILE_BYTES: u64 = 1 << 20;
@@ -83,6 +86,7 @@ impl Registries {
             certificate_folders: certificate_folders(),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
             token_services: global.token_service.clone(),
+            warned: Some(Arc::new(|host, words| show::note(format_args!("warning: `{host}` says: {words}")))),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..ClientConfig::default()
         })

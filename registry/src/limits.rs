@@ -16,6 +16,15 @@ pub const QUERY_BYTES: usize = 16 << 10;
 /// (Apache's CVE-2011-3192).
 pub const RANGES: usize = 1024;
 
+/// Most bytes of all `Warning` headers of a reply (distribution specification, "Warnings").
+pub const WARNING_BYTES: usize = 4096;
+
+/// Longest text about deprecated repositories, in bytes, before it is quoted.
+pub const DEPRECATION_BYTES: usize = 1000;
+
+/// Most different warnings of registries that the client passes on.
+pub const WARNINGS: usize = 20;
+
 /// Most names in one page of tags or of the catalog (CVE-2023-2253: never allocate what `n=` asks for).
 pub const PAGE_ENTRIES: usize = 10_000;
 

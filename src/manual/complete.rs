@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 35] = [
+    const FREE: [&str; 37] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
@@ -227,6 +227,8 @@ mod tests {
         "NAME=HASH",
         "NAME=USERS",
         "PATTERN",
+        "REPOSITORIES",
+        "REPOSITORIES=WORDS",
         "URL",
         "SPEC",
         "NAME:ADDRESS",

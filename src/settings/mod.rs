@@ -8,8 +8,10 @@ mod read;
 use crate::{error::Failure, request, service::input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Listen, Tls,
-    access::{Access, AccessConfig, Htpasswd, Mode, Rule, SecretHash, TagPattern, is_name},
+    Deprecation, Listen, Policy, Tls,
+    access::{
+        Access, AccessConfig, Htpasswd, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name,
+    },
 };
 use std::{
     path::{Path, PathBuf},
@@ -54,10 +56,16 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 16] = [
+pub(crate) const KEYS: [Key; 18] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
+    key(
+        "deprecated",
+        "deprecated",
+        Form::Named,
+        "a table of patterns with words: `\"old/**\" = \"use new/\"`",
+    ),
     key(
         "groups",
         "group",
@@ -70,6 +78,7 @@ pub(crate) const KEYS: [Key; 16] = [
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
+    key("sparse-in", "sparse-in", Form::Texts, "a list of patterns of repositories: `[\"mirror/**\"]`"),
     key("storage", "storage", Form::Text, "the path of a folder"),
     key("tls-cert", "tls-cert", Form::Text, "the path of a PEM file"),
     key("tls-client-ca", "tls-client-ca", Form::Text, "the path of a PEM file"),
@@ -97,9 +106,27 @@ pub(crate) struct Settings {
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     pub(crate) read_only: bool,
-    /// Take indexes whose manifests are not all pushed (mirrors of a few platforms)
+    /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,
+    /// The same, in these repositories
+    #[arg(
+        long,
+        value_name = "REPOSITORIES",
+        env = "SLIPWAY_SPARSE_IN",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.parse::<RepositoryPattern>()
+    )]
+    pub(crate) sparse_in: Vec<RepositoryPattern>,
+    /// What whoever uses these repositories is warned of
+    #[arg(
+        long,
+        value_name = "REPOSITORIES=WORDS",
+        env = "SLIPWAY_DEPRECATED",
+        value_delimiter = ';',
+        value_parser = |text: &str| text.parse::<Deprecation>()
+    )]
+    pub(crate) deprecated: Vec<Deprecation>,
     /// Write a line a request to standard error
     #[arg(long, env = "SLIPWAY_ACCESS_LOG")]
     pub(crate) access_log: bool,
@@ -190,6 +217,13 @@ impl Settings {
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
             }
             "rules" => self.rules.push(text.parse()?),
+            "deprecated" => {
+                self.deprecated.push(Deprecation::new(name, text).map_err(|error| error.to_string())?);
+            }
+            "sparse-in" => {
+                let wrong = |error| format!("`{text}` is no pattern of repositories: {error}");
+                self.sparse_in.push(text.parse().map_err(wrong)?);
+            }
             "tls-cert" => self.tls_cert = Some(path(text)?),
             "tls-client-ca" => self.tls_client_ca = Some(path(text)?),
             "tls-key" => self.tls_key = Some(path(text)?),
@@ -234,6 +268,8 @@ impl Settings {
             storage: self.storage.or(file.storage),
             read_only: self.read_only || file.read_only,
             sparse: self.sparse || file.sparse,
+            sparse_in: list(self.sparse_in, file.sparse_in),
+            deprecated: list(self.deprecated, file.deprecated),
             access_log: self.access_log || file.access_log,
             access: self.access.or(file.access),
             htpasswd: self.htpasswd.or(file.htpasswd),
@@ -253,6 +289,16 @@ impl Settings {
     pub(crate) fn with_file(self, path: Option<&Path>) -> Result<Settings, Failure> {
         let Some(path) = path else { return Ok(self.over(Settings::default())) };
         Ok(self.over(load(path)?))
+    }
+
+    /// What is taken by these settings.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            read_only: self.read_only,
+            sparse: self.sparse,
+            sparse_in: self.sparse_in.clone(),
+            deprecated: self.deprecated.clone(),
+        }
     }
 
     /// Who may do what by these settings.
@@ -276,7 +322,7 @@ impl Settings {
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
             let listen: Vec<String> = own.listen.iter().map(ToString::to_string).collect();
-            (listen, own.storage.clone(), own.read_only, own.sparse, own.access_log, own.tls_cert.is_some())
+            (listen, own.storage.clone(), own.access_log, own.tls_cert.is_some())
         };
         fixed(self) != fixed(former)
     }

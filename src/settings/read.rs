@@ -153,6 +153,8 @@ mod tests {
         match key {
             "access" => (r#""public""#, Some(r#""publik""#)),
             "access-log" | "basic-only" | "read-only" | "sparse" => ("true", None),
+            "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
+            "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
             "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => (r#""a/b""#, Some(r#""""#)),
             "immutable-tags" => (r#"["a/**:v*"]"#, Some(r#"["a/**:v?"]"#)),

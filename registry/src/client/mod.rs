@@ -44,6 +44,7 @@ mod transport;
 mod trust;
 mod upload;
 mod url;
+mod warning;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub use push::{BlobReader, BlobSource, Push, Pushed};
 pub use routes::{Mirror, Pulls, RegistriesConf, RegistriesConfError, Route, Routes};
 pub use trust::Authorities;
 pub use url::{Fetched, UrlContent, UrlOptions};
+pub use warning::Warned;
 
 use retry::Policy;
 use slipway_oci::{
@@ -84,6 +86,8 @@ pub struct ClientConfig {
     pub routes: Routes,
     /// Proxies that lead out.
     pub proxies: Proxies,
+    /// Is told what registries warn of.
+    pub warned: Option<Warned>,
     /// What requests say they come from.
     pub user_agent: String,
     /// Attempts after a first failure that may pass.
@@ -104,6 +108,7 @@ impl Default for ClientConfig {
             certificate_folders: Vec::new(),
             routes: Routes::default(),
             proxies: Proxies::default(),
+            warned: None,
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             backoff: Duration::from_millis(300),

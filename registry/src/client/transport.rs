@@ -9,6 +9,7 @@ use super::{
     error::ClientError,
     proxy::{self, Proxies},
     trust::Trust,
+    warning::Warnings,
 };
 use crate::limits;
 use reqwest::{
@@ -105,6 +106,7 @@ pub(super) struct Transport {
     insecure: Vec<String>,
     trust: Trust,
     proxies: Proxies,
+    warnings: Warnings,
     user_agent: String,
     resolver: dns::Resolver,
 }
@@ -129,6 +131,7 @@ impl Transport {
                 folders: config.certificate_folders.clone(),
             },
             proxies: config.proxies.clone(),
+            warnings: Warnings::new(config.warned.clone()),
             user_agent: config.user_agent.clone(),
             resolver: dns::Resolver::default(),
         }
@@ -228,6 +231,10 @@ impl Transport {
             let header = self.tokens.header(&endpoint.registry, ask.scope).filter(|_| home);
             let bare = matches!(ask.payload, Payload::None);
             let (response, replayable) = self.send_once(endpoint, &mut ask, header.as_ref()).await?;
+            // what a redirect leads to is no registry
+            if home {
+                self.warnings.hear(&endpoint.registry, response.headers());
+            }
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && home && !challenged {
                 challenged = true;

@@ -6,6 +6,7 @@ use super::{
     error::ApiError,
     event::{Event, Observer},
     memory::Memory,
+    policy::Policy,
     query::Query,
     storage::{Storage, StorageError},
     tls::CurrentTls,
@@ -20,8 +21,8 @@ use tokio::sync::Semaphore;
 /// What every request sees.
 pub(super) struct Shared {
     pub(super) storage: Arc<Storage>,
-    pub(super) policy: Policy,
-    pub(super) access: Current,
+    pub(super) policy: Current<Policy>,
+    pub(super) access: Current<Access>,
     pub(super) tls: CurrentTls,
     pub(super) keys: Keys,
     pub(super) budgets: Budgets,
@@ -41,29 +42,20 @@ impl Shared {
     }
 }
 
-/// What the registry takes, whoever sends it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Policy {
-    /// Whether nothing may change.
-    pub(super) read_only: bool,
-    /// Whether an index may name manifests that are not here.
-    pub(super) sparse: bool,
-}
-
 /// The rules of now: another configuration takes their place while requests go on by the former.
-pub(super) struct Current(RwLock<Arc<Access>>);
+pub(super) struct Current<T>(RwLock<Arc<T>>);
 
-impl Current {
-    pub(super) fn new(access: Arc<Access>) -> Current {
-        Current(RwLock::new(access))
+impl<T> Current<T> {
+    pub(super) fn new(rules: Arc<T>) -> Current<T> {
+        Current(RwLock::new(rules))
     }
 
-    pub(super) fn current(&self) -> Arc<Access> {
+    pub(super) fn current(&self) -> Arc<T> {
         Arc::clone(&self.0.read().expect("no panic happens while the rules are held"))
     }
 
-    pub(super) fn replace(&self, access: Arc<Access>) {
-        *self.0.write().expect("no panic happens while the rules are held") = access;
+    pub(super) fn replace(&self, rules: Arc<T>) {
+        *self.0.write().expect("no panic happens while the rules are held") = rules;
     }
 }
 

@@ -33,8 +33,8 @@ async fn answer(
     let started = Instant::now();
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut user = None;
-    let mut response = match dispatch(Arc::clone(&shared), connection, request, &mut user).await {
+    let mut known = Known::default();
+    let mut response = match dispatch(Arc::clone(&shared), connection, request, &mut known).await {
         Ok(response) => response,
         Err(error) => {
             if error.is_failure() {
@@ -44,6 +44,10 @@ async fn answer(
         }
     };
     let headers = response.headers_mut();
+    for warning in known.warnings {
+        // made of checked words
+        headers.extend(HeaderValue::from_str(&warning).ok().map(|value| (header::WARNING, value)));
+    }
     headers.insert(protocol::API_VERSION_HEADER, HeaderValue::from_static(protocol::API_VERSION));
     // manifests and blobs are whatever somebody pushed: no browser may take them for a page
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -51,18 +55,26 @@ async fn answer(
     shared.tell(&Event::Request {
         method: method.as_str(),
         path: &path,
-        user: user.as_deref(),
+        user: known.user.as_deref(),
         status,
         elapsed,
     });
     response.map(|body| connection::watch(active, body))
 }
 
+/// What is found out about a request on its way.
+#[derive(Default)]
+struct Known {
+    user: Option<String>,
+    /// What whoever may ask is told beside the answer.
+    warnings: Vec<String>,
+}
+
 async fn dispatch(
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     request: Request,
-    user: &mut Option<String>,
+    known: &mut Known,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
@@ -72,7 +84,10 @@ async fn dispatch(
     let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
     origin.user = certified;
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
-    user.clone_from(visitor.name());
+    known.user.clone_from(visitor.name());
+    if let Some(name) = route.repository() {
+        known.warnings = shared.policy.current().warnings(name);
+    }
     let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };
     reach(route, call).await
 }
@@ -89,7 +104,7 @@ async fn admit(
     let demand = access::demand(route, method).unwrap_or(Demand::Entry);
     let visitor = access::enter(shared, origin, headers, &demand).await?;
     visitor.demand(&demand)?;
-    if shared.policy.read_only && access::changes(route, method) {
+    if shared.policy.current().read_only && access::changes(route, method) {
         return Err(ApiError::ReadOnly);
     }
     Ok(visitor)

@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod listen;
 mod memory;
+mod policy;
 mod query;
 mod range;
 mod reply;
@@ -32,12 +33,13 @@ mod tests;
 
 pub use connection::Budgets;
 pub use event::{Event, Observer};
+pub use policy::{Deprecation, DeprecationError, Policy};
 pub use sockets::{Listen, Place};
 pub use tls::{Tls, TlsError};
 
 use crate::limits;
 use access::{Access, Keys};
-use call::{Current, Policy, Shared, blocking};
+use call::{Current, Shared, blocking};
 use memory::Memory;
 use sockets::Socket;
 use std::{
@@ -61,10 +63,8 @@ pub struct ServerConfig {
     pub listen: Vec<Listen>,
     /// The storage folder, made where it is missing.
     pub storage: PathBuf,
-    /// Refuse everything that would change something.
-    pub read_only: bool,
-    /// Take indexes whose manifests are not all here, as mirrors of a few platforms push them.
-    pub sparse: bool,
+    /// What is taken, and what is said about it, whoever asks.
+    pub policy: Policy,
     /// Who may do what.
     pub access: Arc<Access>,
     /// Certificate and key, for TLS on every address; sockets in the file system have none.
@@ -81,8 +81,7 @@ impl ServerConfig {
         ServerConfig {
             listen: vec![Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))],
             storage,
-            read_only: false,
-            sparse: false,
+            policy: Policy::default(),
             access: Arc::new(Access::open()),
             tls: None,
             budgets: Budgets::default(),
@@ -153,6 +152,11 @@ impl Control {
         self.0.access.replace(access);
     }
 
+    /// Another policy takes the place of the former one.
+    pub fn replace_policy(&self, policy: Policy) {
+        self.0.policy.replace(Arc::new(policy));
+    }
+
     /// New connections get another certificate, if they get one at all.
     pub fn replace_tls(&self, tls: Tls) {
         self.0.tls.replace(tls);
@@ -193,7 +197,7 @@ impl Server {
             memory: Memory::new(),
             files,
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
-            policy: Policy { read_only: config.read_only, sparse: config.sparse },
+            policy: Current::new(Arc::new(config.policy)),
             access: Current::new(config.access),
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),

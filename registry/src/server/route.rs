@@ -29,6 +29,21 @@ pub(super) enum Route {
     Referrers { name: String, digest: String },
 }
 
+impl Route {
+    /// The repository that it is about.
+    pub(super) fn repository(&self) -> Option<&str> {
+        match self {
+            Route::Base | Route::Token | Route::Catalog => None,
+            Route::Blob { name, .. }
+            | Route::Uploads { name }
+            | Route::Upload { name, .. }
+            | Route::Manifest { name, .. }
+            | Route::Tags { name }
+            | Route::Referrers { name, .. } => Some(name),
+        }
+    }
+}
+
 /// Reads a percent-encoded path.
 pub(super) fn parse(path: &str) -> Result<Route, ApiError> {
     let unknown = || ApiError::PathUnknown;

@@ -74,8 +74,7 @@ fn configured(
     if !listen.is_empty() {
         config.listen = listen;
     }
-    config.read_only = settings.read_only;
-    config.sparse = settings.sparse;
+    config.policy = settings.policy();
     config.access = access;
     config.tls = settings.tls()?;
     config.observer = Some(observer(settings.access_log));
@@ -172,6 +171,7 @@ fn watch(source: &Source, mut settings: Settings, control: &Control, told: &mpsc
         match source.read() {
             Ok((read, access, tls)) => {
                 control.replace_access(access);
+                control.replace_policy(read.policy());
                 if let Some(tls) = tls {
                     control.replace_tls(tls);
                 }

@@ -145,3 +145,25 @@ fn a_local_blob_that_is_gone_or_short_is_a_local_failure() {
     }
     assert!(matches!(client.manifest(&registry.reference("a:t")), Err(ClientError::NotFound { .. })));
 }
+
+#[test]
+fn what_a_registry_warns_of_is_passed_on() {
+    let registry = Registry::start();
+    let deprecated = vec!["old/**=use \"new\"".parse().expect("a deprecation")];
+    registry.server.control().replace_policy(crate::server::Policy { deprecated, ..Default::default() });
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let notes = Arc::clone(&heard);
+    let client = client_with(|config| {
+        config.warned =
+            Some(Arc::new(move |host, words| notes.lock().expect("notes").push(format!("{host}: {words}"))));
+    });
+    let local = Local::new();
+    let (manifest, bytes, blobs) = local.image(&[b"one"]);
+    for name in ["old/a:t", "new/a:t", "old/b:t"] {
+        let manifest = ManifestBytes { descriptor: &manifest, bytes: &bytes };
+        let push = Push { blobs: &blobs, children: &[], manifest };
+        client.push(&registry.reference(name), &push, &local.blobs, &()).expect("push");
+        client.resolve(&registry.reference(name)).expect("resolve");
+    }
+    assert_eq!(*heard.lock().expect("notes"), [format!("{}: use \"new\"", registry.server.address())]);
+}

@@ -95,7 +95,7 @@ fn a_read_only_registry_changes_nothing() {
     let mut registry = Registry::start();
     let (digest, bytes) = registry.push_image("a", "v", b"layer");
     let session = registry.session("a");
-    registry.restart_with(|config| config.read_only = true);
+    registry.restart_with(|config| config.policy.read_only = true);
     for (method, path) in [
         ("POST", "/v2/a/blobs/uploads/".to_owned()),
         ("POST", format!("/v2/b/blobs/uploads/?mount={digest}&from=a")),

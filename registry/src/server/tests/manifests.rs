@@ -346,19 +346,87 @@ fn a_blob_that_a_manifest_needs_stays() {
 }
 
 #[test]
-fn sparse_indexes_are_taken_by_rule() {
+fn sparse_manifests_are_taken_by_rule() {
     let mut registry = Registry::start();
     let child = Descriptor::of(media_type::OCI_MANIFEST, b"elsewhere");
     let child = serde_json::to_string(&child).expect("json");
     let index = format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#);
-    let put = |registry: &Registry| registry.put_manifest("a", "t", media_type::OCI_INDEX, index.as_bytes());
-    assert_eq!(put(&registry).refusal(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
-    registry.restart_with(|config| config.sparse = true);
-    assert_eq!(put(&registry).status, 201);
-    assert_eq!(registry.get("/v2/a/manifests/t").text(), index);
-    // an image's own parts are asked for all the same
-    let reply = registry.put_manifest("a", "u", media_type::OCI_MANIFEST, &image(b"absent", ""));
-    assert_eq!(reply.refusal(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+    let image = String::from_utf8(image(b"absent", "")).expect("JSON");
+    let all = [(media_type::OCI_INDEX, &index), (media_type::OCI_MANIFEST, &image)];
+    let refused = |registry: &Registry, name: &str| {
+        for (kind, text) in all {
+            let refusal = registry.put_manifest(name, "t", kind, text.as_bytes()).refusal();
+            assert_eq!(refusal, (400, "MANIFEST_BLOB_UNKNOWN".into()), "{text}");
+        }
+    };
+    let taken = |registry: &Registry, name: &str| {
+        for (kind, text) in all {
+            let digest = Digest::sha256(text.as_bytes());
+            for reference in ["t".to_owned(), digest.to_string(), format!("{digest}?tag=x&tag=y")] {
+                let reply = registry.put_manifest(name, &reference, kind, text.as_bytes());
+                assert_eq!(reply.status, 201, "{text}");
+            }
+            for reference in ["t", "x", "y", &digest.to_string()] {
+                let reply = registry.get(&format!("/v2/{name}/manifests/{reference}"));
+                assert_eq!((reply.status, reply.text()), (200, text.clone()));
+            }
+            let path = format!("/v2/{name}/manifests/{digest}");
+            assert_eq!(registry.call("DELETE", &path, &[], b"").status, 202);
+            assert_eq!(registry.get(&path).status, 404);
+        }
+    };
+    refused(&registry, "a");
+    registry.restart_with(|config| {
+        config.policy.sparse_in = vec!["mirror/**".parse().expect("a pattern")];
+    });
+    refused(&registry, "a");
+    taken(&registry, "mirror/a");
+    registry.restart_with(|config| config.policy.sparse = true);
+    taken(&registry, "a");
+    // what is here has the size that it has all the same
+    registry.push_blob("a", b"{}");
+    let lying = image.replacen("\"size\":2", "\"size\":3", 1);
+    assert_ne!(lying, image);
+    let reply = registry.put_manifest("a", "u", media_type::OCI_MANIFEST, lying.as_bytes());
+    assert_eq!(reply.refusal(), (400, "SIZE_INVALID".into()));
+}
+
+#[test]
+fn deprecated_repositories_are_warned_of() {
+    let registry = Registry::start_with(|config| {
+        let one = |text: &str| text.parse().expect("a deprecation");
+        config.policy.deprecated = vec![one("old/**=use \"new/\" instead"), one("old/a=closed soon")];
+    });
+    registry.push_image("old/a", "t", b"layer");
+    let blob = Digest::sha256(b"layer");
+    for (method, path) in [
+        ("GET", "/v2/old/a/manifests/t".to_owned()),
+        ("HEAD", "/v2/old/a/manifests/t".to_owned()),
+        ("GET", format!("/v2/old/a/blobs/{blob}")),
+        ("GET", "/v2/old/a/tags/list".to_owned()),
+        ("POST", "/v2/old/a/blobs/uploads/".to_owned()),
+        // where to look instead
+        ("GET", "/v2/old/a/manifests/absent".to_owned()),
+    ] {
+        let reply = registry.call(method, &path, &[], b"");
+        let warnings: Vec<&str> = reply
+            .headers
+            .iter()
+            .filter(|(name, _)| name == "warning")
+            .map(|(_, value)| value.as_str())
+            .collect();
+        assert_eq!(
+            warnings,
+            [r#"299 - "use \"new/\" instead""#, r#"299 - "closed soon""#],
+            "{method} {path}"
+        );
+    }
+    for path in ["/v2/", "/v2/_catalog", "/v2/new/a/tags/list"] {
+        assert_eq!(registry.get(path).header("warning"), None, "{path}");
+    }
+    // a running server takes others over
+    registry.server.as_ref().expect("running").control().replace_policy(crate::server::Policy::default());
+    assert_eq!(registry.get("/v2/old/a/manifests/t").header("warning"), None);
 }
 
 #[test]

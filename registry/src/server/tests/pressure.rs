@@ -225,7 +225,7 @@ fn who_is_refused_early_gets_to_the_reply() {
             "{method} {path}, chunked"
         );
     }
-    registry.restart_with(|config| config.read_only = true);
+    registry.restart_with(|config| config.policy.read_only = true);
     assert_eq!(registry.call("POST", "/v2/a/blobs/uploads/", &[], &large).status, 405);
 }
 

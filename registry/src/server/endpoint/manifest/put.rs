@@ -29,8 +29,8 @@ pub(in crate::server) async fn put(
     let incoming = Incoming::new(&call.shared, std::mem::take(&mut call.body));
     let bytes = body::manifest(incoming, length).await?;
     let mut manifest = examine(&bytes.bytes, content_type.as_deref(), &key, tags)?;
-    for required in manifest.required.iter_mut().filter(|required| required.manifest) {
-        required.optional = call.shared.policy.sparse;
+    if call.shared.policy.current().is_sparse(&name) {
+        manifest.required.iter_mut().for_each(|required| required.optional = true);
     }
     manifest.kept = kept(&call.visitor, &name, &manifest.tags);
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
