@@ -24,6 +24,7 @@ mod progress;
 mod recipe;
 mod registries;
 mod remedy;
+mod remote;
 mod request;
 mod service;
 mod settings;

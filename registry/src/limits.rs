@@ -189,6 +189,9 @@ pub const MESSAGE_CHARACTERS: usize = 500;
 /// Most pages of tags that the client asks for.
 pub const PAGES: usize = 10_000;
 
+/// Most referrers of one manifest that the client takes.
+pub const REFERRERS: usize = 10_000;
+
 /// Most tags that the client takes from one repository.
 pub const TAGS: usize = 1_000_000;
 

@@ -5,6 +5,7 @@ pub(crate) mod container;
 pub(crate) mod dockerfile;
 pub(crate) mod image;
 pub(crate) mod registry;
+pub(crate) mod remote;
 pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
@@ -15,6 +16,7 @@ use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::{group as registry_group, login, logout, serve};
+use remote::{delete, digest, referrers, tags};
 use system::{completion, df, info, man, prune, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
@@ -38,8 +40,12 @@ enum Command {
     Completion(completion::Arguments),
     /// Look into build contexts
     Context(context::Arguments),
+    /// Delete tags or manifests in a registry
+    Delete(delete::Arguments),
     /// Show what takes the store's room
     Df(df::Arguments),
+    /// Show what a name stands for in its registry
+    Digest(digest::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
     Dockerfile(dockerfile::Arguments),
     /// Format recipes
@@ -68,6 +74,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Send an image to a registry
     Push(push::Arguments),
+    /// List what is attached to an image in its registry
+    Referrers(referrers::Arguments),
     /// Look after a registry of your own: its configuration, users and tokens
     Registry(registry_group::Arguments),
     /// Remove the whole store
@@ -82,6 +90,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Give an image another name
     Tag(tag::Arguments),
+    /// List the tags of a repository in its registry
+    Tags(tags::Arguments),
     /// Show this program's version, and what it and the machine can do
     Version(version::Arguments),
 }
@@ -97,6 +107,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
+        Command::Delete(arguments) => delete::run(&global, &arguments),
+        Command::Digest(arguments) => digest::run(&global, &arguments),
         Command::Df(arguments) => df::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),
@@ -112,6 +124,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Prune(arguments) => prune::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
+        Command::Referrers(arguments) => referrers::run(&global, &arguments),
         Command::Registry(arguments) => registry_group::run(&global, &arguments),
         Command::Reset(arguments) => reset::run(&global, &arguments),
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
@@ -119,6 +132,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Save(arguments) => save::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
+        Command::Tags(arguments) => tags::run(&global, &arguments),
         Command::Version(arguments) => version::run(&arguments),
     }
 }

@@ -16,7 +16,10 @@ const ELSEWHERE: [&[u8]; 6] =
 /// Takes the words of a line that are images as slipway has them.
 pub(super) fn apply(line: &mut Line) -> Result<(), Failure> {
     let count = match line.command.first().map(String::as_str) {
-        Some("pull" | "push" | "inspect" | "history" | "rmi" | "save" | "tag") => line.words.len(),
+        Some(
+            "pull" | "push" | "tags" | "digest" | "referrers" | "delete" | "inspect" | "history" | "rmi"
+            | "save" | "tag",
+        ) => line.words.len(),
         // what follows is the program's
         Some("run") => line.words.len().min(1),
         _ => 0,

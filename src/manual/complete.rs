@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 37] = [
+    const FREE: [&str; 39] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
@@ -227,7 +227,9 @@ mod tests {
         "NAME=HASH",
         "NAME=USERS",
         "PATTERN",
+        "REFERENCE",
         "REPOSITORIES",
+        "TYPE",
         "REPOSITORIES=WORDS",
         "URL",
         "SPEC",

@@ -45,6 +45,7 @@ mod private;
 mod processes;
 mod prune;
 mod registry;
+mod remote;
 mod reproducible;
 mod rootless;
 mod run;

@@ -96,6 +96,12 @@ pub enum ClientError {
         /// What was asked for.
         what: String,
     },
+    /// A tag stands for something else than the caller thinks.
+    #[error("`{what}` was moved by somebody else: it is not what it was found to be")]
+    Changed {
+        /// The tag.
+        what: String,
+    },
     /// Credentials are missing or wrong.
     #[error("`{host}` refuses access to `{repository}`{}: {message}", if *credentials { " with the credentials given" } else { " without credentials" })]
     Denied {

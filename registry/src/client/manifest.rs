@@ -7,13 +7,14 @@ use super::{
     error::ClientError,
     place::At,
     progress::Progress,
+    referrers,
     retry::Attempts,
     transport::{Ask, Endpoint, Payload},
 };
 use crate::protocol;
 use reqwest::{
     Method, Response,
-    header::{self, HeaderMap, HeaderValue},
+    header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use slipway_oci::{
     Descriptor, Digest, Hasher, Reference, limits,
@@ -27,6 +28,28 @@ pub struct ManifestBytes<'a> {
     pub descriptor: &'a Descriptor,
     /// The bytes as they are stored.
     pub bytes: &'a [u8],
+}
+
+/// What has to hold for a tag to be moved (RFC 9110, section 13.1); a registry that does not look at it moves the tag all the
+/// same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The tag stands for this.
+    Is(Digest),
+    /// There is no such tag.
+    Absent,
+}
+
+impl Condition {
+    fn header(&self) -> (HeaderName, HeaderValue) {
+        match self {
+            Condition::Is(digest) => {
+                let tag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("digests are ASCII");
+                (header::IF_MATCH, tag)
+            }
+            Condition::Absent => (header::IF_NONE_MATCH, HeaderValue::from_static("*")),
+        }
+    }
 }
 
 fn accept() -> HeaderMap {
@@ -124,7 +147,7 @@ impl Inner {
         self.ask_places(reference, progress, async |at: &At<'_>| self.manifest_at(at, progress).await).await
     }
 
-    async fn manifest_at(
+    pub(super) async fn manifest_at(
         &self,
         at: &At<'_>,
         progress: &dyn Progress,
@@ -142,7 +165,7 @@ impl Inner {
         }
     }
 
-    /// Puts a manifest under a tag or its digest.
+    /// Puts a manifest under a tag or its digest. What has a subject is listed with it.
     pub(super) async fn put_manifest(
         &self,
         target: &Reference,
@@ -150,6 +173,47 @@ impl Inner {
         manifest: ManifestBytes<'_>,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
+        self.put_manifest_if(target, name, manifest, None, progress).await
+    }
+
+    /// The same, if the tag stands for what the caller thinks.
+    pub(super) async fn put_manifest_if(
+        &self,
+        target: &Reference,
+        name: &str,
+        manifest: ManifestBytes<'_>,
+        condition: Option<&Condition>,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        let headers = self.send_manifest(target, name, manifest, condition, progress).await?;
+        if referrers::is_listed(&headers) {
+            return Ok(());
+        }
+        let Ok(parsed) = Parsed::from_bytes(manifest.bytes, Some(&manifest.descriptor.media_type)) else {
+            return Ok(());
+        };
+        let subject = match &parsed {
+            Parsed::Manifest(image) => image.subject.as_ref(),
+            Parsed::Index(index) => index.subject.as_ref(),
+        };
+        match subject {
+            Some(subject) => {
+                let listed = referrers::listed(&manifest, &parsed);
+                self.list_by_tag(target, &subject.digest, &listed, progress).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a manifest and answers the reply's headers.
+    pub(super) async fn send_manifest(
+        &self,
+        target: &Reference,
+        name: &str,
+        manifest: ManifestBytes<'_>,
+        condition: Option<&Condition>,
+        progress: &dyn Progress,
+    ) -> Result<HeaderMap, ClientError> {
         let endpoint = self.own_endpoint(target).await?;
         let scope = Scope::new(target.repository(), Action::Push);
         let digest = &manifest.descriptor.digest;
@@ -159,6 +223,7 @@ impl Inner {
             let kind = HeaderValue::from_str(&manifest.descriptor.media_type);
             let wrong = |what| ClientError::Protocol { host: endpoint.host(), method: "PUT".into(), what };
             headers.insert(header::CONTENT_TYPE, kind.map_err(|_| wrong("the manifest's media type"))?);
+            headers.extend(condition.map(Condition::header));
             let url = endpoint.url(target.repository(), &format!("manifests/{name}"));
             let payload = Payload::Bytes(manifest.bytes.to_vec());
             let ask = Ask { method: Method::PUT, url, headers, payload, scope: &scope };
@@ -173,8 +238,11 @@ impl Inner {
                             expected: digest.clone(),
                             actual,
                         }),
-                        _ => Ok(()),
+                        _ => Ok(response.headers().clone()),
                     };
+                }
+                Ok(response) if response.status().as_u16() == 412 => {
+                    return Err(ClientError::Changed { what: format!("{}:{name}", target.name()) });
                 }
                 Ok(response) => body::status_error("PUT", response).await,
                 Err(error) => error,

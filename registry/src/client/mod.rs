@@ -36,6 +36,7 @@ mod progress;
 mod proxy;
 mod push;
 mod realm;
+mod referrers;
 mod retry;
 mod routes;
 mod sink;
@@ -52,7 +53,7 @@ mod tests;
 pub use credential::{Credential, CredentialError, Credentials, DockerConfig};
 pub use error::ClientError;
 pub use keep::{Kept, forget_credential, keep_credential};
-pub use manifest::ManifestBytes;
+pub use manifest::{Condition, ManifestBytes};
 pub use progress::{Event, Progress};
 pub use proxy::Proxies;
 pub use push::{BlobReader, BlobSource, Push, Pushed};
@@ -243,6 +244,39 @@ impl Client {
     /// All tags of a repository.
     pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, ClientError> {
         self.runtime.block_on(self.inner.tags(repository, &()))
+    }
+
+    /// What is attached to a manifest: the descriptors of manifests that have it as their subject, of one type or of all. What
+    /// the reference names is asked for first where it has no digest.
+    pub fn referrers(
+        &self,
+        subject: &Reference,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, ClientError> {
+        self.runtime.block_on(async {
+            let resolved = match subject.digest() {
+                Some(_) => subject.clone(),
+                None => subject.with_digest(self.inner.resolve(subject, &()).await?.digest),
+            };
+            self.inner.referrers(&resolved, artifact_type, &()).await
+        })
+    }
+
+    /// Puts a manifest under a tag, or under its digest alone where the reference has no tag. What it names has to be there. Its
+    /// subject's registry learns of it, if need be by the tag that stands in for a list of referrers.
+    pub fn put_manifest(
+        &self,
+        target: &Reference,
+        manifest: ManifestBytes<'_>,
+        only_if: Option<&Condition>,
+    ) -> Result<(), ClientError> {
+        let name = target.tag().map_or_else(|| manifest.descriptor.digest.to_string(), str::to_owned);
+        self.runtime.block_on(self.inner.put_manifest_if(target, &name, manifest, only_if, &()))
+    }
+
+    /// Those of `blobs` that a repository lacks.
+    pub fn lacking(&self, target: &Reference, blobs: &[Descriptor]) -> Result<Vec<Descriptor>, ClientError> {
+        self.runtime.block_on(self.inner.lacking(target, blobs))
     }
 
     /// Deletes what the reference names: its digest's manifest with all its tags, else its tag alone.

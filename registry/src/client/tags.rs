@@ -18,8 +18,16 @@ use reqwest::{
 use serde::Deserialize;
 use slipway_oci::{Reference, reference::is_tag};
 
+/// A page of a list as it came.
+pub(super) struct Page {
+    pub(super) bytes: Vec<u8>,
+    pub(super) headers: HeaderMap,
+    /// Where the list goes on.
+    pub(super) next: Option<Url>,
+}
+
 #[derive(Deserialize)]
-struct Page {
+struct List {
     /// `null` in some registries where there is none.
     tags: Option<Vec<String>>,
 }
@@ -39,9 +47,13 @@ impl Inner {
         url.query_pairs_mut().append_pair("n", &limits::PAGE_ENTRIES_DEFAULT.to_string());
         let mut tags = Vec::new();
         for _ in 0..limits::PAGES {
-            let (page, next) = self.page(at, url, progress).await?;
+            let page = self.page(at, url, HeaderMap::new(), progress).await?;
+            let Page { bytes, next, .. } =
+                page.ok_or_else(|| ClientError::NotFound { what: repository.name() })?;
             // what is no tag cannot be asked for either
-            tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
+            tags.extend(
+                parse(endpoint, &bytes)?.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)),
+            );
             if tags.len() > limits::TAGS {
                 let what = "more tags than are taken";
                 return Err(ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what });
@@ -55,29 +67,29 @@ impl Inner {
         Err(ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what })
     }
 
-    async fn page(
+    /// One page of a list; `None` where the registry has no such thing.
+    pub(super) async fn page(
         &self,
         at: &At<'_>,
         url: Url,
+        headers: HeaderMap,
         progress: &dyn Progress,
-    ) -> Result<(Page, Option<Url>), ClientError> {
+    ) -> Result<Option<Page>, ClientError> {
         let (endpoint, repository) = (&at.endpoint, at.reference);
         let scope = Scope::new(repository.repository(), Action::Pull);
         let mut attempts = Attempts::new(at.policy, repository.name(), progress);
         loop {
-            let (headers, payload) = (HeaderMap::new(), Payload::None);
+            let (headers, payload) = (headers.clone(), Payload::None);
             let ask = Ask { method: Method::GET, url: url.clone(), headers, payload, scope: &scope };
             let failure = match self.transport.send(endpoint, ask).await {
                 Ok(response) if response.status().is_success() => {
-                    let next = next_page(endpoint, &response);
-                    match body::read_capped(&endpoint.host(), response, limits::REPLY_BYTES, "tags").await {
-                        Ok(bytes) => return Ok((parse(endpoint, &bytes)?, next)),
+                    let (next, headers) = (next_page(endpoint, &response), response.headers().clone());
+                    match body::read_capped(&endpoint.host(), response, limits::REPLY_BYTES, "a list").await {
+                        Ok(bytes) => return Ok(Some(Page { bytes, headers, next })),
                         Err(error) => error,
                     }
                 }
-                Ok(response) if response.status().as_u16() == 404 => {
-                    return Err(ClientError::NotFound { what: repository.name() });
-                }
+                Ok(response) if response.status().as_u16() == 404 => return Ok(None),
                 Ok(response) => body::status_error("GET", response).await,
                 Err(error) => error,
             };
@@ -86,7 +98,7 @@ impl Inner {
     }
 }
 
-fn parse(endpoint: &Endpoint, bytes: &[u8]) -> Result<Page, ClientError> {
+fn parse(endpoint: &Endpoint, bytes: &[u8]) -> Result<List, ClientError> {
     let what = "a list of tags that is not valid";
     serde_json::from_slice(bytes).map_err(|_| ClientError::Protocol {
         host: endpoint.host(),

@@ -6,9 +6,10 @@ use super::{
     auth::{Action, Scope},
     body,
     error::ClientError,
+    fetch::in_parallel,
     outgoing::{self, Sent},
     progress::{Event, Progress},
-    push::BlobSource,
+    push::{BlobReader, BlobSource},
     retry::Attempts,
     transport::{Ask, Endpoint, Payload},
 };
@@ -17,7 +18,8 @@ use reqwest::{
     Method, Response, Url,
     header::{self, HeaderMap, HeaderValue},
 };
-use slipway_oci::{Descriptor, Reference};
+use slipway_oci::{Descriptor, Digest, Reference};
+use std::{collections::BTreeSet, io};
 
 /// How a blob came to be in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,15 @@ struct Job<'a> {
     blob: &'a Descriptor,
     source: &'a dyn BlobSource,
     progress: &'a dyn Progress,
+}
+
+/// A source for who sends nothing.
+struct Nothing;
+
+impl BlobSource for Nothing {
+    fn open(&self, _: &Digest) -> io::Result<Box<dyn BlobReader>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// An open upload session.
@@ -91,6 +102,36 @@ impl Inner {
                 attempts.achieved();
             }
         }
+    }
+
+    /// Those blobs that a repository lacks, each once and in order.
+    pub(super) async fn lacking(
+        &self,
+        target: &Reference,
+        blobs: &[Descriptor],
+    ) -> Result<Vec<Descriptor>, ClientError> {
+        let endpoint = self.own_endpoint(target).await?;
+        let mut seen = BTreeSet::new();
+        let blobs: Vec<&Descriptor> = blobs.iter().filter(|blob| seen.insert(&blob.digest)).collect();
+        let there = in_parallel(self.parallel, blobs.iter().copied(), async |blob: &Descriptor| {
+            let job = Job {
+                endpoint: endpoint.clone(),
+                scope: Scope::new(target.repository(), Action::Push),
+                repository: target.repository(),
+                blob,
+                source: &Nothing,
+                progress: &(),
+            };
+            let mut attempts = Attempts::new(&self.policy, blob.digest.to_string(), &());
+            loop {
+                match self.look(&job).await {
+                    Ok(there) => return Ok(there),
+                    Err(error) => attempts.after(error).await?,
+                }
+            }
+        });
+        let there = there.await?;
+        Ok(blobs.into_iter().zip(there).filter(|(_, there)| !there).map(|(blob, _)| blob.clone()).collect())
     }
 
     async fn upload_once(
