@@ -13,6 +13,7 @@ mod children;
 mod command;
 mod credentials;
 mod error;
+mod exchange;
 mod front;
 mod git;
 mod images;

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
+pub mod artifact;
 pub mod blobs;
 pub mod compression;
 pub mod database;

@@ -16,7 +16,7 @@ use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::{group as registry_group, login, logout, serve};
-use remote::{delete, digest, referrers, tags};
+use remote::{artifact, copy, delete, digest, promote, referrers, tags};
 use system::{completion, df, info, man, prune, reset, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
@@ -32,6 +32,8 @@ pub(crate) struct Cli {
 /// What is to be done.
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Keep files in registries, as ORAS does
+    Artifact(artifact::Arguments),
     /// Build an image from a Dockerfile
     Build(Box<build::Arguments>),
     /// Check a recipe without building it
@@ -40,6 +42,8 @@ enum Command {
     Completion(completion::Arguments),
     /// Look into build contexts
     Context(context::Arguments),
+    /// Copy images between registries, layouts and archives
+    Copy(Box<copy::Arguments>),
     /// Delete tags or manifests in a registry
     Delete(delete::Arguments),
     /// Show what takes the store's room
@@ -68,6 +72,8 @@ enum Command {
     Logout(logout::Arguments),
     /// Write manual pages into a folder, one a command
     Man(man::Arguments),
+    /// Let a tag stand for what another one stands for
+    Promote(promote::Arguments),
     /// Give back what nothing needs
     Prune(prune::Arguments),
     /// Fetch images from a registry
@@ -103,10 +109,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         slipway_oci::unpacking::allow(most_bytes);
     }
     match cli.command {
+        Command::Artifact(arguments) => artifact::run(&global, &arguments),
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
+        Command::Copy(arguments) => copy::run(&global, &arguments),
         Command::Delete(arguments) => delete::run(&global, &arguments),
         Command::Digest(arguments) => digest::run(&global, &arguments),
         Command::Df(arguments) => df::run(&global, &arguments),
@@ -121,6 +129,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Login(arguments) => login::run(&global, &arguments),
         Command::Logout(arguments) => logout::run(&global, &arguments),
         Command::Man(arguments) => man::run(&arguments),
+        Command::Promote(arguments) => promote::run(&global, &arguments),
         Command::Prune(arguments) => prune::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 39] = [
+    const FREE: [&str; 44] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
@@ -228,6 +228,11 @@ mod tests {
         "NAME=USERS",
         "PATTERN",
         "REFERENCE",
+        "FROM",
+        "TO",
+        "DIGEST",
+        "FILE[:TYPE]",
+        "NAME[:TAG]",
         "REPOSITORIES",
         "TYPE",
         "REPOSITORIES=WORDS",

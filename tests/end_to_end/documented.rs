@@ -155,6 +155,9 @@ fn the_examples_of_every_page_run_as_they_stand() {
     let (mut shell, _) = at_home(&slipway);
     let server = Server::slipway(&slipway, &slipway.path("storage"));
     let recipe = "FROM base\nRUN printf '#!/bin/sh\\necho made $1' > /bin/make && chmod +x /bin/make\n";
+    let files =
+        [("report.json", "{}"), ("index.html", "<p>"), ("static/a.css", ""), ("sbom.spdx.json", "{}")];
+    crate::support::write_tree(&slipway.path("home"), &files);
     let all = lines(PAGES);
     assert!(all.len() > 45, "{all:#?}");
     for example in all {

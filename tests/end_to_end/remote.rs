@@ -110,3 +110,277 @@ fn what_debians_registry_has_is_shown_and_deleted() {
     slipway.ok(["delete", &format!("{repository}@{digest}")]);
     slipway.fails(1, ["digest", &one]);
 }
+
+fn blobs_of(server: &Server, repository: &str, digest: &str) -> Vec<u8> {
+    let path = format!("/v2/{repository}/manifests/{digest}");
+    let kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                 application/vnd.docker.distribution.manifest.v2+json";
+    let reply = request(&server.address, "GET", &path, &[("accept", kinds)], b"");
+    assert_eq!(reply.status, 200, "{path}");
+    reply.body
+}
+
+/// An index over the base and one more image, with a signature on the index, under `repository:1`; its digest.
+fn indexed(slipway: &Slipway, server: &Server, repository: &str) -> String {
+    slipway.build("other", "FROM base\nRUN echo other > /other\n", &[]).ok();
+    let mut entries = Vec::new();
+    for (image, platform) in [("base", "amd64"), ("other", "arm64")] {
+        slipway.ok(["push", "-q", image, &server.name(&format!("{repository}:{platform}"))]);
+        let shown =
+            json(&slipway.ok(["digest", "--json", &server.name(&format!("{repository}:{platform}"))]));
+        entries.push(json!({
+            "mediaType": shown["mediaType"], "digest": shown["digest"], "size": shown["size"],
+            "platform": { "os": "linux", "architecture": platform },
+        }));
+    }
+    let kind = "application/vnd.oci.image.index.v1+json";
+    // spaces that no program would write: the bytes have to arrive as they are
+    let index = format!(
+        "{{ \"schemaVersion\": 2,\n  \"mediaType\": \"{kind}\", \"manifests\": {} , \"unknown\": [ 1 ] }}",
+        Value::Array(entries)
+    );
+    let path = format!("/v2/{repository}/manifests/1");
+    assert_eq!(
+        request(&server.address, "PUT", &path, &[("content-type", kind)], index.as_bytes()).status,
+        201
+    );
+    let digest = slipway_oci::Digest::sha256(index.as_bytes()).to_string();
+    let subject = json!({ "mediaType": kind, "digest": digest, "size": index.len() });
+    attach(server, repository, "application/x.signature", &subject);
+    digest
+}
+
+#[test]
+fn images_are_copied_byte_for_byte_between_all_places() {
+    let slipway = Slipway::new();
+    let (here, there) = (ours(&slipway, "here"), ours(&slipway, "there"));
+    let digest = indexed(&slipway, &here, "team/app");
+    let from = here.name("team/app:1");
+    let bytes = blobs_of(&here, "team/app", &digest);
+    // within a registry nothing travels
+    let near = here.name("other/app:1");
+    let copied = json(&slipway.ok(["copy", "-q", "--json", &from, &near]));
+    assert_eq!((&copied["digest"], &copied["blobs"]["uploaded"]), (&json!(digest), &json!(0)), "{copied}");
+    assert!(copied["blobs"]["mounted"].as_u64() > Some(1), "{copied}");
+    assert_eq!(blobs_of(&here, "other/app", &digest), bytes);
+    assert_eq!(json(&slipway.ok(["referrers", "--json", &near])), json!([]), "only when asked for");
+    // to another one, with what is attached; and again, when all is there
+    let far = there.name("app:2");
+    let copied =
+        json(&slipway.ok(["copy", "-q", "--json", "--referrers", &format!("docker://{from}"), &far]));
+    assert!(copied["blobs"]["uploaded"].as_u64() > Some(1), "{copied}");
+    let again = json(&slipway.ok(["copy", "-q", "--json", &from, &far]));
+    assert_eq!(again["blobs"]["uploaded"], json!(0), "{again}");
+    assert_eq!(blobs_of(&there, "app", &digest), bytes);
+    let attached = json(&slipway.ok(["referrers", "--json", &far]));
+    assert_eq!(attached[0]["artifactType"], json!("application/x.signature"));
+    // by way of layouts and archives
+    let layout = slipway.path("layout");
+    for (number, place) in
+        [format!("oci:{}:v", layout.display()), format!("oci-archive:{}:v", slipway.path("a.tar").display())]
+            .iter()
+            .enumerate()
+    {
+        slipway.ok(["copy", "-q", "--referrers", &from, place]);
+        let back = there.name(&format!("back{number}:1"));
+        assert_eq!(slipway.ok(["copy", "-q", "--referrers", place, &back]).trim(), digest);
+        assert_eq!(blobs_of(&there, &format!("back{number}"), &digest), bytes);
+        assert_eq!(json(&slipway.ok(["referrers", "--json", &back])), attached, "{place}");
+    }
+    // a second image beside the first: then one has to be named
+    let one = slipway.ok(["digest", "--platform", "linux/arm64", &from]).trim().to_owned();
+    let second = format!("oci:{}:arm", layout.display());
+    assert_eq!(slipway.ok(["copy", "-q", "--platform", "linux/arm64", &from, &second]).trim(), one);
+    let nameless = format!("oci:{}", layout.display());
+    let target = there.name("x:1");
+    assert!(slipway.fails(2, ["copy", "-q", &nameless, &target]).contains("it has: v, arm"));
+    assert_eq!(slipway.ok(["copy", "-q", &second, &target]).trim(), one);
+    // docker's archive holds one image, and comes back as one
+    let archive = format!("docker-archive:{}", slipway.path("d.tar").display());
+    assert!(slipway.fails(2, ["copy", "-q", &from, &archive]).contains("several platforms"));
+    slipway.ok(["copy", "-q", "--platform", "linux/amd64", &from, &format!("{archive}:x:1")]);
+    slipway.ok(["copy", "-q", &archive, &there.name("d:1")]);
+    slipway.ok(["pull", "-q", &there.name("d:1")]);
+    // nothing of it stays here
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_copied_is_read_by_skopeo_and_lies_in_debians_registry() {
+    slipway_skip::need!("docker-registry", "skopeo");
+    let slipway = Slipway::new();
+    let (here, there) = (ours(&slipway, "here"), debians(&slipway, "debian"));
+    let digest = indexed(&slipway, &here, "team/app");
+    let from = here.name("team/app:1");
+    let far = there.name("team/app:1");
+    slipway.ok(["copy", "-q", "--referrers", &from, &far]);
+    assert_eq!(blobs_of(&there, "team/app", &digest), blobs_of(&here, "team/app", &digest));
+    let attached = json(&slipway.ok(["referrers", "--json", &far]));
+    assert_eq!(attached[0]["artifactType"], json!("application/x.signature"), "by the tag that stands in");
+    // and from there within it: Debian's registry mounts too
+    let copied = json(&slipway.ok(["copy", "-q", "--json", &far, &there.name("near/app:1")]));
+    assert_eq!(copied["blobs"]["uploaded"], json!(0), "{copied}");
+    let layout = format!("oci:{}:v", slipway.path("layout").display());
+    slipway.ok(["copy", "-q", &far, &layout]);
+    let skopeo = |words: &[&str]| {
+        crate::support::run(Command::new("skopeo").arg("--insecure-policy").args(words)).ok()
+    };
+    let raw = skopeo(&["inspect", "--raw", &layout]);
+    assert_eq!(slipway_oci::Digest::sha256(raw.as_bytes()).to_string(), digest);
+    let made = slipway.path("skopeos");
+    let place = format!("oci:{}:w", made.display());
+    skopeo(&[
+        "copy",
+        "-q",
+        "--all",
+        "--preserve-digests",
+        "--src-tls-verify=false",
+        &format!("docker://{from}"),
+        &place,
+    ]);
+    assert_eq!(slipway.ok(["copy", "-q", &place, &there.name("skopeo/app:1")]).trim(), digest);
+}
+
+#[test]
+fn a_promoted_tag_is_what_was_tested_or_as_it_was() {
+    let slipway = Slipway::new();
+    let (server, other) = (ours(&slipway, "storage"), ours(&slipway, "other"));
+    let digest = indexed(&slipway, &server, "app");
+    let (tested, used) = (server.name("app:1"), server.name("app:stable"));
+    assert!(slipway.ok(["promote", "-q", &tested, &used]).contains(&digest));
+    assert_eq!(slipway.ok(["digest", &used]).trim(), digest);
+    // again, to another repository and registry
+    let shown = json(&slipway.ok(["promote", "-q", "--json", &tested, &used]));
+    assert_eq!((&shown["digest"], &shown["before"]), (&json!(digest), &json!(digest)));
+    for target in [server.name("prod/app:1"), other.name("prod/app:1")] {
+        slipway.ok(["promote", "-q", "--referrers", &tested, &target]);
+        assert_eq!(slipway.ok(["digest", &target]).trim(), digest);
+        let attached = json(&slipway.ok(["referrers", "--json", &target]));
+        assert_eq!(attached.as_array().unwrap().len(), 1);
+    }
+    // another one only where the tag is what the caller thinks
+    let newer = server.name("app:arm64");
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let words = slipway.fails(1, ["promote", "-q", "--if-match", &wrong, &newer, &used]);
+    assert!(words.contains("nothing was changed") && words.contains(&digest), "{words}");
+    assert_eq!(slipway.ok(["digest", &used]).trim(), digest);
+    slipway.ok(["promote", "-q", "--if-match", &digest, &newer, &used]);
+    assert_ne!(slipway.ok(["digest", &used]).trim(), digest);
+    assert!(slipway.fails(2, ["promote", &tested, &server.name("app")]).contains("names no tag"));
+    assert!(slipway.fails(2, ["promote", &server.name("app"), &used]).contains("names no tag and no digest"));
+}
+
+#[test]
+fn files_are_kept_in_registries_in_the_form_of_oras() {
+    let slipway = Slipway::new();
+    let mut servers = vec![ours(&slipway, "storage")];
+    if find("docker-registry").is_some() {
+        servers.push(debians(&slipway, "debian"));
+    }
+    let folder =
+        slipway.context("files", &[("a.json", "{}\n"), ("site/index.html", "<p>"), ("site/sub/x", "x")]);
+    let run = |words: &[&str]| {
+        let mut command = slipway.command(words);
+        crate::support::run(command.current_dir(&folder)).ok()
+    };
+    for (number, server) in servers.iter().enumerate() {
+        let name = server.name("team/files:1");
+        let kind = "application/vnd.example.site";
+        let words = ["artifact", "push", "-q", "--json", "--artifact-type", kind, "-a", "k=v", &name];
+        let pushed = json(&run(&[&words[..], &["a.json:application/json", "site"]].concat()));
+        let digest = pushed["digest"].as_str().unwrap().to_owned();
+        let manifest = json(&String::from_utf8(blobs_of(server, "team/files", &digest)).unwrap());
+        assert_eq!((&manifest["artifactType"], &manifest["annotations"]["k"]), (&json!(kind), &json!("v")));
+        assert_eq!(manifest["config"]["mediaType"], json!("application/vnd.oci.empty.v1+json"));
+        let layers = manifest["layers"].as_array().unwrap();
+        assert_eq!(layers[0]["mediaType"], json!("application/json"));
+        assert_eq!(layers[0]["annotations"]["org.opencontainers.image.title"], json!("a.json"));
+        assert_eq!(layers[1]["mediaType"], json!("application/vnd.oci.image.layer.v1.tar+gzip"));
+        assert_eq!(layers[1]["annotations"]["io.deis.oras.content.unpack"], json!("true"));
+        assert!(layers[1]["annotations"]["io.deis.oras.content.digest"].is_string());
+        // the same again
+        let again = json(&run(&[&words[..], &["a.json:application/json", "site"]].concat()));
+        assert_eq!(again["digest"], pushed["digest"]);
+        let out = slipway.path(&format!("out{number}"));
+        let listed = slipway.ok(["artifact", "pull", "-q", "-o", out.to_str().unwrap(), &name]);
+        assert_eq!(listed.lines().count(), 2, "{listed}");
+        assert_eq!(fs::read_to_string(out.join("a.json")).unwrap(), "{}\n");
+        assert_eq!(fs::read_to_string(out.join("site/sub/x")).unwrap(), "x");
+        let kept = ["artifact", "pull", "-q", "--keep-old-files", "-o", out.to_str().unwrap(), &name];
+        assert!(slipway.fails(1, kept).contains("is there already"));
+        // attached to an image, and found there
+        let image = server.name("team/app:1");
+        slipway.ok(["push", "-q", "base", &image]);
+        let words =
+            ["artifact", "attach", "-q", "--artifact-type", "application/spdx+json", &image, "a.json"];
+        let attached = run(&words);
+        let found = json(&slipway.ok(["referrers", "--json", &image]));
+        let digest = found[0]["digest"].as_str().unwrap();
+        assert!(attached.contains(digest) && found.as_array().unwrap().len() == 1, "{attached} {found}");
+        assert_eq!(found[0]["artifactType"], json!("application/spdx+json"));
+        slipway.ok([
+            "artifact",
+            "pull",
+            "-q",
+            "-o",
+            out.to_str().unwrap(),
+            &format!("{}@{digest}", server.name("team/app")),
+        ]);
+        assert!(slipway.fails(1, ["artifact", "pull", "-q", &image]).contains("no files with names"));
+    }
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn an_artifact_of_oras_is_read_and_a_hostile_one_is_not() {
+    let slipway = Slipway::new();
+    let server = ours(&slipway, "storage");
+    let put = |tag: &str, title: &str| {
+        let bytes = format!("content of {tag}");
+        let digest = slipway_oci::Digest::sha256(bytes.as_bytes()).to_string();
+        let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        for (digest, bytes) in [(digest.as_str(), bytes.as_bytes()), (empty, b"{}")] {
+            let path = format!("/v2/f/blobs/uploads/?digest={digest}");
+            assert_eq!(request(&server.address, "POST", &path, &[], bytes).status, 201);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.unknown.artifact.v1",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2, "data": "e30=" },
+            "layers": [{
+                "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": bytes.len(),
+                "annotations": { "org.opencontainers.image.title": title },
+            }],
+            "annotations": { "org.opencontainers.image.created": "2026-01-01T00:00:00Z" },
+        });
+        let kind = [("content-type", "application/vnd.oci.image.manifest.v1+json")];
+        let path = format!("/v2/f/manifests/{tag}");
+        assert_eq!(
+            request(&server.address, "PUT", &path, &kind, manifest.to_string().as_bytes()).status,
+            201
+        );
+    };
+    let out = slipway.path("deep/out");
+    let pull = |tag: &str| {
+        let name = server.name(&format!("f:{tag}"));
+        slipway.run(["artifact", "pull", "-q", "-o", out.to_str().unwrap(), &name])
+    };
+    put("good", "sub/file");
+    pull("good").ok();
+    assert_eq!(fs::read_to_string(out.join("sub/file")).unwrap(), "content of good");
+    for (at, title) in ["../up", "/tmp/slipway-absolute", "a/../../up", "sub/../../up", "x\u{1b}[2J", ".."]
+        .iter()
+        .enumerate()
+    {
+        let tag = format!("bad{at}");
+        put(&tag, title);
+        assert!(pull(&tag).fails(1).contains("leads out of the folder"), "{title}");
+    }
+    assert!(!slipway.path("deep/up").exists() && !slipway.path("up").exists());
+    // a link in the way leads nowhere else
+    std::os::unix::fs::symlink(slipway.path("deep"), out.join("link")).unwrap();
+    put("link", "link/file");
+    let _ = pull("link");
+    assert!(!slipway.path("deep/file").exists());
+}

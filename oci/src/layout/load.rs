@@ -49,6 +49,18 @@ pub fn load_folder(
     Files { spooled: HashMap::new(), scratch: None, root: Some(root) }.load(store, platform, reference)
 }
 
+/// Copies the blobs of all that an archive's index names into the store, as they came and without names, and answers its
+/// entries. An index's manifests that are not there are left out. Of docker's older form a manifest is made.
+pub fn take_archive(store: &Store, source: impl Read + Send) -> Result<Vec<Descriptor>, LayoutError> {
+    Files::spool(store, source)?.take(store)
+}
+
+/// The same of an OCI layout in a folder.
+pub fn take_folder(store: &Store, folder: &Path) -> Result<Vec<Descriptor>, LayoutError> {
+    let root = crate::Root::open(folder).map_err(|error| LayoutError::Io("open", error))?;
+    Files { spooled: HashMap::new(), scratch: None, root: Some(root) }.take(store)
+}
+
 /// The files of an archive, by name; or a folder.
 struct Files {
     spooled: HashMap<String, PathBuf>,
@@ -146,6 +158,63 @@ impl Files {
         let entries: Vec<DockerEntry> =
             serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("manifest.json", e))?;
         entries.iter().map(|entry| self.load_docker(store, entry)).collect()
+    }
+
+    fn take(&self, store: &Store) -> Result<Vec<Descriptor>, LayoutError> {
+        let Some(bytes) = self.read("index.json", limits::MANIFEST_BYTES)? else {
+            return Ok(self
+                .load(store, &Platform::host(), None)?
+                .into_iter()
+                .map(described(store))
+                .collect());
+        };
+        let index: Index = serde_json::from_slice(&bytes).map_err(|e| LayoutError::Json("index.json", e))?;
+        if index.manifests.len() > limits::INDEX_ENTRIES {
+            return Err(LayoutError::Limit("images"));
+        }
+        let mut seen = HashSet::new();
+        for entry in &index.manifests {
+            self.take_manifest(store, entry, 0, &mut seen)?;
+        }
+        Ok(index.manifests)
+    }
+
+    /// Copies a manifest and all that it names.
+    fn take_manifest(
+        &self,
+        store: &Store,
+        entry: &Descriptor,
+        depth: usize,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<(), LayoutError> {
+        if !seen.insert(entry.digest.clone()) {
+            return Ok(());
+        }
+        if depth > limits::INDEX_DEPTH || seen.len() > limits::INDEX_ENTRIES {
+            return Err(LayoutError::Limit("indexes within indexes"));
+        }
+        self.copy_blob(store, entry)?;
+        let bytes = store.blobs().read_manifest(&entry.digest)?;
+        match Parsed::from_bytes(&bytes, Some(&entry.media_type))? {
+            Parsed::Manifest(manifest) => {
+                for blob in manifest.layers.iter().chain([&manifest.config]) {
+                    match self.copy_blob(store, blob) {
+                        // what lives elsewhere is not in layouts
+                        Err(LayoutError::Missing(_)) if !blob.urls.is_empty() => {}
+                        other => other?,
+                    }
+                }
+                Ok(())
+            }
+            Parsed::Index(index) => {
+                for inner in &index.manifests {
+                    if self.has(store, &inner.digest)? {
+                        self.take_manifest(store, inner, depth + 1, seen)?;
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     fn load_index(
@@ -317,6 +386,20 @@ fn digested(source: impl Read + Send, diff_id: &Digest) -> io::Result<Digest> {
     let mut reader = HashingReader::new(decoder, diff_id.algorithm());
     io::copy(&mut reader, &mut io::sink())?;
     Ok(reader.finish().1)
+}
+
+/// A loaded image as an entry of an index.
+fn described(store: &Store) -> impl Fn(Loaded) -> Descriptor {
+    |loaded| {
+        let size = store.blobs().size(&loaded.target).ok().flatten().unwrap_or(0);
+        let mut entry = Descriptor::new(media_type::OCI_MANIFEST, loaded.target, size);
+        if let Some(name) = loaded.names.first() {
+            entry.annotations.insert(ANNOTATION_IMAGE_NAME.to_owned(), name.to_string());
+            let tag = name.tag().map_or_else(|| name.to_string(), str::to_owned);
+            entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), tag);
+        }
+        entry
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -8,8 +8,8 @@
 mod load;
 mod save;
 
-pub use load::{Loaded, load_archive, load_folder};
-pub use save::{write_docker_archive, write_oci_archive, write_oci_folder};
+pub use load::{Loaded, load_archive, load_folder, take_archive, take_folder};
+pub use save::{add_to_folder, write_archive, write_docker_archive, write_oci_archive, write_oci_folder};
 
 use crate::{
     blobs::BlobError,
@@ -66,9 +66,9 @@ pub enum LayoutError {
 }
 
 /// Annotation that carries a whole reference (containerd).
-const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
+pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation that carries a tag or reference (image-spec `annotations.md`).
-const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 #[cfg(test)]
 mod tests;

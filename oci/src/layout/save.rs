@@ -46,6 +46,10 @@ fn index(records: &[Record]) -> Index {
             manifests.push(named);
         }
     }
+    index_of(manifests)
+}
+
+fn index_of(manifests: Vec<Descriptor>) -> Index {
     Index {
         schema_version: 2,
         media_type: Some(media_type::OCI_INDEX.to_owned()),
@@ -115,7 +119,17 @@ pub fn write_oci_folder(
         }
     }
     let _ = fs::remove_dir(folder.join(".slipway-tmp"));
-    let mut index = index(&records);
+    point(folder, index(&records))
+}
+
+/// Adds entries to the index of a layout in a folder whose blobs are there already; an entry with a name takes the place of the one
+/// that had it.
+pub fn add_to_folder(folder: &Path, entries: &[Descriptor]) -> Result<(), LayoutError> {
+    let _ = fs::remove_dir(folder.join(".slipway-tmp"));
+    point(folder, index_of(entries.to_vec()))
+}
+
+fn point(folder: &Path, mut index: Index) -> Result<(), LayoutError> {
     let path = folder.join("index.json");
     if let Ok(bytes) = crate::file::read_capped(&path, crate::limits::MANIFEST_BYTES) {
         let old: Index =
@@ -135,6 +149,20 @@ pub fn write_oci_folder(
     crate::file::write_atomic(&path, &to_json(&index)).map_err(failed("write"))
 }
 
+/// Writes an OCI layout as a tar: entries of its index, and the blobs that it has.
+pub fn write_archive(
+    blobs: &crate::blobs::Blobs,
+    entries: &[Descriptor],
+    digests: &BTreeSet<Digest>,
+    output: &mut dyn Write,
+) -> Result<(), LayoutError> {
+    let mut tar = Tar(output);
+    tar.bytes("oci-layout", LAYOUT)?;
+    tar.bytes("index.json", &to_json(&index_of(entries.to_vec())))?;
+    tar.blobs(blobs, digests)?;
+    tar.finish()
+}
+
 /// Writes an OCI layout as a tar, with docker's `manifest.json` beside it.
 pub fn write_oci_archive(
     store: &Store,
@@ -142,7 +170,7 @@ pub fn write_oci_archive(
     output: &mut dyn Write,
 ) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
-    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
+    let path = path_of;
     let mut tar = Tar(output);
     tar.bytes("oci-layout", LAYOUT)?;
     tar.bytes("index.json", &to_json(&index(&records)))?;
@@ -158,11 +186,7 @@ pub fn write_oci_archive(
         })
         .collect();
     tar.bytes("manifest.json", &to_json(&docker))?;
-    for digest in blobs(&records) {
-        let size_bytes =
-            store.blobs().size(&digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
-        tar.entry(&path(&digest), size_bytes, &mut store.blobs().open_blob(&digest)?)?;
-    }
+    tar.blobs(store.blobs(), &blobs(&records))?;
     tar.finish()
 }
 
@@ -211,12 +235,25 @@ fn docker_entry(
     serde_json::json!({ "Config": config, "RepoTags": tags, "Layers": layers })
 }
 
+/// Where a layout has a blob.
+fn path_of(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
 /// A tar of plain files, the same bytes for the same content.
 struct Tar<'a>(&'a mut dyn Write);
 
 impl Tar<'_> {
     fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         self.entry(path, bytes.len() as u64, &mut &bytes[..])
+    }
+
+    fn blobs(&mut self, blobs: &crate::blobs::Blobs, digests: &BTreeSet<Digest>) -> Result<(), LayoutError> {
+        for digest in digests {
+            let size_bytes = blobs.size(digest)?.ok_or_else(|| LayoutError::Missing(digest.to_string()))?;
+            self.entry(&path_of(digest), size_bytes, &mut blobs.open_blob(digest)?)?;
+        }
+        Ok(())
     }
 
     fn entry(&mut self, path: &str, size_bytes: u64, content: &mut dyn Read) -> Result<(), LayoutError> {
