@@ -47,6 +47,9 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) token_service: Vec<TokenService>,
+    /// Fetch layers that registries do not have from the addresses that their images name
+    #[arg(long, global = true, env = "SLIPWAY_FOREIGN_LAYERS")]
+    pub(crate) foreign_layers: bool,
     /// Most that one archive, layer or context may unpack to [default: 64g, and no more than 200 times its size beyond 4g]
     #[arg(long, global = true, env = "SLIPWAY_MAX_UNPACKED", value_name = "SIZE", value_parser = size::argument)]
     pub(crate) max_unpacked: Option<u64>,

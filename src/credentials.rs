@@ -63,9 +63,9 @@ pub(crate) fn read(global: &Global) -> Result<Credentials, String> {
         configs.insert(0, own);
     }
 
-    Ok(Arc::new(move |host| {
+    Ok(Arc::new(move |host, repository| {
         for config in &configs {
-            if let Some(credential) = config.credential(host)? {
+            if let Some(credential) = config.credential(host, repository)? {
                 return Ok(Some(credential));
             }
         }

@@ -284,6 +284,7 @@ fn registry_hint(error: &ClientError) -> Option<String> {
         ClientError::Denied { credentials: true, .. } => {
             Some("they are those of docker's config.json or podman's auth.json; see whether they are still good, and whether they may do this there".into())
         }
+        ClientError::Foreign { .. } => Some("--foreign-layers fetches it from there".into()),
         ClientError::LoginRefused { .. } => Some("see whether name and password are those of this registry".into()),
         ClientError::NoAuthorities => {
             Some("install `ca-certificates`, or name a file with --tls-ca or SSL_CERT_FILE".into())

@@ -1,5 +1,7 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
+mod send;
+
 use crate::progress::{self, Quiet, Show, Transfers, Waits, ended};
 use crate::{
     app::Global,
@@ -19,13 +21,11 @@ use slipway_oci::{
     spec::{Manifest, Parsed},
     store::{ImageRecord, LayerForm, Runnable, Store},
 };
-use slipway_registry::client::{
-    self, BlobReader, BlobSource, Client, ManifestBytes, Push, UrlContent, UrlOptions,
-};
+use slipway_registry::client::{self, Client, UrlContent, UrlOptions};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 /// What a reference was found to mean.
@@ -309,53 +309,6 @@ impl<'a> Images<'a> {
         Ok((layers, below))
     }
 
-    /// Sends an image to the registry under `reference`, or an index with all that it names.
-    ///
-    /// A layer whose bytes are not here is fetched first, unless the same registry is known to have it: then it is
-    /// mounted, or there already, and no byte of it moves through this machine.
-    pub(crate) fn push(&self, reference: &Reference, digest: &Digest) -> Result<(), Failure> {
-        let mut members = match self.store.read_index(digest)? {
-            Some(index) => self.store.members(&index)?,
-            None => Vec::new(),
-        };
-        members.push(digest.clone());
-        let source = StoreBlobs { store: self.store, missing: Mutex::default() };
-        let (mut manifests, mut blobs) = (Vec::new(), Vec::new());
-        for member in &members {
-            // relies on all of an image in one moment; what is none, such as an attestation, is read blob by blob
-            let _ = self.store.read_image(member);
-            let (bytes, parsed) = self.read_manifest(member)?;
-            let media = parsed.media_type().to_owned();
-            manifests.push((Descriptor::new(media, member.clone(), bytes.len() as u64), bytes));
-            if let Parsed::Manifest(manifest) = parsed {
-                blobs.push(manifest.config);
-                blobs.extend(manifest.layers);
-            }
-        }
-        for blob in &blobs {
-            let mountable = source.known_in(reference.registry(), &blob.digest).is_some();
-            if !mountable && !self.store.blobs().contains(&blob.digest)? {
-                self.fetch(blob, &self.store.sources(&blob.digest)?)?;
-            }
-        }
-        let (last, children) = manifests.split_last().expect("what is pushed comes last");
-        let children: Vec<ManifestBytes<'_>> =
-            children.iter().map(|(descriptor, bytes)| ManifestBytes { descriptor, bytes }).collect();
-        let manifest = ManifestBytes { descriptor: &last.0, bytes: &last.1 };
-        let push = Push { blobs: &blobs, children: &children, manifest };
-        self.show.begin(&format!("Pushing {}", reference.familiar()), distinct(&blobs));
-        let mut pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
-        // a registry that was to mount a layer may refuse: then it moves through this machine, once for each layer
-        while pushed.is_err() && self.fetch_missing(&blobs, &source)? {
-            pushed = self.client()?.push(reference, &push, &source, &self.transfers("pushing"));
-        }
-        ended(self.show, pushed).map_err(|error| nearby::unsent(reference, &error))?;
-        for blob in &blobs {
-            self.store.put_source(&blob.digest, &reference.name())?;
-        }
-        Ok(())
-    }
-
     /// Fetches blobs that are known to be in the same repositories: all at once from the first, and what that has not
     /// from any.
     fn fetch_together(
@@ -391,43 +344,11 @@ impl<'a> Images<'a> {
         }
         Err(last)
     }
-
-    /// Fetches the blobs that a push asked for and that are not here; whether there were any.
-    fn fetch_missing(&self, blobs: &[Descriptor], source: &StoreBlobs<'_>) -> Result<bool, Failure> {
-        let missing = std::mem::take(&mut *source.missing.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut fetched = false;
-        for blob in blobs.iter().filter(|blob| missing.contains(&blob.digest)) {
-            self.fetch(blob, &self.store.sources(&blob.digest)?)?;
-            fetched = true;
-        }
-        Ok(fetched)
-    }
 }
 
 /// How many blobs a row of descriptors names.
 fn distinct(descriptors: &[Descriptor]) -> usize {
     descriptors.iter().map(|descriptor| &descriptor.digest).collect::<BTreeSet<_>>().len()
-}
-
-/// The store as what a push takes its bytes from.
-struct StoreBlobs<'a> {
-    store: &'a Store,
-    /// What was asked for and is not here.
-    missing: Mutex<BTreeSet<Digest>>,
-}
-
-impl BlobSource for StoreBlobs<'_> {
-    fn open(&self, digest: &Digest) -> std::io::Result<Box<dyn BlobReader>> {
-        if !self.store.blobs().contains(digest).map_err(std::io::Error::other)? {
-            self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
-        }
-        Ok(Box::new(self.store.blobs().open_blob(digest).map_err(std::io::Error::other)?))
-    }
-
-    fn known_in(&self, registry: &str, digest: &Digest) -> Option<String> {
-        let sources = self.store.sources(digest).ok()?;
-        sources.iter().find_map(|source| Some(source.strip_prefix(registry)?.strip_prefix('/')?.to_owned()))
-    }
 }
 
 impl ImageSource for Images<'_> {

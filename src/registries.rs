@@ -85,6 +85,7 @@ impl Registries {
             authorities: authorities(global)?,
             certificate_folders: certificate_folders(),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
+            foreign_layers: global.foreign_layers,
             token_services: global.token_service.clone(),
             warned: Some(Arc::new(|host, words| show::note(format_args!("warning: `{host}` says: {words}")))),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),

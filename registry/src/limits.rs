@@ -192,6 +192,9 @@ pub const PAGES: usize = 10_000;
 /// Most referrers of one manifest that the client takes.
 pub const REFERRERS: usize = 10_000;
 
+/// Most addresses of a layer that lives elsewhere that are tried.
+pub const FOREIGN_PLACES: usize = 4;
+
 /// Most tags that the client takes from one repository.
 pub const TAGS: usize = 1_000_000;
 

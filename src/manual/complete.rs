@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Values that are completed with nothing: whoever adds one says so here.
-    const FREE: [&str; 44] = [
+    const FREE: [&str; 45] = [
         "NAME[=VALUE]",
         "NAME=VALUE",
         "NAME=SOURCE",
@@ -231,6 +231,7 @@ mod tests {
         "FROM",
         "TO",
         "DIGEST",
+        "DIGEST|none",
         "FILE[:TYPE]",
         "NAME[:TAG]",
         "REPOSITORIES",

@@ -384,3 +384,26 @@ fn an_artifact_of_oras_is_read_and_a_hostile_one_is_not() {
     let _ = pull("link");
     assert!(!slipway.path("deep/file").exists());
 }
+
+#[test]
+fn a_push_under_a_condition_moves_no_tag_that_somebody_else_moved() {
+    let slipway = Slipway::new();
+    let server = ours(&slipway, "storage");
+    slipway.build("other", "FROM base\nRUN echo other > /other\n", &[]).ok();
+    let name = server.name("app:1");
+    slipway.ok(["push", "-q", "--if-match", "none", "base", &name]);
+    let first = slipway.ok(["digest", &name]).trim().to_owned();
+    let words = slipway.fails(1, ["push", "-q", "--if-match", "none", "other", &name]);
+    assert!(words.contains(&first) && words.contains("nothing was changed"), "{words}");
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    slipway.fails(1, ["push", "-q", "--if-match", &wrong, "other", &name]);
+    assert_eq!(slipway.ok(["digest", &name]).trim(), first);
+    slipway.ok(["push", "-q", "--if-match", &first, "other", &name]);
+    assert_ne!(slipway.ok(["digest", &name]).trim(), first);
+    assert!(slipway.fails(2, ["push", "--if-match", "x", "other", &name]).contains("digest"));
+    assert!(
+        slipway
+            .fails(1, ["push", "-q", "--if-match", &first, "other", &server.name("app:2")])
+            .contains("is not there")
+    );
+}

@@ -110,7 +110,7 @@ impl Transport {
             // somebody else answered the same challenge meanwhile
             return Ok(());
         }
-        let credential = self.credential(&endpoint.registry).await?;
+        let credential = self.credential(&endpoint.registry, &scope.repository).await?;
         let denied = |message: &str| ClientError::Denied {
             host: endpoint.host(),
             repository: scope.repository.clone(),
@@ -139,15 +139,19 @@ impl Transport {
     }
 
     /// Whether there is anything to log in with.
-    pub(super) async fn has_credential(&self, registry: &str) -> bool {
-        self.credential(registry).await.is_ok_and(|credential| credential.is_some())
+    pub(super) async fn has_credential(&self, registry: &str, repository: &str) -> bool {
+        self.credential(registry, repository).await.is_ok_and(|credential| credential.is_some())
     }
 
-    pub(super) async fn credential(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
+    pub(super) async fn credential(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, ClientError> {
         let Some(credentials) = self.credentials.clone() else { return Ok(None) };
-        let registry = registry.to_owned();
+        let (registry, repository) = (registry.to_owned(), repository.to_owned());
         // helpers are programs, and a keyring may ask its user
-        Ok(tokio::task::spawn_blocking(move || credentials(&registry)).await??)
+        Ok(tokio::task::spawn_blocking(move || credentials(&registry, &repository)).await??)
     }
 
     async fn exchange(

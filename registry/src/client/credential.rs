@@ -40,8 +40,9 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Answers the credential of a registry host (`docker.io`, `host:port`), if there is one. May block.
-pub type Credentials = Arc<dyn Fn(&str) -> Result<Option<Credential>, CredentialError> + Send + Sync>;
+/// Answers the credential of a registry host (`docker.io`, `host:port`) for one of its repositories, or for none in particular
+/// (`""`), if there is one. May block.
+pub type Credentials = Arc<dyn Fn(&str, &str) -> Result<Option<Credential>, CredentialError> + Send + Sync>;
 
 /// Why a credential cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -146,14 +147,24 @@ impl DockerConfig {
 
     /// As what [`super::ClientConfig`] takes.
     pub fn into_credentials(self) -> Credentials {
-        Arc::new(move |host| self.credential(host))
+        Arc::new(move |host, repository| self.credential(host, repository))
     }
 
-    /// The credential of a registry: its own helper's, the file's, then the common helper's.
-    pub fn credential(&self, host: &str) -> Result<Option<Credential>, CredentialError> {
+    /// The credential of a registry for a repository: the registry's own helper's, the file's, then the common helper's. Of the
+    /// file's, the longest `host/namespace` key that the repository lies in counts before the registry's own
+    /// (containers-auth.json(5)).
+    pub fn credential(&self, host: &str, repository: &str) -> Result<Option<Credential>, CredentialError> {
         let keys = keys(host);
         if let Some(helper) = keys.iter().find_map(|key| self.helpers.get(key)) {
             return ask_helper(helper, &keys[0]);
+        }
+        let mut place = repository;
+        while !place.is_empty() {
+            let entry = self.auths.get(&format!("{host}/{place}"));
+            if let Some(credential) = entry.map(|entry| entry.credential(host)).transpose()?.flatten() {
+                return Ok(Some(credential));
+            }
+            place = place.rsplit_once('/').map_or("", |(above, _)| above);
         }
         let stored = self.auths.iter().find(|(key, _)| is_of(key, host));
         if let Some(credential) = stored.map(|(_, entry)| entry.credential(host)).transpose()?.flatten() {
@@ -280,7 +291,7 @@ mod tests {
         let config = config(
             r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"https://r.example/v2/":{"auth":"dTpwOng="},
             "h:5000":{"username":"a","password":"b"},"t":{"identitytoken":"tok","auth":"dTpw"},"e":{},
-            "q.example/team":{"auth":"dTpw"}},"x":1}"#,
+            "q.example/team":{"auth":"dTpw"},"q.example/team/app/sub":{"auth":"eDp5"},"h:5000/other":{"auth":"eDp5"}},"x":1}"#,
         );
         for (host, expected) in [
             ("docker.io", basic("u", "p")),
@@ -288,19 +299,42 @@ mod tests {
             ("h:5000", basic("a", "b")),
             ("t", Some(Credential::IdentityToken("tok".into()))),
             ("e", None),
-            ("q.example", None),
+            ("q.example", basic("u", "p")),
             ("other.example", None),
         ] {
-            assert_eq!(config.credential(host).expect(host), expected, "{host}");
+            assert_eq!(config.credential(host, "team/app").expect(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_longest_namespace_counts() {
+        let config = config(
+            r#"{"auths":{"h":{"auth":"aDpo"},"h/a":{"auth":"YTph"},"h/a/b":{"auth":"Yjpi"},"docker.io/team":{"auth":"dDp0"},
+            "https://index.docker.io/v1/":{"auth":"ZDpk"}}}"#,
+        );
+        for (host, repository, expected) in [
+            ("h", "", "h"),
+            ("h", "x", "h"),
+            ("h", "a", "a"),
+            ("h", "a/c", "a"),
+            ("h", "ab", "h"),
+            ("h", "a/b", "b"),
+            ("h", "a/b/c/d", "b"),
+            ("docker.io", "team/app", "t"),
+            ("docker.io", "library/app", "d"),
+            ("i", "a/b", ""),
+        ] {
+            let expected = basic(expected, expected).filter(|_| !expected.is_empty());
+            assert_eq!(config.credential(host, repository).expect(host), expected, "{host}/{repository}");
         }
     }
 
     #[test]
     fn wrong_entries_are_named() {
         let config = config(r#"{"auths":{"a":{"auth":"!"},"b":{"auth":"dQ=="}},"credHelpers":{"c":"../x"}}"#);
-        assert!(matches!(config.credential("a"), Err(CredentialError::Auth { .. })));
-        assert!(matches!(config.credential("b"), Err(CredentialError::Auth { .. })));
-        assert!(matches!(config.credential("c"), Err(CredentialError::HelperName(_))));
+        assert!(matches!(config.credential("a", ""), Err(CredentialError::Auth { .. })));
+        assert!(matches!(config.credential("b", ""), Err(CredentialError::Auth { .. })));
+        assert!(matches!(config.credential("c", ""), Err(CredentialError::HelperName(_))));
     }
 
     #[test]
@@ -308,7 +342,7 @@ mod tests {
         let config =
             config(r#"{"credHelpers":{"h":"slipway-test-none"},"credsStore":"slipway-test-none-either"}"#);
         for host in ["h", "any"] {
-            let error = config.credential(host).expect_err("failure").to_string();
+            let error = config.credential(host, "").expect_err("failure").to_string();
             assert!(error.contains("docker-credential-slipway-test-none"), "{error}");
         }
     }

@@ -102,6 +102,14 @@ pub enum ClientError {
         /// The tag.
         what: String,
     },
+    /// A layer that lives elsewhere.
+    #[error("the registry does not have the layer `{digest}`, which lives elsewhere: {url}")]
+    Foreign {
+        /// The layer.
+        digest: Digest,
+        /// Where it lives.
+        url: String,
+    },
     /// Credentials are missing or wrong.
     #[error("`{host}` refuses access to `{repository}`{}: {message}", if *credentials { " with the credentials given" } else { " without credentials" })]
     Denied {

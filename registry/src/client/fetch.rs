@@ -75,12 +75,41 @@ impl Inner {
         progress.event(&Event::Started { digest, size_bytes: descriptor.size_bytes });
         // tag or digest of the image say nothing about its blobs, which mirrors have by digest
         let named = repository.with_digest(digest.clone());
-        self.ask_places(&named, progress, async |at: &At<'_>| {
+        let fetched = self.ask_places(&named, progress, async |at: &At<'_>| {
             self.fetch_at(at, descriptor, into, progress).await
-        })
-        .await?;
+        });
+        match fetched.await {
+            Err(ClientError::NotFound { .. }) if !descriptor.urls.is_empty() => {
+                self.fetch_foreign(descriptor, into, progress).await?;
+            }
+            other => other?,
+        }
         progress.event(&Event::Finished { digest });
         Ok(())
+    }
+
+    /// A layer that its registry has not, but says where it lives: fetched from there, where that is allowed.
+    async fn fetch_foreign(
+        &self,
+        descriptor: &Descriptor,
+        into: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        let (digest, urls) = (&descriptor.digest, &descriptor.urls);
+        if !self.foreign_layers {
+            let url = urls.iter().take(limits::FOREIGN_PLACES).cloned().collect::<Vec<_>>().join(", ");
+            return Err(ClientError::Foreign { digest: digest.clone(), url });
+        }
+        let mut failure = None;
+        for url in urls.iter().take(limits::FOREIGN_PLACES) {
+            match self.fetch_from(url, descriptor, into, progress).await {
+                Ok(()) => return Ok(()),
+                // this machine's own trouble is the same wherever the bytes come from
+                Err(error @ ClientError::Blob(_)) => return Err(error),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.expect("there is an address at least"))
     }
 
     async fn fetch_at(

@@ -150,7 +150,8 @@ mod tests {
         ] {
             let kept = keep_credential(&path, host, &credential).expect("kept");
             assert_eq!(kept, Kept::File(path.clone()));
-            let found = DockerConfig::load(&path).expect("a file").credential(host).expect("a credential");
+            let found =
+                DockerConfig::load(&path).expect("a file").credential(host, "").expect("a credential");
             assert_eq!(found, Some(credential), "{host}");
             let mode = fs::metadata(&path).expect("a file").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);

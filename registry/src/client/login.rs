@@ -27,7 +27,7 @@ impl Inner {
         // a registry that asks nobody may still know who is wrong
         if self.transport.tokens.header(&endpoint.registry, &scope).is_none()
             && let Some(Credential::Basic { username, password }) =
-                self.transport.credential(&endpoint.registry).await?
+                self.transport.credential(&endpoint.registry, "").await?
         {
             let request = self
                 .transport

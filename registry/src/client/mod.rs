@@ -87,6 +87,8 @@ pub struct ClientConfig {
     pub routes: Routes,
     /// Proxies that lead out.
     pub proxies: Proxies,
+    /// Fetch layers that live elsewhere from the addresses that their descriptors name.
+    pub foreign_layers: bool,
     /// Is told what registries warn of.
     pub warned: Option<Warned>,
     /// What requests say they come from.
@@ -109,6 +111,7 @@ impl Default for ClientConfig {
             certificate_folders: Vec::new(),
             routes: Routes::default(),
             proxies: Proxies::default(),
+            foreign_layers: false,
             warned: None,
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
@@ -162,6 +165,7 @@ struct Inner {
     /// For mirrors: another place is at hand.
     impatient: Policy,
     parallel: usize,
+    foreign_layers: bool,
 }
 
 impl Client {
@@ -180,6 +184,7 @@ impl Client {
             impatient: Policy::new(0, config.backoff),
             policy,
             parallel: config.parallel.max(1),
+            foreign_layers: config.foreign_layers,
         };
         Ok(Client { runtime, inner })
     }

@@ -247,7 +247,8 @@ impl Transport {
             }
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 // a token may be nobody's
-                let credentials = header.is_some() && self.has_credential(&endpoint.registry).await;
+                let credentials =
+                    header.is_some() && self.has_credential(&endpoint.registry, &ask.scope.repository).await;
                 return Err(denied(endpoint, ask.scope, credentials, response).await);
             }
             let Some(target) = redirect_target(&response)? else { return Ok(response) };

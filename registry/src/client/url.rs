@@ -10,7 +10,10 @@ use super::{
 };
 use crate::limits;
 use reqwest::{Response, StatusCode, Url, header};
-use slipway_oci::{Algorithm, Digest, blobs::Blobs};
+use slipway_oci::{
+    Algorithm, Descriptor, Digest,
+    blobs::{BlobSink, Blobs},
+};
 use std::time::SystemTime;
 
 /// How an address is fetched.
@@ -56,11 +59,7 @@ impl Inner {
         options: &UrlOptions,
         progress: &dyn Progress,
     ) -> Result<Fetched, ClientError> {
-        let wrong = || ClientError::Address { url: address.to_owned() };
-        let url = Url::parse(address).map_err(|_| wrong())?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(wrong());
-        }
+        let url = web_address(address)?;
         let mut attempts = Attempts::new(&self.policy, address, progress);
         loop {
             match self.fetch_url_once(&url, into, options, progress).await {
@@ -68,6 +67,62 @@ impl Inner {
                 fetched => return fetched,
             }
         }
+    }
+
+    /// Fetches what a descriptor describes from an address, verified as a blob of a registry is.
+    pub(super) async fn fetch_from(
+        &self,
+        address: &str,
+        descriptor: &Descriptor,
+        into: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        let url = web_address(address)?;
+        let mut attempts = Attempts::new(&self.policy, address, progress);
+        loop {
+            match self.fetch_from_once(&url, descriptor, into, progress).await {
+                Err(error) => attempts.after(error).await?,
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_from_once(
+        &self,
+        url: &Url,
+        descriptor: &Descriptor,
+        into: &dyn BlobSink,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
+        let mut response = self.follow(url, &UrlOptions::default()).await?;
+        let host = body::host_of(response.url());
+        let (digest, expected) = (descriptor.digest.clone(), descriptor.size_bytes);
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Err(ClientError::NotFound { what: url.to_string() }),
+            _ => return Err(body::status_error("GET", response).await),
+        }
+        let mut sink = Sink::new(into.writer(&digest)?);
+        while let Some(piece) = sink::next(&host, &mut response).await? {
+            let piece = piece.as_ref();
+            let actual = sink.received() + piece.len() as u64;
+            if actual > expected {
+                return Err(ClientError::Size { host, digest, expected, actual });
+            }
+            sink.take(piece).await?;
+            progress.event(&Event::Advanced { digest: &digest, done_bytes: actual, size_bytes: expected });
+        }
+        if sink.received() < expected {
+            return Err(ClientError::Interrupted { host, source: None });
+        }
+        let writer = sink.finish().await?;
+        let committed = tokio::task::spawn_blocking(move || writer.commit(Some((&digest, expected)))).await?;
+        committed.map(drop).map_err(|error| match error {
+            slipway_oci::blobs::BlobError::DigestMismatch { expected, actual } => {
+                ClientError::Digest { host, expected, actual }
+            }
+            other => other.into(),
+        })
     }
 
     async fn fetch_url_once(
@@ -146,6 +201,16 @@ impl Inner {
         }
         Err(ClientError::Redirects { url: start.to_string() })
     }
+}
+
+/// An http or https address.
+fn web_address(address: &str) -> Result<Url, ClientError> {
+    let wrong = || ClientError::Address { url: address.chars().take(200).collect() };
+    let url = Url::parse(address).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong());
+    }
+    Ok(url)
 }
 
 /// What the headers say; digest and size are filled in when the content is there.

@@ -184,7 +184,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     }
     if arguments.push {
         for name in &exporter.names {
-            images.push(name, &output.image.manifest.digest)?;
+            images.push(name, &output.image.manifest.digest, None)?;
         }
     }
     let names: Vec<String> = exporter.names.iter().map(Reference::familiar).collect();

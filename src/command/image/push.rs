@@ -9,7 +9,8 @@ use crate::{
     service::output::Output,
     show,
 };
-use slipway_oci::{Digest, Platform, Reference};
+use slipway_oci::{Digest, Platform, Reference, digest::DigestError};
+use slipway_registry::client::Condition;
 use std::path::PathBuf;
 
 /// Send an image to a registry.
@@ -24,6 +25,9 @@ pub(crate) struct Arguments {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
     progress: Style,
+    /// Move the tag only if it stands for this, or, with `none`, only if it is not there
+    #[arg(long, value_name = "DIGEST|none", value_parser = condition)]
+    if_match: Option<Condition>,
     /// Write the digest of what was sent to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -32,6 +36,13 @@ pub(crate) struct Arguments {
     /// Where to, if not under its own name
     #[arg(value_name = "NAME[:TAG]")]
     destination: Option<Reference>,
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    match text {
+        "none" => Ok(Condition::Absent),
+        _ => text.parse().map(Condition::Is).map_err(|error: DigestError| error.to_string()),
+    }
 }
 
 /// Carries the command out.
@@ -44,7 +55,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let digest = app.store.find_reference(&source)?.ok_or_else(|| images.missing(&source.familiar()))?;
     let destination = arguments.destination.clone().unwrap_or_else(|| source.clone()).or_latest();
     let digest = what(&app, &source, &digest, arguments.platform.as_ref())?;
-    images.push(&destination, &digest)?;
+    images.push(&destination, &digest, arguments.if_match.as_ref())?;
     if let Some(file) = file {
         // as podman: the digest alone
         file.finish_with(digest.to_string().as_bytes())?;

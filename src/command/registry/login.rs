@@ -99,14 +99,14 @@ fn ask(arguments: &Arguments, password: Option<String>) -> Result<Credential, Fa
 
 fn known(global: &Global, host: &str) -> Result<Option<Credential>, Failure> {
     let read = credentials::read(global).map_err(Failure::new)?;
-    read(host).map_err(|error| Failure::of(&error))
+    read(host, "").map_err(|error| Failure::of(&error))
 }
 
 /// Whether a credential opens a registry.
 fn open(global: &Global, host: &str, credential: &Credential) -> Result<Result<(), ClientError>, Failure> {
     let (own, credential) = (host.to_owned(), credential.clone());
     let mut config = Registries::read(global)?.client_config(global).map_err(Failure::new)?;
-    config.credentials = Some(Arc::new(move |host| Ok((host == own).then(|| credential.clone()))));
+    config.credentials = Some(Arc::new(move |host, _| Ok((host == own).then(|| credential.clone()))));
     let client = Client::new(config).map_err(|error| Failure::of(&error))?;
     Ok(client.log_in(host))
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     }
     // another file may have one too, which would be used all the same
     let left = credentials::read(global).map_err(Failure::new)?;
-    if left(&host).is_ok_and(|left| left.is_some()) {
+    if left(&host, "").is_ok_and(|left| left.is_some()) {
         show::note(format_args!(
             "warning: another file has credentials for {host}: `slipway info` lists them"
         ));

@@ -7,7 +7,7 @@ const SECRET: &str = "dXNlcjpodW50ZXIy"; // user:hunter2
 fn logged_in() -> Client {
     client_with(|config| {
         let credential = Credential::Basic { username: "user".into(), password: "hunter2".into() };
-        config.credentials = Some(Arc::new(move |_| Ok(Some(credential.clone()))));
+        config.credentials = Some(Arc::new(move |_, _| Ok(Some(credential.clone()))));
     })
 }
 
@@ -151,7 +151,7 @@ fn an_identity_token_is_exchanged() {
         _ => reply(401, &[("www-authenticate", "Bearer realm=\"/token\"")], b""),
     });
     let client = client_with(|config| {
-        config.credentials = Some(Arc::new(|_| Ok(Some(Credential::IdentityToken("r3fresh".into())))));
+        config.credentials = Some(Arc::new(|_, _| Ok(Some(Credential::IdentityToken("r3fresh".into())))));
     });
     assert!(client.tags(&fake.reference("a")).expect("tags").is_empty());
 }

@@ -142,7 +142,7 @@ fn a_mirror_gets_its_own_credentials_and_no_other() {
                 mirrors: vec![mirror(&mirror_at, Pulls::All)],
             }];
             let known = known.clone();
-            config.credentials = Some(Arc::new(move |host: &str| {
+            config.credentials = Some(Arc::new(move |host: &str, _: &str| {
                 notes.lock().expect("notes").push(host.to_owned());
                 let basic = Credential::Basic { username: "u".into(), password: host.to_owned() };
                 Ok((host == known).then_some(basic))

@@ -167,3 +167,56 @@ fn what_a_registry_warns_of_is_passed_on() {
     }
     assert_eq!(*heard.lock().expect("notes"), [format!("{}: use \"new\"", registry.server.address())]);
 }
+
+#[test]
+fn a_layer_that_lives_elsewhere_is_fetched_from_there_where_that_is_allowed() {
+    let elsewhere = Fake::start(|asked, _| match asked.path.as_str() {
+        "/layer" => reply(200, &[], b"foreign"),
+        "/other" => reply(200, &[], b"f0reign"),
+        "/long" => reply(200, &[], b"foreign and more"),
+        "/moved" => reply(302, &[("location", "/layer")], b""),
+        _ => reply(404, &[], b""),
+    });
+    let registry = Registry::start();
+    let name = registry.reference("a:t");
+    let layer = |paths: &[&str]| {
+        let mut layer = Descriptor::of(media_type::OCI_LAYER, b"foreign");
+        layer.urls = paths.iter().map(|path| format!("http://{}{path}", elsewhere.address)).collect();
+        layer
+    };
+    let fetch = |client: &Client, paths: &[&str]| {
+        let local = Local::new();
+        client
+            .fetch_blobs(&name, &[layer(paths)], &local.blobs, &())
+            .map(|()| local.blobs.read(&Digest::sha256(b"foreign"), 100).expect("the layer"))
+    };
+    // said, and nobody else is asked
+    let refused = fetch(&client(), &["/layer"]).expect_err("not allowed");
+    assert!(matches!(&refused, ClientError::Foreign { url, .. } if url.ends_with("/layer")), "{refused}");
+    assert!(elsewhere.asked().is_empty());
+    let allowed = client_with(|config| config.foreign_layers = true);
+    for paths in [&["/layer"][..], &["/gone", "/layer"], &["/other", "/moved"], &["/long", "/layer"]] {
+        assert_eq!(fetch(&allowed, paths).expect("fetched"), b"foreign", "{paths:?}");
+    }
+    for (paths, words) in [
+        (&["/other"][..], "content with digest"),
+        (&["/long"], "bytes for"),
+        (&["/gone"], "is not in the registry"),
+    ] {
+        let error = fetch(&allowed, paths).expect_err("refused").to_string();
+        assert!(error.contains(words), "{paths:?}: {error}");
+    }
+    let mut strange = layer(&[]);
+    strange.urls = vec!["file:///etc/passwd".into()];
+    let error = allowed.fetch_blobs(&name, &[strange], &Local::new().blobs, &()).expect_err("no address");
+    assert!(matches!(error, ClientError::Address { .. }), "{error}");
+    // what the registry has itself is asked of nobody else
+    let before = elsewhere.asked().len();
+    let local = Local::new();
+    let (manifest, bytes, blobs) = local.image(&[b"foreign"]);
+    let manifest = ManifestBytes { descriptor: &manifest, bytes: &bytes };
+    let push = Push { blobs: &blobs, children: &[], manifest };
+    allowed.push(&name, &push, &local.blobs, &()).expect("pushed");
+    assert_eq!(fetch(&client(), &["/layer"]).expect("fetched"), b"foreign");
+    assert_eq!(elsewhere.asked().len(), before);
+}
