@@ -174,6 +174,33 @@ pub const REFUSAL_SEEN: Duration = Duration::from_secs(5);
 /// Most passwords that wait for their check; each is a connection that waits.
 pub const PASSWORDS_WAITING: usize = 64;
 
+/// Most claims of an identity token.
+pub const CLAIMS: usize = 500;
+
+/// Longest value of a claim that a pattern looks at, in bytes.
+pub const CLAIM_BYTES: usize = 1024;
+
+/// Most keys of an issuer of identity tokens.
+pub const ISSUER_KEYS: usize = 100;
+
+/// Largest document of an issuer, in bytes.
+pub const ISSUER_BYTES: usize = 256 << 10;
+
+/// Longest time that an issuer may take for a document.
+pub const ISSUER_TIME: Duration = Duration::from_secs(5);
+
+/// Time between two looks at an issuer's keys, whatever keys tokens name.
+pub const ISSUER_PAUSE: Duration = Duration::from_secs(10);
+
+/// Age at which an issuer's keys are looked at again.
+pub const ISSUER_AGE: Duration = Duration::from_secs(3600);
+
+/// Age up to which they are believed where the issuer does not answer.
+pub const ISSUER_STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Time for which a job may do what its identity token opened, from when it showed that: the longest push.
+pub const JOB_LIFE_SECONDS: i64 = 3600;
+
 /// Most repositories that a mount without a source looks at for one that the caller may read.
 pub const MOUNT_SOURCES: u64 = 1000;
 

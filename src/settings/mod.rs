@@ -7,10 +7,12 @@ mod read;
 
 use crate::{error::Failure, request, service::input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
     Deprecation, Listen, Policy, Tls,
     access::{
-        Access, AccessConfig, Htpasswd, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name,
+        Access, AccessConfig, Htpasswd, Issuer, KeySource, Mode, NamedIssuer, RepositoryPattern, Rule,
+        SecretHash, TagPattern, is_name,
     },
 };
 use std::{
@@ -56,7 +58,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 18] = [
+pub(crate) const KEYS: [Key; 19] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -74,6 +76,12 @@ pub(crate) const KEYS: [Key; 18] = [
     ),
     key("htpasswd", "htpasswd", Form::Text, "the path of a file"),
     key("immutable-tags", "immutable-tag", Form::Texts, "a list of patterns of tags: `[\"prod/**:v*\"]`"),
+    key(
+        "issuers",
+        "issuer",
+        Form::Named,
+        "a table of names with issuers of identity tokens: `github = \"https://token.actions.githubusercontent.com audience=r.example claim:repository_owner=acme\"`",
+    ),
     key("listen", "listen", Form::Texts, "a list of places: `[\"127.0.0.1:5000\"]`"),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
@@ -141,6 +149,10 @@ pub(crate) struct Settings {
     /// A user with a token: NAME=HASH, as `slipway registry token NAME` prints it
     #[arg(long = "token", value_name = "NAME=HASH", env = "SLIPWAY_TOKENS", value_delimiter = ',', value_parser = token)]
     pub(crate) tokens: Vec<(String, SecretHash)>,
+    /// An issuer of identity tokens, whose jobs are `issuer:NAME` in rules: NAME=URL audience=TEXT
+    /// [claim:NAME=PATTERN]... [jwks=URL|FILE] [ca=FILE]
+    #[arg(long = "issuer", value_name = "NAME=ISSUER", env = "SLIPWAY_ISSUERS", value_delimiter = ';', value_parser = issuer)]
+    pub(crate) issuers: Vec<(String, Issuer)>,
     /// A group of users, `@NAME` in rules: NAME=USER,USER
     #[arg(long = "group", value_name = "NAME=USERS", env = "SLIPWAY_GROUPS", value_delimiter = ';', value_parser = group)]
     pub(crate) groups: Vec<(String, Vec<String>)>,
@@ -182,6 +194,11 @@ fn token(text: &str) -> Result<(String, SecretHash), String> {
     Ok((user(name)?, hash.parse()?))
 }
 
+fn issuer(text: &str) -> Result<(String, Issuer), String> {
+    let (name, issuer) = text.trim().split_once('=').ok_or("it is NAME=URL audience=TEXT ...")?;
+    Ok((user(name)?, issuer.parse()?))
+}
+
 fn group(text: &str) -> Result<(String, Vec<String>), String> {
     let (name, users) = text.split_once('=').ok_or("it is NAME=USER,USER")?;
     Ok((user(name)?, users.split(',').map(|name| user(name.trim())).collect::<Result<_, _>>()?))
@@ -212,6 +229,7 @@ impl Settings {
                 let wrong = |error| format!("`{text}` is no pattern of tags: {error}");
                 self.immutable_tags.push(text.parse().map_err(wrong)?);
             }
+            "issuers" => self.issuers.push((user(name)?, text.parse()?)),
             "listen" => {
                 let wrong = |words| format!("`{text}` is no place to listen: {words}");
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
@@ -275,6 +293,7 @@ impl Settings {
             htpasswd: self.htpasswd.or(file.htpasswd),
             tokens: list(self.tokens, file.tokens),
             groups: list(self.groups, file.groups),
+            issuers: list(self.issuers, file.issuers),
             rules: list(self.rules, file.rules),
             immutable_tags: list(self.immutable_tags, file.immutable_tags),
             url: self.url.or(file.url),
@@ -310,6 +329,8 @@ impl Settings {
             tokens: self.tokens.iter().cloned().collect(),
             rules: self.rules.clone(),
             groups: self.groups.iter().cloned().collect(),
+            issuers: self.issuers.iter().map(read_issuer).collect::<Result<_, _>>()?,
+            proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
             immutable_tags: self.immutable_tags.clone(),
             certificates: self.tls_client_ca.is_some(),
             url: self.url.clone(),
@@ -329,11 +350,12 @@ impl Settings {
 
     /// Files that the settings name, and that may change while a server runs.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        [&self.htpasswd, &self.tls_cert, &self.tls_key, &self.tls_client_ca]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let issued = self.issuers.iter().flat_map(|(_, issuer)| {
+            let keys = if let KeySource::File(path) = &issuer.keys { Some(path) } else { None };
+            keys.into_iter().chain(&issuer.authorities)
+        });
+        let own = [&self.htpasswd, &self.tls_cert, &self.tls_key, &self.tls_client_ca];
+        own.into_iter().flatten().chain(issued).cloned().collect()
     }
 
     /// Certificate and key, where the settings name them.
@@ -357,6 +379,19 @@ impl Settings {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') { Err("it is no path".to_owned()) } else { Ok(text.into()) }
+}
+
+fn read_issuer((name, issuer): &(String, Issuer)) -> Result<NamedIssuer, Failure> {
+    let read = |path: &Path| input::read("issuers", path, FILE_BYTES).map_err(Failure::from);
+    let keys = match &issuer.keys {
+        KeySource::File(path) => Some(read(path)?),
+        _ => None,
+    };
+    let authorities = match &issuer.authorities {
+        Some(path) => Some(Authorities::from_pem(path, &read(path)?).map_err(|error| Failure::of(&error))?),
+        None => None,
+    };
+    Ok(NamedIssuer { name: name.clone(), issuer: issuer.clone(), keys, authorities })
 }
 
 fn read_htpasswd(path: &Path) -> Result<Htpasswd, Failure> {
@@ -386,6 +421,12 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     .flatten()
     {
         *path = folder.join(&path);
+    }
+    for (_, issuer) in &mut settings.issuers {
+        let keys = if let KeySource::File(path) = &mut issuer.keys { Some(path) } else { None };
+        for path in keys.into_iter().chain(&mut issuer.authorities) {
+            *path = folder.join(&path);
+        }
     }
     Ok(settings)
 }

@@ -158,6 +158,10 @@ mod tests {
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
             "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => (r#""a/b""#, Some(r#""""#)),
             "immutable-tags" => (r#"["a/**:v*"]"#, Some(r#"["a/**:v?"]"#)),
+            "issuers" => (
+                r#"{ ci = "https://issuer.example audience=r" }"#,
+                Some(r#"{ ci = "https://issuer.example audience=r claim:a=***" }"#),
+            ),
             "listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),
             "tokens" => (HASH, Some(r#"{ ci = "sha256:00" }"#)),
@@ -188,7 +192,7 @@ mod tests {
                 assert!(words.contains(key.name) && words.contains(key.expected), "{text}: {words}");
             }
             // its name, mistyped
-            for typed in [format!("{}s", key.name), key.name.replace('s', "z"), key.name.to_uppercase()] {
+            for typed in [format!("{}s", key.name), key.name.replacen('s', "z", 1), key.name.to_uppercase()] {
                 if KEYS.iter().any(|key| key.name == typed) {
                     continue;
                 }

@@ -41,7 +41,7 @@ impl LookupError {
 
 /// Resolves names for reqwest. Address literals never come here.
 #[derive(Clone, Default)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     system: Arc<OnceLock<TokioResolver>>,
 }
 

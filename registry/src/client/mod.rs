@@ -62,6 +62,11 @@ pub use trust::Authorities;
 pub use url::{Fetched, UrlContent, UrlOptions};
 pub use warning::Warned;
 
+// the server asks issuers of identity tokens the same way
+pub(crate) use dns::Resolver;
+pub(crate) use transport::is_loopback;
+pub(crate) use trust::tls_of;
+
 use retry::Policy;
 use slipway_oci::{
     Descriptor, Digest, Reference,

@@ -299,7 +299,7 @@ fn names(entry: &str, host: &str) -> bool {
 }
 
 /// 127.0.0.0/8, `::1` and `localhost`.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     literal.map_or_else(|_| dns::is_localhost(host), |address| address.is_loopback())
 }

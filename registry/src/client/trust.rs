@@ -107,6 +107,24 @@ impl Trust {
     }
 }
 
+/// TLS towards others than registries: by the authorities given, and by no others; by the system's where none are.
+pub(crate) fn tls_of(authorities: Option<&Authorities>) -> Result<rustls::ClientConfig, ClientError> {
+    let anchors = match authorities {
+        Some(Authorities(own)) => own.clone(),
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(Verifier::new(anchors, Arc::clone(&provider))?);
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ClientError::TlsSettings)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// What a host's folder may be called: with its port, and without where that is the usual one.
 fn folder_names(url: &Url) -> Vec<String> {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };

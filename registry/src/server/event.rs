@@ -28,6 +28,15 @@ pub enum Event<'a> {
         /// Why, with sources.
         error: &'a (dyn std::error::Error + 'static),
     },
+    /// A job's identity token was refused.
+    Refused {
+        /// The issuer that it says it is of, by the configuration's name.
+        issuer: &'a str,
+        /// Why.
+        why: &'a (dyn std::error::Error + 'static),
+        /// Whether the issuer signed it: then somebody has set something up wrongly.
+        signed: bool,
+    },
     /// A sweep removed unfinished uploads.
     Swept {
         /// How many.

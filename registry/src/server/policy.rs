@@ -21,13 +21,13 @@ pub struct Policy {
 impl Policy {
     /// Whether a manifest of a repository may need what is not there.
     pub(super) fn is_sparse(&self, repository: &str) -> bool {
-        self.sparse || self.sparse_in.iter().any(|pattern| pattern.matches(repository, None))
+        self.sparse || self.sparse_in.iter().any(|pattern| pattern.means(repository))
     }
 
     /// `Warning` headers' values for a repository (distribution specification, "Warnings"): code 299, no agent, no date, and
     /// no more bytes in all than it allows.
     pub(super) fn warnings(&self, repository: &str) -> Vec<String> {
-        let meant = self.deprecated.iter().filter(|one| one.pattern.matches(repository, None));
+        let meant = self.deprecated.iter().filter(|one| one.pattern.means(repository));
         let mut bytes = 0;
         let values = meant.map(|one| format!("299 - \"{}\"", quoted(&one.words)));
         values

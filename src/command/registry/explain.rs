@@ -7,7 +7,7 @@ use crate::{
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_oci::reference::is_repository_name;
-use slipway_registry::server::access::{Action, Principal, is_name};
+use slipway_registry::server::access::{Action, IdentityClaims, Principal, is_name};
 use std::path::PathBuf;
 
 /// Show whether a user may do something, and which rule says so.
@@ -16,9 +16,12 @@ pub(crate) struct Arguments {
     /// The configuration [default: slipway.toml]
     #[arg(long, value_name = "FILE", env = settings::VARIABLE)]
     config: Option<PathBuf>,
-    /// The user; `anyone` for who is not logged in
+    /// A claim of the job's identity token
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
+    /// The user; `anyone` for who is not logged in, `issuer:NAME` for a job of an issuer
     #[arg(value_name = "USER", value_parser = user)]
-    user: Principal,
+    user: User,
     /// What they want to do
     #[arg(value_name = "ACTION", value_parser = actions())]
     action: Action,
@@ -31,12 +34,25 @@ fn actions() -> impl TypedValueParser<Value = Action> {
     PossibleValuesParser::new(Action::ALL.map(Action::name)).try_map(|text| text.parse::<Action>())
 }
 
-fn user(text: &str) -> Result<Principal, String> {
-    match text {
-        "anyone" => Ok(Principal::anonymous()),
-        _ if is_name(text) => Ok(Principal::named(text)),
+/// Whom it is about.
+#[derive(Clone)]
+enum User {
+    Principal(Principal),
+    Job(String),
+}
+
+fn user(text: &str) -> Result<User, String> {
+    match (text, text.strip_prefix("issuer:")) {
+        ("anyone", _) => Ok(User::Principal(Principal::anonymous())),
+        (_, Some(issuer)) if is_name(issuer) => Ok(User::Job(issuer.to_owned())),
+        _ if is_name(text) => Ok(User::Principal(Principal::named(text))),
         _ => Err("it is no name of a user".to_owned()),
     }
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn repository(text: &str) -> Result<String, String> {
@@ -52,15 +68,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let path = settings::named(arguments.config.as_deref()).unwrap_or_else(|| PathBuf::from("slipway.toml"));
     let access = Settings::default().with_file(Some(&path))?.access()?;
     let Arguments { user, action, repository, .. } = arguments;
-    let decision = access.decide(user, *action, repository);
+    let (user, who) = match user {
+        User::Principal(user) if !arguments.claims.is_empty() => {
+            return Err(Failure::usage(format!("--claim is of jobs, `issuer:NAME`, and {user} is none")));
+        }
+        User::Principal(user) => (user.clone(), user.to_string()),
+        User::Job(issuer) => {
+            let mut claims = IdentityClaims::default();
+            arguments.claims.iter().for_each(|(name, value)| claims.say(name, value));
+            match access.supposed_job(issuer, &claims) {
+                Ok(job) => (job, format!("a job of issuer {issuer}")),
+                Err(why) => {
+                    show::say(format!("a job with these claims is let in by no token\n  {why}"))?;
+                    return Ok(1);
+                }
+            }
+        }
+    };
+    let decision = access.decide(&user, *action, repository);
     let may = if decision.allowed { "may" } else { "may not" };
-    let who = user.name.as_deref().unwrap_or("who is not logged in");
     let why = match decision.rule {
         Some(rule) => format!("{}: {rule}", rule.place),
         None => "no rule speaks of it".to_owned(),
     };
     show::say(format!("{who} {may} {action} in {repository}\n  {why}"))?;
-    if let Some(name) = user.name.as_deref().filter(|name| !access.knows(name)) {
+    let name = user.name.as_deref().filter(|_| user.job.is_none());
+    if let Some(name) = name.filter(|name| !access.knows(name)) {
         show::note(format_args!(
             "warning: there is no user `{name}`: neither the htpasswd file nor `tokens` has one"
         ));

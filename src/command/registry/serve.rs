@@ -93,6 +93,10 @@ fn observer(access_log: bool) -> Observer {
         Event::Failure { operation, error } => {
             crate::show::note(format_args!("error: {operation}: {}", crate::error::chain(*error)))
         }
+        // others can be sent by anybody, and are a line for who asks for one a request
+        Event::Refused { issuer, why, signed } if *signed || access_log => {
+            crate::show::note(format_args!("refused a token of issuer {issuer}: {why}"));
+        }
         _ => {}
     })
 }

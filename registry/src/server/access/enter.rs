@@ -1,11 +1,12 @@
 //! Who is at the door: what the `Authorization` header shows, checked.
 
-use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, jwt};
+use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, jwt, oidc::Outcome};
 use crate::{
     limits,
     server::{
         call::{Shared, blocking},
         error::ApiError,
+        event::Event,
     },
 };
 use axum::http::{HeaderMap, header};
@@ -68,7 +69,7 @@ async fn identify(shared: &Arc<Shared>, access: &Arc<Access>, shown: &[u8]) -> R
     // RFC 9110, section 11.1: the scheme's case does not count
     match text.split_once(' ') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => match basic(rest) {
-            Some((name, password)) => log_in(access, &name, &password).await,
+            Some((name, password)) => log_in(shared, access, &name, &password).await,
             None => Ok(Login::Refused),
         },
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -85,8 +86,9 @@ pub(in crate::server) fn basic(value: &str) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-/// Checks a name with a password, or with a token of the configuration.
+/// Checks a name with a password, or with a token of the configuration. A job shows its identity token, under whatever name.
 pub(in crate::server) async fn log_in(
+    shared: &Arc<Shared>,
     access: &Arc<Access>,
     name: &str,
     password: &str,
@@ -97,6 +99,9 @@ pub(in crate::server) async fn log_in(
     }
     if access.tokens.get(name).is_some_and(|hash| hash.is_of(password)) {
         return Ok(Login::Caller(Caller::new(Principal::named(name))));
+    }
+    if access.issuers.may_know(password) {
+        return Ok(job(shared, access, password).await);
     }
     if access.htpasswd.names().next().is_none() || name.is_empty() || password.is_empty() {
         return Ok(Login::Refused);
@@ -138,13 +143,41 @@ async fn bearer(shared: &Arc<Shared>, access: &Arc<Access>, token: &str) -> Resu
     }
     let now = now_seconds();
     let Some(claims) = claims(shared, access, token, Use::Access, now).await? else {
-        return Ok(Login::Refused);
+        let may_know = access.issuers.may_know(token);
+        return Ok(if may_know { job(shared, access, token).await } else { Login::Refused });
     };
-    let name = Some(claims.sub).filter(|name| !name.is_empty());
-    let caller = Arc::new(Caller { principal: Principal { name }, scopes: Some(claims.access) });
+    let caller = Arc::new(Caller { principal: claims.principal(), scopes: Some(claims.access) });
     let left = u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0);
     access.seen.keep(mark, Some(Arc::clone(&caller)), Instant::now() + Duration::from_secs(left));
     Ok(Login::Caller(caller))
+}
+
+/// Checks a job's identity token.
+pub(in crate::server) async fn job(shared: &Shared, access: &Access, token: &str) -> Login {
+    let mark = access.seen.mark(format!("job {token}").as_bytes());
+    if let Some(Some(caller)) = access.seen.find(&mark) {
+        return Login::Caller(caller);
+    }
+    let now = now_seconds();
+    match access.issuers.admit(token, now).await {
+        Outcome::Foreign => Login::Refused,
+        Outcome::Refused { issuer, why, signed, failure } => {
+            if let Some(failure) = &failure {
+                shared
+                    .tell(&Event::Failure { operation: &format!("keys of issuer {issuer}"), error: failure });
+            }
+            shared.tell(&Event::Refused { issuer: &issuer, why: &why, signed });
+            Login::Refused
+        }
+        Outcome::Job { job, name, expires } => {
+            let principal = Principal { name: Some(name), job: Some(Arc::new(job)) };
+            let caller = Caller::new(principal);
+            let left = Duration::from_secs(u64::try_from(expires.saturating_sub(now)).unwrap_or(0));
+            let until = Instant::now() + left.min(limits::PASSWORD_SEEN);
+            access.seen.keep(mark, Some(Arc::clone(&caller)), until);
+            Login::Caller(caller)
+        }
+    }
 }
 
 /// What a token of this registry says, if it holds: its user is still there, with the same password.
@@ -170,9 +203,10 @@ pub(in crate::server) async fn claims(
     let Some(key) = key else { return Ok(None) };
     let Ok(claims) = parsed.verify(&key, access.service(), purpose, now) else { return Ok(None) };
     let holds = match claims.sub.as_str() {
-        "" => claims.stamp.is_none(),
-        name => claims.stamp.is_some() && claims.stamp == access.stamp(name),
+        "" => claims.stamp.is_none() && claims.job.is_none(),
+        _ => claims.stamp.is_some() && claims.stamp == access.stamp(&claims.principal()),
     };
+    let holds = holds && claims.job.as_ref().is_none_or(|job| job.until > now);
     Ok(Some(claims).filter(|_| holds))
 }
 

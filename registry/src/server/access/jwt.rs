@@ -4,7 +4,7 @@
 //! CVE-2025-24976), says where one is (`jku`, `x5u`), or has any field beside `alg`, `typ` and `kid` is refused before
 //! anything is verified; claims are read only after the signature was found right.
 
-use super::{keys::Key, scope::Scope};
+use super::{Principal, keys::Key, oidc::Job, scope::Scope};
 use crate::limits;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::signature::{ED25519, KeyPair, UnparsedPublicKey};
@@ -37,7 +37,18 @@ pub(in crate::server) struct Claims {
     /// What stood for the user's password when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::server) stamp: Option<String>,
+    /// What is known of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::server) job: Option<Job>,
     pub(in crate::server) access: Vec<Scope>,
+}
+
+impl Claims {
+    /// Whom it is for.
+    pub(in crate::server) fn principal(&self) -> Principal {
+        let name = Some(self.sub.clone()).filter(|name| !name.is_empty());
+        Principal { name, job: self.job.clone().map(std::sync::Arc::new) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -159,6 +170,7 @@ mod tests {
             jti: "1".into(),
             purpose: Use::Access,
             stamp: Some("s".into()),
+            job: None,
             access: vec![Scope::parse("repository:a:pull").expect("a scope")],
         }
     }

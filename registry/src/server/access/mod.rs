@@ -2,7 +2,8 @@
 //! it hangs on what is there.
 //!
 //! `demand` turns a request into what it needs. `enter` finds out who asks: nobody, a user with a password (`htpasswd`), a
-//! token of the configuration (`secret`), or a token that this registry made (`jwt`, `keys`). The [`Rules`] decide. A token that
+//! token of the configuration (`secret`), a job with an identity token of its CI system (`oidc`), or a token that this registry
+//! made (`jwt`, `keys`). The [`Rules`] decide. A token that
 //! was made here can only take away: the rules of today are asked at every request, whatever it was made for.
 //!
 //! What a caller may not read answers the same whether it is there or not. 401 with a challenge says that somebody who logs in
@@ -14,6 +15,7 @@ mod enter;
 mod htpasswd;
 mod jwt;
 mod keys;
+mod oidc;
 mod pattern;
 mod rule;
 mod scope;
@@ -22,13 +24,17 @@ mod seen;
 mod visitor;
 
 pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdMistake, line as htpasswd_line};
+pub use oidc::{
+    ClaimPattern, FetchError, IdentityClaims, Issuer, IssuerError, Job, KeySetError, KeySource, NamedIssuer,
+    TokenError,
+};
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use rule::{Action, Actions, Decision, Mode, Principal, Rule, Rules, Who, is_name};
 pub use secret::{SecretHash, new_secret};
 
 pub(super) use challenge::Origin;
 pub(super) use demand::{Demand, changes, demand};
-pub(super) use enter::{Login, basic, claims, enter, log_in, now_seconds};
+pub(super) use enter::{Login, basic, claims, enter, job, log_in, now_seconds};
 pub(super) use jwt::{Claims, Use, sign};
 pub(super) use keys::Keys;
 pub(super) use scope::Scope;
@@ -36,6 +42,8 @@ pub(super) use visitor::Visitor;
 
 use visitor::Caller;
 
+use crate::client::Proxies;
+use oidc::Issuers;
 use seen::Seen;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Semaphore;
@@ -56,6 +64,10 @@ pub struct AccessConfig {
     pub groups: BTreeMap<String, Vec<String>>,
     /// Tags that never change once they are there.
     pub immutable_tags: Vec<TagPattern>,
+    /// Issuers of identity tokens, for jobs.
+    pub issuers: Vec<NamedIssuer>,
+    /// Proxies that lead to them.
+    pub proxies: Proxies,
     /// Whether clients' certificates name users.
     pub certificates: bool,
     /// Where clients reach the registry, `https://HOST[:PORT]`, where its own sockets do not say.
@@ -65,7 +77,7 @@ pub struct AccessConfig {
 }
 
 /// What cannot hold together.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A name for two.
     #[error(
@@ -74,7 +86,7 @@ pub enum AccessError {
     Twice(String),
     /// Private for nobody.
     #[error(
-        "`access = \"private\"` lets users in, and there are none: name an `htpasswd` file, `tokens` or `tls-client-ca`"
+        "`access = \"private\"` lets users in, and there are none: name an `htpasswd` file, `tokens` or `tls-client-ca`, or `rules` for the jobs of `issuers`"
     )]
     Nobody,
     /// A group that is not there.
@@ -85,6 +97,20 @@ pub enum AccessError {
         /// The group.
         group: String,
     },
+    /// An issuer that is not there.
+    #[error("{place}: there is no issuer `{issuer}`")]
+    Unissued {
+        /// The rule.
+        place: String,
+        /// The issuer.
+        issuer: String,
+    },
+    /// An issuer for two.
+    #[error("there are two issuers `{0}`")]
+    IssuerTwice(String),
+    /// An issuer that cannot be used.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// No randomness.
     #[error("the system has no random numbers")]
     Random,
@@ -98,6 +124,7 @@ pub struct Access {
     immutable_tags: Vec<TagPattern>,
     url: Option<String>,
     token_endpoint: bool,
+    issuers: Issuers,
     /// Whether clients' certificates name users.
     certificates: bool,
     /// Whether anybody can log in.
@@ -118,25 +145,20 @@ impl Access {
     }
 
     /// Puts a configuration together.
-    pub fn new(config: AccessConfig) -> Result<Access, AccessError> {
-        let htpasswd = config.htpasswd.unwrap_or_default();
+    pub fn new(mut config: AccessConfig) -> Result<Access, AccessError> {
+        let htpasswd = config.htpasswd.take().unwrap_or_default();
         if let Some(name) = htpasswd.names().find(|name| config.tokens.contains_key(*name)) {
             return Err(AccessError::Twice(name.to_owned()));
         }
         let secrets = htpasswd.names().next().is_some() || !config.tokens.is_empty();
-        let has_users = secrets || config.certificates;
+        let has_users = secrets || config.certificates || !config.issuers.is_empty();
         if config.mode == Some(Mode::Private) && !has_users && config.rules.is_empty() {
             return Err(AccessError::Nobody);
         }
-        for rule in &config.rules {
-            let missing = rule.who.iter().find_map(|who| match who {
-                Who::Group(group) if !config.groups.contains_key(group) => Some(group.clone()),
-                _ => None,
-            });
-            if let Some(group) = missing {
-                return Err(AccessError::Group { place: rule.place.clone(), group });
-            }
-        }
+        check_names(&config)?;
+        let patterns = config.rules.iter().flat_map(|rule| &rule.repositories);
+        let wanted = patterns.flat_map(RepositoryPattern::claims).map(str::to_owned).collect();
+        let issuers = Issuers::new(config.issuers, wanted, &config.proxies)?;
         let mode = config.mode.or(match (config.rules.is_empty(), has_users) {
             (true, false) => Some(Mode::Open),
             // who names users wants to know who comes
@@ -153,7 +175,8 @@ impl Access {
             tokens: config.tokens,
             immutable_tags: config.immutable_tags,
             url: config.url,
-            token_endpoint: config.token_endpoint && secrets,
+            token_endpoint: config.token_endpoint && (secrets || !issuers.is_empty()),
+            issuers,
             certificates: config.certificates,
             has_users,
             is_open,
@@ -202,27 +225,70 @@ impl Access {
         self.htpasswd.computed()
     }
 
-    /// The number of rules, users, tokens and groups.
-    pub fn counts(&self) -> [(&'static str, usize); 4] {
+    /// Somebody who would be a job of an issuer with these claims; else what they lack.
+    pub fn supposed_job(&self, issuer: &str, claims: &IdentityClaims) -> Result<Principal, String> {
+        if !self.issuers.has(issuer) {
+            return Err(format!("there is no issuer `{issuer}`"));
+        }
+        let job = Some(Arc::new(self.issuers.supposed(issuer, claims)?));
+        Ok(Principal { name: Some(format!("{issuer}:")), job })
+    }
+
+    /// The number of rules, users, tokens, groups and issuers.
+    pub fn counts(&self) -> [(&'static str, usize); 5] {
         [
             ("rules", self.rules.rules.len()),
             ("users", self.htpasswd.names().count()),
             ("tokens", self.tokens.len()),
             ("groups", self.rules.groups.len()),
+            ("issuers", self.issuers.count()),
         ]
     }
 
-    /// What a token stands on: it holds as long as the password and the configured token of its user are the same.
-    pub(super) fn stamp(&self, name: &str) -> Option<String> {
-        let password = self.htpasswd.stamp(name).map(str::to_owned);
-        let token = self.tokens.get(name).map(SecretHash::to_string);
-        // of who has both, either may have been shown: a change of either ends what was made with it
-        let text =
-            [password, token].into_iter().flatten().reduce(|password, token| password + " " + &token)?;
+    /// What a token stands on: it holds as long as the password and the configured token of its user, or the issuers of its
+    /// job, are the same.
+    pub(super) fn stamp(&self, principal: &Principal) -> Option<String> {
+        let text = match (&principal.job, &principal.name) {
+            (Some(job), _) => self.issuers.stamp(job),
+            (None, Some(name)) => self.stamp_of(name),
+            (None, None) => None,
+        }?;
         let digest = ring::digest::digest(&ring::digest::SHA256, format!("slipway stamp {text}").as_bytes());
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         Some(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]))
     }
+
+    fn stamp_of(&self, name: &str) -> Option<String> {
+        let password = self.htpasswd.stamp(name).map(str::to_owned);
+        let token = self.tokens.get(name).map(SecretHash::to_string);
+        // of who has both, either may have been shown: a change of either ends what was made with it
+        [password, token].into_iter().flatten().reduce(|password, token| password + " " + &token)
+    }
+}
+
+/// Whether every group and issuer that rules name is there, once.
+fn check_names(config: &AccessConfig) -> Result<(), AccessError> {
+    let issued = |name: &String| config.issuers.iter().any(|issuer| issuer.name == *name);
+    for (at, issuer) in config.issuers.iter().enumerate() {
+        if config.issuers[..at].iter().any(|other| other.name == issuer.name) {
+            return Err(AccessError::IssuerTwice(issuer.name.clone()));
+        }
+    }
+    for rule in &config.rules {
+        for who in &rule.who {
+            let place = || rule.place.clone();
+            match who {
+                Who::Group(group) if !config.groups.contains_key(group) => {
+                    return Err(AccessError::Group { place: place(), group: group.clone() });
+                }
+                Who::Issuer(issuer) if !issued(issuer) => {
+                    return Err(AccessError::Unissued { place: place(), issuer: issuer.clone() });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Access {

@@ -1,9 +1,11 @@
 //! Patterns of repository names and tags.
 //!
 //! `*` stands for any characters within one component of a name, `**` as a whole component for any number of them,
-//! `${user}` for the caller's name. Everything else has to be a character that a name can have: what looks like a pattern of
+//! `${user}` for the caller's name, `${claim:NAME}` for what a job's identity token claims: as a whole component for several, as
+//! `acme/app`, beside other characters for one. Everything else has to be a character that a name can have: what looks like a pattern of
 //! another program (`?`, `[a-z]`, `{a,b}`, `.*`) is refused rather than understood as something else.
 
+use super::{oidc::is_claim, rule::Principal};
 use std::{fmt, str::FromStr};
 
 /// Longest pattern, in bytes: that of a name.
@@ -19,7 +21,7 @@ pub enum PatternError {
     #[error("a pattern has at most {PATTERN_BYTES} bytes")]
     Long,
     /// A character that no name has.
-    #[error("`{0}` is in no name: patterns have `*`, `**` and `${{user}}` beside the characters of names")]
+    #[error("`{0}` is in no name: patterns have `*`, `**` and variables beside the characters of names")]
     Character(char),
     /// Two slashes in a row, or one at an end.
     #[error("a pattern has no empty component: no `/` at its ends, no `//`")]
@@ -28,10 +30,10 @@ pub enum PatternError {
     #[error("`**` stands alone between slashes")]
     Anything,
     /// A variable that is not known.
-    #[error("`${{{0}}}` is not known: there is `${{user}}`")]
+    #[error("`${{{0}}}` is not known: there are `${{user}}` and `${{claim:NAME}}`")]
     Variable(String),
     /// A `$` without its braces.
-    #[error("`$` begins a variable: `${{user}}`")]
+    #[error("`$` begins a variable: `${{user}}` or `${{claim:NAME}}`")]
     Dollar,
 }
 
@@ -43,6 +45,8 @@ enum Piece {
     Any,
     /// `${user}`
     User,
+    /// `${claim:NAME}`
+    Claim(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +64,18 @@ pub struct RepositoryPattern {
 }
 
 impl RepositoryPattern {
-    /// Whether it means this repository, for the caller `user`; a pattern with `${user}` means none for who has no name, or
-    /// one that is no component of a name.
-    pub fn matches(&self, repository: &str, user: Option<&str>) -> bool {
+    /// Whether it means this repository, whoever asks.
+    pub fn means(&self, repository: &str) -> bool {
+        self.matches(repository, &Principal::anonymous())
+    }
+
+    /// Whether it means this repository, for a caller; a pattern with a variable means none for who does not have it, or has
+    /// one that is no part of a name.
+    pub fn matches(&self, repository: &str, caller: &Principal) -> bool {
         if let [Component::Anything] = self.components.as_slice() {
             return true;
         }
-        let user =
-            user.filter(|user| !user.contains('/') && slipway_oci::reference::is_repository_name(user));
+        let values = Values::of(caller);
         let names: Vec<&str> = repository.split('/').collect();
         // one place to come back to is enough: the last `**` can take whatever an earlier one could
         let (mut at, mut name, mut back) = (0, 0, None);
@@ -77,9 +85,11 @@ impl RepositoryPattern {
                     back = Some((at + 1, name));
                     at += 1;
                 }
-                Some(Component::Pieces(pieces)) if component(pieces, names[name], user) => {
+                Some(Component::Pieces(pieces))
+                    if let Some(count) = components(pieces, &names[name..], &values) =>
+                {
                     at += 1;
-                    name += 1;
+                    name += count;
                 }
                 _ => {
                     let Some((after, from)) = back else { return false };
@@ -93,8 +103,39 @@ impl RepositoryPattern {
     }
 }
 
+/// What variables stand for.
+#[derive(Default)]
+struct Values<'a> {
+    user: Option<&'a str>,
+    job: Option<&'a super::oidc::Job>,
+}
+
+impl<'a> Values<'a> {
+    fn of(caller: &'a Principal) -> Values<'a> {
+        let user = caller.name.as_deref();
+        let user =
+            user.filter(|user| !user.contains('/') && slipway_oci::reference::is_repository_name(user));
+        Values { user, job: caller.job.as_deref() }
+    }
+
+    /// Of a job's claim, which is a name of a repository.
+    fn claim(&self, name: &str) -> Option<&'a str> {
+        self.job?.claims.get(name).map(String::as_str)
+    }
+}
+
+/// How many of the first names the pieces are.
+fn components(pieces: &[Piece], names: &[&str], values: &Values<'_>) -> Option<usize> {
+    let [Piece::Claim(claim)] = pieces else {
+        return component(pieces, names.first()?, values).then_some(1);
+    };
+    let count = values.claim(claim)?.split('/').count();
+    let same = names.get(..count)?.iter().copied().eq(values.claim(claim)?.split('/'));
+    same.then_some(count)
+}
+
 /// Whether the pieces, in order, are the whole name.
-fn component(pieces: &[Piece], name: &str, user: Option<&str>) -> bool {
+fn component(pieces: &[Piece], name: &str, values: &Values<'_>) -> bool {
     let bytes = name.as_bytes();
     let (mut at, mut place, mut back) = (0, 0, None);
     loop {
@@ -108,7 +149,8 @@ fn component(pieces: &[Piece], name: &str, user: Option<&str>) -> bool {
             Some(piece) => {
                 let text = match piece {
                     Piece::Text(text) => Some(text.as_str()),
-                    _ => user,
+                    Piece::Claim(name) => values.claim(name),
+                    _ => values.user,
                 };
                 let Some(text) = text else { return false };
                 if bytes[place..].starts_with(text.as_bytes()) {
@@ -126,6 +168,20 @@ fn component(pieces: &[Piece], name: &str, user: Option<&str>) -> bool {
             }
             _ => return false,
         }
+    }
+}
+
+impl RepositoryPattern {
+    /// The claims that it has as variables.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &str> {
+        let pieces = self.components.iter().filter_map(|component| match component {
+            Component::Anything => None,
+            Component::Pieces(pieces) => Some(pieces),
+        });
+        pieces.flatten().filter_map(|piece| match piece {
+            Piece::Claim(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 }
 
@@ -153,7 +209,25 @@ fn parse(text: &str, allowed: impl Fn(char) -> bool) -> Result<Vec<Component>, P
     if text.len() > PATTERN_BYTES {
         return Err(PatternError::Long);
     }
-    text.split('/').map(|part| parse_component(part, &allowed)).collect()
+    parts(text).into_iter().map(|part| parse_component(part, &allowed)).collect()
+}
+
+/// What lies between slashes; those in the names of claims separate nothing.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut inside) = (Vec::new(), 0, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => inside = true,
+            b'}' => inside = false,
+            b'/' if !inside => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 fn parse_component(text: &str, allowed: &impl Fn(char) -> bool) -> Result<Component, PatternError> {
@@ -167,10 +241,11 @@ fn parse_component(text: &str, allowed: &impl Fn(char) -> bool) -> Result<Compon
     while let Some(c) = rest.chars().next() {
         if let Some(after) = rest.strip_prefix("${") {
             let (name, after) = after.split_once('}').ok_or(PatternError::Dollar)?;
-            if name != "user" {
-                return Err(PatternError::Variable(name.to_owned()));
-            }
-            pieces.push(Piece::User);
+            pieces.push(match name.strip_prefix("claim:") {
+                _ if name == "user" => Piece::User,
+                Some(claim) if is_claim(claim) => Piece::Claim(claim.to_owned()),
+                _ => return Err(PatternError::Variable(name.to_owned())),
+            });
             rest = after;
             continue;
         }
@@ -197,7 +272,7 @@ pub struct TagPattern {
 impl TagPattern {
     /// Whether it means this tag of this repository.
     pub fn matches(&self, repository: &str, tag: &str) -> bool {
-        self.repositories.matches(repository, None) && component(&self.tags, tag, None)
+        self.repositories.means(repository) && component(&self.tags, tag, &Values::default())
     }
 }
 
@@ -215,7 +290,8 @@ impl FromStr for TagPattern {
         let repositories: RepositoryPattern = repositories.parse()?;
         let in_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let parsed = parse(tags, in_tag)?;
-        let of_user = |pieces: &[Piece]| pieces.contains(&Piece::User);
+        let of_user =
+            |pieces: &[Piece]| pieces.iter().any(|one| matches!(one, Piece::User | Piece::Claim(_)));
         let tags = match parsed.as_slice() {
             [Component::Anything] => vec![Piece::Any],
             [Component::Pieces(pieces)] if !of_user(pieces) => pieces.clone(),
@@ -262,13 +338,57 @@ mod tests {
         ] {
             let parsed: RepositoryPattern = pattern.parse().expect(pattern);
             assert_eq!(parsed.to_string(), pattern);
+            let caller = Principal { name: user.map(str::to_owned), job: None };
             for name in yes {
-                assert!(parsed.matches(name, user), "{pattern} {user:?} means {name}");
+                assert!(parsed.matches(name, &caller), "{pattern} {user:?} means {name}");
             }
             for name in no {
-                assert!(!parsed.matches(name, user), "{pattern} {user:?} does not mean {name}");
+                assert!(!parsed.matches(name, &caller), "{pattern} {user:?} does not mean {name}");
             }
         }
+    }
+
+    #[test]
+    fn claims_are_parts_of_names() {
+        let job = |claims: &[(&str, &str)]| {
+            let claims =
+                claims.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let job = super::super::oidc::Job { issuers: ["ci".to_owned()].into(), claims, until: 0 };
+            Principal { name: Some("ci:x".to_owned()), job: Some(std::sync::Arc::new(job)) }
+        };
+        let github = job(&[("repository", "acme/app"), ("k.io/ns", "prod")]);
+        for (pattern, caller, yes, no) in [
+            (
+                "ci/${claim:repository}",
+                &github,
+                vec!["ci/acme/app"],
+                vec!["ci/acme", "ci/acme/app/x", "ci/x"],
+            ),
+            ("ci/${claim:repository}/**", &github, vec!["ci/acme/app/x"], vec!["ci/acme/app", "ci/acme/b/x"]),
+            ("**/${claim:repository}/x", &github, vec!["a/b/acme/app/x", "acme/app/x"], vec!["a/acme/x"]),
+            ("ns-${claim:k.io/ns}/*", &github, vec!["ns-prod/x"], vec!["ns-dev/x", "ns-prod/x/y"]),
+            // beside other characters it is one component
+            ("ci-${claim:repository}", &github, vec![], vec!["ci-acme/app", "ci-acme"]),
+            ("ci/${claim:other}/**", &github, vec![], vec!["ci/acme/app", "ci//x", "ci/${claim:other}/x"]),
+            ("ci/${user}", &github, vec![], vec!["ci/ci:x", "ci/x"]),
+            ("ci/${claim:repository}", &Principal::named("ann"), vec![], vec!["ci/acme/app"]),
+        ] {
+            let parsed: RepositoryPattern = pattern.parse().expect(pattern);
+            assert_eq!(parsed.to_string(), pattern);
+            for name in yes {
+                assert!(parsed.matches(name, caller), "{pattern} means {name}");
+            }
+            for name in no {
+                assert!(!parsed.matches(name, caller), "{pattern} does not mean {name}");
+            }
+        }
+        for text in
+            ["${claim:}", "${claim}", "${claim:a,b}", "${claim:a", "a/${claim:x y}", "${claim:${user}}"]
+        {
+            assert!(text.parse::<RepositoryPattern>().is_err(), "{text}");
+        }
+        assert!("${claim:a}:v*".parse::<TagPattern>().is_err());
+        assert!("a:v${claim:a}".parse::<TagPattern>().is_err());
     }
 
     /// Every character that is none of a name, in every place of a pattern.
@@ -347,7 +467,7 @@ mod tests {
             let words: Vec<&str> = pattern.iter().map(String::as_str).collect();
             let names: Vec<&str> = name.iter().map(String::as_str).collect();
             let parsed: RepositoryPattern = pattern.join("/").parse().expect("a pattern");
-            assert_eq!(parsed.matches(&name.join("/"), None), plain(&words, &names));
+            assert_eq!(parsed.matches(&name.join("/"), &Principal::anonymous()), plain(&words, &names));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Rules: who may do what where. Read in order; the first that speaks of the caller, the repository and the action decides, and
 //! what none speaks of is refused.
 
-use super::pattern::{PatternError, RepositoryPattern};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use super::{
+    oidc::Job,
+    pattern::{PatternError, RepositoryPattern},
+};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 /// What may be done to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +103,14 @@ impl fmt::Display for Actions {
 pub enum Who {
     /// Everybody, logged in or not.
     Anyone,
-    /// Everybody who is logged in.
+    /// Everybody who is logged in with a name of their own; jobs are not.
     Users,
     /// One, by name.
     Name(String),
     /// The members of a group.
     Group(String),
+    /// The jobs that an issuer of identity tokens vouches for.
+    Issuer(String),
 }
 
 impl fmt::Display for Who {
@@ -116,6 +121,7 @@ impl fmt::Display for Who {
             Who::Name(name) if matches!(name.as_str(), "anyone" | "users") => write!(f, "user:{name}"),
             Who::Name(name) => f.write_str(name),
             Who::Group(group) => write!(f, "@{group}"),
+            Who::Issuer(issuer) => write!(f, "issuer:{issuer}"),
         }
     }
 }
@@ -125,7 +131,9 @@ impl FromStr for Who {
 
     fn from_str(text: &str) -> Result<Who, String> {
         let name = |text: &str| {
-            let error = || format!("`{text}` is no name of a user: it is `anyone`, `users`, NAME or @GROUP");
+            let error = || {
+                format!("`{text}` is no name of a user: it is `anyone`, `users`, NAME, @GROUP or issuer:NAME")
+            };
             if is_name(text) { Ok(text.to_owned()) } else { Err(error()) }
         };
         match text {
@@ -134,7 +142,10 @@ impl FromStr for Who {
             _ => match (text.strip_prefix('@'), text.strip_prefix("user:")) {
                 (Some(group), _) => Ok(Who::Group(name(group)?)),
                 (_, Some(own)) => Ok(Who::Name(name(own)?)),
-                _ => Ok(Who::Name(name(text)?)),
+                _ => match text.strip_prefix("issuer:") {
+                    Some(issuer) => Ok(Who::Issuer(name(issuer)?)),
+                    None => Ok(Who::Name(name(text)?)),
+                },
             },
         }
     }
@@ -217,8 +228,11 @@ impl fmt::Display for Rule {
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Principal {
-    /// The name; `None` for who is not logged in.
+    /// The name; `None` for who is not logged in. A job's is its issuer's with its subject, `github:repo:acme/app:...`: no
+    /// user's has a colon.
     pub name: Option<String>,
+    /// Of a job.
+    pub job: Option<Arc<Job>>,
 }
 
 impl Principal {
@@ -229,7 +243,7 @@ impl Principal {
 
     /// Who is logged in under this name.
     pub fn named(name: &str) -> Principal {
-        Principal { name: Some(name.to_owned()) }
+        Principal { name: Some(name.to_owned()), job: None }
     }
 }
 
@@ -263,7 +277,7 @@ impl Rules {
         let speaks = |rule: &&Rule| {
             (rule.allow.cover(action) || rule.deny.cover(action))
                 && self.is_meant(rule, caller)
-                && rule.repositories.iter().any(|one| one.matches(repository, caller.name.as_deref()))
+                && rule.repositories.iter().any(|one| one.matches(repository, caller))
         };
         let rule = self.rules.iter().find(speaks);
         // what a rule both allows and refuses it refuses; what it names itself counts more than what that carries
@@ -284,8 +298,9 @@ impl Rules {
         let name = caller.name.as_deref();
         rule.who.iter().any(|who| match who {
             Who::Anyone => true,
-            Who::Users => name.is_some(),
+            Who::Users => name.is_some() && caller.job.is_none(),
             Who::Name(own) => name == Some(own),
+            Who::Issuer(own) => caller.job.as_ref().is_some_and(|job| job.issuers.contains(own)),
             Who::Group(group) => {
                 let members = self.groups.get(group);
                 members.is_some_and(|members| members.iter().any(|member| Some(member.as_str()) == name))
@@ -406,7 +421,8 @@ mod tests {
             ("", Catalog, "shown/x", true, Some(5)),
             ("", Pull, "shown/x", false, None),
         ] {
-            let caller = Principal { name: Some(who.to_owned()).filter(|name| !name.is_empty()) };
+            let name = Some(who.to_owned()).filter(|name| !name.is_empty());
+            let caller = Principal { name, job: None };
             let decision = rules.decide(&caller, action, repository);
             let expected = place.map(|place: usize| &rules.rules[place]);
             assert_eq!((decision.allowed, decision.rule), (allowed, expected), "{who} {action} {repository}");
@@ -481,7 +497,7 @@ mod tests {
             assert!(!is_name(text), "{text:?}");
             assert!(text.parse::<Who>().is_err() || text == "@a", "{text:?}");
         }
-        for text in ["anyone", "users", "user:users", "ann", "@ops"] {
+        for text in ["anyone", "users", "user:users", "ann", "@ops", "issuer:github"] {
             assert_eq!(text.parse::<Who>().expect(text).to_string(), text);
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::limits;
 use crate::server::{
-    access::{Access, Claims, Login, Principal, Scope, Use, basic, claims, log_in, now_seconds, sign},
+    access::{Access, Claims, Login, Principal, Scope, Use, basic, claims, job, log_in, now_seconds, sign},
     body::{self, Incoming},
     call::{Call, Shared, blocking},
     error::{ApiError, Wanted},
@@ -57,14 +57,18 @@ pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
             let pair = pair.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
             let pair = pair.and_then(|(_, value)| basic(value));
             let (name, password) = pair.ok_or_else(|| refused(&access))?;
-            logged_in(&access, &name, &password).await?
+            admitted(&access, log_in(&call.shared, &access, &name, &password).await?)?
         }
         _ => return Err(refused(&access)),
     };
-    answer(&call.shared, &access, &principal, &request).await
+    answer(&call.shared, &access, &principal, &request, &[]).await
 }
 
-/// The form of OAuth2: a password or a refresh token for a token.
+/// The types of token that a job trades in (RFC 8693, section 3).
+const TRADED: [&str; 2] =
+    ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
+
+/// The form of OAuth2: a password, a refresh token or a job's identity token for a token.
 pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError> {
     let access = enabled(&call)?;
     let length = call.content_length();
@@ -75,18 +79,39 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     let scopes = form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str());
     let service = Some(get("service")).filter(|service| !service.is_empty());
     let request = Request::new(service, scopes, get("access_type") == "offline")?;
+    let mut more: &[(&str, &str)] = &[];
     let principal = match get("grant_type") {
         "password" if get("username").is_empty() => return Err(refused(&access)),
-        "password" => logged_in(&access, get("username"), get("password")).await?,
+        "password" => {
+            admitted(&access, log_in(&call.shared, &access, get("username"), get("password")).await?)?
+        }
         "refresh_token" => {
             let token = get("refresh_token");
             let found = claims(&call.shared, &access, token, Use::Refresh, now_seconds()).await?;
-            let name = found.map(|claims| claims.sub).filter(|name| !name.is_empty());
-            Principal { name: Some(name.ok_or_else(|| refused(&access))?) }
+            let found = found.filter(|claims| !claims.sub.is_empty());
+            found.ok_or_else(|| refused(&access))?.principal()
         }
-        _ => return Err(ApiError::TokenRequest("`grant_type` is `password` or `refresh_token`")),
+        // RFC 8693, section 2.1, and RFC 7523, section 2.1: with the same meaning
+        "urn:ietf:params:oauth:grant-type:token-exchange" => {
+            if !TRADED.contains(&get("subject_token_type")) {
+                return Err(ApiError::TokenRequest("`subject_token_type` is that of an identity token"));
+            }
+            more = &[
+                ("issued_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+                ("token_type", "Bearer"),
+            ];
+            admitted(&access, job(&call.shared, &access, get("subject_token")).await)?
+        }
+        "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
+            admitted(&access, job(&call.shared, &access, get("assertion")).await)?
+        }
+        _ => {
+            return Err(ApiError::TokenRequest(
+                "`grant_type` is `password`, `refresh_token`, or token exchange for an identity token",
+            ));
+        }
     };
-    answer(&call.shared, &access, &principal, &request).await
+    answer(&call.shared, &access, &principal, &request, more).await
 }
 
 fn enabled(call: &Call) -> Result<Arc<Access>, ApiError> {
@@ -100,8 +125,8 @@ fn refused(access: &Access) -> ApiError {
     ApiError::Unauthorized { challenge, wrong: true, wanted: Wanted::default() }
 }
 
-async fn logged_in(access: &Arc<Access>, name: &str, password: &str) -> Result<Principal, ApiError> {
-    match log_in(access, name, password).await? {
+fn admitted(access: &Access, login: Login) -> Result<Principal, ApiError> {
+    match login {
         Login::Caller(caller) => Ok(caller.principal.clone()),
         Login::Refused => Err(refused(access)),
     }
@@ -112,6 +137,7 @@ async fn answer(
     access: &Arc<Access>,
     principal: &Principal,
     request: &Request,
+    more: &[(&str, &str)],
 ) -> Result<Response, ApiError> {
     if request.service.as_deref().is_some_and(|service| service != access.service()) {
         return Err(ApiError::TokenRequest("`service` is not this registry"));
@@ -121,33 +147,39 @@ async fn answer(
         request.scopes.iter().filter_map(|scope| scope.granted(access, principal)).collect();
     let shared = Arc::clone(shared);
     let key = blocking(move || shared.keys.current(&shared.storage, now)).await?;
+    // what a job keeps opens nothing longer than what it showed first
+    let left = principal.job.as_ref().map_or(i64::MAX, |job| job.until.saturating_sub(now));
+    let life = limits::TOKEN_LIFE_SECONDS.min(left);
     let token = |purpose: Use, life: i64, scopes: &[Scope]| {
-        let name = principal.name.as_deref();
         let claims = Claims {
             iss: access.service().to_owned(),
-            sub: name.unwrap_or_default().to_owned(),
+            sub: principal.name.clone().unwrap_or_default(),
             aud: access.service().to_owned(),
             exp: now + life,
             nbf: now,
             iat: now,
             jti: random_id()?,
             purpose,
-            stamp: name.and_then(|name| access.stamp(name)),
+            stamp: access.stamp(principal),
+            job: principal.job.as_deref().cloned(),
             access: scopes.to_vec(),
         };
         Ok::<String, ApiError>(sign(&claims, &key))
     };
-    let own = token(Use::Access, limits::TOKEN_LIFE_SECONDS, &scopes)?;
+    let own = token(Use::Access, life, &scopes)?;
     let written: Vec<String> = scopes.iter().map(Scope::to_string).collect();
     let mut body = serde_json::json!({
         "token": own,
         "access_token": own,
         "scope": written.join(" "),
-        "expires_in": limits::TOKEN_LIFE_SECONDS,
+        "expires_in": life,
         "issued_at": slipway_oci::spec::rfc3339::format(now),
     });
+    for (name, value) in more {
+        body[*name] = (*value).into();
+    }
     if request.offline && principal.name.is_some() {
-        body["refresh_token"] = token(Use::Refresh, limits::REFRESH_LIFE_SECONDS, &[])?.into();
+        body["refresh_token"] = token(Use::Refresh, limits::REFRESH_LIFE_SECONDS.min(left), &[])?.into();
     }
     let mut response = reply::json("application/json", body.to_string());
     // RFC 6749, section 5.1

@@ -112,7 +112,8 @@ fn every_route_method_and_principal_is_decided_by_the_rules() {
             for method in METHODS {
                 let demand = demand(&route, &method.parse().expect("a method"));
                 for name in [""].into_iter().chain(USERS) {
-                    let caller = Principal { name: Some(name.to_owned()).filter(|name| !name.is_empty()) };
+                    let own = Some(name.to_owned()).filter(|name| !name.is_empty());
+                    let caller = Principal { name: own, job: None };
                     let anywhere = || {
                         ["team/app", "public/app"]
                             .iter()

@@ -3,6 +3,8 @@
 mod access;
 mod blobs;
 mod hostile;
+mod issuer;
+mod issuers;
 mod manifests;
 mod pressure;
 mod stranger;
