@@ -174,6 +174,15 @@ pub const REFUSAL_SEEN: Duration = Duration::from_secs(5);
 /// Most passwords that wait for their check; each is a connection that waits.
 pub const PASSWORDS_WAITING: usize = 64;
 
+/// Most addresses and users whose requests, bytes or wrong passwords are counted.
+pub const THROTTLE_ROWS: usize = 50_000;
+
+/// Longest time that anybody is told to stay away for what they took.
+pub const DEBT_TIME: Duration = Duration::from_secs(60);
+
+/// Time for which an address from which an account logged in is its own.
+pub const ADDRESS_KNOWN: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Most claims of an identity token.
 pub const CLAIMS: usize = 500;
 

@@ -226,6 +226,8 @@ mod tests {
         "PASSWORD",
         "NAME=HASH",
         "NAME=ISSUER",
+        "LIMIT",
+        "DATE",
         "NAME=USERS",
         "PATTERN",
         "REFERENCE",

@@ -9,7 +9,7 @@ use crate::{error::Failure, request, service::input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Deprecation, Listen, Policy, Tls,
+    Deprecation, Limit, Limits, Listen, Policy, Tls,
     access::{
         Access, AccessConfig, Htpasswd, Issuer, KeySource, Mode, NamedIssuer, RepositoryPattern, Rule,
         SecretHash, TagPattern, is_name,
@@ -58,7 +58,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 19] = [
+pub(crate) const KEYS: [Key; 21] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -82,7 +82,14 @@ pub(crate) const KEYS: [Key; 19] = [
         Form::Named,
         "a table of names with issuers of identity tokens: `github = \"https://token.actions.githubusercontent.com audience=r.example claim:repository_owner=acme\"`",
     ),
+    key(
+        "limits",
+        "limit",
+        Form::Texts,
+        "a list of limits: `[\"address: 50 requests/s\", \"user: 50MiB/s, 100 uploads/h, 20 failed logins/m\"]`",
+    ),
     key("listen", "listen", Form::Texts, "a list of places: `[\"127.0.0.1:5000\"]`"),
+    key("max-blob", "max-blob", Form::Text, "a size: `10GiB`"),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
@@ -159,6 +166,13 @@ pub(crate) struct Settings {
     /// A rule, the first that fits counting: `WHO may [not] ACTIONS in REPOSITORIES`
     #[arg(long = "rule", value_name = "RULE", env = "SLIPWAY_RULES", value_delimiter = ';', value_parser = |text: &str| text.parse::<Rule>())]
     pub(crate) rules: Vec<Rule>,
+    /// What one address or one user may have: `address: 50 requests/s, 50MiB/s, 100 uploads/h, 20 failed logins/m`, or
+    /// `user: ...` [default: 30 failed logins/m for each]
+    #[arg(long = "limit", value_name = "LIMIT", env = "SLIPWAY_LIMITS", value_delimiter = ';', value_parser = |text: &str| text.parse::<Limit>())]
+    pub(crate) limits: Vec<Limit>,
+    /// Most bytes of a blob: 10GiB
+    #[arg(long, value_name = "SIZE", env = "SLIPWAY_MAX_BLOB", value_parser = size)]
+    pub(crate) max_blob: Option<u64>,
     /// Tags that never change once they are there: [REPOSITORIES:]TAGS
     #[arg(
         long = "immutable-tag",
@@ -192,6 +206,11 @@ fn modes() -> impl TypedValueParser<Value = Mode> {
 fn token(text: &str) -> Result<(String, SecretHash), String> {
     let (name, hash) = text.split_once('=').ok_or("it is NAME=HASH")?;
     Ok((user(name)?, hash.parse()?))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size = slipway_registry::server::bytes(text).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("`{text}` is no size: `10GiB`, `500MB`"))
 }
 
 fn issuer(text: &str) -> Result<(String, Issuer), String> {
@@ -230,6 +249,8 @@ impl Settings {
                 self.immutable_tags.push(text.parse().map_err(wrong)?);
             }
             "issuers" => self.issuers.push((user(name)?, text.parse()?)),
+            "limits" => self.limits.push(text.parse()?),
+            "max-blob" => self.max_blob = Some(size(text)?),
             "listen" => {
                 let wrong = |words| format!("`{text}` is no place to listen: {words}");
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
@@ -294,6 +315,8 @@ impl Settings {
             tokens: list(self.tokens, file.tokens),
             groups: list(self.groups, file.groups),
             issuers: list(self.issuers, file.issuers),
+            limits: list(self.limits, file.limits),
+            max_blob: self.max_blob.or(file.max_blob),
             rules: list(self.rules, file.rules),
             immutable_tags: list(self.immutable_tags, file.immutable_tags),
             url: self.url.or(file.url),
@@ -312,7 +335,18 @@ impl Settings {
 
     /// What is taken by these settings.
     pub(crate) fn policy(&self) -> Policy {
+        let guesses = "30 failed logins/m";
+        let mut limits = Limits::default();
+        let mut add = |text: String| limits.add(&text.parse().expect("a limit"));
+        add(format!("user: {guesses}"));
+        // behind a proxy everybody has its address
+        if self.url.is_none() {
+            add(format!("address: {guesses}"));
+        }
+        self.limits.iter().for_each(|limit| limits.add(limit));
         Policy {
+            limits,
+            max_blob: self.max_blob,
             read_only: self.read_only,
             sparse: self.sparse,
             sparse_in: self.sparse_in.clone(),

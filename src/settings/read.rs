@@ -162,6 +162,8 @@ mod tests {
                 r#"{ ci = "https://issuer.example audience=r" }"#,
                 Some(r#"{ ci = "https://issuer.example audience=r claim:a=***" }"#),
             ),
+            "limits" => (r#"["user: 5MiB/s"]"#, Some(r#"["user: 5 pushes/s"]"#)),
+            "max-blob" => (r#""10GiB""#, Some(r#""10 elephants""#)),
             "listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),
             "tokens" => (HASH, Some(r#"{ ci = "sha256:00" }"#)),

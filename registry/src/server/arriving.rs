@@ -1,7 +1,10 @@
 //! A request's body as the connection sees it: whether the peer is what is waited for, and what becomes of a body that its
 //! endpoint did not want.
 
-use super::connection::{Connection, Waiting};
+use super::{
+    connection::{Connection, Waiting},
+    throttle::Meter,
+};
 use crate::limits;
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -24,6 +27,7 @@ pub(super) struct Arriving {
     body: Option<Body>,
     connection: Arc<Connection>,
     waiting: Option<Waiting>,
+    meter: Option<Arc<Meter>>,
     /// Whether the rest has to be read for the reply to arrive.
     lingers: bool,
 }
@@ -34,13 +38,14 @@ impl Arriving {
         connection: Arc<Connection>,
         version: Version,
         headers: &HeaderMap,
+        meter: Option<Arc<Meter>>,
     ) -> Body {
         if body.is_end_stream() {
             return body;
         }
         // streams of HTTP/2 end by themselves; who expects to be told to go on sends nothing unasked
         let lingers = version < Version::HTTP_2 && !headers.contains_key(header::EXPECT);
-        Body::new(Arriving { body: Some(body), connection, waiting: None, lingers })
+        Body::new(Arriving { body: Some(body), connection, waiting: None, meter, lingers })
     }
 }
 
@@ -57,7 +62,12 @@ impl HttpBody for Arriving {
         match &frame {
             Poll::Pending if self.waiting.is_none() => self.waiting = Some(self.connection.wait()),
             Poll::Pending => {}
-            Poll::Ready(Some(Ok(_))) => self.waiting = None,
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting = None;
+                if let (Some(meter), Some(data)) = (&self.meter, frame.data_ref()) {
+                    meter.count(data.len());
+                }
+            }
             Poll::Ready(Some(Err(_)) | None) => (self.waiting, self.body) = (None, None),
         }
         frame

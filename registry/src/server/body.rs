@@ -8,7 +8,7 @@ use super::{
     storage::{StorageError, Upload},
 };
 use crate::limits;
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use futures_util::StreamExt;
 use std::time::Instant;
 use tokio::{task::JoinHandle, time::timeout};
@@ -21,6 +21,10 @@ pub(super) struct Incoming {
     memory: Memory,
     begun: Instant,
     received: u64,
+    /// What its headers say of its length, at least.
+    announced: u64,
+    /// Most bytes of a blob.
+    max_blob: Option<u64>,
 }
 
 /// What came in at a time, and the room that it takes.
@@ -33,6 +37,8 @@ struct Gathered {
 impl Incoming {
     pub(super) fn new(shared: &Shared, body: Body) -> Incoming {
         Incoming {
+            announced: body.size_hint().lower(),
+            max_blob: shared.policy.current().max_blob,
             stream: body.into_data_stream(),
             budgets: shared.budgets,
             memory: shared.memory.clone(),
@@ -137,6 +143,13 @@ pub(super) async fn receive(
     expected: Option<u64>,
 ) -> Result<Upload, ApiError> {
     let start = upload.length();
+    let most = incoming.max_blob;
+    let too_large = |bytes: u64| most.filter(|most| start.saturating_add(bytes) > *most);
+    if let Some(most) = too_large(incoming.announced) {
+        // its lease ends off the async threads
+        drop(Lease(Some(upload)));
+        return Err(ApiError::BlobLarge { most });
+    }
     let mut writing: JoinHandle<Result<Lease, StorageError>> =
         tokio::task::spawn_blocking(move || Ok(Lease(Some(upload))));
     let mut received = 0;
@@ -150,6 +163,10 @@ pub(super) async fn receive(
         {
             blocking(move || lease.upload().truncate(start)).await?;
             return Err(ApiError::ChunkLength { expected, actual: received });
+        }
+        if let Some(most) = too_large(received) {
+            blocking(move || lease.upload().truncate(start)).await?;
+            return Err(ApiError::BlobLarge { most });
         }
         writing = tokio::task::spawn_blocking(move || {
             for piece in &gathered.pieces {
@@ -210,6 +227,8 @@ mod tests {
                 memory: Memory::new(),
                 begun: Instant::now(),
                 received: 0,
+                announced: 0,
+                max_blob: None,
             };
             let mut total = 0;
             loop {

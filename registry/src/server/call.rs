@@ -9,6 +9,7 @@ use super::{
     policy::Policy,
     query::Query,
     storage::{Storage, StorageError},
+    throttle::Throttle,
     tls::CurrentTls,
 };
 use axum::{
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) access: Current<Access>,
     pub(super) tls: CurrentTls,
     pub(super) keys: Keys,
+    pub(super) throttle: Throttle,
     pub(super) budgets: Budgets,
     pub(super) memory: Memory,
     /// Files that replies may keep open.

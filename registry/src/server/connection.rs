@@ -11,11 +11,13 @@
 //!
 //! hyper asks a reply for its next bytes when the peer took the last ones, so that what is asked for is the measure.
 
+use super::throttle::Meter;
 use crate::limits;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
@@ -65,6 +67,8 @@ pub(super) struct Connection {
     budgets: Budgets,
     /// Over TLS.
     secure: bool,
+    /// Where it comes from, as that is counted; sockets in the file system come from nowhere.
+    address: Option<IpAddr>,
     /// The user that the client's certificate names.
     user: OnceLock<String>,
     state: Mutex<State>,
@@ -98,7 +102,7 @@ impl State {
 }
 
 impl Connection {
-    fn new(budgets: Budgets, secure: bool) -> Connection {
+    fn new(budgets: Budgets, secure: bool, address: Option<IpAddr>) -> Connection {
         let state = State {
             active: 0,
             touched: Instant::now(),
@@ -106,7 +110,14 @@ impl Connection {
             replies: BTreeMap::new(),
             waits: BTreeMap::new(),
         };
-        Connection { budgets, secure, user: OnceLock::new(), state: Mutex::new(state), shed: Notify::new() }
+        Connection {
+            budgets,
+            secure,
+            address,
+            user: OnceLock::new(),
+            state: Mutex::new(state),
+            shed: Notify::new(),
+        }
     }
 
     /// The user that the client's certificate names.
@@ -118,6 +129,11 @@ impl Connection {
     pub(super) fn is_of(&self, user: String) {
         // a connection shakes hands once
         let _ = self.user.set(user);
+    }
+
+    /// Where it comes from, as that is counted.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Whether it is over TLS.
@@ -213,7 +229,7 @@ impl Drop for Waiting {
 }
 
 /// Watches how the peer takes a reply.
-pub(super) fn watch(active: Active, body: Body) -> Body {
+pub(super) fn watch(active: Active, body: Body, meter: Option<Arc<Meter>>) -> Body {
     if body.is_end_stream() {
         return body;
     }
@@ -221,13 +237,14 @@ pub(super) fn watch(active: Active, body: Body) -> Body {
     let number = state.number();
     state.replies.insert(number, Progress { taken: Instant::now(), bytes: 0 });
     drop(state);
-    Body::new(Watched { body, number, active })
+    Body::new(Watched { body, number, active, meter })
 }
 
 struct Watched {
     body: Body,
     number: u64,
     active: Active,
+    meter: Option<Arc<Meter>>,
 }
 
 impl HttpBody for Watched {
@@ -241,6 +258,9 @@ impl HttpBody for Watched {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(meter) = &self.meter {
+                meter.count(usize::try_from(bytes).unwrap_or(usize::MAX));
+            }
             let progress = Progress { taken: Instant::now(), bytes };
             self.active.0.state().replies.insert(self.number, progress);
         }
@@ -289,7 +309,7 @@ impl Places {
     }
 
     /// Takes a place; where none is free, the connection that is of least use loses its own.
-    pub(super) async fn take(self: &Arc<Self>, secure: bool) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, secure: bool, address: Option<IpAddr>) -> Place {
         let permit = loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
@@ -300,7 +320,7 @@ impl Places {
                 break permit.expect("the semaphore is never closed");
             }
         };
-        let connection = Arc::new(Connection::new(self.budgets, secure));
+        let connection = Arc::new(Connection::new(self.budgets, secure, address));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.taken().insert(number, Arc::downgrade(&connection));
         Place { connection, number, places: Arc::clone(self), _permit: permit }

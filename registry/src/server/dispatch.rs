@@ -10,6 +10,7 @@ use super::{
     event::Event,
     query::Query,
     route::{self, Route},
+    throttle::{Meter, Whose},
 };
 use crate::protocol;
 use axum::{
@@ -59,7 +60,7 @@ async fn answer(
         status,
         elapsed,
     });
-    response.map(|body| connection::watch(active, body))
+    response.map(|body| connection::watch(active, body, known.meter))
 }
 
 /// What is found out about a request on its way.
@@ -68,6 +69,7 @@ struct Known {
     user: Option<String>,
     /// What whoever may ask is told beside the answer.
     warnings: Vec<String>,
+    meter: Option<Arc<Meter>>,
 }
 
 async fn dispatch(
@@ -78,13 +80,30 @@ async fn dispatch(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
-    let body = Arriving::wrap(body, connection, head.version, &head.headers);
+    let address = connection.address();
+    let limits = shared.policy.current().limits;
+    known.meter = Meter::new(&shared, limits, address);
+    let body = Arriving::wrap(body, connection, head.version, &head.headers, known.meter.clone());
     let route = route::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
     let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
-    origin.user = certified;
+    (origin.user, origin.address) = (certified, address);
+    if let Some(address) = address {
+        shared.throttle.request(Whose::Address(address), &limits.address)?;
+    }
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
     known.user.clone_from(visitor.name());
+    if let (Some(meter), Some(user)) = (&known.meter, visitor.name()) {
+        meter.is_of(user);
+    }
+    let user = visitor.name().as_deref().map(Whose::User);
+    if let Some(user) = user {
+        shared.throttle.request(user, &limits.user)?;
+    }
+    if matches!(route, Route::Uploads { .. }) {
+        address.map_or(Ok(()), |one| shared.throttle.upload(Whose::Address(one), &limits.address))?;
+        user.map_or(Ok(()), |user| shared.throttle.upload(user, &limits.user))?;
+    }
     if let Some(name) = route.repository() {
         known.warnings = shared.policy.current().warnings(name);
     }

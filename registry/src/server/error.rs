@@ -44,6 +44,8 @@ pub(super) enum ApiError {
     Denied { challenge: Option<String>, wanted: Wanted },
     #[error("too many passwords are being checked: ask again")]
     PasswordsBusy,
+    #[error("too many requests: ask again in {} seconds", seconds(*retry))]
+    Often { retry: std::time::Duration },
     #[error("{0}")]
     TokenRequest(&'static str),
     #[error("`{0}` is not a repository name")]
@@ -68,6 +70,8 @@ pub(super) enum ApiError {
     ChunkLength { expected: u64, actual: u64 },
     #[error("the manifest has more than {} bytes", slipway_oci::limits::MANIFEST_BYTES)]
     ManifestLarge,
+    #[error("the blob has more than the {most} bytes that this registry takes")]
+    BlobLarge { most: u64 },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("the manifest has digest `{actual}`, not `{expected}`")]
@@ -106,7 +110,7 @@ impl ApiError {
             ApiError::ReadOnly => (S::METHOD_NOT_ALLOWED, Unsupported),
             ApiError::Unauthorized { .. } => (S::UNAUTHORIZED, Unauthorized),
             ApiError::Denied { .. } => (S::FORBIDDEN, Denied),
-            ApiError::PasswordsBusy => (S::TOO_MANY_REQUESTS, TooManyRequests),
+            ApiError::PasswordsBusy | ApiError::Often { .. } => (S::TOO_MANY_REQUESTS, TooManyRequests),
             ApiError::TokenRequest(_) => (S::BAD_REQUEST, Unsupported),
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
@@ -118,6 +122,7 @@ impl ApiError {
             ApiError::ContentRange(_) => (S::BAD_REQUEST, BlobUploadInvalid),
             ApiError::ChunkOrder { .. } => (S::RANGE_NOT_SATISFIABLE, BlobUploadInvalid),
             ApiError::ChunkLength { .. } => (S::BAD_REQUEST, SizeInvalid),
+            ApiError::BlobLarge { .. } => (S::PAYLOAD_TOO_LARGE, SizeInvalid),
             ApiError::ManifestLarge => (S::PAYLOAD_TOO_LARGE, ManifestInvalid),
             ApiError::Manifest(_)
             | ApiError::ManifestTypeMissing
@@ -164,6 +169,7 @@ impl ApiError {
             ApiError::Unauthorized { challenge, .. }
             | ApiError::Denied { challenge: Some(challenge), .. } => set(header::WWW_AUTHENTICATE, challenge),
             ApiError::PasswordsBusy => set(header::RETRY_AFTER, "1"),
+            ApiError::Often { retry } => set(header::RETRY_AFTER, &seconds(*retry).to_string()),
             ApiError::Storage(StorageError::BlobNeeded { .. }) => set(header::ALLOW, "GET, HEAD"),
             ApiError::Busy => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
@@ -177,6 +183,11 @@ impl ApiError {
         }
         response
     }
+}
+
+/// Whole seconds, at least one (RFC 9110, section 10.2.3).
+fn seconds(time: std::time::Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }
 
 fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {

@@ -5,6 +5,7 @@ use super::{
     connection::{Connection, Place, Places},
     dispatch,
     sockets::Socket,
+    throttle,
     tls::{self, Tls},
 };
 use crate::limits;
@@ -64,19 +65,20 @@ impl Loop {
     async fn accept_one(&self, socket: &Socket) -> io::Result<()> {
         match socket {
             Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
+                let address = Some(throttle::counted(peer.ip()));
                 // without it a small reply waits 40 ms for the peer's delayed acknowledgement; a peer that is gone
                 // already is no failure of the socket's
                 if stream.set_nodelay(true).is_ok() {
                     match self.shared.tls.current() {
-                        Some(tls) => self.serve_tls(tls, stream, self.places.take(true).await),
-                        None => self.serve(stream, self.places.take(false).await),
+                        Some(tls) => self.serve_tls(tls, stream, self.places.take(true, address).await),
+                        None => self.serve(stream, self.places.take(false, address).await),
                     }
                 }
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                self.serve(stream, self.places.take(false).await);
+                self.serve(stream, self.places.take(false, None).await);
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ mod route;
 mod send;
 mod sockets;
 pub mod storage;
+mod throttle;
 mod tls;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use connection::Budgets;
 pub use event::{Event, Observer};
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use sockets::{Listen, Place};
+pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};
 
 use crate::limits;
@@ -50,6 +52,7 @@ use std::{
     thread,
 };
 use storage::{Storage, StorageError};
+use throttle::Throttle;
 use tls::CurrentTls;
 use tokio::{
     runtime::Runtime,
@@ -201,6 +204,7 @@ impl Server {
             access: Current::new(config.access),
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
+            throttle: Throttle::default(),
             observer: config.observer,
         });
         Ok(Server { runtime, sockets, places, shared })

@@ -1,6 +1,9 @@
 //! What a registry takes, and what it says about it, whoever asks.
 
-use super::access::{PatternError, RepositoryPattern};
+use super::{
+    access::{PatternError, RepositoryPattern},
+    throttle::Limits,
+};
 use crate::limits;
 use std::str::FromStr;
 
@@ -14,6 +17,10 @@ pub struct Policy {
     pub sparse: bool,
     /// The same, in these repositories.
     pub sparse_in: Vec<RepositoryPattern>,
+    /// What each address and each user may have.
+    pub limits: Limits,
+    /// Most bytes of a blob.
+    pub max_blob: Option<u64>,
     /// What requests for some repositories are told.
     pub deprecated: Vec<Deprecation>,
 }

@@ -18,6 +18,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     settings.tls()?;
     let counts: Vec<String> = access.counts().iter().map(|(what, count)| format!("{count} {what}")).collect();
     show::say(format!("{}: ok ({})", arguments.file.display(), counts.join(", ")))?;
+    for name in access.expired_tokens() {
+        show::note(format_args!("warning: the token of `{name}` is over"));
+    }
     if access.lets_anyone_write() {
         show::note("warning: anyone who reaches the registry may push");
     }

@@ -9,6 +9,9 @@ pub(crate) struct Arguments {
     /// The user's name
     #[arg(value_name = "NAME")]
     name: String,
+    /// When it ends: a date, 2027-01-31, or a moment, 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "DATE")]
+    until: Option<String>,
 }
 
 /// Carries the command out: the token alone on standard output, so that it can be kept, and the line for people beside it.
@@ -18,10 +21,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("`{name}` is no name of a user")));
     }
     let secret = new_secret().ok_or_else(|| Failure::new("the system has no random numbers"))?;
+    let hash = SecretHash::of(&secret);
+    let hash = match &arguments.until {
+        Some(until) => hash.until(until).map_err(|words| Failure::usage(format!("--until: {words}")))?,
+        None => hash,
+    };
     show::say(&secret)?;
     show::note(format_args!(
         "the token is shown this once. In slipway.toml, below [tokens]:\n\"{name}\" = \"{}\"",
-        SecretHash::of(&secret)
+        hash
     ));
     Ok(0)
 }

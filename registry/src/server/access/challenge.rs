@@ -12,6 +12,8 @@ pub(in crate::server) struct Origin {
     pub(in crate::server) host: Option<String>,
     /// Whom its certificate names.
     pub(in crate::server) user: Option<String>,
+    /// Where it comes from, as that is counted.
+    pub(in crate::server) address: Option<std::net::IpAddr>,
 }
 
 impl Origin {
@@ -24,7 +26,7 @@ impl Origin {
         // it is repeated within a quoted string
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
         let host = host.filter(|host| (1..=255).contains(&host.len()) && host.chars().all(plain));
-        Origin { secure: secure || proxied, host: host.map(str::to_owned), user: None }
+        Origin { secure: secure || proxied, host: host.map(str::to_owned), user: None, address: None }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -47,7 +48,7 @@ pub(in crate::server) async fn enter(
         (Some(one), None) => {
             let bytes = one.as_bytes();
             let bearer = bytes.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer "));
-            (identify(shared, &access, bytes).await?, bearer.then_some("invalid_token"))
+            (identify(shared, &access, origin.address, bytes).await?, bearer.then_some("invalid_token"))
         }
         // which of the two?
         (Some(_), Some(_)) => (Login::Refused, None),
@@ -61,7 +62,12 @@ pub(in crate::server) async fn enter(
     }
 }
 
-async fn identify(shared: &Arc<Shared>, access: &Arc<Access>, shown: &[u8]) -> Result<Login, ApiError> {
+async fn identify(
+    shared: &Arc<Shared>,
+    access: &Arc<Access>,
+    address: Option<IpAddr>,
+    shown: &[u8],
+) -> Result<Login, ApiError> {
     if shown.len() > limits::AUTHORIZATION_BYTES {
         return Ok(Login::Refused);
     }
@@ -69,7 +75,7 @@ async fn identify(shared: &Arc<Shared>, access: &Arc<Access>, shown: &[u8]) -> R
     // RFC 9110, section 11.1: the scheme's case does not count
     match text.split_once(' ') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => match basic(rest) {
-            Some((name, password)) => log_in(shared, access, &name, &password).await,
+            Some((name, password)) => log_in(shared, access, address, &name, &password).await,
             None => Ok(Login::Refused),
         },
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -90,6 +96,7 @@ pub(in crate::server) fn basic(value: &str) -> Option<(String, String)> {
 pub(in crate::server) async fn log_in(
     shared: &Arc<Shared>,
     access: &Arc<Access>,
+    address: Option<IpAddr>,
     name: &str,
     password: &str,
 ) -> Result<Login, ApiError> {
@@ -97,13 +104,13 @@ pub(in crate::server) async fn log_in(
     if name.is_empty() && password.is_empty() {
         return Ok(Login::Caller(Caller::new(Principal::anonymous())));
     }
-    if access.tokens.get(name).is_some_and(|hash| hash.is_of(password)) {
+    if access.tokens.get(name).is_some_and(|hash| hash.is_of(password, now_seconds())) {
         return Ok(Login::Caller(Caller::new(Principal::named(name))));
     }
     if access.issuers.may_know(password) {
         return Ok(job(shared, access, password).await);
     }
-    if access.htpasswd.names().next().is_none() || name.is_empty() || password.is_empty() {
+    if name.is_empty() || password.is_empty() {
         return Ok(Login::Refused);
     }
     let mark = access.seen.mark(format!("basic {name}:{password}").as_bytes());
@@ -111,12 +118,19 @@ pub(in crate::server) async fn log_in(
     if let Some(found) = access.seen.find(&mark) {
         return Ok(known(found));
     }
+    let limits = shared.policy.current().limits;
+    let mut attempt = shared.throttle.attempt(&limits, address, name)?;
+    if access.htpasswd.names().next().is_none() {
+        access.seen.keep(mark, None, Instant::now() + limits::REFUSAL_SEEN);
+        return Ok(Login::Refused);
+    }
     let Ok(_waiting) = Arc::clone(&access.waiting).try_acquire_owned() else {
         return Err(ApiError::PasswordsBusy);
     };
     let turn = Arc::clone(&access.hashing).acquire_owned().await.expect("the semaphore is never closed");
-    // parallel requests of one client wait for the first of them
+    // parallel requests of one client wait for the first of them, which counts for all
     if let Some(found) = access.seen.find(&mark) {
+        attempt.give_back();
         return Ok(known(found));
     }
     let (htpasswd, user, secret) = (Arc::clone(&access.htpasswd), name.to_owned(), password.to_owned());
@@ -127,6 +141,9 @@ pub(in crate::server) async fn log_in(
         right
     })
     .await?;
+    if right {
+        attempt.was_right();
+    }
     let caller = right.then(|| Caller::new(Principal::named(name)));
     let time = if right { limits::PASSWORD_SEEN } else { limits::REFUSAL_SEEN };
     access.seen.keep(mark, caller.clone(), Instant::now() + time);
@@ -138,10 +155,10 @@ async fn bearer(shared: &Arc<Shared>, access: &Arc<Access>, token: &str) -> Resu
     if let Some(Some(caller)) = access.seen.find(&mark) {
         return Ok(Login::Caller(caller));
     }
-    if let Some((name, _)) = access.tokens.iter().find(|(_, hash)| hash.is_of(token)) {
+    let now = now_seconds();
+    if let Some((name, _)) = access.tokens.iter().find(|(_, hash)| hash.is_of(token, now)) {
         return Ok(Login::Caller(Caller::new(Principal::named(name))));
     }
-    let now = now_seconds();
     let Some(claims) = claims(shared, access, token, Use::Access, now).await? else {
         let may_know = access.issuers.may_know(token);
         return Ok(if may_know { job(shared, access, token).await } else { Login::Refused });

@@ -209,6 +209,12 @@ impl Access {
         self.certificates || self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()
     }
 
+    /// The configured tokens that are over.
+    pub fn expired_tokens(&self) -> impl Iterator<Item = &str> {
+        let now = now_seconds();
+        self.tokens.iter().filter(move |(_, token)| token.is_over(now)).map(|(name, _)| name.as_str())
+    }
+
     /// Whether tokens are made.
     pub(super) fn makes_tokens(&self) -> bool {
         self.token_endpoint
@@ -260,7 +266,9 @@ impl Access {
 
     fn stamp_of(&self, name: &str) -> Option<String> {
         let password = self.htpasswd.stamp(name).map(str::to_owned);
-        let token = self.tokens.get(name).map(SecretHash::to_string);
+        // a token that is over is none, and what was made with it ends too
+        let token = self.tokens.get(name).filter(|token| !token.is_over(now_seconds()));
+        let token = token.map(SecretHash::to_string);
         // of who has both, either may have been shown: a change of either ends what was made with it
         [password, token].into_iter().flatten().reduce(|password, token| password + " " + &token)
     }

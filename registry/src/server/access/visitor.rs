@@ -57,6 +57,11 @@ impl Visitor {
         &self.caller.principal.name
     }
 
+    /// Where the caller comes from, as that is counted.
+    pub(in crate::server) fn address(&self) -> Option<std::net::IpAddr> {
+        self.origin.address
+    }
+
     /// The rules by which it is judged.
     pub(in crate::server) fn access(&self) -> &Arc<Access> {
         &self.access

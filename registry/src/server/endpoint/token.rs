@@ -57,7 +57,7 @@ pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
             let pair = pair.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
             let pair = pair.and_then(|(_, value)| basic(value));
             let (name, password) = pair.ok_or_else(|| refused(&access))?;
-            admitted(&access, log_in(&call.shared, &access, &name, &password).await?)?
+            admitted(&access, log_in(&call.shared, &access, call.visitor.address(), &name, &password).await?)?
         }
         _ => return Err(refused(&access)),
     };
@@ -82,9 +82,10 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     let mut more: &[(&str, &str)] = &[];
     let principal = match get("grant_type") {
         "password" if get("username").is_empty() => return Err(refused(&access)),
-        "password" => {
-            admitted(&access, log_in(&call.shared, &access, get("username"), get("password")).await?)?
-        }
+        "password" => admitted(
+            &access,
+            log_in(&call.shared, &access, call.visitor.address(), get("username"), get("password")).await?,
+        )?,
         "refresh_token" => {
             let token = get("refresh_token");
             let found = claims(&call.shared, &access, token, Use::Refresh, now_seconds()).await?;

@@ -5,6 +5,7 @@ mod blobs;
 mod hostile;
 mod issuer;
 mod issuers;
+mod limits;
 mod manifests;
 mod pressure;
 mod stranger;
