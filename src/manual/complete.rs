@@ -227,6 +227,7 @@ mod tests {
         "NAME=HASH",
         "NAME=ISSUER",
         "LIMIT",
+        "TIME",
         "DATE",
         "NAME=USERS",
         "PATTERN",

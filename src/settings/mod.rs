@@ -18,6 +18,7 @@ use slipway_registry::server::{
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Most bytes of a file of settings, and of an htpasswd file.
@@ -58,7 +59,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 21] = [
+pub(crate) const KEYS: [Key; 22] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -68,6 +69,7 @@ pub(crate) const KEYS: [Key; 21] = [
         Form::Named,
         "a table of patterns with words: `\"old/**\" = \"use new/\"`",
     ),
+    key("drain", "drain", Form::Text, "a time: `30s`, `5m`"),
     key(
         "groups",
         "group",
@@ -170,6 +172,9 @@ pub(crate) struct Settings {
     /// `user: ...` [default: 30 failed logins/m for each]
     #[arg(long = "limit", value_name = "LIMIT", env = "SLIPWAY_LIMITS", value_delimiter = ';', value_parser = |text: &str| text.parse::<Limit>())]
     pub(crate) limits: Vec<Limit>,
+    /// How long requests under way are waited for when the server is told to stop: 30s, 5m [default: 10s]
+    #[arg(long, value_name = "TIME", env = "SLIPWAY_DRAIN", value_parser = time)]
+    pub(crate) drain: Option<Duration>,
     /// Most bytes of a blob: 10GiB
     #[arg(long, value_name = "SIZE", env = "SLIPWAY_MAX_BLOB", value_parser = size)]
     pub(crate) max_blob: Option<u64>,
@@ -213,6 +218,17 @@ fn size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("`{text}` is no size: `10GiB`, `500MB`"))
 }
 
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time up to an hour: `30s`, `5m`");
+    let (number, factor) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| *seconds <= 3600).map(Duration::from_secs).ok_or_else(wrong)
+}
+
 fn issuer(text: &str) -> Result<(String, Issuer), String> {
     let (name, issuer) = text.trim().split_once('=').ok_or("it is NAME=URL audience=TEXT ...")?;
     Ok((user(name)?, issuer.parse()?))
@@ -250,6 +266,7 @@ impl Settings {
             }
             "issuers" => self.issuers.push((user(name)?, text.parse()?)),
             "limits" => self.limits.push(text.parse()?),
+            "drain" => self.drain = Some(time(text)?),
             "max-blob" => self.max_blob = Some(size(text)?),
             "listen" => {
                 let wrong = |words| format!("`{text}` is no place to listen: {words}");
@@ -317,6 +334,7 @@ impl Settings {
             issuers: list(self.issuers, file.issuers),
             limits: list(self.limits, file.limits),
             max_blob: self.max_blob.or(file.max_blob),
+            drain: self.drain.or(file.drain),
             rules: list(self.rules, file.rules),
             immutable_tags: list(self.immutable_tags, file.immutable_tags),
             url: self.url.or(file.url),
@@ -377,7 +395,7 @@ impl Settings {
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
             let listen: Vec<String> = own.listen.iter().map(ToString::to_string).collect();
-            (listen, own.storage.clone(), own.access_log, own.tls_cert.is_some())
+            (listen, own.storage.clone(), own.access_log, own.drain, own.tls_cert.is_some())
         };
         fixed(self) != fixed(former)
     }

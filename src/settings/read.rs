@@ -163,6 +163,7 @@ mod tests {
                 Some(r#"{ ci = "https://issuer.example audience=r claim:a=***" }"#),
             ),
             "limits" => (r#"["user: 5MiB/s"]"#, Some(r#"["user: 5 pushes/s"]"#)),
+            "drain" => (r#""30s""#, Some(r#""30""#)),
             "max-blob" => (r#""10GiB""#, Some(r#""10 elephants""#)),
             "listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),

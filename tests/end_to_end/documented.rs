@@ -78,6 +78,11 @@ fn the_registry_s_page_leads_from_nothing_to_a_private_registry() {
     let (mut settings, mut token, mut count) = (String::new(), String::new(), 0);
     let (steps, _) = REGISTRY.split_once("## Settings").unwrap();
     for block in steps.split("```").skip(1).step_by(2) {
+        if let Some(own) = block.strip_prefix("toml\n# in a file of its own: ") {
+            let (name, text) = own.split_once('\n').expect("a file's name and its text");
+            std::fs::write(folder.join(name), text).unwrap();
+            continue;
+        }
         if let Some(own) = block.strip_prefix("toml\n") {
             // for the same file; tables come last
             settings.push_str(&place(own));
@@ -182,7 +187,10 @@ fn the_examples_of_every_page_run_as_they_stand() {
             let address = free_address();
             let (_, port) = address.rsplit_once(':').unwrap();
             let line = line.replace(" 5000 ", &format!(" {port} "));
-            let settings = format!("listen = [\"{address}\"]\nstorage = \"registry\"\n");
+            let issuer = "[issuers]\ngithub = \"https://issuer.example audience=r\"";
+            let rules =
+                "rules = [\"issuer:github may push in ci/${claim:repository}\", \"anyone may all in **\"]";
+            let settings = format!("listen = [\"{address}\"]\nstorage = \"registry\"\n{rules}\n{issuer}\n");
             std::fs::write(slipway.path("home/slipway.toml"), settings).unwrap();
             let (shown, status) = typed(&mut shell, &format!("{line} 2> /dev/null &"));
             assert_eq!(status, 0, "{line}: {shown}");

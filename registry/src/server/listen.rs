@@ -34,7 +34,12 @@ struct Loop {
 }
 
 /// Accepts on all sockets until `stop` turns true, then waits for what is under way.
-pub(super) async fn run(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+pub(super) async fn run(
+    sockets: Vec<Socket>,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
     let all = Loop {
         places: Places::new(shared.budgets),
         router: dispatch::router(Arc::clone(&shared)),
@@ -44,7 +49,7 @@ pub(super) async fn run(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::
     };
     futures_util::future::join_all(sockets.into_iter().map(|socket| all.accept(socket, stop.clone()))).await;
     // those who do not finish in time are cut off
-    let _ = tokio::time::timeout(limits::STOP_TIME, all.graceful.shutdown()).await;
+    let _ = tokio::time::timeout(drain, all.graceful.shutdown()).await;
 }
 
 impl Loop {

@@ -50,6 +50,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread,
+    time::Duration,
 };
 use storage::{Storage, StorageError};
 use throttle::Throttle;
@@ -72,6 +73,8 @@ pub struct ServerConfig {
     pub access: Arc<Access>,
     /// Certificate and key, for TLS on every address; sockets in the file system have none.
     pub tls: Option<Tls>,
+    /// How long requests under way are waited for when it stops.
+    pub drain: Duration,
     /// What connections may cost.
     pub budgets: Budgets,
     /// Told of every request and failure.
@@ -87,6 +90,7 @@ impl ServerConfig {
             policy: Policy::default(),
             access: Arc::new(Access::open()),
             tls: None,
+            drain: limits::STOP_TIME,
             budgets: Budgets::default(),
             observer: None,
         }
@@ -127,7 +131,7 @@ impl Shutdown {
         Shutdown(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Stops the server: no new connections; requests under way get [`limits::STOP_TIME`] to finish.
+    /// Stops the server: no new connections; requests under way get [`ServerConfig::drain`] to finish.
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
@@ -172,6 +176,7 @@ pub struct Server {
     sockets: Vec<Socket>,
     places: Vec<Place>,
     shared: Arc<Shared>,
+    drain: Duration,
 }
 
 impl Server {
@@ -207,7 +212,7 @@ impl Server {
             throttle: Throttle::default(),
             observer: config.observer,
         });
-        Ok(Server { runtime, sockets, places, shared })
+        Ok(Server { runtime, sockets, places, shared, drain: config.drain })
     }
 
     /// Where it listens.
@@ -223,10 +228,10 @@ impl Server {
     /// Answers requests until `shutdown` is triggered.
     pub fn run(self, shutdown: &Shutdown) {
         let stop = shutdown.0.subscribe();
-        let Server { runtime, sockets, shared, .. } = self;
+        let Server { runtime, sockets, shared, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
-            listen::run(sockets, shared, stop).await;
+            listen::run(sockets, shared, stop, drain).await;
             sweeper.abort();
         });
         // blocking work that is under way ends by itself; it holds the storage until then

@@ -75,6 +75,7 @@ fn configured(
         config.listen = listen;
     }
     config.policy = settings.policy();
+    config.drain = settings.drain.unwrap_or(config.drain);
     config.access = access;
     config.tls = settings.tls()?;
     config.observer = Some(observer(settings.access_log));

@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod drain;
 mod hostile;
 mod issuer;
 mod issuers;
