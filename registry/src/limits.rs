@@ -25,6 +25,15 @@ pub const DEPRECATION_BYTES: usize = 1000;
 /// Most different warnings of registries that the client passes on.
 pub const WARNINGS: usize = 20;
 
+/// Age at which numbers about what is stored are looked up again: counting takes the database a while.
+pub const METRICS_AGE: Duration = Duration::from_secs(60);
+
+/// Most connections of the sockets for numbers.
+pub const OUTSIDE_CONNECTIONS: usize = 64;
+
+/// Most characters of a client's name for itself that are told.
+pub const AGENT_CHARACTERS: usize = 256;
+
 /// Most names in one page of tags or of the catalog (CVE-2023-2253: never allocate what `n=` asks for).
 pub const PAGE_ENTRIES: usize = 10_000;
 

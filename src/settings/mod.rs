@@ -42,6 +42,15 @@ pub(crate) enum Form {
     NamedLists,
 }
 
+/// How lines of the access log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Method, path, status, time, user
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
 /// A key of the file.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -59,9 +68,10 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 22] = [
+pub(crate) const KEYS: [Key; 25] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
+    key("audit-log", "audit-log", Form::Text, "the path of a file"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
     key(
         "deprecated",
@@ -91,7 +101,9 @@ pub(crate) const KEYS: [Key; 22] = [
         "a list of limits: `[\"address: 50 requests/s\", \"user: 50MiB/s, 100 uploads/h, 20 failed logins/m\"]`",
     ),
     key("listen", "listen", Form::Texts, "a list of places: `[\"127.0.0.1:5000\"]`"),
+    key("log-format", "log-format", Form::Text, "`text` or `json`"),
     key("max-blob", "max-blob", Form::Text, "a size: `10GiB`"),
+    key("metrics-listen", "metrics-listen", Form::Texts, "a list of places: `[\"127.0.0.1:9090\"]`"),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
@@ -147,6 +159,21 @@ pub(crate) struct Settings {
     /// Write a line a request to standard error
     #[arg(long, env = "SLIPWAY_ACCESS_LOG")]
     pub(crate) access_log: bool,
+    /// How the lines of the access log are written
+    #[arg(long, value_name = "FORMAT", env = "SLIPWAY_LOG_FORMAT", value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Write a line of JSON for every change to this file
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_AUDIT_LOG")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are shown to everybody, without TLS, in the words of --listen
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SLIPWAY_METRICS_LISTEN",
+        value_delimiter = ',',
+        value_parser = request::serve::listen
+    )]
+    pub(crate) metrics_listen: Vec<Listen>,
     /// Who may do what, after the rules: `open` for anyone everything, `public` for anyone pulls and users everything,
     /// `private` for users alone [default: private where there are users, open where there are none, and the rules alone
     /// where there are rules]
@@ -259,6 +286,15 @@ impl Settings {
     fn set(&mut self, key: &str, name: &str, text: &str) -> Result<(), String> {
         match key {
             "access" => self.access = Some(text.parse()?),
+            "audit-log" => self.audit_log = Some(path(text)?),
+            "log-format" => {
+                let wrong = |_| format!("`{text}` is neither `text` nor `json`");
+                self.log_format = Some(clap::ValueEnum::from_str(text, false).map_err(wrong)?);
+            }
+            "metrics-listen" => {
+                let wrong = |words| format!("`{text}` is no place to listen: {words}");
+                self.metrics_listen.push(request::serve::listen(text).map_err(wrong)?);
+            }
             "htpasswd" => self.htpasswd = Some(path(text)?),
             "immutable-tags" => {
                 let wrong = |error| format!("`{text}` is no pattern of tags: {error}");
@@ -327,6 +363,9 @@ impl Settings {
             sparse_in: list(self.sparse_in, file.sparse_in),
             deprecated: list(self.deprecated, file.deprecated),
             access_log: self.access_log || file.access_log,
+            log_format: self.log_format.or(file.log_format),
+            audit_log: self.audit_log.or(file.audit_log),
+            metrics_listen: list(self.metrics_listen, file.metrics_listen),
             access: self.access.or(file.access),
             htpasswd: self.htpasswd.or(file.htpasswd),
             tokens: list(self.tokens, file.tokens),
@@ -394,8 +433,10 @@ impl Settings {
     /// Whether something is different from `former` that a running server does not take over.
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
-            let listen: Vec<String> = own.listen.iter().map(ToString::to_string).collect();
-            (listen, own.storage.clone(), own.access_log, own.drain, own.tls_cert.is_some())
+            let all = own.listen.iter().chain(&own.metrics_listen);
+            let listen: Vec<String> = all.map(ToString::to_string).collect();
+            let logs = (own.access_log, own.log_format, own.audit_log.clone());
+            (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some())
         };
         fixed(self) != fixed(former)
     }
@@ -464,6 +505,7 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
     for path in [
         &mut settings.storage,
+        &mut settings.audit_log,
         &mut settings.htpasswd,
         &mut settings.tls_cert,
         &mut settings.tls_key,

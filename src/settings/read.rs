@@ -156,7 +156,10 @@ mod tests {
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
-            "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => (r#""a/b""#, Some(r#""""#)),
+            "log-format" => (r#""json""#, Some(r#""xml""#)),
+            "audit-log" | "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => {
+                (r#""a/b""#, Some(r#""""#))
+            }
             "immutable-tags" => (r#"["a/**:v*"]"#, Some(r#"["a/**:v?"]"#)),
             "issuers" => (
                 r#"{ ci = "https://issuer.example audience=r" }"#,
@@ -165,7 +168,7 @@ mod tests {
             "limits" => (r#"["user: 5MiB/s"]"#, Some(r#"["user: 5 pushes/s"]"#)),
             "drain" => (r#""30s""#, Some(r#""30""#)),
             "max-blob" => (r#""10GiB""#, Some(r#""10 elephants""#)),
-            "listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
+            "listen" | "metrics-listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),
             "tokens" => (HASH, Some(r#"{ ci = "sha256:00" }"#)),
             "url" => (r#""https://r.example""#, Some(r#""r.example""#)),

@@ -37,6 +37,7 @@ mod listings;
 mod login;
 mod newer;
 
+mod outside;
 mod ownership;
 mod peers;
 mod places;

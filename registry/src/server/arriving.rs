@@ -14,7 +14,10 @@ use http_body::{Frame, SizeHint};
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -30,6 +33,7 @@ pub(super) struct Arriving {
     meter: Option<Arc<Meter>>,
     /// Whether the rest has to be read for the reply to arrive.
     lingers: bool,
+    received: Arc<AtomicU64>,
 }
 
 impl Arriving {
@@ -39,13 +43,14 @@ impl Arriving {
         version: Version,
         headers: &HeaderMap,
         meter: Option<Arc<Meter>>,
+        received: Arc<AtomicU64>,
     ) -> Body {
         if body.is_end_stream() {
             return body;
         }
         // streams of HTTP/2 end by themselves; who expects to be told to go on sends nothing unasked
         let lingers = version < Version::HTTP_2 && !headers.contains_key(header::EXPECT);
-        Body::new(Arriving { body: Some(body), connection, waiting: None, meter, lingers })
+        Body::new(Arriving { body: Some(body), connection, waiting: None, meter, lingers, received })
     }
 }
 
@@ -67,6 +72,8 @@ impl HttpBody for Arriving {
                 if let (Some(meter), Some(data)) = (&self.meter, frame.data_ref()) {
                     meter.count(data.len());
                 }
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.received.fetch_add(bytes, Ordering::Relaxed);
             }
             Poll::Ready(Some(Err(_)) | None) => (self.waiting, self.body) = (None, None),
         }

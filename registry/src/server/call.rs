@@ -6,6 +6,7 @@ use super::{
     error::ApiError,
     event::{Event, Observer},
     memory::Memory,
+    metrics::Metrics,
     policy::Policy,
     query::Query,
     storage::{Storage, StorageError},
@@ -16,7 +17,10 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, Method, header},
 };
-use std::sync::{Arc, RwLock};
+use std::sync::{
+    Arc, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::sync::Semaphore;
 
 /// What every request sees.
@@ -33,10 +37,18 @@ pub(super) struct Shared {
     pub(super) files: Arc<Semaphore>,
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
+    pub(super) metrics: Metrics,
+    /// Whether the server is stopping.
+    pub(super) draining: AtomicBool,
     pub(super) observer: Option<Observer>,
 }
 
 impl Shared {
+    /// Whether the server is stopping.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     pub(super) fn tell(&self, event: &Event<'_>) {
         if let Some(observer) = &self.observer {
             observer(event);

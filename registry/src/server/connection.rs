@@ -71,6 +71,8 @@ pub(super) struct Connection {
     address: Option<IpAddr>,
     /// The user that the client's certificate names.
     user: OnceLock<String>,
+    /// Where it comes from.
+    peer: OnceLock<IpAddr>,
     state: Mutex<State>,
     shed: Notify,
 }
@@ -115,6 +117,7 @@ impl Connection {
             secure,
             address,
             user: OnceLock::new(),
+            peer: OnceLock::new(),
             state: Mutex::new(state),
             shed: Notify::new(),
         }
@@ -134,6 +137,17 @@ impl Connection {
     /// Where it comes from, as that is counted.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    /// Where it comes from; sockets in the file system have no address.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer.get().copied()
+    }
+
+    /// It comes from there.
+    pub(super) fn is_from(&self, peer: IpAddr) {
+        // a connection has one other end
+        let _ = self.peer.set(peer.to_canonical());
     }
 
     /// Whether it is over TLS.

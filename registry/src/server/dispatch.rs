@@ -4,22 +4,25 @@ use super::{
     access::{self, Demand, Origin, Visitor},
     arriving::Arriving,
     call::{Call, Shared},
+    change::Changed,
     connection::{self, Connection},
     endpoint::{base, blob, catalog, manifest, referrers, tags, token, upload},
     error::ApiError,
     event::Event,
+    follow::Followed,
+    outside::{self, Seen},
     query::Query,
     route::{self, Route},
     throttle::{Meter, Whose},
 };
-use crate::protocol;
+use crate::{limits, protocol};
 use axum::{
     Extension, Router,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, header, uri::Authority},
     response::Response,
 };
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// The whole server. Names contain slashes, so paths are split by [`route`] rather than by axum's router.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -31,19 +34,25 @@ async fn answer(
     Extension(connection): Extension<Arc<Connection>>,
     request: Request,
 ) -> Response {
-    let started = Instant::now();
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut followed = Followed::new(Arc::clone(&shared), method, path);
+    followed.client = connection.peer();
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    followed.agent = agent.map(|text| text.chars().take(limits::AGENT_CHARACTERS).collect());
     let mut known = Known::default();
-    let mut response = match dispatch(Arc::clone(&shared), connection, request, &mut known).await {
-        Ok(response) => response,
-        Err(error) => {
-            if error.is_failure() {
-                shared.tell(&Event::Failure { operation: &format!("{method} {path}"), error: &error });
-            }
-            error.into_response()
+    let answered = dispatch(Arc::clone(&shared), connection, request, &mut followed, &mut known).await;
+    let mut response = answered.unwrap_or_else(|error| {
+        if error.is_failure() {
+            shared.metrics.fail();
+            let operation = format!("{} {}", followed.method, followed.path);
+            shared.tell(&Event::Failure { operation: &operation, error: &error });
         }
-    };
+        error.into_response()
+    });
+    if let Some(changed) = known.change.and_then(|change| change.done(&response, known.mounts)) {
+        shared.tell(&Event::Change(changed.told(&followed)));
+    }
     let headers = response.headers_mut();
     for warning in known.warnings {
         // made of checked words
@@ -52,39 +61,48 @@ async fn answer(
     headers.insert(protocol::API_VERSION_HEADER, HeaderValue::from_static(protocol::API_VERSION));
     // manifests and blobs are whatever somebody pushed: no browser may take them for a page
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-    shared.tell(&Event::Request {
-        method: method.as_str(),
-        path: &path,
-        user: known.user.as_deref(),
-        status,
-        elapsed,
-    });
-    response.map(|body| connection::watch(active, body, known.meter))
+    followed.status = response.status().as_u16();
+    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let promised = length.and_then(|text| text.parse().ok());
+    response.map(|body| connection::watch(active, followed.follow(body, promised), known.meter))
 }
 
 /// What is found out about a request on its way.
 #[derive(Default)]
 struct Known {
-    user: Option<String>,
     /// What whoever may ask is told beside the answer.
     warnings: Vec<String>,
     meter: Option<Arc<Meter>>,
+    /// What it changes if it succeeds.
+    change: Option<Changed>,
+    /// Whether it asks for a mount.
+    mounts: bool,
 }
 
 async fn dispatch(
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     request: Request,
+    followed: &mut Followed,
     known: &mut Known,
 ) -> Result<Response, ApiError> {
+    if let Some(seen) = outside::seen(request.uri().path()) {
+        followed.class = "outside";
+        return match seen {
+            Seen::Metrics if !shared.access.current().is_open() => Err(ApiError::PathUnknown),
+            _ => outside::show(&shared, seen, request.method()).await,
+        };
+    }
     let (head, body) = request.into_parts();
     let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
     let address = connection.address();
     let limits = shared.policy.current().limits;
     known.meter = Meter::new(&shared, limits, address);
-    let body = Arriving::wrap(body, connection, head.version, &head.headers, known.meter.clone());
+    let (meter, received) = (known.meter.clone(), Arc::clone(&followed.received));
+    let body = Arriving::wrap(body, connection, head.version, &head.headers, meter, received);
     let route = route::parse(head.uri.path())?;
+    followed.class = route.class();
+    followed.repository = route.repository().map(str::to_owned);
     let query = Query::parse(head.uri.query())?;
     let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
     (origin.user, origin.address) = (certified, address);
@@ -92,7 +110,7 @@ async fn dispatch(
         shared.throttle.request(Whose::Address(address), &limits.address)?;
     }
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
-    known.user.clone_from(visitor.name());
+    followed.user.clone_from(visitor.name());
     if let (Some(meter), Some(user)) = (&known.meter, visitor.name()) {
         meter.is_of(user);
     }
@@ -107,6 +125,8 @@ async fn dispatch(
     if let Some(name) = route.repository() {
         known.warnings = shared.policy.current().warnings(name);
     }
+    known.change = Changed::expected(&route, &head.method);
+    known.mounts = query.get("mount").is_some();
     let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };
     reach(route, call).await
 }

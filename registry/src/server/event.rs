@@ -1,6 +1,10 @@
 //! What the operator may want to know, as typed events.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Receives [`Event`]s, from many threads at once.
 pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
@@ -8,19 +12,10 @@ pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 /// Something that the operator may want to know.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A request was answered (its body may still be on the way).
-    Request {
-        /// The request's method.
-        method: &'a str,
-        /// The request's path, as sent.
-        path: &'a str,
-        /// Who sent it, if they are logged in.
-        user: Option<&'a str>,
-        /// The reply's status code.
-        status: u16,
-        /// Time from head to reply.
-        elapsed: Duration,
-    },
+    /// A request was answered, to the end of its reply or until its peer went away.
+    Request(Handled<'a>),
+    /// Something was changed.
+    Change(Change<'a>),
     /// The registry itself failed at something.
     Failure {
         /// At what.
@@ -42,4 +37,54 @@ pub enum Event<'a> {
         /// How many.
         uploads: usize,
     },
+}
+
+/// A request that was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Handled<'a> {
+    /// When its head was there.
+    pub began: SystemTime,
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's path, as sent.
+    pub path: &'a str,
+    /// The repository that it is about.
+    pub repository: Option<&'a str>,
+    /// Who sent it, if they are logged in.
+    pub user: Option<&'a str>,
+    /// Where it came from; a socket in the file system has no address.
+    pub client: Option<IpAddr>,
+    /// What it says that it is.
+    pub agent: Option<&'a str>,
+    /// The reply's status code; 499 where the peer went away before there was one.
+    pub status: u16,
+    /// Time to the end of the reply.
+    pub elapsed: Duration,
+    /// Bytes of the request's body that were read.
+    pub received: u64,
+    /// Bytes of the reply's body that the peer took.
+    pub sent: u64,
+    /// Whether that is all of it.
+    pub complete: bool,
+}
+
+/// What was changed, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// When.
+    pub time: SystemTime,
+    /// In one word: `push`, `delete`, `blob-push`, `blob-mount`, `blob-delete`.
+    pub action: &'static str,
+    /// Where.
+    pub repository: &'a str,
+    /// Tags that were moved or deleted.
+    pub tags: &'a [String],
+    /// What was pushed or deleted, if the request or its answer says.
+    pub digest: Option<&'a str>,
+    /// Who did it, if they are logged in.
+    pub user: Option<&'a str>,
+    /// Where it came from.
+    pub client: Option<IpAddr>,
+    /// What it says that it is.
+    pub agent: Option<&'a str>,
 }

@@ -2,8 +2,8 @@
 
 use super::{
     call::Shared,
-    connection::{Connection, Place, Places},
-    dispatch,
+    connection::{Budgets, Connection, Place, Places},
+    dispatch, outside,
     sockets::Socket,
     throttle,
     tls::{self, Tls},
@@ -17,7 +17,11 @@ use hyper_util::{
     },
     service::TowerToHyperService,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -29,8 +33,24 @@ struct Loop {
     shared: Arc<Shared>,
     places: Arc<Places>,
     router: axum::Router,
+    /// Whether TLS is spoken where it is configured.
+    secure: bool,
     graceful: GracefulShutdown,
     builder: auto::Builder<TokioExecutor>,
+}
+
+/// Answers on sockets of their own what is seen from outside, until `stop` turns true: that is after the others have ended.
+pub(super) async fn run_outside(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+    let budgets = Budgets { connections: limits::OUTSIDE_CONNECTIONS, ..shared.budgets };
+    let all = Loop {
+        places: Places::new(budgets),
+        router: outside::router(Arc::clone(&shared)),
+        secure: false,
+        graceful: GracefulShutdown::new(),
+        builder: builder(&shared),
+        shared,
+    };
+    futures_util::future::join_all(sockets.into_iter().map(|socket| all.accept(socket, stop.clone()))).await;
 }
 
 /// Accepts on all sockets until `stop` turns true, then waits for what is under way.
@@ -43,6 +63,7 @@ pub(super) async fn run(
     let all = Loop {
         places: Places::new(shared.budgets),
         router: dispatch::router(Arc::clone(&shared)),
+        secure: true,
         graceful: GracefulShutdown::new(),
         builder: builder(&shared),
         shared,
@@ -58,7 +79,10 @@ impl Loop {
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept_one(&socket) => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
+                _ = stop.wait_for(|stop| *stop) => {
+                    self.shared.draining.store(true, Ordering::Relaxed);
+                    break;
+                }
             };
             if accepted.is_err() {
                 // out of file descriptors, mostly: accepting again at once would spin
@@ -75,9 +99,12 @@ impl Loop {
                 // without it a small reply waits 40 ms for the peer's delayed acknowledgement; a peer that is gone
                 // already is no failure of the socket's
                 if stream.set_nodelay(true).is_ok() {
-                    match self.shared.tls.current() {
-                        Some(tls) => self.serve_tls(tls, stream, self.places.take(true, address).await),
-                        None => self.serve(stream, self.places.take(false, address).await),
+                    let tls = self.shared.tls.current().filter(|_| self.secure);
+                    let place = self.places.take(tls.is_some(), address).await;
+                    place.connection.is_from(peer.ip());
+                    match tls {
+                        Some(tls) => self.serve_tls(tls, stream, place),
+                        None => self.serve(stream, place),
                     }
                 }
             }
@@ -92,12 +119,13 @@ impl Loop {
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: Place) {
         let connection = Arc::clone(&place.connection);
         let served = speak(&self.router, &self.builder, self.graceful.watcher(), stream, &connection);
+        let counted = Counted::new(&self.shared);
         tokio::spawn(async move {
             tokio::select! {
                 () = served => {}
                 () = connection.expired() => {}
             }
-            drop(place);
+            drop((place, counted));
         });
     }
 
@@ -105,7 +133,7 @@ impl Loop {
     fn serve_tls(&self, tls: Tls, stream: TcpStream, place: Place) {
         let (router, builder) = (self.router.clone(), self.builder.clone());
         let watcher = self.graceful.watcher();
-        let connection = Arc::clone(&place.connection);
+        let (connection, counted) = (Arc::clone(&place.connection), Counted::new(&self.shared));
         tokio::spawn(async move {
             let served = async {
                 if let Some(stream) = tls::accept(tls, stream).await {
@@ -119,8 +147,24 @@ impl Loop {
                 () = served => {}
                 () = connection.expired() => {}
             }
-            drop(place);
+            drop((place, counted));
         });
+    }
+}
+
+/// A connection among those that are open.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Counted {
+        shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

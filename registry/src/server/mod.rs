@@ -10,14 +10,18 @@ pub mod access;
 mod arriving;
 mod body;
 mod call;
+mod change;
 mod connection;
 mod descriptors;
 mod dispatch;
 mod endpoint;
 mod error;
 mod event;
+mod follow;
 mod listen;
 mod memory;
+mod metrics;
+mod outside;
 mod policy;
 mod query;
 mod range;
@@ -33,7 +37,7 @@ mod tls;
 mod tests;
 
 pub use connection::Budgets;
-pub use event::{Event, Observer};
+pub use event::{Change, Event, Handled, Observer};
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
@@ -43,12 +47,13 @@ use crate::limits;
 use access::{Access, Keys};
 use call::{Current, Shared, blocking};
 use memory::Memory;
+use metrics::Metrics;
 use sockets::Socket;
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -65,6 +70,8 @@ use tokio::{
 pub struct ServerConfig {
     /// Where to listen, at least one place.
     pub listen: Vec<Listen>,
+    /// Where numbers and the server's health are shown, without TLS and to everybody.
+    pub metrics_listen: Vec<Listen>,
     /// The storage folder, made where it is missing.
     pub storage: PathBuf,
     /// What is taken, and what is said about it, whoever asks.
@@ -86,6 +93,7 @@ impl ServerConfig {
     pub fn new(storage: PathBuf) -> ServerConfig {
         ServerConfig {
             listen: vec![Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))],
+            metrics_listen: Vec::new(),
             storage,
             policy: Policy::default(),
             access: Arc::new(Access::open()),
@@ -175,6 +183,8 @@ pub struct Server {
     runtime: Runtime,
     sockets: Vec<Socket>,
     places: Vec<Place>,
+    outside: Vec<Socket>,
+    outside_places: Vec<Place>,
     shared: Arc<Shared>,
     drain: Duration,
 }
@@ -197,6 +207,14 @@ impl Server {
                 sockets.push(socket);
             }
         }
+        let (mut outside, mut outside_places) = (Vec::new(), Vec::new());
+        for listen in &config.metrics_listen {
+            let failed = |source| ServeError::Listen { address: listen.clone(), source };
+            for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
+                outside_places.push(socket.place().map_err(failed)?);
+                outside.push(socket);
+            }
+        }
         let mut budgets = config.budgets;
         let files = descriptors::divide(&mut budgets);
         let shared = Arc::new(Shared {
@@ -210,14 +228,21 @@ impl Server {
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
             throttle: Throttle::default(),
+            metrics: Metrics::default(),
+            draining: AtomicBool::new(false),
             observer: config.observer,
         });
-        Ok(Server { runtime, sockets, places, shared, drain: config.drain })
+        Ok(Server { runtime, sockets, places, outside, outside_places, shared, drain: config.drain })
     }
 
     /// Where it listens.
     pub fn places(&self) -> &[Place] {
         &self.places
+    }
+
+    /// Where it shows numbers.
+    pub fn outside_places(&self) -> &[Place] {
+        &self.outside_places
     }
 
     /// What changes it while it runs.
@@ -228,10 +253,14 @@ impl Server {
     /// Answers requests until `shutdown` is triggered.
     pub fn run(self, shutdown: &Shutdown) {
         let stop = shutdown.0.subscribe();
-        let Server { runtime, sockets, shared, drain, .. } = self;
+        let Server { runtime, sockets, outside, shared, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
+            let over = watch::Sender::new(false);
+            let shown = tokio::spawn(listen::run_outside(outside, Arc::clone(&shared), over.subscribe()));
             listen::run(sockets, shared, stop, drain).await;
+            over.send_replace(true);
+            shown.abort();
             sweeper.abort();
         });
         // blocking work that is under way ends by itself; it holds the storage until then

@@ -30,6 +30,20 @@ pub(super) enum Route {
 }
 
 impl Route {
+    /// Its class, for numbers.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Route::Base => "base",
+            Route::Token => "token",
+            Route::Catalog => "catalog",
+            Route::Blob { .. } => "blob",
+            Route::Uploads { .. } | Route::Upload { .. } => "upload",
+            Route::Manifest { .. } => "manifest",
+            Route::Tags { .. } => "tags",
+            Route::Referrers { .. } => "referrers",
+        }
+    }
+
     /// The repository that it is about.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {

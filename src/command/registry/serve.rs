@@ -1,14 +1,13 @@
 //! `slipway serve`.
 
+use super::journal;
 use crate::{
     error::Failure,
     request,
     settings::{self, Settings},
     signals,
 };
-use slipway_registry::server::{
-    self, Control, Event, Observer, Place, ServerConfig, Shutdown, Tls, access::Access,
-};
+use slipway_registry::server::{self, Control, Place, ServerConfig, Shutdown, Tls, access::Access};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -78,28 +77,9 @@ fn configured(
     config.drain = settings.drain.unwrap_or(config.drain);
     config.access = access;
     config.tls = settings.tls()?;
-    config.observer = Some(observer(settings.access_log));
+    config.metrics_listen = settings.metrics_listen.clone();
+    config.observer = Some(journal::observer(settings)?);
     Ok(config)
-}
-
-fn observer(access_log: bool) -> Observer {
-    Arc::new(move |event: &Event<'_>| match event {
-        Event::Request { method, path, user, status, elapsed } if access_log => {
-            let user = user.map(|user| format!(" {user}")).unwrap_or_default();
-            crate::show::note(format_args!(
-                "{method} {path} {status} {:.1}ms{user}",
-                elapsed.as_secs_f64() * 1000.0
-            ));
-        }
-        Event::Failure { operation, error } => {
-            crate::show::note(format_args!("error: {operation}: {}", crate::error::chain(*error)))
-        }
-        // others can be sent by anybody, and are a line for who asks for one a request
-        Event::Refused { issuer, why, signed } if *signed || access_log => {
-            crate::show::note(format_args!("refused a token of issuer {issuer}: {why}"));
-        }
-        _ => {}
-    })
 }
 
 fn announce(places: &[Place], storage: &Path, access: &Access, proxied: bool) {

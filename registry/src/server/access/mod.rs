@@ -199,6 +199,11 @@ impl Access {
             .any(|action| self.rules.anywhere(&anonymous, action))
     }
 
+    /// Whether anyone may do everything.
+    pub fn is_open(&self) -> bool {
+        self.is_open && !self.has_users
+    }
+
     /// Whether anybody can log in.
     pub fn has_users(&self) -> bool {
         self.has_users

@@ -33,7 +33,7 @@ mod tests;
 pub use content::Reader;
 pub use error::StorageError;
 pub use pointers::{
-    IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required,
+    Counts, IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required,
     SigningKey,
 };
 pub use upload::{Upload, UploadId};
@@ -100,6 +100,16 @@ impl Storage {
     /// Repositories that have the blob, sorted by byte, after `last`, at most `count`.
     pub fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
         self.pointers.holders(digest, last, count)
+    }
+
+    /// How much there is; `None` where it is not counted.
+    pub fn counts(&self) -> Result<Option<Counts>, StorageError> {
+        self.pointers.counts()
+    }
+
+    /// Writes that wait for the database.
+    pub fn queue(&self) -> usize {
+        self.pointers.queue()
     }
 
     /// The keys that sign tokens.

@@ -444,7 +444,7 @@ fn names_write_nothing_into_a_log() {
     let registry = Registry::start_with(|config| {
         config.access = access(&["users may pull in **"], &["ann"], |_| {});
         config.observer = Some(Arc::new(move |event| {
-            if let crate::server::Event::Request { user, .. } = event {
+            if let crate::server::Event::Request(crate::server::Handled { user, .. }) = event {
                 log.lock().expect("no panic").push(user.map(str::to_owned));
             }
         }));

@@ -39,6 +39,23 @@ impl std::fmt::Display for ManifestKey {
     }
 }
 
+/// How much a registry holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Repositories.
+    pub repositories: u64,
+    /// Manifests, each once in each repository.
+    pub manifests: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Different blobs.
+    pub blobs: u64,
+    /// Bytes of different blobs.
+    pub bytes: u64,
+    /// Unfinished uploads.
+    pub uploads: u64,
+}
+
 /// What a reply about a manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestRecord {
@@ -271,6 +288,16 @@ pub trait Pointers: Send + Sync {
 
     /// The keys that sign tokens.
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError>;
+
+    /// How much there is; `None` where it is not counted.
+    fn counts(&self) -> Result<Option<Counts>, StorageError> {
+        Ok(None)
+    }
+
+    /// Writes that wait for their transaction.
+    fn queue(&self) -> usize {
+        0
+    }
 
     /// Adds a key, unless there is one made after `young`, and drops those made before `old`. Durable.
     fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError>;

@@ -11,8 +11,8 @@ mod writer;
 mod writes;
 
 use super::{
-    IsImmutable, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage,
-    Session, SessionCaps, SigningKey,
+    Counts, IsImmutable, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer,
+    ReferrersPage, Session, SessionCaps, SigningKey,
 };
 use crate::server::storage::{StorageError, UploadId};
 use schema::Readers;
@@ -183,6 +183,14 @@ impl Pointers for SqlitePointers {
 
     fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
         self.readers.read(|database| reads::holders(database, digest, last, count))
+    }
+
+    fn counts(&self) -> Result<Option<Counts>, StorageError> {
+        self.readers.read(reads::counts).map(Some)
+    }
+
+    fn queue(&self) -> usize {
+        self.writer.waiting()
     }
 
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {

@@ -4,7 +4,7 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
-        pointers::{ManifestKey, ManifestRecord, Referrer, ReferrersPage},
+        pointers::{Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage},
     },
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -171,4 +171,26 @@ pub(super) fn condemned(database: &Connection, before: i64, count: u64) -> Resul
     let digests =
         statement.query_map((before, count), |row| digest_column(row, 0))?.collect::<Result<_, _>>()?;
     Ok(digests)
+}
+
+/// How much there is: counts of indexes, but for the blobs, of which each is looked at.
+pub(super) fn counts(database: &Connection) -> Result<Counts, StorageError> {
+    let (blobs, bytes) = database
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM blobs GROUP BY digest)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let one = |table: &str| -> Result<u64, StorageError> {
+        Ok(database
+            .prepare_cached(&format!("SELECT count(*) FROM {table}"))?
+            .query_row([], |row| row.get(0))?)
+    };
+    Ok(Counts {
+        repositories: one("repositories")?,
+        manifests: one("manifests")?,
+        tags: one("tags")?,
+        blobs,
+        bytes,
+        uploads: one("uploads")?,
+    })
 }

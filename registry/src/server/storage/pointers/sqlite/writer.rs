@@ -7,7 +7,11 @@
 use crate::{limits, server::storage::StorageError};
 use rusqlite::Connection;
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -32,6 +36,8 @@ struct Job {
 /// Hands writes to the thread.
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
+    /// Writes that are not answered yet.
+    waiting: AtomicUsize,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -40,7 +46,7 @@ impl Writer {
     pub(super) fn start(database: Connection) -> Writer {
         let (queue, jobs) = mpsc::channel();
         let thread = thread::spawn(move || run(&database, &jobs));
-        Writer { queue: Some(queue), thread: Some(thread) }
+        Writer { queue: Some(queue), waiting: AtomicUsize::new(0), thread: Some(thread) }
     }
 
     /// Runs `work` in a transaction and answers once that is committed. Blocks.
@@ -64,8 +70,16 @@ impl Writer {
             (keep, reply)
         });
         let queue = self.queue.as_ref().ok_or(StorageError::Stopped)?;
-        queue.send(Job { durability, work }).map_err(|_| StorageError::Stopped)?;
-        answered.recv().map_err(|_| StorageError::Skipped)?
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = queue.send(Job { durability, work }).map_err(|_| StorageError::Stopped);
+        let answer = sent.and_then(|()| answered.recv().map_err(|_| StorageError::Skipped));
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        answer?
+    }
+
+    /// Writes that are not answered yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 

@@ -1,0 +1,216 @@
+//! Numbers about the server, in Prometheus' text form (exposition format 0.0.4).
+//!
+//! Labels are of a closed set each (class of route, method, status), so that no request can make more of them. No name of a
+//! repository or user is among them.
+
+use super::{call::Shared, storage::Counts};
+use crate::limits;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Upper bounds of the histogram of durations, in milliseconds.
+const BOUNDS_MS: [u64; 11] = [1, 5, 10, 25, 50, 100, 500, 1000, 5000, 30_000, 120_000];
+
+/// The type of the text.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A request that was answered, as far as numbers go.
+pub(super) struct Answered {
+    pub(super) class: &'static str,
+    pub(super) method: &'static str,
+    pub(super) status: u16,
+    pub(super) took: Duration,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+#[derive(Default)]
+struct Times {
+    buckets: [u64; BOUNDS_MS.len()],
+    count: u64,
+    sum: Duration,
+    sent: u64,
+    received: u64,
+}
+
+type Requests = BTreeMap<(&'static str, &'static str, u16), u64>;
+
+/// What is counted.
+pub(super) struct Metrics {
+    requests: Mutex<Requests>,
+    times: Mutex<BTreeMap<&'static str, Times>>,
+    /// Requests under way.
+    pub(super) active: AtomicUsize,
+    /// Open connections.
+    pub(super) connections: AtomicUsize,
+    failures: AtomicU64,
+    stored: Mutex<Option<(Instant, Counts)>>,
+    started: SystemTime,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            requests: Mutex::default(),
+            times: Mutex::default(),
+            active: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            failures: AtomicU64::new(0),
+            stored: Mutex::default(),
+            started: SystemTime::now(),
+        }
+    }
+}
+
+/// Methods that some endpoint takes; others are one.
+pub(super) fn method(text: &str) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|one| *one == text).unwrap_or("other")
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic happens while numbers are held")
+}
+
+impl Metrics {
+    /// Counts a request.
+    pub(super) fn count(&self, answered: &Answered) {
+        *held(&self.requests).entry((answered.class, answered.method, answered.status)).or_default() += 1;
+        let mut times = held(&self.times);
+        let times = times.entry(answered.class).or_default();
+        let took = answered.took.as_millis();
+        for (bucket, bound) in times.buckets.iter_mut().zip(BOUNDS_MS) {
+            *bucket += u64::from(took <= u128::from(bound));
+        }
+        times.count += 1;
+        times.sum += answered.took;
+        times.sent += answered.sent;
+        times.received += answered.received;
+    }
+
+    /// Counts a failure of the registry's own.
+    pub(super) fn fail(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is stored, looked up again only where it is old: it takes the database a while. Blocks.
+    fn stored(&self, shared: &Shared) -> Option<Counts> {
+        let mut stored = held(&self.stored);
+        if let Some((when, counts)) = &*stored
+            && when.elapsed() < limits::METRICS_AGE
+        {
+            return Some(counts.clone());
+        }
+        let counts = shared.storage.counts().ok().flatten()?;
+        *stored = Some((Instant::now(), counts.clone()));
+        Some(counts)
+    }
+
+    /// All of it. Blocks.
+    pub(super) fn text(&self, shared: &Shared) -> String {
+        let mut text = Text::default();
+        text.one(
+            "slipway_info",
+            "gauge",
+            "The version.",
+            &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")),
+            1,
+        );
+        let started = self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        text.one(
+            "process_start_time_seconds",
+            "gauge",
+            "When the process began, in seconds since 1970.",
+            "",
+            started,
+        );
+        text.head("slipway_requests_total", "counter", "Requests that were answered.");
+        for ((class, method, status), count) in &*held(&self.requests) {
+            let labels = format!("{{route=\"{class}\",method=\"{method}\",status=\"{status}\"}}");
+            text.line("slipway_requests_total", &labels, count);
+        }
+        self.durations(&mut text);
+        let active = self.active.load(Ordering::Relaxed);
+        text.one("slipway_requests_active", "gauge", "Requests whose reply is not complete.", "", active);
+        let connections = self.connections.load(Ordering::Relaxed);
+        text.one("slipway_connections", "gauge", "Open connections.", "", connections);
+        let most = shared.budgets.connections;
+        text.one("slipway_connections_max", "gauge", "Most open connections.", "", most);
+        let failures = self.failures.load(Ordering::Relaxed);
+        text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);
+        text.one(
+            "slipway_draining",
+            "gauge",
+            "Whether the server is stopping.",
+            "",
+            u8::from(shared.is_draining()),
+        );
+        if let Some(counts) = self.stored(shared) {
+            for (name, help, value) in [
+                ("slipway_store_repositories", "Repositories.", counts.repositories),
+                ("slipway_store_manifests", "Manifests, each once in each repository.", counts.manifests),
+                ("slipway_store_tags", "Tags.", counts.tags),
+                ("slipway_store_blobs", "Different blobs.", counts.blobs),
+                ("slipway_store_bytes", "Bytes of different blobs.", counts.bytes),
+                ("slipway_uploads_open", "Unfinished uploads.", counts.uploads),
+            ] {
+                text.one(name, "gauge", help, "", value);
+            }
+        }
+        let queue = shared.storage.queue();
+        text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
+        text.0
+    }
+
+    fn durations(&self, text: &mut Text) {
+        let times = held(&self.times);
+        text.head("slipway_request_seconds", "histogram", "Time from a request's head to its reply's end.");
+        for (class, times) in &*times {
+            for (bound, count) in BOUNDS_MS.iter().zip(&times.buckets) {
+                let labels = format!("{{route=\"{class}\",le=\"{}\"}}", *bound as f64 / 1000.0);
+                text.line("slipway_request_seconds_bucket", &labels, count);
+            }
+            let labels = format!("{{route=\"{class}\",le=\"+Inf\"}}");
+            text.line("slipway_request_seconds_bucket", &labels, times.count);
+            let labels = format!("{{route=\"{class}\"}}");
+            text.line("slipway_request_seconds_sum", &labels, times.sum.as_secs_f64());
+            text.line("slipway_request_seconds_count", &labels, times.count);
+        }
+        type Bytes = fn(&Times) -> u64;
+        let both: [(&str, &str, Bytes); 2] = [
+            ("slipway_sent_bytes_total", "Bytes of replies' bodies.", |times| times.sent),
+            ("slipway_received_bytes_total", "Bytes of requests' bodies.", |times| times.received),
+        ];
+        for (name, help, bytes) in both {
+            text.head(name, "counter", help);
+            for (class, times) in &*times {
+                text.line(name, &format!("{{route=\"{class}\"}}"), bytes(times));
+            }
+        }
+    }
+}
+
+/// The text as it grows.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("a text takes everything");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        writeln!(self.0, "{name}{labels} {value}").expect("a text takes everything");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, labels: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
+        self.line(name, labels, value);
+    }
+}

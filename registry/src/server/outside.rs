@@ -1,0 +1,89 @@
+//! What is seen from outside beside the protocol: whether the server lives, whether it takes requests, and its numbers.
+//!
+//! `/healthz` and `/readyz` are answered everywhere and to everybody, for they say nothing else. `/metrics` tells how much there is
+//! and how much is done, which a private registry's callers need not know: it is answered on sockets of its own, and on the others
+//! only where anyone may do everything.
+
+use super::{
+    call::{Shared, blocking},
+    error::ApiError,
+    metrics, reply,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::Response,
+};
+use std::sync::Arc;
+
+/// Something that is no part of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Health,
+    Ready,
+    Metrics,
+}
+
+/// What a path asks for.
+pub(super) fn seen(path: &str) -> Option<Seen> {
+    match path {
+        "/healthz" => Some(Seen::Health),
+        "/readyz" => Some(Seen::Ready),
+        "/metrics" => Some(Seen::Metrics),
+        _ => None,
+    }
+}
+
+/// The sockets of its own.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new().fallback(answer).with_state(shared)
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let replied = match seen(request.uri().path()) {
+        Some(seen) => show(&shared, seen, request.method()).await,
+        None => Err(ApiError::PathUnknown),
+    };
+    replied.unwrap_or_else(ApiError::into_response)
+}
+
+/// Answers whoever was let in.
+pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> Result<Response, ApiError> {
+    if !matches!(method.as_str(), "GET" | "HEAD") {
+        return Err(ApiError::Method(method.clone(), "GET, HEAD"));
+    }
+    let (status, kind, text) = match seen {
+        Seen::Health => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        Seen::Ready => match ready(shared).await {
+            Ok(()) => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+        },
+        Seen::Metrics => {
+            let asked = Arc::clone(shared);
+            let text = blocking(move || Ok(asked.metrics.text(&asked))).await?;
+            (StatusCode::OK, metrics::CONTENT_TYPE, text)
+        }
+    };
+    let mut response = reply::empty(status);
+    reply::set(&mut response, header::CONTENT_TYPE, kind);
+    reply::set(&mut response, header::CONTENT_LENGTH, &text.len().to_string());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if method != Method::HEAD {
+        *response.body_mut() = Body::from(text);
+    }
+    Ok(response)
+}
+
+/// Whether requests are taken and the database answers.
+async fn ready(shared: &Arc<Shared>) -> Result<(), &'static str> {
+    if shared.is_draining() {
+        return Err("stopping");
+    }
+    let storage = Arc::clone(&shared.storage);
+    match blocking(move || storage.repositories("", 1)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err("the storage does not answer"),
+    }
+}
