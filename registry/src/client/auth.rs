@@ -64,6 +64,8 @@ impl Scope {
 #[derive(Default)]
 pub(super) struct Tokens {
     known: Mutex<HashMap<(String, Scope), Token>>,
+    /// What a login was given to keep, by registry.
+    refresh: Mutex<HashMap<String, String>>,
     /// One exchange at a time: parallel transfers that meet the same challenge share its answer.
     exchange: tokio::sync::Mutex<()>,
 }
@@ -79,6 +81,7 @@ struct TokenReply {
     #[serde(flatten)]
     token: RegistryToken,
     expires_in: Option<u64>,
+    refresh_token: Option<String>,
 }
 
 impl Tokens {
@@ -87,6 +90,11 @@ impl Tokens {
         let known = self.known.lock().expect("no panic happens while the tokens are held");
         let token = known.get(&(registry.to_owned(), scope.clone()))?;
         token.expires.is_none_or(|expires| expires > Instant::now()).then(|| token.header.clone())
+    }
+
+    /// What a login was given to keep in the password's place.
+    pub(super) fn refresh(&self, registry: &str) -> Option<String> {
+        self.refresh.lock().expect("no panic happens while the tokens are held").get(registry).cloned()
     }
 
     fn keep(&self, registry: &str, scope: &Scope, token: Token) {
@@ -186,6 +194,10 @@ impl Transport {
         let mut header =
             HeaderValue::from_str(&reply.token.bearer_token()).map_err(|_| wrong("the token is not text"))?;
         header.set_sensitive(true);
+        if let Some(refresh) = reply.refresh_token.filter(|_| scope.repository.is_empty()) {
+            let mut kept = self.tokens.refresh.lock().expect("no panic happens while the tokens are held");
+            kept.insert(endpoint.registry.clone(), refresh);
+        }
         // distribution's token specification: 60 seconds where nothing is said; a tenth is left for the way
         let seconds = reply.expires_in.unwrap_or(60).clamp(60, 24 * 3600);
         Ok(Token { header, expires: Some(Instant::now() + Duration::from_secs(seconds - seconds / 10)) })
@@ -215,6 +227,12 @@ impl Transport {
             if let Some(service) = service {
                 query.append_pair("service", service);
             }
+            // a login asks for something to keep; only what ends soon is worth the trade
+            let fleeting =
+                matches!(credential, Some(Credential::Basic { password, .. }) if is_fleeting(password));
+            if scope.repository.is_empty() && fleeting {
+                query.append_pair("offline_token", "true").append_pair("client_id", "slipway");
+            }
             for scope in scope.written() {
                 query.append_pair("scope", &scope);
             }
@@ -225,6 +243,11 @@ impl Transport {
             _ => request,
         })
     }
+}
+
+/// Whether a password is a token with an end of its own, a job's identity token: JWS in compact form.
+pub(super) fn is_fleeting(password: &str) -> bool {
+    password.starts_with("eyJ") && password.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 async fn token_refused(

@@ -12,7 +12,8 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 
 impl Inner {
     /// Asks `/v2/` with the configured credential of a registry; it is refused unless it opens it.
-    pub(super) async fn log_in(&self, registry: &str) -> Result<(), ClientError> {
+    /// Answers what is better kept than the credential, where that ends soon and the registry gave something for it.
+    pub(super) async fn log_in(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
         let endpoint = self.transport.endpoint(registry, false).await?;
         let mut url = endpoint.base.clone();
         url.set_path("/v2/");
@@ -38,7 +39,9 @@ impl Inner {
             response = sent.map_err(|source| ClientError::unanswered(endpoint.host(), source))?;
         }
         match response.status() {
-            status if status.is_success() => Ok(()),
+            status if status.is_success() => {
+                Ok(self.transport.tokens.refresh(&endpoint.registry).map(Credential::IdentityToken))
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let status = response.status();
                 match body::status_error("GET", response).await {

@@ -246,8 +246,8 @@ impl Client {
         self.runtime.block_on(self.inner.push(target, push, source, progress))
     }
 
-    /// Whether the configured credential of a registry opens it.
-    pub fn log_in(&self, registry: &str) -> Result<(), ClientError> {
+    /// Whether the configured credential of a registry opens it; answers one to keep in its place, where it ends soon.
+    pub fn log_in(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
         self.runtime.block_on(self.inner.log_in(registry))
     }
 

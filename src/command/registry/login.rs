@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     {
         show::note("Authenticating with existing credentials...");
         match open(global, &host, &known)? {
-            Ok(()) => {
+            Ok(_) => {
                 show::say("Login Succeeded")?;
                 return Ok(0);
             }
@@ -42,7 +42,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         }
     }
     let credential = ask(arguments, flags)?;
-    open(global, &host, &credential)?.map_err(|error| Failure::of(&error))?;
+    let better = open(global, &host, &credential)?.map_err(|error| Failure::of(&error))?;
+    let credential = better.unwrap_or(credential);
     let path = credentials::place(global)?;
     let kept = keep_credential(&path, &host, &credential).map_err(|error| Failure::of(&error))?;
     if let Kept::File(path) = kept {
@@ -103,7 +104,11 @@ fn known(global: &Global, host: &str) -> Result<Option<Credential>, Failure> {
 }
 
 /// Whether a credential opens a registry.
-fn open(global: &Global, host: &str, credential: &Credential) -> Result<Result<(), ClientError>, Failure> {
+fn open(
+    global: &Global,
+    host: &str,
+    credential: &Credential,
+) -> Result<Result<Option<Credential>, ClientError>, Failure> {
     let (own, credential) = (host.to_owned(), credential.clone());
     let mut config = Registries::read(global)?.client_config(global).map_err(Failure::new)?;
     config.credentials = Some(Arc::new(move |host, _| Ok((host == own).then(|| credential.clone()))));

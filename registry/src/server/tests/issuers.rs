@@ -361,6 +361,29 @@ fn keys_roll_and_are_kept() {
 }
 
 #[test]
+fn a_login_keeps_what_outlives_the_identity_token() {
+    use crate::client::{Client, ClientConfig, Credential};
+    let signer = Signer::new("");
+    let issuer = TestIssuer::start(&signer);
+    let registry = start(&issuer);
+    let host = registry.address().to_string();
+    let log_in = |credential: Credential| {
+        let config = ClientConfig {
+            credentials: Some(Arc::new(move |_, _| Ok(Some(credential.clone())))),
+            ..ClientConfig::default()
+        };
+        Client::new(config).expect("a client").log_in(&host)
+    };
+    let basic = |password: String| Credential::Basic { username: "oidc".into(), password };
+    let kept = log_in(basic(signer.sign("RS256", &claims(&issuer)))).expect("a login").expect("a trade");
+    assert!(matches!(&kept, Credential::IdentityToken(_)));
+    assert_eq!(log_in(kept).expect("a login"), None, "it opens the registry, and is not traded again");
+    let ann = Credential::Basic { username: "ann".into(), password: "secret of ann".into() };
+    assert_eq!(log_in(ann).expect("a login"), None, "a password is what it was");
+    assert!(log_in(basic(signer.sign("RS256", &with(&issuer, "aud", json!("other"))))).is_err());
+}
+
+#[test]
 fn what_a_job_keeps_ends_with_its_issuer() {
     let signer = Signer::new("");
     let issuer = TestIssuer::start(&signer);
