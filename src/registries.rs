@@ -145,7 +145,7 @@ impl Registries {
 }
 
 /// The authorities of `--tls-ca`.
-fn authorities(global: &Global) -> Result<Option<Authorities>, String> {
+pub(crate) fn authorities(global: &Global) -> Result<Option<Authorities>, String> {
     let Some(path) = &global.tls_ca else { return Ok(None) };
     let pem = input::read("--tls-ca", path, AUTHORITIES_BYTES).map_err(|error| error.to_string())?;
     let read = Authorities::from_pem(path, &pem);

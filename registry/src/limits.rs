@@ -28,6 +28,30 @@ pub const WARNINGS: usize = 20;
 /// Age at which numbers about what is stored are looked up again: counting takes the database a while.
 pub const METRICS_AGE: Duration = Duration::from_secs(60);
 
+/// Most notices that wait for webhooks.
+pub const NOTICES: u64 = 100_000;
+
+/// Longest time that a webhook's receiver takes for a notice.
+pub const NOTICE_TIME: Duration = Duration::from_secs(15);
+
+/// Time between two looks for notices that another process queued.
+pub const NOTICE_LOOK: Duration = Duration::from_secs(5);
+
+/// Pause after a notice was not taken the first time; each further one is twice as long.
+pub const NOTICE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause between two attempts.
+pub const NOTICE_PAUSE_MOST: Duration = Duration::from_secs(3600);
+
+/// Attempts after which a notice is given up.
+pub const NOTICE_ATTEMPTS: u32 = 60;
+
+/// The same where the receiver refuses it (4xx): it will not like it better.
+pub const NOTICE_REFUSALS: u32 = 5;
+
+/// Age at which a notice is given up.
+pub const NOTICE_AGE_SECONDS: i64 = 7 * 24 * 3600;
+
 /// Most connections of the sockets for numbers.
 pub const OUTSIDE_CONNECTIONS: usize = 64;
 

@@ -231,6 +231,7 @@ mod tests {
         "DATE",
         "NAME=USERS",
         "PATTERN",
+        "HOOK",
         "REFERENCE",
         "FROM",
         "TO",

@@ -9,7 +9,7 @@ use crate::{error::Failure, request, service::input};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Deprecation, Limit, Limits, Listen, Policy, Tls,
+    Deprecation, Hook, Limit, Limits, Listen, Policy, Tls,
     access::{
         Access, AccessConfig, Htpasswd, Issuer, KeySource, Mode, NamedIssuer, RepositoryPattern, Rule,
         SecretHash, TagPattern, is_name,
@@ -68,7 +68,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 25] = [
+pub(crate) const KEYS: [Key; 26] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
@@ -114,6 +114,12 @@ pub(crate) const KEYS: [Key; 25] = [
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
+    key(
+        "webhooks",
+        "webhook",
+        Form::Named,
+        "a table of names with webhooks: `ci = \"harbor https://ci.example/hook for push in team/**\"`",
+    ),
 ];
 
 /// The settings, of one source or of all. Also the flags of `serve`.
@@ -174,6 +180,15 @@ pub(crate) struct Settings {
         value_parser = request::serve::listen
     )]
     pub(crate) metrics_listen: Vec<Listen>,
+    /// Who is told of changes: NAME=[harbor|distribution] URL [for push, delete, pull] [in REPOSITORIES]
+    #[arg(
+        long = "webhook",
+        value_name = "HOOK",
+        env = "SLIPWAY_WEBHOOKS",
+        value_delimiter = ';',
+        value_parser = |text: &str| text.parse::<Hook>()
+    )]
+    pub(crate) webhooks: Vec<Hook>,
     /// Who may do what, after the rules: `open` for anyone everything, `public` for anyone pulls and users everything,
     /// `private` for users alone [default: private where there are users, open where there are none, and the rules alone
     /// where there are rules]
@@ -312,6 +327,10 @@ impl Settings {
             "deprecated" => {
                 self.deprecated.push(Deprecation::new(name, text).map_err(|error| error.to_string())?);
             }
+            "webhooks" => {
+                let name = user(name)?;
+                self.webhooks.push(Hook::new(&name, text).map_err(|error| error.to_string())?);
+            }
             "sparse-in" => {
                 let wrong = |error| format!("`{text}` is no pattern of repositories: {error}");
                 self.sparse_in.push(text.parse().map_err(wrong)?);
@@ -365,6 +384,7 @@ impl Settings {
             access_log: self.access_log || file.access_log,
             log_format: self.log_format.or(file.log_format),
             audit_log: self.audit_log.or(file.audit_log),
+            webhooks: list(self.webhooks, file.webhooks),
             metrics_listen: list(self.metrics_listen, file.metrics_listen),
             access: self.access.or(file.access),
             htpasswd: self.htpasswd.or(file.htpasswd),
@@ -435,7 +455,7 @@ impl Settings {
         let fixed = |own: &Settings| {
             let all = own.listen.iter().chain(&own.metrics_listen);
             let listen: Vec<String> = all.map(ToString::to_string).collect();
-            let logs = (own.access_log, own.log_format, own.audit_log.clone());
+            let logs = (own.access_log, own.log_format, own.audit_log.clone(), own.webhooks.clone());
             (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some())
         };
         fixed(self) != fixed(former)

@@ -171,6 +171,10 @@ mod tests {
             "listen" | "metrics-listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),
             "tokens" => (HASH, Some(r#"{ ci = "sha256:00" }"#)),
+            "webhooks" => (
+                r#"{ ci = "harbor https://h/x for push in team/**" }"#,
+                Some(r#"{ ci = "harbor https://h/x for fun" }"#),
+            ),
             "url" => (r#""https://r.example""#, Some(r#""r.example""#)),
             other => panic!("no values for `{other}`"),
         }

@@ -64,6 +64,7 @@ pub use warning::Warned;
 
 // the server asks issuers of identity tokens the same way
 pub(crate) use dns::Resolver;
+pub(crate) use transport::install_provider;
 pub(crate) use transport::is_loopback;
 pub(crate) use trust::tls_of;
 

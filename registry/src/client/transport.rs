@@ -113,12 +113,17 @@ pub(super) struct Transport {
 
 static PROVIDER: Once = Once::new();
 
+/// reqwest builds no client before the process has cryptography for TLS, spoken or not.
+pub(crate) fn install_provider() {
+    PROVIDER.call_once(|| {
+        // another part of the process may have installed one; any will do
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
 impl Transport {
     pub(super) fn new(config: &ClientConfig) -> Transport {
-        PROVIDER.call_once(|| {
-            // another part of the process may have installed one; any will do
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        install_provider();
         Transport {
             clients: Mutex::default(),
             endpoints: Mutex::default(),

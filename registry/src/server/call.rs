@@ -7,6 +7,7 @@ use super::{
     event::{Event, Observer},
     memory::Memory,
     metrics::Metrics,
+    notice::Notices,
     policy::Policy,
     query::Query,
     storage::{Storage, StorageError},
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
     pub(super) metrics: Metrics,
+    /// Webhooks, where there are any.
+    pub(super) notices: Option<Notices>,
     /// Whether the server is stopping.
     pub(super) draining: AtomicBool,
     pub(super) observer: Option<Observer>,

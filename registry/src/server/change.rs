@@ -27,6 +27,7 @@ impl Changed {
         };
         match (route, method.as_str()) {
             (Route::Manifest { name, reference }, "PUT") => of("push", name, Some(reference)),
+            (Route::Manifest { name, reference }, "GET") => of("pull", name, Some(reference)),
             (Route::Manifest { name, reference }, "DELETE") => of("delete", name, Some(reference)),
             (Route::Blob { name, digest }, "DELETE") => of("blob-delete", name, Some(digest)),
             (Route::Upload { name, .. }, "PUT") => of("blob-push", name, None),
@@ -39,6 +40,7 @@ impl Changed {
     pub(super) fn done(mut self, response: &Response, mounts: bool) -> Option<Changed> {
         let done = match self.action {
             "push" | "blob-push" | "blob-mount" => StatusCode::CREATED,
+            "pull" => StatusCode::OK,
             _ => StatusCode::ACCEPTED,
         };
         if response.status() != done {

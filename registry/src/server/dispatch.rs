@@ -10,6 +10,7 @@ use super::{
     error::ApiError,
     event::Event,
     follow::Followed,
+    notice,
     outside::{self, Seen},
     query::Query,
     route::{self, Route},
@@ -34,6 +35,16 @@ async fn answer(
     Extension(connection): Extension<Arc<Connection>>,
     request: Request,
 ) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let work = handle(shared, connection, request);
+    if reads {
+        return work.await;
+    }
+    // a client that hangs up must not keep what it changed from being told of
+    tokio::spawn(work).await.unwrap_or_else(|error| ApiError::from(error).into_response())
+}
+
+async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Request) -> Response {
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut followed = Followed::new(Arc::clone(&shared), method, path);
@@ -51,7 +62,10 @@ async fn answer(
         error.into_response()
     });
     if let Some(changed) = known.change.and_then(|change| change.done(&response, known.mounts)) {
-        shared.tell(&Event::Change(changed.told(&followed)));
+        if changed.action != "pull" {
+            shared.tell(&Event::Change(changed.told(&followed)));
+        }
+        notice::enqueue(&shared, &changed, &followed, known.home).await;
     }
     let headers = response.headers_mut();
     for warning in known.warnings {
@@ -77,6 +91,8 @@ struct Known {
     change: Option<Changed>,
     /// Whether it asks for a mount.
     mounts: bool,
+    /// Where the client reaches the registry.
+    home: Option<String>,
 }
 
 async fn dispatch(
@@ -126,6 +142,7 @@ async fn dispatch(
         known.warnings = shared.policy.current().warnings(name);
     }
     known.change = Changed::expected(&route, &head.method);
+    known.home = visitor.home();
     known.mounts = query.get("mount").is_some();
     let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };
     reach(route, call).await

@@ -16,6 +16,8 @@ pub enum Event<'a> {
     Request(Handled<'a>),
     /// Something was changed.
     Change(Change<'a>),
+    /// A notice to a webhook is given up.
+    NoticeDropped(Dropped<'a>),
     /// The registry itself failed at something.
     Failure {
         /// At what.
@@ -37,6 +39,17 @@ pub enum Event<'a> {
         /// How many.
         uploads: usize,
     },
+}
+
+/// A notice that its receiver did not take for too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropped<'a> {
+    /// The hook.
+    pub hook: &'a str,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Why it was not taken the last time.
+    pub why: &'a str,
 }
 
 /// A request that was answered.

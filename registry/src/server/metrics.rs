@@ -163,6 +163,10 @@ impl Metrics {
                 text.one(name, "gauge", help, "", value);
             }
         }
+        if let Some(notices) = &shared.notices {
+            let waiting = notices.waiting();
+            text.one("slipway_notices_waiting", "gauge", "Notices that wait for webhooks.", "", waiting);
+        }
         let queue = shared.storage.queue();
         text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
         text.0

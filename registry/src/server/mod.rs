@@ -21,6 +21,7 @@ mod follow;
 mod listen;
 mod memory;
 mod metrics;
+mod notice;
 mod outside;
 mod policy;
 mod query;
@@ -37,7 +38,8 @@ mod tls;
 mod tests;
 
 pub use connection::Budgets;
-pub use event::{Change, Event, Handled, Observer};
+pub use event::{Change, Dropped, Event, Handled, Observer};
+pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
@@ -48,6 +50,7 @@ use access::{Access, Keys};
 use call::{Current, Shared, blocking};
 use memory::Memory;
 use metrics::Metrics;
+use notice::{Notices, Sender};
 use sockets::Socket;
 use std::{
     fmt, io,
@@ -84,6 +87,8 @@ pub struct ServerConfig {
     pub drain: Duration,
     /// What connections may cost.
     pub budgets: Budgets,
+    /// Who is told of changes by the network.
+    pub hooks: Hooks,
     /// Told of every request and failure.
     pub observer: Option<Observer>,
 }
@@ -100,6 +105,7 @@ impl ServerConfig {
             tls: None,
             drain: limits::STOP_TIME,
             budgets: Budgets::default(),
+            hooks: Hooks::default(),
             observer: None,
         }
     }
@@ -124,6 +130,9 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// Webhooks cannot be kept or reached.
+    #[error("cannot set up the webhooks")]
+    Hooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No threads for the runtime.
     #[error("cannot start the server's threads")]
     Runtime(#[source] io::Error),
@@ -185,6 +194,7 @@ pub struct Server {
     places: Vec<Place>,
     outside: Vec<Socket>,
     outside_places: Vec<Place>,
+    sender: Option<Sender>,
     shared: Arc<Shared>,
     drain: Duration,
 }
@@ -217,6 +227,10 @@ impl Server {
         }
         let mut budgets = config.budgets;
         let files = descriptors::divide(&mut budgets);
+        let notices = Notices::open(&config.storage, &config.hooks);
+        let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?;
+        let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
+        let sender = sender.map_err(|error| ServeError::Hooks(error.into()))?;
         let shared = Arc::new(Shared {
             storage,
             budgets,
@@ -229,10 +243,11 @@ impl Server {
             keys: Keys::default(),
             throttle: Throttle::default(),
             metrics: Metrics::default(),
+            notices,
             draining: AtomicBool::new(false),
             observer: config.observer,
         });
-        Ok(Server { runtime, sockets, places, outside, outside_places, shared, drain: config.drain })
+        Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, drain: config.drain })
     }
 
     /// Where it listens.
@@ -253,14 +268,17 @@ impl Server {
     /// Answers requests until `shutdown` is triggered.
     pub fn run(self, shutdown: &Shutdown) {
         let stop = shutdown.0.subscribe();
-        let Server { runtime, sockets, outside, shared, drain, .. } = self;
+        let Server { runtime, sockets, outside, shared, sender, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
+            let sending = sender.map(|sender| tokio::spawn(sender.run(Arc::clone(&shared))));
             let over = watch::Sender::new(false);
             let shown = tokio::spawn(listen::run_outside(outside, Arc::clone(&shared), over.subscribe()));
             listen::run(sockets, shared, stop, drain).await;
             over.send_replace(true);
             shown.abort();
+            // what waits is sent after the next start
+            sending.inspect(|sending| sending.abort());
             sweeper.abort();
         });
         // blocking work that is under way ends by itself; it holds the storage until then

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
-use slipway_registry::server::{Change, Event, Handled, Observer};
+use slipway_registry::server::{Change, Dropped, Event, Handled, Observer};
 use std::{
     fs::File,
     io::{self, Write},
@@ -43,6 +43,9 @@ pub(super) fn observer(settings: &Settings) -> Result<Observer, Failure> {
         Event::Failure { operation, error } => {
             show::note(format_args!("error: {operation}: {}", error::chain(*error)));
         }
+        Event::NoticeDropped(Dropped { hook, attempts, why }) => show::note(format_args!(
+            "error: a notice to the webhook `{hook}` is given up after {attempts} attempts: {why}"
+        )),
         // others can be sent by anybody, and are a line for who asks for one a request
         Event::Refused { issuer, why, signed } if *signed || format.is_some() => {
             show::note(format_args!("refused a token of issuer {issuer}: {why}"));

@@ -7,7 +7,8 @@ use crate::{
     settings::{self, Settings},
     signals,
 };
-use slipway_registry::server::{self, Control, Place, ServerConfig, Shutdown, Tls, access::Access};
+use slipway_registry::client::Proxies;
+use slipway_registry::server::{self, Control, Hooks, Place, ServerConfig, Shutdown, Tls, access::Access};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -78,6 +79,12 @@ fn configured(
     config.access = access;
     config.tls = settings.tls()?;
     config.metrics_listen = settings.metrics_listen.clone();
+    config.hooks = Hooks {
+        hooks: settings.webhooks.clone(),
+        authorities: crate::registries::authorities(global).map_err(Failure::new)?,
+        proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
+        ..Hooks::default()
+    };
     config.observer = Some(journal::observer(settings)?);
     Ok(config)
 }

@@ -31,6 +31,15 @@ impl Origin {
 }
 
 impl Access {
+    /// Where the client reaches the registry: `https://HOST[:PORT]`.
+    pub(in crate::server) fn home(&self, origin: &Origin) -> Option<String> {
+        match (&self.url, &origin.host) {
+            (Some(url), _) => Some(url.trim_end_matches('/').to_owned()),
+            (None, Some(host)) => Some(format!("{}://{host}", if origin.secure { "https" } else { "http" })),
+            (None, None) => None,
+        }
+    }
+
     /// The audience of tokens: what clients are told to ask tokens for.
     pub(in crate::server) fn service(&self) -> &str {
         let url = self.url.as_deref().and_then(|url| url.split_once("://"));
@@ -44,11 +53,7 @@ impl Access {
         demand: &Demand<'_>,
         error: Option<&str>,
     ) -> String {
-        let home = match (&self.url, &origin.host) {
-            (Some(url), _) => Some(url.trim_end_matches('/').to_owned()),
-            (None, Some(host)) => Some(format!("{}://{host}", if origin.secure { "https" } else { "http" })),
-            (None, None) => None,
-        };
+        let home = self.home(origin);
         let Some(home) = home.filter(|_| self.token_endpoint) else {
             return format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.service());
         };

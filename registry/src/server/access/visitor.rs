@@ -62,6 +62,11 @@ impl Visitor {
         self.origin.address
     }
 
+    /// Where it reaches the registry.
+    pub(in crate::server) fn home(&self) -> Option<String> {
+        self.access.home(&self.origin)
+    }
+
     /// The rules by which it is judged.
     pub(in crate::server) fn access(&self) -> &Arc<Access> {
         &self.access

@@ -8,6 +8,7 @@ mod issuer;
 mod issuers;
 mod limits;
 mod manifests;
+mod notices;
 mod outside;
 mod pressure;
 mod stranger;

@@ -9,7 +9,7 @@ use super::{
     jwk::{KeySet, KeySetError},
 };
 use crate::{
-    client::{Authorities, ClientError, Proxies, Resolver, tls_of},
+    client::{Authorities, ClientError, Proxies, Resolver, install_provider, tls_of},
     limits,
 };
 use reqwest::{StatusCode, Url};
@@ -93,6 +93,7 @@ impl Fetcher {
             KeySource::Discovered => None,
             KeySource::At(url) => Some(url.clone()),
         };
+        install_provider();
         let proxies = proxies.clone();
         // this machine's own http needs no authorities, which may be missing
         let plain = keys.as_deref().unwrap_or(&issuer.url).starts_with("http:");

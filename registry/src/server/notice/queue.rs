@@ -1,0 +1,176 @@
+//! Notices that wait for their receivers: a database of its own, `notices.db`, beside that of the pointers.
+//!
+//! It is written only where there are hooks, and losing it loses notices alone.
+
+use crate::limits;
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use slipway_oci::database::{self, OpenError, Schema, Settings};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// The version of [`SCHEMA`].
+const VERSION: i64 = 1;
+
+/// Version 1; times are seconds since 1970.
+const SCHEMA: &str = "
+CREATE TABLE notices (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they are sent
+    hook          TEXT NOT NULL,
+    body          TEXT NOT NULL,
+    made          INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL,
+    due           INTEGER NOT NULL                   -- no process sends it before
+);
+CREATE INDEX notices_by_hook ON notices (hook, id);
+";
+
+/// What a client was told of is told on.
+const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_secs(30), cache_kib: 512 };
+
+/// Why notices cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::server) enum QueueError {
+    /// SQLite refused.
+    #[error("the database of notices cannot be used")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A newer program made it.
+    #[error("the database of notices has schema {found}, this program knows {known}: use a newer one")]
+    Newer {
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Nobody takes them.
+    #[error("{} notices wait already: more are not kept", limits::NOTICES)]
+    Full,
+}
+
+/// One that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) id: i64,
+    pub(super) body: String,
+    pub(super) made: i64,
+    pub(super) attempts: u32,
+    pub(super) due: i64,
+}
+
+/// The database.
+pub(super) struct Queue(Mutex<Connection>);
+
+impl Queue {
+    pub(super) fn open(path: &Path) -> Result<Queue, QueueError> {
+        let migrate = |_: &Transaction<'_>, _| Ok::<(), rusqlite::Error>(());
+        let schema = Schema { version: VERSION, create: SCHEMA, migrate: &migrate };
+        let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
+            OpenError::Sqlite(error) | OpenError::Migration(error) => error.into(),
+            OpenError::Newer { found, known } => QueueError::Newer { found, known },
+        })?;
+        Ok(Queue(Mutex::new(database)))
+    }
+
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        // a panic between statements leaves SQLite's own state whole
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Adds notices by hook, all or none. Durable.
+    pub(super) fn add(&self, all: &[(&str, String)]) -> Result<(), QueueError> {
+        let mut database = self.database();
+        let transaction = database.transaction()?;
+        let count: u64 = transaction.query_row("SELECT count(*) FROM notices", [], |row| row.get(0))?;
+        if count + all.len() as u64 > limits::NOTICES {
+            return Err(QueueError::Full);
+        }
+        let made = now();
+        for (hook, body) in all {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO notices (hook, body, made, attempts, due) VALUES (?1, ?2, ?3, 0, ?3)",
+                )?
+                .execute((hook, body, made))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The first that waits for a hook.
+    pub(super) fn first(&self, hook: &str) -> Result<Option<Waiting>, QueueError> {
+        let database = self.database();
+        let mut statement = database.prepare_cached(
+            "SELECT id, body, made, attempts, due FROM notices WHERE hook = ?1 ORDER BY id LIMIT 1",
+        )?;
+        let row = statement.query_row([hook], |row| {
+            Ok(Waiting {
+                id: row.get(0)?,
+                body: row.get(1)?,
+                made: row.get(2)?,
+                attempts: row.get(3)?,
+                due: row.get(4)?,
+            })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// Takes one on until `due`, after which others may; whether nobody else has.
+    pub(super) fn claim(&self, waiting: &Waiting, due: i64) -> Result<bool, QueueError> {
+        let database = self.database();
+        let mut statement = database.prepare_cached(
+            "UPDATE notices SET due = ?1, attempts = attempts + 1 WHERE id = ?2 AND due = ?3",
+        )?;
+        Ok(statement.execute((due, waiting.id, waiting.due))? == 1)
+    }
+
+    /// Sends one again at `due`.
+    pub(super) fn postpone(&self, id: i64, due: i64) -> Result<(), QueueError> {
+        let database = self.database();
+        database.prepare_cached("UPDATE notices SET due = ?1 WHERE id = ?2")?.execute((due, id))?;
+        Ok(())
+    }
+
+    /// It was taken, or nobody takes it.
+    pub(super) fn remove(&self, id: i64) -> Result<(), QueueError> {
+        self.database().prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
+        Ok(())
+    }
+
+    /// How many wait.
+    pub(super) fn count(&self) -> Result<u64, QueueError> {
+        Ok(self.database().query_row("SELECT count(*) FROM notices", [], |row| row.get(0))?)
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_stay_in_order_until_they_are_taken_and_one_process_sends_each() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("notices.db");
+        let queue = Queue::open(&path).expect("a queue");
+        queue.add(&[("a", "1".into()), ("b", "2".into()), ("a", "3".into())]).expect("added");
+        drop(queue);
+        let (queue, other) = (Queue::open(&path).expect("again"), Queue::open(&path).expect("another"));
+        assert_eq!(queue.count().expect("a count"), 3);
+        let first = queue.first("a").expect("read").expect("one");
+        assert_eq!((first.body.as_str(), first.attempts), ("1", 0));
+        assert!(queue.claim(&first, now() + 60).expect("claimed"));
+        assert!(!other.claim(&first, now() + 60).expect("looked at"), "it is somebody's already");
+        let again = other.first("a").expect("read").expect("one");
+        assert_eq!((again.id, again.attempts), (first.id, 1));
+        assert!(again.due > now());
+        queue.remove(first.id).expect("removed");
+        assert_eq!(queue.first("a").expect("read").expect("one").body, "3");
+        assert_eq!(queue.first("c").expect("read"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Sends what waits: a task a hook, in order, with growing pauses.
+
+use super::{
+    Hook, Hooks,
+    body::content_type,
+    queue::{Waiting, now},
+};
+use crate::{
+    client::{ClientError, Resolver, install_provider, tls_of},
+    limits,
+    server::{
+        call::Shared,
+        event::{Dropped, Event},
+    },
+};
+use reqwest::{StatusCode, header};
+use std::{sync::Arc, time::Duration};
+
+/// What reaches the receivers.
+pub(in crate::server) struct Sender {
+    http: reqwest::Client,
+    hooks: Vec<Hook>,
+    pause: Duration,
+}
+
+impl Sender {
+    pub(in crate::server) fn new(hooks: &Hooks) -> Result<Sender, ClientError> {
+        install_provider();
+        let plain = hooks.hooks.iter().all(|hook| hook.url.scheme() == "http");
+        let builder = reqwest::Client::builder();
+        // plain http needs no authorities, which may be missing
+        let builder = match plain {
+            true => builder.tls_certs_only([]),
+            false => builder.tls_backend_preconfigured(tls_of(hooks.authorities.as_ref())?),
+        };
+        let proxies = hooks.proxies.clone();
+        let http = builder
+            .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
+            .timeout(limits::NOTICE_TIME)
+            .dns_resolver(Arc::new(Resolver::default()))
+            .build()
+            .map_err(ClientError::Tls)?;
+        Ok(Sender { http, hooks: hooks.hooks.clone(), pause: hooks.pause })
+    }
+
+    /// Sends until the server ends.
+    pub(in crate::server) async fn run(self, shared: Arc<Shared>) {
+        let all = self.hooks.iter().map(|hook| self.serve(hook, &shared));
+        futures_util::future::join_all(all).await;
+    }
+
+    async fn serve(&self, hook: &Hook, shared: &Arc<Shared>) {
+        let Some(notices) = &shared.notices else { return };
+        let mut news = notices.news.subscribe();
+        loop {
+            let pause = match self.first(hook, shared).await {
+                Some(pause) => pause,
+                None => continue,
+            };
+            // what another process of this storage queued is seen after the pause
+            let _ = tokio::time::timeout(pause, news.changed()).await;
+        }
+    }
+
+    /// Sends the first that waits; how long to pause before the next look, if there is a reason to.
+    async fn first(&self, hook: &Hook, shared: &Arc<Shared>) -> Option<Duration> {
+        let name = hook.name.clone();
+        let claimed = on_queue(shared, move |queue| {
+            let Some(waiting) = queue.first(&name)? else { return Ok(Err(limits::NOTICE_LOOK)) };
+            let wait = waiting.due - now();
+            if wait > 0 {
+                return Ok(Err(Duration::from_secs(wait as u64).min(limits::NOTICE_LOOK)));
+            }
+            let until = now() + limits::NOTICE_TIME.as_secs() as i64 * 2;
+            Ok(if queue.claim(&waiting, until)? { Ok(waiting) } else { Err(Duration::from_secs(1)) })
+        });
+        let waiting = match claimed.await {
+            Some(Ok(waiting)) => waiting,
+            Some(Err(pause)) => return Some(pause),
+            None => return Some(limits::NOTICE_LOOK),
+        };
+        let failure = self.send(hook, &waiting).await.err();
+        let attempts = waiting.attempts + 1;
+        let id = waiting.id;
+        let Some(why) = failure else {
+            on_queue(shared, move |queue| queue.remove(id)).await;
+            return None;
+        };
+        let refused = matches!(why, Failed::Refused(status) if status.is_client_error());
+        let most = if refused { limits::NOTICE_REFUSALS } else { limits::NOTICE_ATTEMPTS };
+        let old = now() - waiting.made > limits::NOTICE_AGE_SECONDS;
+        if attempts >= most || old {
+            let why = why.to_string();
+            shared.tell(&Event::NoticeDropped(Dropped { hook: &hook.name, attempts, why: &why }));
+            shared.metrics.fail();
+            on_queue(shared, move |queue| queue.remove(id)).await;
+            return None;
+        }
+        // 1, 2, 4 ... seconds, an hour at most
+        let pause = self.pause.saturating_mul(1 << attempts.min(12).saturating_sub(1));
+        let pause = pause.min(limits::NOTICE_PAUSE_MOST);
+        let due = now() + pause.as_secs() as i64;
+        on_queue(shared, move |queue| queue.postpone(id, due)).await;
+        // others come after it: nobody else's news shortens the pause
+        tokio::time::sleep(pause.min(limits::NOTICE_LOOK)).await;
+        None
+    }
+
+    async fn send(&self, hook: &Hook, waiting: &Waiting) -> Result<(), Failed> {
+        let request = self
+            .http
+            .post(hook.url.clone())
+            .header(header::CONTENT_TYPE, content_type(hook.form))
+            .body(waiting.body.clone());
+        let response = request.send().await.map_err(|error| Failed::Unanswered(error.without_url()))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(Failed::Refused(status)),
+        }
+    }
+}
+
+/// Why a notice was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("it does not answer: {0}")]
+    Unanswered(reqwest::Error),
+    #[error("it answers {0}")]
+    Refused(StatusCode),
+}
+
+/// Works on the queue off the async threads; what fails is told, and looked at again later.
+async fn on_queue<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&super::Queue) -> Result<T, super::QueueError> + Send + 'static,
+) -> Option<T> {
+    let shared = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || {
+        let notices = shared.notices.as_ref()?;
+        work(&notices.queue)
+            .inspect_err(|error| shared.tell(&Event::Failure { operation: "read notices", error }))
+            .ok()
+    });
+    done.await.ok().flatten()
+}
