@@ -5,8 +5,9 @@ use crate::support::server::{Server, free_address};
 use crate::support::{Slipway, wait_until};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 
 #[test]
 fn requests_and_changes_are_lines_of_json_and_numbers_have_a_place_of_their_own() {
@@ -88,4 +89,46 @@ fn what_cannot_be_written_is_said_before_anybody_is_served() {
     let words = ["serve", "--listen", &free_address(), "--audit-log", "/nowhere/at/all", "--storage"];
     let ended = crate::support::run(slipway.command(words).arg(storage));
     assert!(ended.fails(1).contains("cannot write the audit log `/nowhere/at/all`"));
+}
+
+#[test]
+fn a_webhook_is_told_of_a_push() {
+    let slipway = Slipway::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (receiver, address) = (listener.local_addr().unwrap(), free_address());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                let small = line.to_ascii_lowercase();
+                length = small
+                    .strip_prefix("content-length: ")
+                    .map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+            tell.send(serde_json::from_slice::<Value>(&body).unwrap()).unwrap();
+        }
+    });
+    let hook = format!("ci=harbor http://{receiver}/ for push in team/**");
+    let log = slipway.path("serve.log");
+    let words =
+        ["serve", "--listen", &address, "--metrics-listen", "127.0.0.1:0", "--webhook", &hook, "--storage"];
+    let mut command = slipway.command(words);
+    command.arg(slipway.path("storage")).stderr(fs::File::create(&log).unwrap());
+    let server = Server::start(&mut command, &address);
+    slipway.ok(["push", "-q", "base", &server.name("other:1")]);
+    slipway.ok(["push", "-q", "base", &server.name("team/app:1")]);
+    let body = told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(body["type"], json!("PUSH_ARTIFACT"));
+    let resource = &body["event_data"]["resources"][0];
+    assert_eq!(resource["resource_url"], json!(server.name("team/app:1")));
+    assert_eq!(resource["digest"], json!(slipway.ok(["digest", &server.name("team/app:1")]).trim()));
+    let shown = fs::read_to_string(&log).unwrap();
+    assert!(shown.contains("showing numbers and health on http://127.0.0.1:"), "{shown}");
 }

@@ -168,9 +168,14 @@ impl fmt::Debug for Shutdown {
 
 /// Changes a server while it runs. Requests that are under way end by what held when they began.
 #[derive(Clone)]
-pub struct Control(Arc<Shared>);
+pub struct Control(Arc<Shared>, Arc<[Place]>);
 
 impl Control {
+    /// Where numbers and the server's health are shown.
+    pub fn outside_places(&self) -> &[Place] {
+        &self.1
+    }
+
     /// Other rules and users take the place of the former ones.
     pub fn replace_access(&self, access: Arc<Access>) {
         self.0.access.replace(access);
@@ -262,7 +267,7 @@ impl Server {
 
     /// What changes it while it runs.
     pub fn control(&self) -> Control {
-        Control(Arc::clone(&self.shared))
+        Control(Arc::clone(&self.shared), self.outside_places.clone().into())
     }
 
     /// Answers requests until `shutdown` is triggered.

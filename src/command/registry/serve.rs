@@ -49,6 +49,9 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     let source = Source { file, flags: arguments.settings.clone() };
     let ready = |places: &[Place], control: Control| {
         announce(places, &storage, &access, settings.url.is_some());
+        for place in control.outside_places() {
+            crate::show::note(format_args!("showing numbers and health on {place}"));
+        }
         if reads {
             std::thread::spawn(move || watch(&source, settings, &control, &told));
         }
