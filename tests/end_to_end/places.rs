@@ -9,6 +9,8 @@ struct Place {
     /// Makes it at `$F/disk`.
     script: &'static str,
     programs: &'static [&'static str],
+    /// What the kernel was built with where it can mount this: a file that exists then, and what is written in it.
+    kernel: Option<(&'static str, &'static str)>,
     /// What `info` says of a sandbox's changes.
     changes: &'static str,
     /// Why layers cannot be folders there.
@@ -45,6 +47,11 @@ fn use_it(slipway: &Slipway, remote: &str) -> (String, String) {
     (layers, said)
 }
 
+/// Whether a file of the kernel's is there and says a word.
+fn is_written(file: &str, word: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains(word))
+}
+
 /// Builds, pulls and runs on the place as on a usual disk.
 fn is_as_elsewhere(place: &Place) {
     slipway_skip::need_root!();
@@ -55,6 +62,10 @@ fn is_as_elsewhere(place: &Place) {
     let script = format!("mkdir $F/disk; {}", place.script);
     let mut slipway = match Slipway::empty().on("disk/store", &script) {
         Ok(slipway) => slipway,
+        // asked only now: the attempt loads a module
+        Err(words) if place.kernel.is_some_and(|(file, word)| !is_written(file, word)) => {
+            return slipway_skip::skip_for_kernel(&words);
+        }
         Err(words) => return slipway_skip::skip(&words),
     };
     let mut usual = Slipway::empty();
@@ -102,6 +113,7 @@ places! {
     privileged_a_store_on_ext4 Place {
         script: "truncate -s 200M $F/image; mkfs.ext4 -q $F/image; mount -o loop $F/image $F/disk",
         programs: &["mkfs.ext4"],
+        kernel: None,
         changes: IN_STORE,
         no_folders: None,
     };
@@ -109,30 +121,35 @@ places! {
         script: "truncate -s 200M $F/image; mkfs.ext4 -q -O casefold $F/image; mount -o loop $F/image $F/disk; \
                  mkdir $F/disk/store; chattr +F $F/disk/store",
         programs: &["mkfs.ext4", "chattr"],
+        kernel: Some(("/sys/fs/ext4/features/casefold", "supported")),
         changes: IN_MEMORY,
         no_folders: None,
     };
     privileged_a_store_on_xfs Place {
         script: "truncate -s 400M $F/image; mkfs.xfs -q $F/image; mount -o loop $F/image $F/disk",
         programs: &["mkfs.xfs"],
+        kernel: None,
         changes: IN_STORE,
         no_folders: None,
     };
     privileged_a_store_on_btrfs Place {
         script: "truncate -s 300M $F/image; mkfs.btrfs -q $F/image > $F/said 2>&1; mount -o loop $F/image $F/disk",
         programs: &["mkfs.btrfs"],
+        kernel: None,
         changes: IN_STORE,
         no_folders: None,
     };
     privileged_a_store_on_tmpfs Place {
         script: "mount -t tmpfs tmpfs $F/disk",
         programs: &[],
+        kernel: None,
         changes: IN_STORE,
         no_folders: None,
     };
     privileged_a_store_on_bindfs Place {
         script: "mkdir $F/source; serve bindfs -f $F/source $F/disk; until_mounted $F/disk",
         programs: &["bindfs"],
+        kernel: None,
         changes: IN_MEMORY,
         no_folders: None,
     };
@@ -141,6 +158,7 @@ places! {
                  serve fuse-overlayfs -f -o lowerdir=$F/lower,upperdir=$F/upper,workdir=$F/work $F/disk; \
                  until_mounted $F/disk",
         programs: &["fuse-overlayfs"],
+        kernel: None,
         changes: IN_MEMORY,
         no_folders: Some("keeps no marks of overlays"),
     };
@@ -148,6 +166,7 @@ places! {
         script: "truncate -s 200M $F/image; mkfs.exfat $F/image > $F/said; device=$(losetup -f --show $F/image); \
                  serve mount.exfat-fuse -d -o umask=077 $device $F/disk; until_mounted $F/disk; losetup -d $device",
         programs: &["mkfs.exfat", "mount.exfat-fuse", "losetup"],
+        kernel: None,
         changes: IN_MEMORY,
         no_folders: Some("keeps no links"),
     };
@@ -155,6 +174,7 @@ places! {
         script: "truncate -s 200M $F/image; mkfs.vfat $F/image > $F/said; \
                  mount -o loop,umask=077 $F/image $F/disk",
         programs: &["mkfs.vfat"],
+        kernel: Some(("/proc/filesystems", "\tvfat\n")),
         changes: IN_MEMORY,
         no_folders: Some("keeps no links"),
     };

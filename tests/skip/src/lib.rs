@@ -1,7 +1,8 @@
 //! How a test of this house says that it cannot run on a machine: [`skip`], and the conditions that lead to it.
 //!
 //! Rust's runner knows no test that finds out at run time. So a skipped one ends as passed there, writes its name and
-//! reason into the file that `SLIPWAY_SKIPPED` names, and `cargo xtask test` counts it as skipped. CI may skip nothing.
+//! reason into the file that `SLIPWAY_SKIPPED` names, and `cargo xtask test` counts it as skipped. CI may skip
+//! only what its kernel cannot do.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -13,9 +14,23 @@ use std::path::PathBuf;
 /// In CI, where every test must run.
 #[track_caller]
 pub fn skip(reason: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    assert!(!ci, "CI must run `{test}`, but {reason}");
+    assert!(!ci, "CI must run `{}`, but {reason}", running());
+    write_down(reason);
+}
+
+/// Says why the running test cannot run on a kernel that was built without something: no package brings another kernel,
+/// so CI takes it too. The caller has found that the kernel is what is missing.
+pub fn skip_for_kernel(reason: &str) {
+    write_down(&format!("this kernel was built without it: {reason}"));
+}
+
+fn running() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+fn write_down(reason: &str) {
+    let test = running();
     let line = format!("{test}: {reason}\n");
     // the runner keeps what a passed test prints to itself
     print!("skipped: {line}");
