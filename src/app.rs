@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 /// Settings that come before the command.
@@ -154,6 +155,8 @@ impl App {
             true => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };
+        // the first is this command's
+        let _ = STORE.set(root.to_owned());
         let mut store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
         store.shape_layers(layers.wanted());
         Ok(App { store, tier: entered.tier })
@@ -185,6 +188,14 @@ pub(crate) fn protect_early(line: Vec<OsString>) {
 
 /// Within how many words the command is looked for; flags that stand before it take a word or two.
 const COMMAND_WITHIN: usize = 12;
+
+/// Where this command's store is.
+static STORE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where this command's store is, once it was to be opened: for errors that do not know it, such as the database's.
+pub(crate) fn opened_store() -> Option<&'static Path> {
+    STORE.get().map(PathBuf::as_path)
+}
 
 /// The store's folder, made and closed to others. Before a user namespace is entered: inside, all other users look alike.
 pub(crate) fn own_folder(global: &Global) -> Result<PathBuf, Failure> {

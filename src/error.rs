@@ -144,7 +144,11 @@ fn full_place(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         place_in(cause).map(|path| format!("`{}`", path.display()))
     });
     // layers, archives on their way in and the database lie in the store
-    Some(place.unwrap_or_else(|| "the store".to_owned()))
+    let store = || {
+        let found = crate::app::opened_store();
+        found.map_or_else(|| "the store".to_owned(), |root| format!("the store `{}`", root.display()))
+    };
+    Some(place.unwrap_or_else(store))
 }
 
 /// The path that an error names itself, or by an error that it stands for without being its cause.

@@ -135,12 +135,7 @@ impl StatCache {
         let mut all: Entries = kept.map(|(path, known)| (path, (known.fingerprint, known.file))).collect();
         all.extend(fresh);
         let temporary = self.path.with_file_name(file::temporary_name("stat"));
-        if std::fs::write(&temporary, encode(&all))
-            .and_then(|()| std::fs::rename(&temporary, &self.path))
-            .is_err()
-        {
-            let _ = std::fs::remove_file(&temporary);
-        }
+        let _ = file::replace(&self.path, &temporary, &encode(&all));
     }
 }
 

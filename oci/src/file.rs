@@ -150,6 +150,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     result
 }
 
+/// Puts `bytes` at `path` by way of `temporary`; readers see the old file or the new one. For what can always be made again:
+/// it is not synced. Nothing is left at `temporary` where it fails.
+pub fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    let result = fs::write(temporary, bytes).and_then(|()| fs::rename(temporary, path));
+    if result.is_err() {
+        // the error that matters is the first one
+        let _ = fs::remove_file(temporary);
+    }
+    result
+}
+
 /// Makes `path` and the folders above it that are missing, each with `mode`, whatever the umask. One that is there stays as
 /// it is.
 pub fn make_folders(path: &Path, mode: u32) -> io::Result<()> {

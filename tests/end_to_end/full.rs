@@ -204,6 +204,61 @@ fn every_way(kind: &str) {
     }
 }
 
+/// How much finer than a layer's size the room is varied.
+const ROOM_STEP: usize = 640 << 10;
+
+/// The disk becomes full at every place in turn: within the archive, the blob, the runnable shape, the table of contents,
+/// the database.
+fn every_place(kind: &str) {
+    slipway_skip::need!("unshare", "nsenter", "mkfs.ext4");
+    let Some(disk) = Disk::new(kind) else { return };
+    let slipway = &disk.slipway;
+    let context = slipway.context("context", &[]);
+    fs::write(context.join("text"), content(false)).unwrap();
+    let archive = slipway.path("text.tar");
+    let mut elsewhere = Slipway::new();
+    elsewhere.environment.clone_from(&slipway.environment);
+    let recipe = "FROM base\nCOPY text /f\nRUN echo 1 > /after\n";
+    carry_out(&elsewhere, "text", &Way::Build(recipe), &context).ok();
+    elsewhere.ok(["save".as_ref(), "-o".as_ref(), archive.as_os_str(), "text".as_ref()]);
+    let load = Way::Command(vec!["load", "-i", archive.to_str().unwrap()]);
+    let base = base::busybox();
+    slipway.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+    slipway.shell("base", "true");
+    let mut failures = 0;
+    for left in (0..LAYER).step_by(ROOM_STEP) {
+        for way in [&load, &Way::Build(recipe)] {
+            let case = format!("{kind}, {left} bytes left");
+            disk.leave(left as u64);
+            let ended = carry_out(slipway, "text", way, &context);
+            if !ended.status.success() {
+                failures += 1;
+                says_what_and_where(&case, &ended, &slipway.root);
+            }
+            assert_eq!(slipway.leftovers(), [] as [String; 0], "{case}");
+            disk.make_room();
+            carry_out(slipway, "text", way, &context).ok();
+            assert_eq!(slipway.digest("text"), elsewhere.digest("text"), "{case}");
+            slipway.ok(["rmi", "-f", "text"]);
+            slipway.ok(["prune", "-f", "--all", "--filter", "until=0s"]);
+            slipway.ok(["import".as_ref(), base.as_os_str(), "base".as_ref()]);
+        }
+    }
+    assert!(failures > 20, "only {failures} became full");
+}
+
+#[test]
+fn privileged_a_disk_that_becomes_full_anywhere_is_mended_by_room() {
+    slipway_skip::need_root!();
+    every_place("ext4");
+}
+
+#[test]
+fn privileged_memory_that_becomes_full_anywhere_is_mended_by_room() {
+    slipway_skip::need_root!();
+    every_place("tmpfs");
+}
+
 #[test]
 fn privileged_a_disk_that_becomes_full_within_a_layer_is_mended_by_room() {
     slipway_skip::need_root!();

@@ -115,10 +115,9 @@ impl Toc {
         Toc::decode(&bytes).ok_or_else(|| TocError::Damaged(path.to_owned()))
     }
 
-    /// Writes the table into `temporary` and moves it to its place; it can always be made again, so it is not synced.
+    /// Writes the table into `temporary` and moves it to its place ([`crate::file::replace`]).
     pub fn save(&self, path: &Path, temporary: &Path) -> io::Result<()> {
-        std::fs::write(temporary, self.encode())?;
-        std::fs::rename(temporary, path)
+        crate::file::replace(path, temporary, &self.encode())
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
