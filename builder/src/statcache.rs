@@ -7,8 +7,8 @@
 //! such an entry "racily clean"). The time after a read says nothing: a slow one outlasts the tick that it fell into.
 //! Paths that are gone are forgotten when the cache is written.
 //!
-//! File: `context/<sha256 of the folder's path>`; magic `SLIPSTA2`, then per file the path (u32 length and bytes), five
-//! u64, 64 digits of digest, and the attributes (u32 count, then name and value, each u32 length and bytes). It is only ever an accelerator: a damaged one is thrown away.
+//! File: `context/<sha256 of the folder's path>`; magic `SLIPSTA3`, then per file the path (u32 length and bytes), five
+//! u64, 32 bytes of digest, and the attributes (u32 count, then name and value, each u32 length and bytes). It is only ever an accelerator: a damaged one is thrown away.
 
 use slipway_oci::{Digest, file, layer::Attributes};
 use std::{
@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-const MAGIC: &[u8; 8] = b"SLIPSTA2";
+const MAGIC: &[u8; 8] = b"SLIPSTA3";
 /// Twice the coarsest tick of kernels in use (CONFIG_HZ=100), in nanoseconds.
 const TICK_NANOSECONDS: i128 = 20_000_000;
 /// Largest cache file that is read, in bytes.
@@ -151,7 +151,7 @@ fn encode(entries: &Entries) -> Vec<u8> {
         for value in [device, inode, size_bytes, modified, changed] {
             out.extend_from_slice(&value.to_le_bytes());
         }
-        out.extend_from_slice(file.digest.hex().as_bytes());
+        out.extend_from_slice(&file.digest.to_bytes());
         out.extend_from_slice(&(file.attributes.len() as u32).to_le_bytes());
         for (name, value) in &file.attributes {
             sized(&mut out, name);
@@ -173,7 +173,7 @@ fn decode(bytes: &[u8]) -> Option<Entries> {
             modified: rest.u64()?,
             changed: rest.u64()?,
         };
-        let digest = format!("sha256:{}", std::str::from_utf8(rest.take(64)?).ok()?).parse().ok()?;
+        let digest = Digest::of_content(rest.take(32)?.try_into().ok()?);
         let attributes = (0..rest.u32()?)
             .map(|_| Some((rest.sized()?.to_vec(), rest.sized()?.to_vec())))
             .collect::<Option<_>>()?;
@@ -216,7 +216,7 @@ mod tests {
 
     fn file(content: &[u8]) -> Remembered {
         let attributes = vec![(b"user.from".to_vec(), content.to_vec()), (b"user.none".to_vec(), Vec::new())];
-        Remembered { digest: Digest::sha256(content), attributes }
+        Remembered { digest: Digest::content(content), attributes }
     }
 
     fn now() -> u64 {

@@ -8,6 +8,7 @@ use super::{Node, Placement, Source, SourceTree};
 use crate::StepError;
 use slipway_oci::{
     Digest,
+    digest::CONTENT,
     erofs::Earlier,
     layer::{Kind, LayerError},
 };
@@ -55,7 +56,7 @@ impl<'p> Job<'p> {
         let size = self.node.entry.size_bytes;
         if let Some(known) = self.known {
             let mut bytes = vec![0; size as usize];
-            if earlier.read(known, &mut bytes).is_ok_and(|found| found) && Digest::sha256(&bytes) == *known {
+            if earlier.read(known, &mut bytes).is_ok_and(|found| found) && Digest::content(&bytes) == *known {
                 return Ok((bytes, known.clone()));
             }
         }
@@ -64,8 +65,13 @@ impl<'p> Job<'p> {
         let file = trees[self.tree].open(self.node)?;
         // one more would be a file that grew
         file.take(size + 1).read_to_end(&mut bytes).map_err(failed())?;
-        let digest = Digest::sha256(&bytes);
-        if bytes.len() as u64 != size || self.known.is_some_and(|known| *known != digest) {
+        let digest = Digest::content(&bytes);
+        let is_another = |known: &Digest| match known.algorithm() {
+            CONTENT => *known != digest,
+            // what was fetched is known by what its blob is called
+            other => *known != Digest::of(other, &bytes),
+        };
+        if bytes.len() as u64 != size || self.known.is_some_and(is_another) {
             return Err(LayerError::Changed(self.node.entry.to_path()).into());
         }
         Ok((bytes, digest))

@@ -6,9 +6,9 @@
 use super::{Bytes, Gathered, Node, SourceTree};
 use crate::{StepError, epoch::StageEpoch, scratch::Scratch};
 use slipway_oci::{
-    Algorithm,
+    Digest,
     compression::{self, Format},
-    digest::HashingReader,
+    digest::{CONTENT, HashingReader},
     file,
     layer::{self, ArchiveError, Entry, FileArchive, LayerError},
 };
@@ -42,7 +42,9 @@ pub(crate) fn open_archives(
 fn read(name: &str, bytes: Bytes<'_>, node: &Node, scratch: &Scratch<'_>) -> Result<FileArchive, StepError> {
     let failed = |source| StepError::Archive { archive: name.to_owned(), source };
     let unreadable = |source| failed(ArchiveError::Read { after: None, source });
-    let mut packed = BufReader::with_capacity(1 << 18, HashingReader::new(bytes, Algorithm::Sha256));
+    let known = node.entry.content.as_ref();
+    let hashing = HashingReader::new(bytes, known.map_or(CONTENT, Digest::algorithm));
+    let mut packed = BufReader::with_capacity(1 << 18, hashing);
     let files = {
         let plain = compression::decoder(&mut packed).map_err(unreadable)?;
         FileArchive::read(plain, nameless(scratch.path()?)?).map_err(failed)?
@@ -50,7 +52,7 @@ fn read(name: &str, bytes: Bytes<'_>, node: &Node, scratch: &Scratch<'_>) -> Res
     io::copy(&mut packed, &mut io::sink()).map_err(unreadable)?;
     // the key says which bytes these are
     let digest = packed.into_inner().finish().1;
-    match &node.entry.content {
+    match known {
         Some(known) if *known != digest => Err(LayerError::Changed(PathBuf::from(name)).into()),
         _ => Ok(files),
     }

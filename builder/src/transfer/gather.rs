@@ -4,7 +4,7 @@ use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_r
 use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields, scratch::Scratch};
 use slipway_oci::{
     Digest,
-    digest::HashingReader,
+    digest::{CONTENT, HashingReader},
     layer::{Entry, Kind, LayerError},
 };
 use std::{
@@ -146,7 +146,7 @@ pub(crate) fn digest_unknown(
 }
 
 fn digest_file(tree: &dyn SourceTree, node: &Node) -> Result<Digest, StepError> {
-    let mut reader = HashingReader::new(tree.open(node)?, slipway_oci::Algorithm::Sha256);
+    let mut reader = HashingReader::new(tree.open(node)?, CONTENT);
     io::copy(&mut reader, &mut io::sink()).map_err(StepError::io("read", node.entry.to_path()))?;
     let (_, digest, size_bytes) = reader.finish();
     if size_bytes != node.entry.size_bytes {

@@ -153,7 +153,7 @@ impl<'a> Destination<'a> {
         let mut entry = Entry::new(target.clone(), Kind::File, 0o644);
         entry.mtime = self.now();
         entry.size_bytes = bytes.len() as u64;
-        entry.content = Some(slipway_oci::Digest::sha256(&bytes));
+        entry.content = Some(slipway_oci::Digest::content(&bytes));
         self.ownership.apply(&mut entry);
         self.placed.insert(target, Placement { entry, source: Source::Bytes(bytes) });
         Ok(())

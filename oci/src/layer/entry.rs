@@ -66,7 +66,7 @@ pub struct Entry {
     pub opaque: bool,
     /// A folder that the archive does not name but needs: its attributes are those of lower layers.
     pub implicit: bool,
-    /// Digest of a file's bytes.
+    /// Digest of a file's bytes ([`crate::digest::CONTENT`]).
     pub content: Option<Digest>,
 }
 

@@ -10,7 +10,12 @@ use super::{
     describe::describe_at,
     entry::{Entry, Kind},
 };
-use crate::{Algorithm, Digest, digest::HashingReader, limits, unpacking::TooMuch};
+use crate::{
+    Algorithm, Digest,
+    digest::{CONTENT, HashingReader},
+    limits,
+    unpacking::TooMuch,
+};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -90,7 +95,7 @@ impl FileArchive {
                 if entry.size_bytes > most.saturating_sub(keep.at) {
                     return Err(ArchiveError::TooMuch(TooMuch::Bytes { most }));
                 }
-                let mut content = HashingReader::new(&mut archive, Algorithm::Sha256);
+                let mut content = HashingReader::new(&mut archive, CONTENT);
                 keep.take(&mut content, |source| ArchiveError::Read {
                     after: Some(entry.to_path()),
                     source,
@@ -274,7 +279,7 @@ mod tests {
                 assert_eq!(archive.entries()[index].path, name.as_bytes(), "{words:?}");
                 let whole = std::fs::read(folder.path().join(name)).expect("read");
                 assert_eq!(content(&archive, index), whole, "{words:?} {name}");
-                assert_eq!(archive.entries()[index].content, Some(Digest::sha256(&whole)));
+                assert_eq!(archive.entries()[index].content, Some(Digest::content(&whole)));
             }
             for cut in (0..output.stdout.len() - 12_000).step_by(1531) {
                 assert!(read(&output.stdout[..cut + 1]).is_err(), "{words:?} cut at {cut}");

@@ -1,17 +1,17 @@
 //! A layer's table of contents, and its file format.
 //!
-//! Format, version 2: the magic `SLIPTOC2`, a little-endian count (u32), then the entries sorted by path. An entry is
+//! Format, version 3: the magic `SLIPTOC3`, a little-endian count (u32), then the entries sorted by path. An entry is
 //! kind (u8), flags (u8: 1 opaque, 2 implicit, 4 content follows), mode, uid, gid (u32 each), mtime (i64), size
 //! (u64), device major and minor (u32 each), path and link (u32 length and bytes each), the count of extended
-//! attributes (u16) with name and value (u32 length and bytes each), and 32 bytes of SHA-256 where content follows.
+//! attributes (u16) with name and value (u32 length and bytes each), and 32 bytes of BLAKE3 where content follows.
 //! The file is derived from the archive; a damaged one, or one of another version, is made again. (Version 1 had the same
-//! bytes, but did not say beneath which layers a table with missing parents was made.)
+//! bytes, but did not say beneath which layers a table with missing parents was made; versions 1 and 2 had SHA-256.)
 
 use super::entry::{Entry, Kind};
-use crate::{Algorithm, Digest, file, limits};
+use crate::{Digest, file, limits};
 use std::{io, path::Path};
 
-const MAGIC: &[u8; 8] = b"SLIPTOC2";
+const MAGIC: &[u8; 8] = b"SLIPTOC3";
 const FLAG_OPAQUE: u8 = 1;
 const FLAG_IMPLICIT: u8 = 2;
 const FLAG_CONTENT: u8 = 4;
@@ -149,7 +149,7 @@ impl Toc {
                 put_bytes(&mut out, value);
             }
             if let Some(digest) = &entry.content {
-                out.extend_from_slice(&hex_to_bytes(digest.hex()));
+                out.extend_from_slice(&digest.to_bytes());
             }
         }
         out
@@ -173,7 +173,7 @@ impl Toc {
             }
             (entry.opaque, entry.implicit) = (flags & FLAG_OPAQUE != 0, flags & FLAG_IMPLICIT != 0);
             if flags & FLAG_CONTENT != 0 {
-                entry.content = Some(Digest::from_bytes(Algorithm::Sha256, input.take(32)?));
+                entry.content = Some(Digest::of_content(input.take(32)?.try_into().ok()?));
             }
             entries.push(entry);
         }
@@ -190,11 +190,6 @@ fn put_u32(out: &mut Vec<u8>, value: usize) {
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len());
     out.extend_from_slice(bytes);
-}
-
-fn hex_to_bytes(hex: &str) -> Vec<u8> {
-    let digit = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
-    hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 struct Input<'a>(&'a [u8]);
@@ -229,7 +224,7 @@ mod tests {
 
     fn sample() -> Toc {
         let mut file = Entry::new("a/b", Kind::File, 0o644);
-        file.content = Some(Digest::sha256(b"x"));
+        file.content = Some(Digest::content(b"x"));
         file.xattrs = vec![(b"user.k".to_vec(), b"v".to_vec())];
         Toc::new(vec![
             file,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Algorithm, Digest,
     compression::BackgroundReader,
-    digest::HashingReader,
+    digest::{CONTENT, HashingReader},
     erofs::{Earlier, Writer, Written},
     file::{self, CopyError},
     limits,
@@ -421,7 +421,7 @@ pub(crate) fn copy_digested(
     target: &mut impl Write,
     entry: &Entry,
 ) -> Result<Digest, LayerError> {
-    let mut reader = HashingReader::new(source, Algorithm::Sha256);
+    let mut reader = HashingReader::new(source, CONTENT);
     let count = file::copy(&mut reader, target).map_err(|error| match error {
         CopyError::Read(error) => LayerError::Archive(error),
         CopyError::Write(error) => super::io_at("write", &entry.to_path())(error),

@@ -15,6 +15,7 @@ use crate::{
     Algorithm, Descriptor, Digest, Hasher,
     blobs::{BlobWriter, Blobs, in_place},
     compression::{Compression, Compressor, PIECE_BYTES},
+    digest::CONTENT,
     erofs::{self, Earlier, Writer, Written},
     pieces::{Known, Piece},
 };
@@ -137,11 +138,7 @@ impl LayerWriter {
     ) -> Result<Option<Digest>, LayerError> {
         self.begin(&entry)?;
         if entry.kind == Kind::File {
-            let digest = self.write_content(&entry, content)?;
-            if entry.content.as_ref().is_some_and(|known| *known != digest) {
-                return Err(LayerError::Changed(entry.to_path()));
-            }
-            entry.content = Some(digest);
+            entry.content = Some(self.write_content(&entry, content)?);
         }
         let digest = entry.content.clone();
         self.end(entry)?;
@@ -202,7 +199,10 @@ impl LayerWriter {
 
     fn write_content(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Digest, LayerError> {
         let failed = || io_at("write", entry.as_path());
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut hasher = Hasher::new(CONTENT);
+        // what was fetched is known by what its blob is called
+        let known = entry.content.as_ref();
+        let mut other = known.map(Digest::algorithm).filter(|known| *known != CONTENT).map(Hasher::new);
         let mut left = entry.size_bytes;
         let mut buffer = std::mem::take(&mut self.buffer);
         let is_new = |image: &mut Writer| !entry.content.as_ref().is_some_and(|known| image.has(known));
@@ -215,6 +215,9 @@ impl LayerWriter {
                 return Err(LayerError::Changed(entry.to_path()));
             }
             hasher.update(&buffer[..count]);
+            if let Some(other) = &mut other {
+                other.update(&buffer[..count]);
+            }
             self.write_all(&buffer[..count]).map_err(failed())?;
             if let Some((true, image)) = &mut image {
                 let written = image.write(&buffer[..count]);
@@ -224,6 +227,9 @@ impl LayerWriter {
         }
         self.buffer = buffer;
         let digest = hasher.finish();
+        if known.is_some_and(|known| *known != other.map_or_else(|| digest.clone(), Hasher::finish)) {
+            return Err(LayerError::Changed(entry.to_path()));
+        }
         self.image = image.map(|(_, image)| image);
         if let (Some(image), Some(begun)) = (&mut self.image, begun) {
             let ended = image.end(begun, &digest);
@@ -436,7 +442,7 @@ mod tests {
             .expect("index");
         assert_eq!(read.diff_id, layer.diff_id);
         let mut expected: Vec<Entry> = entries;
-        expected.iter_mut().for_each(|entry| entry.content = Some(crate::Digest::sha256(b"data")));
+        expected.iter_mut().for_each(|entry| entry.content = Some(crate::Digest::content(b"data")));
         for entry in expected {
             assert_eq!(read.toc.get(&entry.path), Some(&entry));
         }
