@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) access: Current<Access>,
     pub(super) tls: CurrentTls,
     pub(super) keys: Keys,
-    pub(super) throttle: Throttle,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) budgets: Budgets,
     pub(super) memory: Memory,
     /// Files that replies may keep open.
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) early: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     /// Webhooks, where there are any.
-    pub(super) notices: Option<Notices>,
+    pub(super) notices: Option<Arc<Notices>>,
     /// Whether the server is stopping.
     pub(super) draining: AtomicBool,
     pub(super) observer: Option<Observer>,

@@ -10,7 +10,6 @@ use super::{
     error::ApiError,
     event::Event,
     follow::Followed,
-    notice,
     outside::{self, Seen},
     query::Query,
     route::{self, Route},
@@ -65,7 +64,7 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
         if changed.action != "pull" {
             shared.tell(&Event::Change(changed.told(&followed)));
         }
-        notice::enqueue(&shared, &changed, &followed, known.home).await;
+        notify(&shared, &changed, &followed, known.home).await;
     }
     let headers = response.headers_mut();
     for warning in known.warnings {
@@ -113,7 +112,7 @@ async fn dispatch(
     let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
     let address = connection.address();
     let limits = shared.policy.current().limits;
-    known.meter = Meter::new(&shared, limits, address);
+    known.meter = Meter::new(&shared.throttle, limits, address);
     let (meter, received) = (known.meter.clone(), Arc::clone(&followed.received));
     let body = Arriving::wrap(body, connection, head.version, &head.headers, meter, received);
     let route = route::parse(head.uri.path())?;
@@ -200,4 +199,19 @@ async fn reach(route: Route, call: Call) -> Result<Response, ApiError> {
         (Route::Referrers { name, digest }, "GET" | "HEAD") => referrers::get(call, name, &digest).await,
         (Route::Referrers { .. }, _) => refuse("GET, HEAD"),
     }
+}
+
+/// Puts notices of a change into the queue, before it is answered.
+async fn notify(shared: &Arc<Shared>, changed: &Changed, by: &Followed, home: Option<String>) {
+    let Some(notices) = shared.notices.clone() else { return };
+    let Some(notice) = notices.of(&changed.told(by), by.method.as_str(), home) else { return };
+    let shared = Arc::clone(shared);
+    let added = tokio::task::spawn_blocking(move || {
+        if let Err(error) = notices.add(notice, &shared.storage) {
+            shared.tell(&Event::Failure { operation: "queue a notice", error: &error });
+            shared.metrics.fail();
+        }
+    });
+    // a panic there was reported by itself
+    let _ = added.await;
 }

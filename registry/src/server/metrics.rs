@@ -3,7 +3,7 @@
 //! Labels are of a closed set each (class of route, method, status), so that no request can make more of them. No name of a
 //! repository or user is among them.
 
-use super::{call::Shared, storage::Counts};
+use super::storage::{Counts, Storage};
 use crate::limits;
 use std::{
     collections::BTreeMap,
@@ -20,6 +20,15 @@ const BOUNDS_MS: [u64; 11] = [1, 5, 10, 25, 50, 100, 500, 1000, 5000, 30_000, 12
 
 /// The type of the text.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What others count, at the moment that the numbers are asked for.
+pub(super) struct Gauges<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) most_connections: usize,
+    pub(super) draining: bool,
+    /// Notices that wait, where there are webhooks.
+    pub(super) waiting: Option<u64>,
+}
 
 /// A request that was answered, as far as numbers go.
 pub(super) struct Answered {
@@ -100,20 +109,20 @@ impl Metrics {
     }
 
     /// What is stored, looked up again only where it is old: it takes the database a while. Blocks.
-    fn stored(&self, shared: &Shared) -> Option<Counts> {
+    fn stored(&self, storage: &Storage) -> Option<Counts> {
         let mut stored = held(&self.stored);
         if let Some((when, counts)) = &*stored
             && when.elapsed() < limits::METRICS_AGE
         {
             return Some(counts.clone());
         }
-        let counts = shared.storage.counts().ok().flatten()?;
+        let counts = storage.counts().ok().flatten()?;
         *stored = Some((Instant::now(), counts.clone()));
         Some(counts)
     }
 
     /// All of it. Blocks.
-    pub(super) fn text(&self, shared: &Shared) -> String {
+    pub(super) fn text(&self, now: &Gauges<'_>) -> String {
         let mut text = Text::default();
         text.one(
             "slipway_info",
@@ -140,18 +149,11 @@ impl Metrics {
         text.one("slipway_requests_active", "gauge", "Requests whose reply is not complete.", "", active);
         let connections = self.connections.load(Ordering::Relaxed);
         text.one("slipway_connections", "gauge", "Open connections.", "", connections);
-        let most = shared.budgets.connections;
-        text.one("slipway_connections_max", "gauge", "Most open connections.", "", most);
+        text.one("slipway_connections_max", "gauge", "Most open connections.", "", now.most_connections);
         let failures = self.failures.load(Ordering::Relaxed);
         text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);
-        text.one(
-            "slipway_draining",
-            "gauge",
-            "Whether the server is stopping.",
-            "",
-            u8::from(shared.is_draining()),
-        );
-        if let Some(counts) = self.stored(shared) {
+        text.one("slipway_draining", "gauge", "Whether the server is stopping.", "", u8::from(now.draining));
+        if let Some(counts) = self.stored(now.storage) {
             for (name, help, value) in [
                 ("slipway_store_repositories", "Repositories.", counts.repositories),
                 ("slipway_store_manifests", "Manifests, each once in each repository.", counts.manifests),
@@ -163,11 +165,10 @@ impl Metrics {
                 text.one(name, "gauge", help, "", value);
             }
         }
-        if let Some(notices) = &shared.notices {
-            let waiting = notices.waiting();
+        if let Some(waiting) = now.waiting {
             text.one("slipway_notices_waiting", "gauge", "Notices that wait for webhooks.", "", waiting);
         }
-        let queue = shared.storage.queue();
+        let queue = now.storage.queue();
         text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
         text.0
     }

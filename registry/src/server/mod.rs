@@ -61,7 +61,6 @@ use std::{
     time::Duration,
 };
 use storage::{Storage, StorageError};
-use throttle::Throttle;
 use tls::CurrentTls;
 use tokio::{
     runtime::Runtime,
@@ -233,7 +232,7 @@ impl Server {
         let mut budgets = config.budgets;
         let files = descriptors::divide(&mut budgets);
         let notices = Notices::open(&config.storage, &config.hooks);
-        let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?;
+        let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?.map(Arc::new);
         let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
         let sender = sender.map_err(|error| ServeError::Hooks(error.into()))?;
         let shared = Arc::new(Shared {
@@ -246,7 +245,7 @@ impl Server {
             access: Current::new(config.access),
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
-            throttle: Throttle::default(),
+            throttle: Arc::default(),
             metrics: Metrics::default(),
             notices,
             draining: AtomicBool::new(false),
@@ -276,7 +275,15 @@ impl Server {
         let Server { runtime, sockets, outside, shared, sender, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
-            let sending = sender.map(|sender| tokio::spawn(sender.run(Arc::clone(&shared))));
+            let sending = sender.zip(shared.notices.clone());
+            let sending = sending.map(|(sender, notices)| {
+                let shared = Arc::clone(&shared);
+                let report = move |event: &Event<'_>| {
+                    shared.metrics.fail();
+                    shared.tell(event);
+                };
+                tokio::spawn(sender.run(notices, Arc::new(report)))
+            });
             let over = watch::Sender::new(false);
             let shown = tokio::spawn(listen::run_outside(outside, Arc::clone(&shared), over.subscribe()));
             listen::run(sockets, shared, stop, drain).await;

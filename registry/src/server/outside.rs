@@ -7,7 +7,8 @@
 use super::{
     call::{Shared, blocking},
     error::ApiError,
-    metrics, reply,
+    metrics::{self, Gauges},
+    reply,
 };
 use axum::{
     Router,
@@ -62,7 +63,15 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
         },
         Seen::Metrics => {
             let asked = Arc::clone(shared);
-            let text = blocking(move || Ok(asked.metrics.text(&asked))).await?;
+            let text = blocking(move || {
+                Ok(asked.metrics.text(&Gauges {
+                    storage: &asked.storage,
+                    most_connections: asked.budgets.connections,
+                    draining: asked.is_draining(),
+                    waiting: asked.notices.as_ref().map(|notices| notices.waiting()),
+                }))
+            })
+            .await?;
             (StatusCode::OK, metrics::CONTENT_TYPE, text)
         }
     };

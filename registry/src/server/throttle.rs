@@ -7,7 +7,7 @@
 //! Wrong passwords are counted by address and by account. Who knows an account's password is not locked out by those who
 //! guess at it: an address that an account came from lately is counted for itself.
 
-use super::{call::Shared, error::ApiError};
+use super::error::ApiError;
 use crate::limits;
 use std::{
     collections::HashMap,
@@ -162,7 +162,7 @@ pub(super) enum Whose<'a> {
 
 /// Counts the bytes of a request and its reply.
 pub(super) struct Meter {
-    shared: Arc<Shared>,
+    throttle: Arc<Throttle>,
     limits: Limits,
     address: Option<IpAddr>,
     /// Known once the head was looked at.
@@ -171,9 +171,13 @@ pub(super) struct Meter {
 
 impl Meter {
     /// `None` where nobody's bytes are limited.
-    pub(super) fn new(shared: &Arc<Shared>, limits: Limits, address: Option<IpAddr>) -> Option<Arc<Meter>> {
+    pub(super) fn new(
+        throttle: &Arc<Throttle>,
+        limits: Limits,
+        address: Option<IpAddr>,
+    ) -> Option<Arc<Meter>> {
         limits.address.bytes.or(limits.user.bytes)?;
-        Some(Arc::new(Meter { shared: Arc::clone(shared), limits, address, user: OnceLock::new() }))
+        Some(Arc::new(Meter { throttle: Arc::clone(throttle), limits, address, user: OnceLock::new() }))
     }
 
     pub(super) fn is_of(&self, user: &str) {
@@ -182,7 +186,7 @@ impl Meter {
     }
 
     pub(super) fn count(&self, bytes: usize) {
-        let (throttle, bytes) = (&self.shared.throttle, bytes as u64);
+        let (throttle, bytes) = (&self.throttle, bytes as u64);
         if let Some(address) = self.address {
             throttle.moved(Whose::Address(address), &self.limits.address, bytes);
         }

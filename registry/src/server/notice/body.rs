@@ -2,7 +2,7 @@
 //! Webhook Notifications").
 
 use super::{Form, What};
-use crate::server::{change::Changed, follow::Followed};
+use crate::server::event::Change;
 use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ const DISTRIBUTION_TYPE: &str = "application/vnd.docker.distribution.events.v1+j
 /// What happened.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Notice {
-    what: What,
+    pub(super) what: What,
     pub(super) repository: String,
     tags: Vec<String>,
     pub(super) digest: Option<String>,
@@ -29,20 +29,20 @@ pub(in crate::server) struct Notice {
 }
 
 impl Notice {
-    pub(super) fn new(what: What, changed: &Changed, by: &Followed, home: Option<String>) -> Notice {
+    pub(super) fn new(what: What, change: &Change<'_>, method: &str, home: Option<String>) -> Notice {
         Notice {
             what,
-            repository: changed.repository.clone(),
-            tags: changed.tags.clone(),
-            digest: changed.digest.clone(),
+            repository: change.repository.to_owned(),
+            tags: change.tags.to_vec(),
+            digest: change.digest.map(str::to_owned),
             media_type: None,
             size: None,
-            user: by.user.clone(),
-            client: by.client.map(|client| client.to_string()),
-            agent: by.agent.clone(),
-            method: by.method.to_string(),
+            user: change.user.map(str::to_owned),
+            client: change.client.map(|client| client.to_string()),
+            agent: change.agent.map(str::to_owned),
+            method: method.to_owned(),
             home,
-            time: SystemTime::now(),
+            time: change.time,
         }
     }
 

@@ -12,10 +12,13 @@ mod send;
 
 pub use hook::{Form, Hook, HookError, What};
 
-pub(super) use body::Notice;
+use body::Notice;
 pub(super) use send::Sender;
 
-use super::{call::Shared, change::Changed, event::Event, follow::Followed, storage::ManifestKey};
+use super::{
+    event::Change,
+    storage::{ManifestKey, Storage},
+};
 use crate::{
     client::{Authorities, Proxies},
     limits,
@@ -71,9 +74,28 @@ impl Notices {
         self.queue.count().unwrap_or(0)
     }
 
-    /// Whether anybody wants to hear of it.
-    fn wanted(&self, what: What, repository: &str) -> bool {
-        self.hooks.iter().any(|hook| hook.wants(what, repository))
+    /// The notice of a change by `method` of a registry that its client calls `home`, where anybody wants to hear of it.
+    pub(super) fn of(&self, change: &Change<'_>, method: &str, home: Option<String>) -> Option<Notice> {
+        let what = what(change.action)?;
+        let is_wanted = self.hooks.iter().any(|hook| hook.wants(what, change.repository));
+        is_wanted.then(|| Notice::new(what, change, method, home))
+    }
+
+    /// Puts a notice into the queue of everybody who wants it. Blocks.
+    pub(super) fn add(&self, mut notice: Notice, storage: &Storage) -> Result<(), QueueError> {
+        // what was deleted has neither type nor size any more
+        if let Some(digest) = notice.digest.as_deref().and_then(|digest| digest.parse().ok())
+            && let Ok(record) = storage.manifest(&notice.repository, &ManifestKey::Digest(digest))
+        {
+            (notice.media_type, notice.size) = (Some(record.media_type), Some(record.size_bytes));
+        }
+        let wanted = self.hooks.iter().filter(|hook| hook.wants(notice.what, &notice.repository));
+        let all: Vec<(&str, String)> = wanted
+            .flat_map(|hook| notice.bodies(hook.form).into_iter().map(|body| (hook.name.as_str(), body)))
+            .collect();
+        self.queue.add(&all)?;
+        self.news.send_modify(|news| *news += 1);
+        Ok(())
     }
 }
 
@@ -85,34 +107,4 @@ fn what(action: &str) -> Option<What> {
         "pull" => Some(What::Pull),
         _ => None,
     }
-}
-
-/// Puts notices of a change into the queue of everybody who wants them, before it is answered.
-pub(super) async fn enqueue(shared: &Arc<Shared>, changed: &Changed, by: &Followed, home: Option<String>) {
-    let Some(notices) = &shared.notices else { return };
-    let Some(what) = what(changed.action).filter(|what| notices.wanted(*what, &changed.repository)) else {
-        return;
-    };
-    let mut notice = Notice::new(what, changed, by, home);
-    let shared = Arc::clone(shared);
-    let added = tokio::task::spawn_blocking(move || {
-        // what was deleted has neither type nor size any more
-        if let Some(digest) = notice.digest.as_deref().and_then(|digest| digest.parse().ok())
-            && let Ok(record) = shared.storage.manifest(&notice.repository, &ManifestKey::Digest(digest))
-        {
-            (notice.media_type, notice.size) = (Some(record.media_type), Some(record.size_bytes));
-        }
-        let notices = shared.notices.as_ref().expect("looked at above");
-        let wanted = notices.hooks.iter().filter(|hook| hook.wants(what, &notice.repository));
-        let all: Vec<(&str, String)> = wanted
-            .flat_map(|hook| notice.bodies(hook.form).into_iter().map(|body| (hook.name.as_str(), body)))
-            .collect();
-        if let Err(error) = notices.queue.add(&all) {
-            shared.tell(&Event::Failure { operation: "queue a notice", error: &error });
-            shared.metrics.fail();
-        }
-        notices.news.send_modify(|news| *news += 1);
-    });
-    // a panic there was reported by itself
-    let _ = added.await;
 }

@@ -1,17 +1,14 @@
 //! Sends what waits: a task a hook, in order, with growing pauses.
 
 use super::{
-    Hook, Hooks,
+    Hook, Hooks, Notices,
     body::content_type,
     queue::{Waiting, now},
 };
 use crate::{
     client::{ClientError, Resolver, install_provider, tls_of},
     limits,
-    server::{
-        call::Shared,
-        event::{Dropped, Event},
-    },
+    server::event::{Dropped, Event, Observer},
 };
 use reqwest::{StatusCode, header};
 use std::{sync::Arc, time::Duration};
@@ -47,16 +44,16 @@ impl Sender {
     }
 
     /// Sends until the server ends.
-    pub(in crate::server) async fn run(self, shared: Arc<Shared>) {
-        let all = self.hooks.iter().map(|hook| self.serve(hook, &shared));
+    pub(in crate::server) async fn run(self, notices: Arc<Notices>, report: Observer) {
+        let waiting = Queued { notices, report };
+        let all = self.hooks.iter().map(|hook| self.serve(hook, &waiting));
         futures_util::future::join_all(all).await;
     }
 
-    async fn serve(&self, hook: &Hook, shared: &Arc<Shared>) {
-        let Some(notices) = &shared.notices else { return };
-        let mut news = notices.news.subscribe();
+    async fn serve(&self, hook: &Hook, queued: &Queued) {
+        let mut news = queued.notices.news.subscribe();
         loop {
-            let pause = match self.first(hook, shared).await {
+            let pause = match self.first(hook, queued).await {
                 Some(pause) => pause,
                 None => continue,
             };
@@ -66,9 +63,9 @@ impl Sender {
     }
 
     /// Sends the first that waits; how long to pause before the next look, if there is a reason to.
-    async fn first(&self, hook: &Hook, shared: &Arc<Shared>) -> Option<Duration> {
+    async fn first(&self, hook: &Hook, queued: &Queued) -> Option<Duration> {
         let name = hook.name.clone();
-        let claimed = on_queue(shared, move |queue| {
+        let claimed = queued.work(move |queue| {
             let Some(waiting) = queue.first(&name)? else { return Ok(Err(limits::NOTICE_LOOK)) };
             let wait = waiting.due - now();
             if wait > 0 {
@@ -86,7 +83,7 @@ impl Sender {
         let attempts = waiting.attempts + 1;
         let id = waiting.id;
         let Some(why) = failure else {
-            on_queue(shared, move |queue| queue.remove(id)).await;
+            queued.work(move |queue| queue.remove(id)).await;
             return None;
         };
         let refused = matches!(why, Failed::Refused(status) if status.is_client_error());
@@ -94,16 +91,15 @@ impl Sender {
         let old = now() - waiting.made > limits::NOTICE_AGE_SECONDS;
         if attempts >= most || old {
             let why = why.to_string();
-            shared.tell(&Event::NoticeDropped(Dropped { hook: &hook.name, attempts, why: &why }));
-            shared.metrics.fail();
-            on_queue(shared, move |queue| queue.remove(id)).await;
+            (queued.report)(&Event::NoticeDropped(Dropped { hook: &hook.name, attempts, why: &why }));
+            queued.work(move |queue| queue.remove(id)).await;
             return None;
         }
         // 1, 2, 4 ... seconds, an hour at most
         let pause = self.pause.saturating_mul(1 << attempts.min(12).saturating_sub(1));
         let pause = pause.min(limits::NOTICE_PAUSE_MOST);
         let due = now() + pause.as_secs() as i64;
-        on_queue(shared, move |queue| queue.postpone(id, due)).await;
+        queued.work(move |queue| queue.postpone(id, due)).await;
         // others come after it: nobody else's news shortens the pause
         tokio::time::sleep(pause.min(limits::NOTICE_LOOK)).await;
         None
@@ -132,17 +128,24 @@ enum Failed {
     Refused(StatusCode),
 }
 
-/// Works on the queue off the async threads; what fails is told, and looked at again later.
-async fn on_queue<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    work: impl FnOnce(&super::Queue) -> Result<T, super::QueueError> + Send + 'static,
-) -> Option<T> {
-    let shared = Arc::clone(shared);
-    let done = tokio::task::spawn_blocking(move || {
-        let notices = shared.notices.as_ref()?;
-        work(&notices.queue)
-            .inspect_err(|error| shared.tell(&Event::Failure { operation: "read notices", error }))
-            .ok()
-    });
-    done.await.ok().flatten()
+/// What waits, and who hears of what fails.
+struct Queued {
+    notices: Arc<Notices>,
+    report: Observer,
+}
+
+impl Queued {
+    /// Works on the queue off the async threads; what fails is told, and looked at again later.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&super::Queue) -> Result<T, super::QueueError> + Send + 'static,
+    ) -> Option<T> {
+        let (queue, report) = (Arc::clone(&self.notices.queue), Arc::clone(&self.report));
+        let done = tokio::task::spawn_blocking(move || {
+            work(&queue)
+                .inspect_err(|error| report(&Event::Failure { operation: "read notices", error }))
+                .ok()
+        });
+        done.await.ok().flatten()
+    }
 }

@@ -1,0 +1,184 @@
+//! The flags of `serve`, each with its variable, and how a value of each is read.
+
+use super::LogFormat;
+use crate::request;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use slipway_registry::server::{
+    Deprecation, Hook, Limit, Listen,
+    access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
+};
+use std::{path::PathBuf, time::Duration};
+
+/// The settings, of one source or of all. Also the flags of `serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Settings {
+    /// Where to listen, several times for several places: ADDRESS:PORT, localhost:PORT, :PORT for every address, PORT for
+    /// this machine, unix:PATH; port 0 takes a free one [default: the sockets that systemd passes, else 127.0.0.1:5000]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SLIPWAY_LISTEN",
+        value_delimiter = ',',
+        value_parser = request::serve::listen
+    )]
+    pub(crate) listen: Vec<Listen>,
+    /// Folder of the registry's content [default: registry, in the folder of the local store]
+    #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
+    pub(crate) storage: Option<PathBuf>,
+    /// Refuse pushes and deletes
+    #[arg(long, env = "SLIPWAY_READ_ONLY")]
+    pub(crate) read_only: bool,
+    /// Take manifests of which not everything is pushed (mirrors of a few platforms)
+    #[arg(long, env = "SLIPWAY_SPARSE")]
+    pub(crate) sparse: bool,
+    /// The same, in these repositories
+    #[arg(
+        long,
+        value_name = "REPOSITORIES",
+        env = "SLIPWAY_SPARSE_IN",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.parse::<RepositoryPattern>()
+    )]
+    pub(crate) sparse_in: Vec<RepositoryPattern>,
+    /// What whoever uses these repositories is warned of
+    #[arg(
+        long,
+        value_name = "REPOSITORIES=WORDS",
+        env = "SLIPWAY_DEPRECATED",
+        value_delimiter = ';',
+        value_parser = |text: &str| text.parse::<Deprecation>()
+    )]
+    pub(crate) deprecated: Vec<Deprecation>,
+    /// Write a line a request to standard error
+    #[arg(long, env = "SLIPWAY_ACCESS_LOG")]
+    pub(crate) access_log: bool,
+    /// How the lines of the access log are written
+    #[arg(long, value_name = "FORMAT", env = "SLIPWAY_LOG_FORMAT", value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Write a line of JSON for every change to this file
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_AUDIT_LOG")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are shown to everybody, without TLS, in the words of --listen
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SLIPWAY_METRICS_LISTEN",
+        value_delimiter = ',',
+        value_parser = request::serve::listen
+    )]
+    pub(crate) metrics_listen: Vec<Listen>,
+    /// Who is told of changes: NAME=[harbor|distribution] URL [for push, delete, pull] [in REPOSITORIES]
+    #[arg(
+        long = "webhook",
+        value_name = "HOOK",
+        env = "SLIPWAY_WEBHOOKS",
+        value_delimiter = ';',
+        value_parser = |text: &str| text.parse::<Hook>()
+    )]
+    pub(crate) webhooks: Vec<Hook>,
+    /// Who may do what, after the rules: `open` for anyone everything, `public` for anyone pulls and users everything,
+    /// `private` for users alone [default: private where there are users, open where there are none, and the rules alone
+    /// where there are rules]
+    #[arg(long, value_name = "MODE", env = "SLIPWAY_ACCESS", value_parser = modes())]
+    pub(crate) access: Option<Mode>,
+    /// File of users: NAME:HASH a line, with bcrypt or argon2
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_HTPASSWD")]
+    pub(crate) htpasswd: Option<PathBuf>,
+    /// A user with a token: NAME=HASH, as `slipway registry token NAME` prints it
+    #[arg(long = "token", value_name = "NAME=HASH", env = "SLIPWAY_TOKENS", value_delimiter = ',', value_parser = token)]
+    pub(crate) tokens: Vec<(String, SecretHash)>,
+    /// An issuer of identity tokens, whose jobs are `issuer:NAME` in rules: NAME=URL audience=TEXT
+    /// [claim:NAME=PATTERN]... [jwks=URL|FILE] [ca=FILE]
+    #[arg(long = "issuer", value_name = "NAME=ISSUER", env = "SLIPWAY_ISSUERS", value_delimiter = ';', value_parser = issuer)]
+    pub(crate) issuers: Vec<(String, Issuer)>,
+    /// A group of users, `@NAME` in rules: NAME=USER,USER
+    #[arg(long = "group", value_name = "NAME=USERS", env = "SLIPWAY_GROUPS", value_delimiter = ';', value_parser = group)]
+    pub(crate) groups: Vec<(String, Vec<String>)>,
+    /// A rule, the first that fits counting: `WHO may [not] ACTIONS in REPOSITORIES`
+    #[arg(long = "rule", value_name = "RULE", env = "SLIPWAY_RULES", value_delimiter = ';', value_parser = |text: &str| text.parse::<Rule>())]
+    pub(crate) rules: Vec<Rule>,
+    /// What one address or one user may have: `address: 50 requests/s, 50MiB/s, 100 uploads/h, 20 failed logins/m`, or
+    /// `user: ...` [default: 30 failed logins/m for each]
+    #[arg(long = "limit", value_name = "LIMIT", env = "SLIPWAY_LIMITS", value_delimiter = ';', value_parser = |text: &str| text.parse::<Limit>())]
+    pub(crate) limits: Vec<Limit>,
+    /// How long requests under way are waited for when the server is told to stop: 30s, 5m [default: 10s]
+    #[arg(long, value_name = "TIME", env = "SLIPWAY_DRAIN", value_parser = time)]
+    pub(crate) drain: Option<Duration>,
+    /// Most bytes of a blob: 10GiB
+    #[arg(long, value_name = "SIZE", env = "SLIPWAY_MAX_BLOB", value_parser = size)]
+    pub(crate) max_blob: Option<u64>,
+    /// Tags that never change once they are there: [REPOSITORIES:]TAGS
+    #[arg(
+        long = "immutable-tag",
+        value_name = "PATTERN",
+        env = "SLIPWAY_IMMUTABLE_TAGS",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.parse::<TagPattern>()
+    )]
+    pub(crate) immutable_tags: Vec<TagPattern>,
+    /// Where clients reach the registry, if a proxy stands in front [default: where they say they came]
+    #[arg(long, value_name = "URL", env = "SLIPWAY_URL", value_parser = url)]
+    pub(crate) url: Option<String>,
+    /// Ask for name and password with every request, and make no tokens
+    #[arg(long, env = "SLIPWAY_BASIC_ONLY")]
+    pub(crate) basic_only: bool,
+    /// The server's certificate, with those that vouch for it, in PEM form: every address speaks TLS then
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Authorities of clients, in PEM form: a certificate that they vouch for names its user
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_CLIENT_CA")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+}
+
+pub(super) fn modes() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|text| text.parse::<Mode>())
+}
+
+pub(super) fn token(text: &str) -> Result<(String, SecretHash), String> {
+    let (name, hash) = text.split_once('=').ok_or("it is NAME=HASH")?;
+    Ok((user(name)?, hash.parse()?))
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let size = slipway_registry::server::bytes(text).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("`{text}` is no size: `10GiB`, `500MB`"))
+}
+
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time up to an hour: `30s`, `5m`");
+    let (number, factor) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| *seconds <= 3600).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+pub(super) fn issuer(text: &str) -> Result<(String, Issuer), String> {
+    let (name, issuer) = text.trim().split_once('=').ok_or("it is NAME=URL audience=TEXT ...")?;
+    Ok((user(name)?, issuer.parse()?))
+}
+
+pub(super) fn group(text: &str) -> Result<(String, Vec<String>), String> {
+    let (name, users) = text.split_once('=').ok_or("it is NAME=USER,USER")?;
+    Ok((user(name)?, users.split(',').map(|name| user(name.trim())).collect::<Result<_, _>>()?))
+}
+
+pub(super) fn user(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is no name: visible ASCII without `:`, `,`, `;` and quotes");
+    if is_name(text) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+pub(super) fn url(text: &str) -> Result<String, String> {
+    let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let host = host.map(|host| host.trim_end_matches('/')).filter(|host| !host.is_empty());
+    match host {
+        Some(host) if host.chars().all(plain) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!("`{text}` is not https://HOST[:PORT]")),
+    }
+}
