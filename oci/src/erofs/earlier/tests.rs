@@ -171,11 +171,11 @@ fn beside_the_archive(items: &[Item]) -> (Vec<u8>, Option<Vec<u8>>) {
         // in all the ways that a writer has
         match number % 3 {
             0 if is_file => {
-                entry.content = Some(Digest::sha256(bytes));
+                entry.content = Some(Digest::content(bytes));
                 writer.append_bytes(entry, bytes).expect("append");
             }
             1 if is_file => {
-                entry.content = Some(Digest::sha256(bytes));
+                entry.content = Some(Digest::content(bytes));
                 writer.append_file(entry, &mut &bytes[..]).expect("append");
             }
             _ => {

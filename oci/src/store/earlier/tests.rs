@@ -31,7 +31,7 @@ fn tree(count: u32, changed: &[u32]) -> BTreeMap<String, Vec<u8>> {
 /// A layer as the builder makes it, with the file that is mounted.
 fn adopt(store: &Store, files: &BTreeMap<String, Vec<u8>>) -> Layer {
     let digests: Vec<(Digest, u64)> =
-        files.values().map(|bytes| (Digest::sha256(bytes), bytes.len() as u64)).collect();
+        files.values().map(|bytes| (Digest::content(bytes), bytes.len() as u64)).collect();
     let new = store.new_layer(digests.iter().map(|(digest, size)| (digest, *size)), Some(Compression::Zstd));
     let (file, image) = store.new_image(&new).expect("image");
     let mut writer = LayerWriter::on_known(store.blobs(), Compression::Zstd, new.pieces.clone())
@@ -39,7 +39,7 @@ fn adopt(store: &Store, files: &BTreeMap<String, Vec<u8>>) -> Layer {
         .with_image(image);
     for (name, bytes) in files {
         let mut entry = Entry::new(name.as_str(), EntryKind::File, 0o644);
-        (entry.size_bytes, entry.content) = (bytes.len() as u64, Some(Digest::sha256(bytes)));
+        (entry.size_bytes, entry.content) = (bytes.len() as u64, Some(Digest::content(bytes)));
         writer.append_bytes(entry, bytes).expect("append");
     }
     let layer = writer.finish().expect("finish");
