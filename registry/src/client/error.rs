@@ -289,9 +289,10 @@ impl ClientError {
             ClientError::Connect { .. }
             | ClientError::Interrupted { .. }
             | ClientError::TokenExpired { .. } => true,
-            // 409: a cut-off request still holds the upload session
+            // 409: a cut-off request still holds the upload session; what is deleted is needed, and stays so
+            ClientError::Status { status: 409, method, .. } => method != "DELETE",
             ClientError::Status { status, .. } => {
-                matches!(status, 408 | 409 | 416 | 429 | 500 | 502 | 503 | 504)
+                matches!(status, 408 | 416 | 429 | 500 | 502 | 503 | 504)
             }
             _ => false,
         }
@@ -370,15 +371,18 @@ mod tests {
     fn what_cannot_be_mended_by_repeating_is_not_repeated() {
         let host = || "h".to_owned();
         let why = || "w".to_owned();
-        let status = |status| ClientError::Status {
+        let answer = |method: &str, status| ClientError::Status {
             host: host(),
-            method: "GET".into(),
+            method: method.into(),
             path: "/".into(),
             status,
             message: String::new(),
             retry_after: None,
         };
+        let status = |status| answer("GET", status);
         for (error, again) in [
+            (answer("DELETE", 409), false),
+            (answer("PATCH", 409), true),
             (ClientError::Lookup { host: host(), why: why() }, false),
             (ClientError::Untrusted { host: host(), issuer: true, why: why() }, false),
             (ClientError::Handshake { host: host(), why: why() }, false),
