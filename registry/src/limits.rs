@@ -147,6 +147,13 @@ pub const CONDEMNED_OWN: Duration = Duration::from_secs(2);
 /// Age at which others take a removal over whose process died; well above [`CONDEMNED_OWN`].
 pub const CONDEMNED_AGE: Duration = Duration::from_secs(6);
 
+/// Age of a loose blob's mark at which it is renewed when somebody asks for the blob: a collection's grace is the longer time
+/// by far, so that what a client was told is there is there when it is named.
+pub const LOOSE_RENEWED: Duration = Duration::from_secs(600);
+
+/// Moves of each tag that are remembered.
+pub const TAG_MOVES: u64 = 100;
+
 /// Most entries that a sweep takes at a time.
 pub const SWEEP_ENTRIES: u64 = 10_000;
 

@@ -10,7 +10,7 @@ use super::{
     notice::Notices,
     policy::Policy,
     query::Query,
-    storage::{Storage, StorageError},
+    storage::{Author, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
 };
@@ -18,9 +18,12 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, Method, header},
 };
-use std::sync::{
-    Arc, RwLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::Semaphore;
 
@@ -81,6 +84,8 @@ pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     /// Who sends it.
     pub(super) visitor: Visitor,
+    /// From where, unless it comes by a socket in the file system.
+    pub(super) client: Option<IpAddr>,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
@@ -88,6 +93,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Who changes something by this request, for what remembers it.
+    pub(super) fn author(&self) -> Author {
+        Author { who: self.visitor.name().clone(), origin: self.client.map(|client| client.to_string()) }
+    }
+
     /// A header's text; one that is no text counts as missing.
     pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

@@ -143,7 +143,8 @@ async fn dispatch(
     known.change = Changed::expected(&route, &head.method);
     known.home = visitor.home();
     known.mounts = query.get("mount").is_some();
-    let call = Call { shared, visitor, method: head.method, headers: head.headers, query, body };
+    let (method, headers, client) = (head.method, head.headers, followed.client);
+    let call = Call { shared, visitor, client, method, headers, query, body };
     reach(route, call).await
 }
 

@@ -3,7 +3,10 @@
 use super::{reply, storage::StorageError};
 use crate::{
     limits,
-    protocol::ErrorCode::{self, *},
+    protocol::{
+        self,
+        ErrorCode::{self, *},
+    },
 };
 use axum::{
     body::Body,
@@ -82,6 +85,8 @@ pub(super) enum ApiError {
     ManifestType(String),
     #[error("the size of `{0}` in the manifest is beyond all bounds")]
     ManifestSize(Digest),
+    #[error("`{0}` is no list of digests in quotes, nor `*`")]
+    Precondition(String),
     #[error("`tag` parameters belong to a push by digest")]
     TagsWithTag,
     #[error("more than {} tags in one push", limits::TAGS_PER_PUSH)]
@@ -115,9 +120,10 @@ impl ApiError {
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
             ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),
-            ApiError::PageNumber(_) | ApiError::Algorithm(_) | ApiError::TagsWithTag => {
-                (S::BAD_REQUEST, Unsupported)
-            }
+            ApiError::PageNumber(_)
+            | ApiError::Algorithm(_)
+            | ApiError::TagsWithTag
+            | ApiError::Precondition(_) => (S::BAD_REQUEST, Unsupported),
             ApiError::Unsatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, SizeInvalid),
             ApiError::ContentRange(_) => (S::BAD_REQUEST, BlobUploadInvalid),
             ApiError::ChunkOrder { .. } => (S::RANGE_NOT_SATISFIABLE, BlobUploadInvalid),
@@ -153,6 +159,7 @@ impl ApiError {
         };
         let detail = match &self {
             ApiError::Unauthorized { wanted, .. } | ApiError::Denied { wanted, .. } => wanted.detail(),
+            ApiError::Storage(error) => storage_detail(error),
             _ => serde_json::Value::Null,
         };
         let body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": detail }] });
@@ -170,7 +177,10 @@ impl ApiError {
             | ApiError::Denied { challenge: Some(challenge), .. } => set(header::WWW_AUTHENTICATE, challenge),
             ApiError::PasswordsBusy => set(header::RETRY_AFTER, "1"),
             ApiError::Often { retry } => set(header::RETRY_AFTER, &seconds(*retry).to_string()),
-            ApiError::Storage(StorageError::BlobNeeded { .. }) => set(header::ALLOW, "GET, HEAD"),
+            ApiError::Storage(StorageError::Moved { current: Some(current), .. }) => {
+                set(header::ETAG, &format!("\"{current}\""));
+                set(HeaderName::from_static(protocol::CONTENT_DIGEST_HEADER), &current.to_string());
+            }
             ApiError::Busy => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
@@ -190,6 +200,17 @@ fn seconds(time: std::time::Duration) -> u64 {
     time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }
 
+/// What a client may act upon.
+fn storage_detail(error: &StorageError) -> serde_json::Value {
+    match error {
+        StorageError::BlobNeeded { manifest: by, .. } | StorageError::ManifestNeeded { index: by, .. } => {
+            serde_json::json!({ "neededBy": by })
+        }
+        StorageError::Moved { what, current } => serde_json::json!({ "reference": what, "digest": current }),
+        _ => serde_json::Value::Null,
+    }
+}
+
 fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
     use StatusCode as S;
     if error.is_full() {
@@ -204,8 +225,10 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::DigestMismatch { .. } => (S::BAD_REQUEST, DigestInvalid),
         StorageError::ReferenceUnknown(_) => (S::BAD_REQUEST, ManifestBlobUnknown),
         StorageError::ReferenceSize { .. } => (S::BAD_REQUEST, SizeInvalid),
-        // the specification's answer where a delete is not allowed; its conformance program takes no other refusal
-        StorageError::BlobNeeded { .. } => (S::METHOD_NOT_ALLOWED, Denied),
+        // the specification's conformance program takes parents away first and does not meet it
+        StorageError::BlobNeeded { .. } | StorageError::ManifestNeeded { .. } => (S::CONFLICT, Denied),
+        // RFC 9110, section 13.1
+        StorageError::Moved { .. } => (S::PRECONDITION_FAILED, Denied),
         StorageError::OtherType { .. } => (S::BAD_REQUEST, ManifestInvalid),
         StorageError::SessionsMany => (S::TOO_MANY_REQUESTS, TooManyRequests),
         StorageError::TagImmutable { .. } | StorageError::TagTaken { .. } => (S::FORBIDDEN, Denied),

@@ -24,6 +24,7 @@ mod metrics;
 mod notice;
 mod outside;
 mod policy;
+mod precondition;
 mod query;
 mod range;
 mod reply;

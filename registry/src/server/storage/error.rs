@@ -61,6 +61,22 @@ pub enum StorageError {
         /// The manifest's digest.
         manifest: String,
     },
+    /// An index of the repository needs the manifest.
+    #[error("manifest `{digest}` is needed by index `{index}`: delete that first")]
+    ManifestNeeded {
+        /// The manifest.
+        digest: Digest,
+        /// The digest of the index.
+        index: String,
+    },
+    /// What is there is not what the caller wanted to find.
+    #[error("`{what}` is {}: look at it again", current.as_ref().map_or("not what was asked for".to_owned(), |digest| format!("at `{digest}`")))]
+    Moved {
+        /// The tag, or the digest.
+        what: String,
+        /// What it is now, where there is something that may be told.
+        current: Option<Digest>,
+    },
     /// The same bytes are there under another type.
     #[error("manifest `{digest}` is there as `{stored}` and cannot become `{pushed}`: delete it first")]
     OtherType {

@@ -62,10 +62,11 @@ fn privileged_a_full_disk_is_named_and_deletes_mend_it() {
         while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
         assert!(push(&storage, 255, 100).expect_err("no room").is_full());
         for digest in &pushed {
-            storage.delete_blob("a", digest).expect("a delete works");
+            storage.delete_blob("a", digest, &Deletion::by(Author::default())).expect("a delete works");
         }
         std::fs::remove_file(&filler).expect("filler");
         push(&storage, 254, 1 << 20).expect("room again");
-        storage.delete_blob("a", &Digest::sha256(&vec![254; 1 << 20])).expect("delete");
+        let last = Digest::sha256(&vec![254; 1 << 20]);
+        storage.delete_blob("a", &last, &Deletion::by(Author::default())).expect("delete");
     }
 }

@@ -33,8 +33,9 @@ mod tests;
 pub use content::Reader;
 pub use error::StorageError;
 pub use pointers::{
-    Counts, IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Referrer, ReferrersPage, Required,
-    SigningKey,
+    Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kind, ManifestKey, ManifestRecord,
+    NewManifest, Pointer, Pulls, Reason, Referrer, ReferrersPage, Removal, Required, SigningKey, TagEvent,
+    TagFacts, Undeleted,
 };
 pub use upload::{Upload, UploadId};
 
@@ -42,13 +43,57 @@ use crate::limits;
 use content::{Content, FolderContent, MemoryContent};
 use pointers::{MemoryPointers, Pointers, SessionCaps, SqlitePointers};
 use slipway_oci::{Digest, Hasher};
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 /// An open storage. Several processes may have one folder open at the same time.
 pub struct Storage {
     content: Box<dyn Content>,
     pointers: Box<dyn Pointers>,
     caps: SessionCaps,
+    /// How long deleted things stay, in seconds.
+    trash: AtomicI64,
+}
+
+/// Who changes something, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Author {
+    /// The user, where one is known.
+    pub who: Option<String>,
+    /// The client's address, or the command.
+    pub origin: Option<String>,
+}
+
+impl Author {
+    /// The change that it makes now.
+    pub fn now(&self) -> Change {
+        Change { at: now_seconds(), who: self.who.clone(), origin: self.origin.clone() }
+    }
+}
+
+/// How something is asked to go.
+#[derive(Clone)]
+pub struct Deletion {
+    /// Who asks.
+    pub author: Author,
+    /// Tags that never change.
+    pub immutable: IsImmutable,
+    /// What has to be there.
+    pub condition: Condition,
+    /// Whether it goes although something needs it.
+    pub force: bool,
+}
+
+impl Deletion {
+    /// Asked for by `author`; everything that is not needed may go.
+    pub fn by(author: Author) -> Deletion {
+        Deletion { author, immutable: Arc::new(|_| false), condition: Condition::default(), force: false }
+    }
 }
 
 impl Storage {
@@ -70,16 +115,48 @@ impl Storage {
     pub fn new(content: impl Content + 'static, pointers: impl Pointers + 'static) -> Arc<Storage> {
         let caps =
             SessionCaps { repository: limits::SESSIONS_PER_REPOSITORY, registry: limits::SESSIONS_IN_ALL };
-        Arc::new(Storage { content: Box::new(content), pointers: Box::new(pointers), caps })
+        Arc::new(Storage {
+            content: Box::new(content),
+            pointers: Box::new(pointers),
+            caps,
+            trash: AtomicI64::new(0),
+        })
+    }
+
+    /// Deleted things stay in the trash for this long, from now on; none at all where it is zero.
+    pub fn keep_trash(&self, time: std::time::Duration) {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        self.trash.store(seconds, Ordering::Relaxed);
+    }
+
+    fn removal(&self, deletion: &Deletion) -> Removal {
+        Removal {
+            change: deletion.author.now(),
+            immutable: IsImmutable::clone(&deletion.immutable),
+            condition: deletion.condition.clone(),
+            force: deletion.force,
+            trash: self.trash.load(Ordering::Relaxed) > 0,
+        }
     }
 
     /// The size in bytes of a blob that the repository has. Bytes that are gone, or have another length, are not there:
     /// who pushes sends them again.
     pub fn blob_size(&self, repository: &str, digest: &Digest) -> Result<u64, StorageError> {
-        let size = self.pointers.blob_size(repository, digest)?;
+        let record = self.pointers.blob(repository, digest)?;
         let unknown = || StorageError::BlobUnknown(digest.clone());
-        let size = size.ok_or_else(unknown)?;
-        if self.content.size(digest)? == Some(size) { Ok(size) } else { Err(unknown()) }
+        let record = record.ok_or_else(unknown)?;
+        if self.content.size(digest)? != Some(record.size_bytes) {
+            return Err(unknown());
+        }
+        let now = now_seconds();
+        if record.loose.is_some_and(|since| since + limits::LOOSE_RENEWED.as_secs() as i64 <= now) {
+            // whoever is told that it is here may name it in a manifest next; on a full disk it is still read
+            match self.pointers.renew(repository, digest, now) {
+                Err(error) if error.is_full() => {}
+                renewed => renewed?,
+            }
+        }
+        Ok(record.size_bytes)
     }
 
     /// Opens a blob whose membership and size were checked.
@@ -94,7 +171,7 @@ impl Storage {
         if self.content.size(digest)? != Some(size) {
             return Ok(false);
         }
-        self.pointers.mount(repository, digest, from)
+        self.pointers.mount(repository, digest, from, now_seconds())
     }
 
     /// Repositories that have the blob, sorted by byte, after `last`, at most `count`.
@@ -123,11 +200,16 @@ impl Storage {
     }
 
     /// Takes a blob out of one repository, unless a manifest there needs it; its bytes go when no other has it.
-    pub fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<(), StorageError> {
+    pub fn delete_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        deletion: &Deletion,
+    ) -> Result<(), StorageError> {
         self.with_reserve(|| {
-            let now = now_seconds();
-            if self.pointers.delete_blob(repository, digest, now)? {
-                self.carry_out(digest, now)?;
+            let removal = self.removal(deletion);
+            if self.pointers.delete_blob(repository, digest, &removal)? {
+                self.carry_out(digest, removal.change.at)?;
             }
             Ok(())
         })
@@ -189,25 +271,26 @@ impl Storage {
         repository: &str,
         manifest: &NewManifest,
         bytes: &[u8],
+        author: &Author,
     ) -> Result<(), StorageError> {
         assert_eq!(bytes.len() as u64, manifest.record.size_bytes);
         let digest = &manifest.record.digest;
         let mut upload = self.stage(repository, digest.algorithm())?;
         upload.append(bytes)?;
-        upload.place(digest, || self.pointers.put_manifest(repository, manifest, now_seconds()))
+        upload.place(digest, || self.pointers.put_manifest(repository, manifest, &author.now()))
     }
 
-    /// Removes a tag, or a manifest with every tag on it; none of them may be immutable.
+    /// Removes a tag, or a manifest with every tag on it; none of them may be immutable, and no index may need it.
     pub fn delete_manifest(
         &self,
         repository: &str,
         key: &ManifestKey,
-        immutable: &IsImmutable,
+        deletion: &Deletion,
     ) -> Result<(), StorageError> {
         self.with_reserve(|| {
-            let now = now_seconds();
-            if let Some(digest) = self.pointers.delete_manifest(repository, key, immutable, now)? {
-                self.carry_out(&digest, now)?;
+            let removal = self.removal(deletion);
+            if let Some(digest) = self.pointers.delete_manifest(repository, key, &removal)? {
+                self.carry_out(&digest, removal.change.at)?;
             }
             Ok(())
         })

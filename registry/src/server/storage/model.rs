@@ -11,9 +11,14 @@ enum Operation {
     Push { repository: u8, content: u8 },
     Mount { repository: u8, content: u8, from: Option<u8> },
     DeleteBlob { repository: u8, content: u8 },
-    PutManifest { repository: u8, manifest: u8, tag: Option<u8>, docker: bool },
-    DeleteManifest { repository: u8, manifest: u8 },
-    DeleteTag { repository: u8, tag: u8 },
+    PutManifest { repository: u8, manifest: u8, tag: Option<u8>, docker: bool, wanted: Wanted },
+    DeleteManifest { repository: u8, manifest: u8, force: bool, wanted: Wanted },
+    DeleteTag { repository: u8, tag: u8, wanted: Wanted },
+    SetTag { repository: u8, tag: u8, manifest: u8 },
+    Trash { days: u8 },
+    Collect { reason: Reason, trash: bool },
+    Undelete { repository: u8, manifest: u8 },
+    Pull { repository: u8, tag: u8 },
     Start { repository: u8 },
     Append { session: u8, content: u8 },
     Finish { session: u8, right: bool },
@@ -21,20 +26,63 @@ enum Operation {
     Reopen,
 }
 
+/// What a caller wants to find.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Anything,
+    Something,
+    Nothing,
+    Manifest(u8),
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    prop_oneof![
+        6 => Just(Wanted::Anything),
+        1 => Just(Wanted::Something),
+        1 => Just(Wanted::Nothing),
+        1 => (0..5_u8).prop_map(Wanted::Manifest),
+    ]
+}
+
+fn condition(wanted: Wanted) -> Condition {
+    match wanted {
+        Wanted::Anything => Condition::default(),
+        Wanted::Something => Condition { is: Some(Entities::Any), is_not: None },
+        Wanted::Nothing => Condition { is: None, is_not: Some(Entities::Any) },
+        Wanted::Manifest(number) => Condition::is(&manifest(number, None, false).0.record.digest),
+    }
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![Just(Reason::Loose), Just(Reason::Untagged), Just(Reason::Trashed)]
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation as O;
-    let (repository, content, manifest, tag, session) = (0..3_u8, 0..4_u8, 0..5_u8, 0..2_u8, 0..3_u8);
+    let (repository, content, manifest, tag, session) = (0..3_u8, 0..4_u8, 0..5_u8, 0..3_u8, 0..3_u8);
     prop_oneof![
         4 => (repository.clone(), content.clone()).prop_map(|(repository, content)| O::Push { repository, content }),
         2 => (repository.clone(), content.clone(), proptest::option::of(0..3_u8))
             .prop_map(|(repository, content, from)| O::Mount { repository, content, from }),
         2 => (repository.clone(), content.clone())
             .prop_map(|(repository, content)| O::DeleteBlob { repository, content }),
-        4 => (repository.clone(), manifest.clone(), proptest::option::of(0..2_u8), proptest::bool::weighted(0.2))
-            .prop_map(|(repository, manifest, tag, docker)| O::PutManifest { repository, manifest, tag, docker }),
+        6 => (repository.clone(), manifest.clone(), proptest::option::of(0..3_u8), proptest::bool::weighted(0.2), wanted())
+            .prop_map(|(repository, manifest, tag, docker, wanted)| {
+                O::PutManifest { repository, manifest, tag, docker, wanted }
+            }),
+        2 => (repository.clone(), manifest.clone(), proptest::bool::weighted(0.2), wanted())
+            .prop_map(|(repository, manifest, force, wanted)| {
+                O::DeleteManifest { repository, manifest, force, wanted }
+            }),
+        1 => (repository.clone(), tag.clone(), wanted())
+            .prop_map(|(repository, tag, wanted)| O::DeleteTag { repository, tag, wanted }),
+        1 => (repository.clone(), tag.clone(), manifest.clone())
+            .prop_map(|(repository, tag, manifest)| O::SetTag { repository, tag, manifest }),
+        1 => (0..2_u8).prop_map(|days| O::Trash { days }),
+        3 => (reason(), any::<bool>()).prop_map(|(reason, trash)| O::Collect { reason, trash }),
         2 => (repository.clone(), manifest)
-            .prop_map(|(repository, manifest)| O::DeleteManifest { repository, manifest }),
-        1 => (repository.clone(), tag).prop_map(|(repository, tag)| O::DeleteTag { repository, tag }),
+            .prop_map(|(repository, manifest)| O::Undelete { repository, manifest }),
+        1 => (repository.clone(), tag).prop_map(|(repository, tag)| O::Pull { repository, tag }),
         2 => repository.prop_map(|repository| O::Start { repository }),
         3 => (session.clone(), content).prop_map(|(session, content)| O::Append { session, content }),
         2 => (session.clone(), any::<bool>()).prop_map(|(session, right)| O::Finish { session, right }),
@@ -47,8 +95,8 @@ fn name(repository: u8) -> String {
     format!("r{repository}")
 }
 
-fn immutable() -> IsImmutable {
-    Arc::new(|tag| tag == "t0")
+fn deletion() -> Deletion {
+    Deletion { immutable: Arc::new(|tag| tag == "t0"), ..Deletion::by(Author::default()) }
 }
 
 fn content(number: u8) -> Vec<u8> {
@@ -79,6 +127,7 @@ fn manifest(number: u8, tag: Option<u8>, docker: bool) -> (NewManifest, Vec<u8>)
         artifact_type: None,
         annotations: None,
         required: vec![required],
+        condition: Condition::default(),
         // one tag never changes, another may only be added
         kept: tag
             .and_then(|tag| {
@@ -99,6 +148,8 @@ struct Driven {
     storage: Arc<Storage>,
     folder: Option<tempfile::TempDir>,
     sessions: Vec<(String, UploadId, Vec<u8>)>,
+    /// Whether something was taken away although it is needed, or came back without all that it needs.
+    forced: bool,
 }
 
 impl Driven {
@@ -130,22 +181,45 @@ impl Driven {
                 return Ok(storage.mount(&name(*repository), &digest, from.as_deref())?.to_string());
             }
             Operation::DeleteBlob { repository, content: number } => {
-                storage.delete_blob(&name(*repository), &Digest::sha256(&content(*number)))?;
+                storage.delete_blob(&name(*repository), &Digest::sha256(&content(*number)), &deletion())?;
             }
-            Operation::PutManifest { repository, manifest: number, tag, docker } => {
-                let (manifest, bytes) = manifest(*number, *tag, *docker);
-                storage.put_manifest(&name(*repository), &manifest, &bytes)?;
+            Operation::PutManifest { repository, manifest: number, tag, docker, wanted } => {
+                let (mut manifest, bytes) = manifest(*number, *tag, *docker);
+                manifest.condition = condition(*wanted);
+                storage.put_manifest(&name(*repository), &manifest, &bytes, &Author::default())?;
             }
-            Operation::DeleteManifest { repository, manifest: number } => {
-                let digest = manifest(*number, None, false).0.record.digest;
-                storage.delete_manifest(&name(*repository), &ManifestKey::Digest(digest), &immutable())?;
+            Operation::DeleteManifest { repository, manifest: number, force, wanted } => {
+                let key = ManifestKey::Digest(manifest(*number, None, false).0.record.digest);
+                let deletion = Deletion { condition: condition(*wanted), force: *force, ..deletion() };
+                storage.delete_manifest(&name(*repository), &key, &deletion)?;
             }
-            Operation::DeleteTag { repository, tag } => {
+            Operation::DeleteTag { repository, tag, wanted } => {
+                let deletion = Deletion { condition: condition(*wanted), ..deletion() };
                 storage.delete_manifest(
                     &name(*repository),
                     &ManifestKey::Tag(format!("t{tag}")),
-                    &immutable(),
+                    &deletion,
                 )?;
+            }
+            Operation::SetTag { repository, tag, manifest: number } => {
+                let digest = manifest(*number, None, false).0.record.digest;
+                let change = Author { who: Some("ann".to_owned()), origin: None }.now();
+                let (name, tag) = (name(*repository), format!("t{tag}"));
+                storage.pointers.set_tag(&name, &tag, &digest, &Condition::default(), &change)?;
+            }
+            Operation::Trash { days } => {
+                let time = std::time::Duration::from_secs(u64::from(*days) * 86400);
+                self.storage.keep_trash(time);
+            }
+            Operation::Collect { reason, trash } => return self.collect(*reason, *trash),
+            Operation::Undelete { repository, manifest: number } => {
+                let digest = manifest(*number, None, false).0.record.digest;
+                let found = storage.pointers.undelete(&name(*repository), &digest, now_seconds())?;
+                return Ok(format!("{found:?}"));
+            }
+            Operation::Pull { repository, tag } => {
+                let (repository, tag) = (name(*repository), format!("t{tag}"));
+                storage.pointers.record_pulls(&[Pulls { repository, tag, at: 7, count: 1 }])?;
             }
             Operation::Start { repository } => {
                 let id = storage.start_upload(&name(*repository), Algorithm::Sha256)?;
@@ -170,11 +244,51 @@ impl Driven {
             }
             Operation::Reopen => {
                 if let Some(folder) = &self.folder {
+                    let trash = self.storage.trash.load(Ordering::Relaxed);
                     self.storage = Storage::open(folder.path())?;
+                    self.storage.trash.store(trash, Ordering::Relaxed);
                 }
             }
         }
         Ok("done".to_owned())
+    }
+
+    /// Takes away what may go for a reason, however young.
+    fn collect(&self, reason: Reason, trash: bool) -> Result<String, StorageError> {
+        let pointers = &self.storage.pointers;
+        let found = pointers.candidates(reason, None, i64::MAX, 100)?;
+        let mut found: Vec<Pointer> = found.into_iter().map(|one| one.pointer).collect();
+        found.sort();
+        let now = now_seconds();
+        let (gone, mut condemned) = pointers.collect(&found, reason, i64::MAX, trash, now)?;
+        condemned.sort();
+        for digest in &condemned {
+            self.storage.carry_out(digest, now)?;
+        }
+        Ok(format!("{found:?} {gone} {condemned:?}"))
+    }
+
+    /// What is loose, in the trash and in the history of tags, times apart.
+    fn life(&self) -> String {
+        let pointers = &self.storage.pointers;
+        let mut lines = Vec::new();
+        for reason in [Reason::Loose, Reason::Untagged, Reason::Trashed] {
+            let found = pointers.candidates(reason, None, i64::MAX, 100).expect("candidates");
+            let mut found: Vec<_> = found.into_iter().map(|one| (one.pointer, one.size_bytes)).collect();
+            found.sort();
+            lines.push(format!("{reason:?} {found:?}"));
+        }
+        for repository in (0..3).map(name) {
+            let history = pointers.tag_history(&repository, None, i64::MAX, 100).unwrap_or_default();
+            let events =
+                history.into_iter().map(|event| (event.tag, event.former, event.digest, event.change.who));
+            lines.push(format!("{:?}", events.collect::<Vec<_>>()));
+            let facts = pointers.tag_facts(&repository, "", 100).unwrap_or_default();
+            let facts = facts.into_iter().map(|facts| (facts.tag, facts.digest, facts.pulled));
+            lines.push(format!("{:?}", facts.collect::<Vec<_>>()));
+        }
+        lines.push(format!("{:?}", pointers.contents("", 100).expect("contents")));
+        lines.join("\n")
     }
 
     /// Everything that can be seen.
@@ -214,6 +328,29 @@ impl Driven {
             assert!(self.storage.pointers.is_needed(&digest).expect("look"), "{digest} is left over");
         }
         assert_eq!(self.storage.pointers.condemned(i64::MAX, 10).expect("list"), []);
+        for (digest, size) in self.storage.pointers.contents("", 1000).expect("list") {
+            assert_eq!(self.storage.content.size(&digest).expect("look"), Some(size), "{digest} is lost");
+        }
+        self.check_holds();
+    }
+
+    /// What a manifest that can be pulled needs is there: unless somebody forced it away, nothing takes it.
+    fn check_holds(&self) {
+        for repository in (0..3).map(name) {
+            for number in 0..5 {
+                let (manifest, _) = manifest(number, None, false);
+                let key = ManifestKey::Digest(manifest.record.digest);
+                if self.forced || self.storage.manifest(&repository, &key).is_err() {
+                    continue;
+                }
+                for required in &manifest.required {
+                    let child = ManifestKey::Digest(required.digest.clone());
+                    let there = self.storage.blob_size(&repository, &required.digest).is_ok()
+                        || required.manifest && self.storage.manifest(&repository, &child).is_ok();
+                    assert!(there, "{repository} lacks {}", required.digest);
+                }
+            }
+        }
     }
 }
 
@@ -222,12 +359,14 @@ proptest! {
 
     #[test]
     fn both_pairs_answer_alike(history in proptest::collection::vec(operation(), 1..40)) {
+        let forced = history.iter().any(|one| matches!(one, Operation::DeleteManifest { force: true, .. }));
         let folder = tempfile::tempdir().expect("folder");
         let storage = Storage::open(folder.path()).expect("open");
-        let mut durable = Driven { storage, folder: Some(folder), sessions: Vec::new() };
-        let mut fleeting = Driven { storage: Storage::in_memory(), folder: None, sessions: Vec::new() };
+        let mut durable = Driven { storage, folder: Some(folder), sessions: Vec::new(), forced };
+        let mut fleeting = Driven { storage: Storage::in_memory(), folder: None, sessions: Vec::new(), forced };
         for operation in &history {
             prop_assert_eq!(durable.apply(operation), fleeting.apply(operation), "{:?}", operation);
+            prop_assert_eq!(durable.life(), fleeting.life(), "{:?}", operation);
         }
         prop_assert_eq!(durable.picture(), fleeting.picture());
         durable.check_content();

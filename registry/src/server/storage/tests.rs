@@ -14,6 +14,10 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
 }
 
+fn deletion() -> Deletion {
+    Deletion::by(Author::default())
+}
+
 /// Where some bytes lie.
 fn blob(folder: &Path, bytes: &[u8]) -> std::path::PathBuf {
     folder.join("blobs/sha256").join(Digest::sha256(bytes).hex())
@@ -155,7 +159,7 @@ fn one_refused_write_undoes_nothing_of_its_batch() {
                 if n % 2 == 0 {
                     upload.finish(&right).expect("finish");
                 } else {
-                    assert!(storage.delete_blob("a", &right).is_err());
+                    assert!(storage.delete_blob("a", &right, &deletion()).is_err());
                     assert!(upload.finish(&Digest::sha256(b"wrong")).is_err());
                 }
             });
@@ -237,12 +241,13 @@ fn what_a_dead_process_condemned_is_carried_out() {
     let digest = Digest::sha256(b"bytes");
     put().expect("put");
     // died between the two steps of a delete, long ago
-    let long_ago = now_seconds() - 3600;
-    assert!(storage.pointers.delete_blob("a", &digest, long_ago).expect("delete"));
+    let long_ago = Change { at: now_seconds() - 3600, ..Change::default() };
+    let removal = Removal { change: long_ago, ..storage.removal(&deletion()) };
+    assert!(storage.pointers.delete_blob("a", &digest, &removal).expect("delete"));
     assert!(blob(folder.path(), b"bytes").exists());
     put().expect("a push waits for the removal and stands");
     assert_eq!(storage.blob_size("a", &digest).expect("size"), 5);
-    assert!(storage.pointers.delete_blob("a", &digest, long_ago).expect("delete"));
+    assert!(storage.pointers.delete_blob("a", &digest, &removal).expect("delete"));
     storage.sweep_uploads(SystemTime::now()).expect("sweep");
     assert!(!blob(folder.path(), b"bytes").exists());
     assert_eq!(storage.pointers.condemned(i64::MAX, 10).expect("list"), []);
@@ -263,7 +268,7 @@ fn puts_beside_deletes_never_lose_bytes() {
                     upload.finish(digest).expect("finish");
                     // nobody else takes it out of this repository
                     assert_eq!(storage.blob_size(name, digest).expect("size"), 9);
-                    storage.delete_blob(name, digest).expect("delete");
+                    storage.delete_blob(name, digest, &deletion()).expect("delete");
                 }
             });
         }
@@ -281,4 +286,50 @@ fn what_no_pointer_was_written_for_goes() {
     assert!(blob(folder.path(), b"left by a crash").exists(), "it may be about to be pointed at");
     storage.sweep_uploads(now + limits::ORPHAN_AGE + Duration::from_secs(5)).expect("sweep");
     assert!(!blob(folder.path(), b"left by a crash").exists());
+}
+
+#[test]
+fn moves_of_tags_are_remembered_the_newest_of_each() {
+    let folder = folder();
+    for storage in [Storage::open(folder.path()).expect("open"), Storage::in_memory()] {
+        let put = |bytes: &[u8], tag: &str, who: &str| {
+            let author = Author { who: Some(who.to_owned()), origin: Some("10.0.0.1".to_owned()) };
+            let record = ManifestRecord {
+                digest: Digest::sha256(bytes),
+                media_type: "application/vnd.oci.image.index.v1+json".to_owned(),
+                size_bytes: bytes.len() as u64,
+            };
+            let manifest = NewManifest {
+                record,
+                subject: None,
+                artifact_type: None,
+                annotations: None,
+                required: Vec::new(),
+                tags: vec![tag.to_owned()],
+                kept: Vec::new(),
+                condition: Condition::default(),
+            };
+            storage.put_manifest("a", &manifest, bytes, &author).expect("put");
+        };
+        put(b"one", "still", "ann");
+        for turn in 0..limits::TAG_MOVES + 7 {
+            put(if turn % 2 == 0 { b"one" } else { b"two" }, "busy", "ci");
+            // a push that moves nothing is no move
+            put(b"one", "still", "bob");
+        }
+        let history = |tag| storage.pointers.tag_history("a", Some(tag), i64::MAX, 1000).expect("history");
+        assert_eq!(history("busy").len() as u64, limits::TAG_MOVES);
+        let key = ManifestKey::Tag("busy".to_owned());
+        let now = storage.manifest("a", &key).expect("manifest").digest;
+        assert_eq!(history("busy")[0].digest.as_ref(), Some(&now));
+        let [only] = history("still").try_into().expect("one move");
+        assert_eq!((only.former, only.digest), (None, Some(Digest::sha256(b"one"))));
+        assert_eq!(
+            (only.change.who.as_deref(), only.change.origin.as_deref()),
+            (Some("ann"), Some("10.0.0.1"))
+        );
+        storage.delete_manifest("a", &key, &deletion()).expect("delete");
+        let last = history("busy").remove(0);
+        assert_eq!((last.former, last.digest), (Some(now), None));
+    }
 }

@@ -269,8 +269,9 @@ impl Upload {
         }
         let (storage, repository, id) = (Arc::clone(&self.storage), self.repository.clone(), self.id.clone());
         let (length, session) = (self.length, self.session.then_some(&id));
-        let placed =
-            self.place(expected, || storage.pointers.put_blob(&repository, expected, length, session));
+        let placed = self.place(expected, || {
+            storage.pointers.put_blob(&repository, expected, length, session, now_seconds())
+        });
         match &placed {
             Ok(()) => self.session = false,
             // its bytes would keep the disk full

@@ -207,6 +207,18 @@ fn what_may_not_be_read_looks_the_same_whether_it_is_there_or_not() {
     ] {
         assert_eq!(registry.ask("pusher", method, &path, &[], b"").status, 403, "{path}");
     }
+    // nor by a condition that does not hold
+    let wrong = format!("\"{}\"", Digest::sha256(b"none"));
+    for condition in [("if-match", wrong.as_str()), ("if-none-match", "*")] {
+        let path = "/v2/secret/there/manifests/latest";
+        let other = image(layer, r#","annotations":{"a":"b"}"#);
+        let reply = registry.ask("pusher", "PUT", path, &[kind[0], condition], &other);
+        assert_eq!((reply.status, reply.header("etag")), (412, None), "{condition:?}");
+        assert_eq!(reply.header("docker-content-digest"), None, "{condition:?}");
+        assert!(!reply.text().contains(&digest.to_string()), "{}", reply.text());
+        let seen = registry.ask("owner", "PUT", path, &[kind[0], condition], &other);
+        assert_eq!(seen.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    }
     // nothing was changed by any of it
     assert_eq!(registry.ask("owner", "GET", "/v2/secret/there/manifests/latest", &[], b"").body, bytes);
     let tags = registry.ask("owner", "GET", "/v2/secret/there/tags/list", &[], b"").json();

@@ -333,13 +333,15 @@ fn a_blob_that_a_manifest_needs_stays() {
     let (manifest, _) = registry.push_image("a", "t", b"layer");
     for needed in [b"layer".as_slice(), b"{}"] {
         let path = format!("/v2/a/blobs/{}", Digest::sha256(needed));
-        assert_eq!(registry.call("DELETE", &path, &[], b"").refusal(), (405, "DENIED".into()));
+        let refused = registry.call("DELETE", &path, &[], b"");
+        assert_eq!(refused.refusal(), (409, "DENIED".into()));
+        assert_eq!(refused.json()["errors"][0]["detail"]["neededBy"], manifest.to_string());
         assert_eq!(registry.get(&path).body, needed);
     }
     // a tag's end frees nothing, the manifest's does
     assert_eq!(registry.call("DELETE", "/v2/a/manifests/t", &[], b"").status, 202);
     let path = format!("/v2/a/blobs/{}", Digest::sha256(b"layer"));
-    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 405);
+    assert_eq!(registry.call("DELETE", &path, &[], b"").status, 409);
     assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{manifest}"), &[], b"").status, 202);
     assert_eq!(registry.call("DELETE", &path, &[], b"").status, 202);
     assert_eq!(registry.get(&path).status, 404);

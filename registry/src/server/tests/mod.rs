@@ -6,6 +6,7 @@ mod drain;
 mod hostile;
 mod issuer;
 mod issuers;
+mod life;
 mod limits;
 mod manifests;
 mod notices;

@@ -4,6 +4,7 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     reply,
+    storage::Deletion,
 };
 use axum::{http::StatusCode, response::Response};
 use slipway_oci::Digest;
@@ -11,6 +12,7 @@ use slipway_oci::Digest;
 pub(in crate::server) async fn delete(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let digest: Digest = digest.parse()?;
     let storage = call.shared.storage.clone();
-    blocking(move || storage.delete_blob(&name, &digest)).await?;
+    let deletion = Deletion::by(call.author());
+    blocking(move || storage.delete_blob(&name, &digest, &deletion)).await?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }

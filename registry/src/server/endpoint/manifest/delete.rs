@@ -1,10 +1,10 @@
-//! `DELETE /v2/N/manifests/R`: a tag alone, or a manifest with every tag on it.
+//! `DELETE /v2/N/manifests/R`: a tag alone, or a manifest with every tag on it; with `If-Match`, only if it is still that.
 
 use crate::server::{
     call::{Call, blocking},
     error::ApiError,
-    reply,
-    storage::IsImmutable,
+    precondition, reply,
+    storage::Deletion,
 };
 use axum::{http::StatusCode, response::Response};
 use std::sync::Arc;
@@ -16,8 +16,12 @@ pub(in crate::server) async fn delete(
 ) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let storage = call.shared.storage.clone();
-    let (visitor, repository) = (call.visitor, name.clone());
-    let immutable: IsImmutable = Arc::new(move |tag| visitor.is_immutable(&repository, tag));
-    blocking(move || storage.delete_manifest(&name, &key, &immutable)).await?;
+    let mut deletion = Deletion::by(call.author());
+    deletion.condition = precondition::read(&call.headers)?;
+    let (visitor, repository) = (call.visitor.clone(), name.clone());
+    deletion.immutable = Arc::new(move |tag| visitor.is_immutable(&repository, tag));
+    let repository = name.clone();
+    let deleted = blocking(move || storage.delete_manifest(&repository, &key, &deletion)).await;
+    deleted.map_err(|error| precondition::veiled(error, &call.visitor, &name))?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }

@@ -5,8 +5,8 @@ use crate::server::{
     body::{self, Incoming},
     call::{Call, blocking},
     error::ApiError,
-    reply,
-    storage::{Kept, ManifestKey, ManifestRecord, NewManifest, Required},
+    precondition, reply,
+    storage::{Condition, Kept, ManifestKey, ManifestRecord, NewManifest, Required},
 };
 use crate::{limits, protocol};
 use axum::{http::header, response::Response};
@@ -32,13 +32,15 @@ pub(in crate::server) async fn put(
     if call.shared.policy.current().is_sparse(&name) {
         manifest.required.iter_mut().for_each(|required| required.optional = true);
     }
+    manifest.condition = precondition::read(&call.headers)?;
     manifest.kept = kept(&call.visitor, &name, &manifest.tags);
     let (digest, subject) = (manifest.record.digest.clone(), manifest.subject.clone());
     let shown = matches!(key, ManifestKey::Digest(_))
         .then(|| manifest.tags.join(", "))
         .filter(|tags| !tags.is_empty());
-    let repository = name.clone();
-    blocking(move || storage.put_manifest(&repository, &manifest, &bytes.bytes)).await?;
+    let (repository, author) = (name.clone(), call.author());
+    let put = blocking(move || storage.put_manifest(&repository, &manifest, &bytes.bytes, &author)).await;
+    put.map_err(|error| precondition::veiled(error, &call.visitor, &name))?;
     let mut response = reply::created(&name, "manifests", &digest);
     if let Some(subject) = subject {
         reply::set(&mut response, protocol::SUBJECT_HEADER, &subject.to_string());
@@ -127,7 +129,8 @@ fn of_manifest(record: ManifestRecord, manifest: &Manifest, tags: Vec<String>) -
     let artifact_type = manifest.artifact_type.clone().filter(|text| !text.is_empty());
     let artifact_type = Some(artifact_type.unwrap_or_else(|| manifest.config.media_type.clone()));
     let annotations = annotations(subject.is_some(), &manifest.annotations);
-    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new() }
+    let condition = Condition::default();
+    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new(), condition }
 }
 
 fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewManifest {
@@ -135,7 +138,8 @@ fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewMani
     let subject = index.subject.as_ref().map(|subject| subject.digest.clone());
     let annotations = annotations(subject.is_some(), &index.annotations);
     let artifact_type = index.artifact_type.clone().filter(|text| !text.is_empty());
-    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new() }
+    let condition = Condition::default();
+    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new(), condition }
 }
 
 fn annotations(shown: bool, annotations: &std::collections::BTreeMap<String, String>) -> Option<String> {

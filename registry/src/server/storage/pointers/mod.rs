@@ -11,9 +11,14 @@
 //! - Whoever adds content writes the bytes first, then the pointer, and then looks whether the bytes are still there: a
 //!   removal that was under way before is over by then, and a later one cannot begin while the pointer stands.
 
+mod life;
 mod memory;
 mod sqlite;
 
+pub use life::{
+    Candidate, Change, Condition, Entities, Kind, Pointer, Pulls, Reason, Removal, TagEvent, TagFacts,
+    Undeleted,
+};
 pub use memory::MemoryPointers;
 pub use sqlite::SqlitePointers;
 
@@ -98,6 +103,17 @@ pub struct NewManifest {
     pub tags: Vec<String>,
     /// Those of them that stay as they are where they point at something else already, with why.
     pub kept: Vec<(String, Kept)>,
+    /// What each tag, or the manifest where there are no tags, has to be before.
+    pub condition: Condition,
+}
+
+/// A blob of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRecord {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Since when no manifest holds it.
+    pub loose: Option<i64>,
 }
 
 /// Why a tag that is there is not moved.
@@ -180,8 +196,11 @@ pub struct SessionCaps {
 
 /// Where pointers are kept. Times are seconds since 1970, told by the caller; names and digests sort by byte.
 pub trait Pointers: Send + Sync {
-    /// The size in bytes of a blob that the repository has.
-    fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, StorageError>;
+    /// A blob that the repository has.
+    fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError>;
+
+    /// A loose blob was asked for: it counts as loose from `now` on.
+    fn renew(&self, repository: &str, digest: &Digest, now: i64) -> Result<(), StorageError>;
 
     /// The size in bytes of a blob that `from` has, or any repository where none is named.
     fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError>;
@@ -211,28 +230,92 @@ pub trait Pointers: Send + Sync {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        now: i64,
     ) -> Result<(), StorageError>;
 
     /// Gives the repository a blob that `from` has, or any repository. Answers whether one has. Durable.
-    fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError>;
+    fn mount(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: Option<&str>,
+        now: i64,
+    ) -> Result<bool, StorageError>;
 
-    /// Stores a manifest whose bytes are in place, writes an edge to everything that it names, and points its tags at
-    /// it: all or nothing. Durable.
-    fn put_manifest(&self, repository: &str, manifest: &NewManifest, now: i64) -> Result<(), StorageError>;
+    /// Stores a manifest whose bytes are in place, writes an edge to everything that it names, points its tags at it and
+    /// notes where they pointed before: all or nothing. Durable.
+    fn put_manifest(
+        &self,
+        repository: &str,
+        manifest: &NewManifest,
+        change: &Change,
+    ) -> Result<(), StorageError>;
 
     /// Takes a blob out of one repository, unless a manifest of that repository needs it. Answers whether that was the
     /// last pointer to its content, which is then condemned. Durable.
-    fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError>;
+    fn delete_blob(&self, repository: &str, digest: &Digest, removal: &Removal)
+    -> Result<bool, StorageError>;
 
-    /// Removes a tag, or a manifest with its edges and every tag on it, unless one of these is immutable. Answers what is
-    /// condemned by that. Durable.
+    /// Removes a tag, or a manifest with every tag on it, unless one of these is immutable or an index needs it. Answers
+    /// what is condemned by that. Durable.
     fn delete_manifest(
         &self,
         repository: &str,
         key: &ManifestKey,
-        immutable: &IsImmutable,
-        now: i64,
+        removal: &Removal,
     ) -> Result<Option<Digest>, StorageError>;
+
+    /// Pointers that may go, since before `before`, the oldest first, at most `count`; only of `repository` where one is
+    /// named.
+    fn candidates(
+        &self,
+        reason: Reason,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<Candidate>, StorageError>;
+
+    /// Takes away those of `pointers` that may still go for `reason` since before `before`, all in one transaction: manifests
+    /// that were not in the trash into it, where `trash` says so. Answers how many went, and what is condemned. Durable.
+    fn collect(
+        &self,
+        pointers: &[Pointer],
+        reason: Reason,
+        before: i64,
+        trash: bool,
+        now: i64,
+    ) -> Result<(u64, Vec<Digest>), StorageError>;
+
+    /// Takes a manifest out of the trash with all that it needs. Durable.
+    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError>;
+
+    /// Points a tag at a manifest that is there. Durable.
+    fn set_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: &Digest,
+        condition: &Condition,
+        change: &Change,
+    ) -> Result<(), StorageError>;
+
+    /// Moves of a repository's tags, of one where it is named, the newest first, before number `before`, at most `count`.
+    fn tag_history(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<TagEvent>, StorageError>;
+
+    /// Tags with what retention looks at, after `last`, at most `count`.
+    fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError>;
+
+    /// Writes pulls down.
+    fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError>;
+
+    /// All content that is pointed at, with its size in bytes, after `last` in the order of text, at most `count`.
+    fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError>;
 
     /// Whether anything points at the content.
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError>;

@@ -3,7 +3,10 @@
 //! Reads run on connections of their own beside the writer (WAL). Writes go through the one thread of [`writer`], which
 //! commits whatever waits together.
 
+mod history;
+mod holds;
 mod keys;
+mod life;
 mod reads;
 mod schema;
 mod sessions;
@@ -11,8 +14,9 @@ mod writer;
 mod writes;
 
 use super::{
-    Counts, IsImmutable, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer,
-    ReferrersPage, Session, SessionCaps, SigningKey,
+    BlobRecord, Candidate, Change, Condition, Counts, ManifestKey, ManifestRecord, NewManifest, Pointer,
+    Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
+    TagEvent, TagFacts, Undeleted,
 };
 use crate::server::storage::{StorageError, UploadId};
 use schema::Readers;
@@ -35,8 +39,14 @@ impl SqlitePointers {
 }
 
 impl Pointers for SqlitePointers {
-    fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, StorageError> {
-        self.readers.read(|database| reads::blob_elsewhere(database, digest, Some(repository)))
+    fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
+        self.readers.read(|database| reads::blob(database, repository, digest))
+    }
+
+    fn renew(&self, repository: &str, digest: &Digest, now: i64) -> Result<(), StorageError> {
+        let (repository, digest) = (repository.to_owned(), digest.clone());
+        self.writer
+            .write(Durability::Lazy, move |database| writes::renew(database, &repository, &digest, now))
     }
 
     fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
@@ -70,33 +80,50 @@ impl Pointers for SqlitePointers {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        now: i64,
     ) -> Result<(), StorageError> {
         let (repository, digest, session) = (repository.to_owned(), digest.clone(), session.cloned());
         self.writer.write(Durability::Durable, move |database| {
-            writes::put_blob(database, &repository, &digest, size_bytes)?;
+            writes::put_blob(database, &repository, &digest, size_bytes, now)?;
             session.map_or(Ok(()), |id| sessions::end(database, &id))
         })
     }
 
-    fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError> {
+    fn mount(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: Option<&str>,
+        now: i64,
+    ) -> Result<bool, StorageError> {
         let (repository, digest) = (repository.to_owned(), digest.clone());
         let from = from.map(str::to_owned);
         self.writer.write(Durability::Durable, move |database| {
-            writes::mount(database, &repository, &digest, from.as_deref())
+            writes::mount(database, &repository, &digest, from.as_deref(), now)
         })
     }
 
-    fn put_manifest(&self, repository: &str, manifest: &NewManifest, now: i64) -> Result<(), StorageError> {
-        let (repository, manifest) = (repository.to_owned(), manifest.clone());
+    fn put_manifest(
+        &self,
+        repository: &str,
+        manifest: &NewManifest,
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        let (repository, manifest, change) = (repository.to_owned(), manifest.clone(), change.clone());
         self.writer.write(Durability::Durable, move |database| {
-            writes::put_manifest(database, &repository, &manifest, now)
+            writes::put_manifest(database, &repository, &manifest, &change)
         })
     }
 
-    fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError> {
-        let (repository, digest) = (repository.to_owned(), digest.clone());
+    fn delete_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        removal: &Removal,
+    ) -> Result<bool, StorageError> {
+        let (repository, digest, removal) = (repository.to_owned(), digest.clone(), removal.clone());
         self.writer.write(Durability::Durable, move |database| {
-            writes::delete_blob(database, &repository, &digest, now)
+            writes::delete_blob(database, &repository, &digest, &removal)
         })
     }
 
@@ -104,14 +131,80 @@ impl Pointers for SqlitePointers {
         &self,
         repository: &str,
         key: &ManifestKey,
-        immutable: &IsImmutable,
-        now: i64,
+        removal: &Removal,
     ) -> Result<Option<Digest>, StorageError> {
-        let (repository, key, immutable) =
-            (repository.to_owned(), key.clone(), IsImmutable::clone(immutable));
+        let (repository, key, removal) = (repository.to_owned(), key.clone(), removal.clone());
         self.writer.write(Durability::Durable, move |database| {
-            writes::delete_manifest(database, &repository, &key, &*immutable, now)
+            writes::delete_manifest(database, &repository, &key, &removal)
         })
+    }
+
+    fn candidates(
+        &self,
+        reason: Reason,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<Candidate>, StorageError> {
+        self.readers.read(|database| life::candidates(database, reason, repository, before, count))
+    }
+
+    fn collect(
+        &self,
+        pointers: &[Pointer],
+        reason: Reason,
+        before: i64,
+        trash: bool,
+        now: i64,
+    ) -> Result<(u64, Vec<Digest>), StorageError> {
+        let pointers = pointers.to_vec();
+        self.writer.write(Durability::Durable, move |database| {
+            life::collect(database, &pointers, reason, before, trash, now)
+        })
+    }
+
+    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError> {
+        let (repository, digest) = (repository.to_owned(), digest.clone());
+        self.writer
+            .write(Durability::Durable, move |database| life::undelete(database, &repository, &digest, now))
+    }
+
+    fn set_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: &Digest,
+        condition: &Condition,
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        let (repository, tag, digest) = (repository.to_owned(), tag.to_owned(), digest.clone());
+        let (condition, change) = (condition.clone(), change.clone());
+        self.writer.write(Durability::Durable, move |database| {
+            history::set(database, &repository, &tag, &digest, &condition, &change)
+        })
+    }
+
+    fn tag_history(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<TagEvent>, StorageError> {
+        self.readers.read(|database| history::list(database, repository, tag, before, count))
+    }
+
+    fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
+        self.readers.read(|database| history::facts(database, repository, last, count))
+    }
+
+    fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
+        let pulls = pulls.to_vec();
+        self.writer.write(Durability::Lazy, move |database| history::record_pulls(database, &pulls))
+    }
+
+    fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
+        self.readers.read(|database| reads::contents(database, last, count))
     }
 
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {

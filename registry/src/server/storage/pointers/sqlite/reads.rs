@@ -4,7 +4,7 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
-        pointers::{Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage},
+        pointers::{BlobRecord, Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage},
     },
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -32,6 +32,20 @@ pub(super) fn known(database: &Connection, name: &str) -> Result<i64, StorageErr
     find(database, name)?.ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
 }
 
+/// A blob that a repository has.
+pub(super) fn blob(
+    database: &Connection,
+    repository: &str,
+    digest: &Digest,
+) -> Result<Option<BlobRecord>, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT b.size, b.loose FROM repositories r JOIN blobs b ON b.repository = r.id
+         WHERE r.name = ?1 AND b.digest = ?2 AND b.deleted IS NULL",
+    )?;
+    let record = |row: &Row<'_>| Ok(BlobRecord { size_bytes: row.get(0)?, loose: row.get(1)? });
+    Ok(statement.query_row((repository, digest.to_string()), record).optional()?)
+}
+
 /// The size of a blob that the repository `from` has, or any.
 pub(super) fn blob_elsewhere(
     database: &Connection,
@@ -43,12 +57,12 @@ pub(super) fn blob_elsewhere(
         Some(from) => database
             .prepare_cached(
                 "SELECT b.size FROM repositories r JOIN blobs b ON b.repository = r.id
-                 WHERE r.name = ?1 AND b.digest = ?2",
+                 WHERE r.name = ?1 AND b.digest = ?2 AND b.deleted IS NULL",
             )?
             .query_row((from, digest), |row| row.get(0))
             .optional()?,
         None => database
-            .prepare_cached("SELECT size FROM blobs WHERE digest = ?1 LIMIT 1")?
+            .prepare_cached("SELECT size FROM blobs WHERE digest = ?1 AND deleted IS NULL LIMIT 1")?
             .query_row([digest], |row| row.get(0))
             .optional()?,
     };
@@ -64,7 +78,7 @@ pub(super) fn holders(
 ) -> Result<Vec<String>, StorageError> {
     let mut statement = database.prepare_cached(
         "SELECT r.name FROM blobs b JOIN repositories r ON r.id = b.repository
-         WHERE b.digest = ?1 AND r.name > ?2 ORDER BY r.name LIMIT ?3",
+         WHERE b.digest = ?1 AND b.deleted IS NULL AND r.name > ?2 ORDER BY r.name LIMIT ?3",
     )?;
     let names = statement
         .query_map((digest.to_string(), last, count), |row| row.get(0))?
@@ -90,7 +104,8 @@ pub(super) fn manifest(
         ManifestKey::Digest(digest) => database
             .prepare_cached(
                 "SELECT m.digest, m.media_type, m.size FROM repositories r
-                 JOIN manifests m ON m.repository = r.id WHERE r.name = ?1 AND m.digest = ?2",
+                 JOIN manifests m ON m.repository = r.id
+                 WHERE r.name = ?1 AND m.digest = ?2 AND m.deleted IS NULL",
             )?
             .query_row((name, digest.to_string()), record)
             .optional()?,
@@ -124,7 +139,7 @@ pub(super) fn repositories(
 ) -> Result<Vec<String>, StorageError> {
     let mut statement = database.prepare_cached(
         "SELECT name FROM repositories r WHERE name > ?1
-         AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id) ORDER BY name LIMIT ?2",
+         AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository = r.id AND m.deleted IS NULL) ORDER BY name LIMIT ?2",
     )?;
     let names = statement.query_map((last, count), |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(names)
@@ -139,7 +154,7 @@ pub(super) fn referrers(
     let Some(repository) = find(database, name)? else { return Ok((Vec::new(), false)) };
     let mut statement = database.prepare_cached(
         "SELECT digest, media_type, size, artifact_type, annotations FROM manifests
-         WHERE repository = ?1 AND subject = ?2 AND digest > ?3 AND (?4 IS NULL OR artifact_type = ?4)
+         WHERE repository = ?1 AND subject = ?2 AND digest > ?3 AND deleted IS NULL AND (?4 IS NULL OR artifact_type = ?4)
          ORDER BY digest",
     )?;
     let mut rows = statement.query((repository, subject.to_string(), &page.last, &page.artifact_type))?;
@@ -193,4 +208,22 @@ pub(super) fn counts(database: &Connection) -> Result<Counts, StorageError> {
         bytes,
         uploads: one("uploads")?,
     })
+}
+
+/// All content that is pointed at.
+pub(super) fn contents(
+    database: &Connection,
+    last: &str,
+    count: u64,
+) -> Result<Vec<(Digest, u64)>, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT digest, max(size) FROM (
+            SELECT * FROM (SELECT DISTINCT digest, size FROM blobs WHERE digest > ?1 ORDER BY digest LIMIT ?2)
+            UNION ALL
+            SELECT * FROM (SELECT DISTINCT digest, size FROM manifests WHERE digest > ?1 ORDER BY digest LIMIT ?2))
+         GROUP BY digest ORDER BY digest LIMIT ?2",
+    )?;
+    let content = |row: &Row<'_>| Ok((digest_column(row, 0)?, row.get(1)?));
+    let all = statement.query_map((last, count), content)?.collect::<Result<_, _>>()?;
+    Ok(all)
 }

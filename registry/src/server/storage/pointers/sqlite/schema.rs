@@ -10,9 +10,9 @@ use std::{
 };
 
 /// The version of [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
-/// Version 3. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
+/// Version 4. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
 /// every registry's do.
 const SCHEMA: &str = "
 CREATE TABLE repositories (
@@ -23,9 +23,13 @@ CREATE TABLE blobs (               -- which repository has which blob: the one s
     repository    INTEGER NOT NULL REFERENCES repositories (id),
     digest        TEXT NOT NULL,
     size          INTEGER NOT NULL, -- bytes
+    loose         INTEGER,          -- since when no manifest holds it
+    deleted       INTEGER,          -- since when it lies in the trash
     PRIMARY KEY (repository, digest)
 ) WITHOUT ROWID;
 CREATE INDEX blobs_by_digest ON blobs (digest);
+CREATE INDEX blobs_loose ON blobs (loose) WHERE loose IS NOT NULL;
+CREATE INDEX blobs_deleted ON blobs (deleted) WHERE deleted IS NOT NULL;
 CREATE TABLE manifests (
     repository    INTEGER NOT NULL REFERENCES repositories (id),
     digest        TEXT NOT NULL,
@@ -34,9 +38,15 @@ CREATE TABLE manifests (
     subject       TEXT,             -- digest
     artifact_type TEXT,             -- what a referrers entry shows
     annotations   TEXT,             -- JSON object, only where there is a subject
+    pushed        INTEGER NOT NULL DEFAULT 0,
+    loose         INTEGER,          -- since when neither a tag, nor an index, nor its subject holds it
+    orphan        INTEGER NOT NULL DEFAULT 0, -- 1: what held it was taken away
+    deleted       INTEGER,          -- since when it lies in the trash
     PRIMARY KEY (repository, digest)
 ) WITHOUT ROWID;
 CREATE INDEX manifests_by_digest ON manifests (digest);
+CREATE INDEX manifests_loose ON manifests (loose) WHERE loose IS NOT NULL;
+CREATE INDEX manifests_deleted ON manifests (deleted) WHERE deleted IS NOT NULL;
 CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest) WHERE subject IS NOT NULL;
 CREATE TABLE edges (                -- what a manifest needs in its repository
     repository    INTEGER NOT NULL REFERENCES repositories (id),
@@ -51,9 +61,22 @@ CREATE TABLE tags (
     name          TEXT NOT NULL,
     digest        TEXT NOT NULL,    -- of a manifest of the same repository
     updated       INTEGER NOT NULL,
+    pulled        INTEGER,          -- the last time that is known
+    pulls         INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (repository, name)
 ) WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
+CREATE TABLE tag_history (          -- every move of a tag
+    number        INTEGER PRIMARY KEY,
+    repository    INTEGER NOT NULL REFERENCES repositories (id),
+    tag           TEXT NOT NULL,
+    former        TEXT,             -- digest; none where the tag was new
+    digest        TEXT,             -- none where the tag was deleted
+    at            INTEGER NOT NULL,
+    who           TEXT,             -- the user
+    origin        TEXT              -- the client's address, or the command
+);
+CREATE INDEX tag_history_by_tag ON tag_history (repository, tag, number);
 CREATE TABLE condemned (            -- content that nothing points at and that is being removed
     digest        TEXT PRIMARY KEY,
     since         INTEGER NOT NULL
@@ -77,6 +100,43 @@ CREATE TABLE signing_keys (         -- what tokens are signed with
 ) WITHOUT ROWID;
 ";
 
+/// What version 4 has beyond version 3. What is loose has been so for no longer than is known.
+const FROM_3: &str = "
+ALTER TABLE blobs ADD COLUMN loose INTEGER;
+ALTER TABLE blobs ADD COLUMN deleted INTEGER;
+ALTER TABLE manifests ADD COLUMN pushed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE manifests ADD COLUMN loose INTEGER;
+ALTER TABLE manifests ADD COLUMN orphan INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE manifests ADD COLUMN deleted INTEGER;
+ALTER TABLE tags ADD COLUMN pulled INTEGER;
+ALTER TABLE tags ADD COLUMN pulls INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tag_history (
+    number        INTEGER PRIMARY KEY,
+    repository    INTEGER NOT NULL REFERENCES repositories (id),
+    tag           TEXT NOT NULL,
+    former        TEXT,
+    digest        TEXT,
+    at            INTEGER NOT NULL,
+    who           TEXT,
+    origin        TEXT
+);
+CREATE INDEX tag_history_by_tag ON tag_history (repository, tag, number);
+INSERT INTO tag_history (repository, tag, digest, at) SELECT repository, name, digest, updated FROM tags;
+UPDATE blobs SET loose = CAST(strftime('%s', 'now') AS INTEGER) WHERE NOT EXISTS (
+    SELECT 1 FROM edges e WHERE e.repository = blobs.repository AND e.target = blobs.digest AND e.kind IN (1, 2));
+UPDATE manifests SET pushed = CAST(strftime('%s', 'now') AS INTEGER);
+UPDATE manifests SET loose = pushed WHERE NOT EXISTS (
+    SELECT 1 FROM tags t WHERE t.repository = manifests.repository AND t.digest = manifests.digest)
+AND NOT EXISTS (
+    SELECT 1 FROM edges e WHERE e.repository = manifests.repository AND e.target = manifests.digest AND e.kind = 2)
+AND NOT EXISTS (
+    SELECT 1 FROM manifests s WHERE s.repository = manifests.repository AND s.digest = manifests.subject);
+CREATE INDEX blobs_loose ON blobs (loose) WHERE loose IS NOT NULL;
+CREATE INDEX blobs_deleted ON blobs (deleted) WHERE deleted IS NOT NULL;
+CREATE INDEX manifests_loose ON manifests (loose) WHERE loose IS NOT NULL;
+CREATE INDEX manifests_deleted ON manifests (deleted) WHERE deleted IS NOT NULL;
+";
+
 /// What version 3 has beyond version 2.
 const FROM_2: &str = "
 CREATE TABLE signing_keys (
@@ -92,7 +152,8 @@ const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_
 /// Opens the database for writing, making or refusing its schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
     let migrate = |transaction: &Transaction<'_>, found| match found {
-        2 => Ok(transaction.execute_batch(FROM_2)?),
+        2 => Ok(transaction.execute_batch(FROM_2).and_then(|()| transaction.execute_batch(FROM_3))?),
+        3 => Ok(transaction.execute_batch(FROM_3)?),
         _ => Err(StorageError::Older { found, known: SCHEMA_VERSION }),
     };
     let schema = Schema { version: SCHEMA_VERSION, create: SCHEMA, migrate: &migrate };
@@ -172,27 +233,55 @@ impl Readers {
 mod tests {
     use super::*;
 
+    /// The tables of version 2, as it was released.
+    const VERSION_2: &str = include_str!("schema_2.sql");
+
+    fn shape(database: &Connection) -> Vec<(String, String)> {
+        let mut statement = database
+            .prepare(
+                "SELECT m.name, c.name || c.type || c.\"notnull\" || c.pk FROM sqlite_master m,
+                 pragma_table_info(m.name) c WHERE m.type = 'table'
+                 UNION ALL SELECT m.name, c.name FROM sqlite_master m, pragma_index_info(m.name) c
+                 WHERE m.type = 'index' ORDER BY 1, 2",
+            )
+            .expect("a statement");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        rows.collect::<Result<_, _>>().expect("tables")
+    }
+
+    fn texts(database: &Connection, query: &str) -> Vec<String> {
+        let mut statement = database.prepare(query).expect("a statement");
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("texts")
+    }
+
     #[test]
-    fn a_database_of_the_version_before_is_taken_over() {
-        let folder = tempfile::tempdir().expect("folder");
-        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
-        let (before, _) = SCHEMA.split_once("CREATE TABLE signing_keys").expect("the newest table");
-        let database = Connection::open(&old).expect("a database");
-        database.execute_batch(before).expect("version 2");
-        database.pragma_update(None, "user_version", 2).expect("its number");
-        database.execute("INSERT INTO repositories (name) VALUES ('a')", []).expect("a row");
-        drop(database);
-        let tables = |database: &Connection| -> Vec<(String, String)> {
-            let mut statement = database
-                .prepare("SELECT m.name, c.name || c.type || c.\"notnull\" || c.pk FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY 1, c.cid")
-                .expect("a statement");
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
-            rows.collect::<Result<_, _>>().expect("tables")
-        };
-        let (migrated, made) = (open(&old).expect("migrated"), open(&new).expect("made"));
-        assert_eq!(tables(&migrated), tables(&made));
-        let name: String =
-            migrated.query_row("SELECT name FROM repositories", [], |row| row.get(0)).expect("the row");
-        assert_eq!(name, "a");
+    fn databases_of_the_versions_before_are_taken_over() {
+        for (version, more) in [(2, ""), (3, FROM_2)] {
+            let folder = tempfile::tempdir().expect("folder");
+            let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+            let database = Connection::open(&old).expect("a database");
+            database.execute_batch(VERSION_2).expect("version 2");
+            database.execute_batch(more).expect("what came after");
+            database.pragma_update(None, "user_version", version).expect("its number");
+            let rows = "INSERT INTO repositories VALUES (1, 'a');
+                INSERT INTO blobs VALUES (1, 'held', 1), (1, 'free', 1), (1, 'cached', 1);
+                INSERT INTO manifests VALUES (1, 'm', 't', 1, NULL, NULL, NULL), (1, 'i', 't', 1, NULL, NULL, NULL),
+                    (1, 's', 't', 1, 'm', NULL, NULL), (1, 'alone', 't', 1, 'gone', NULL, NULL),
+                    (1, 'child', 't', 1, NULL, NULL, NULL);
+                INSERT INTO edges VALUES (1, 'm', 'held', 1), (1, 'i', 'child', 2), (1, 'i', 'cached', 2), (1, 's', 'm', 3);
+                INSERT INTO tags VALUES (1, 'v', 'm', 7), (1, 'w', 'i', 8);";
+            database.execute_batch(rows).expect("rows");
+            drop(database);
+            let (migrated, made) = (open(&old).expect("migrated"), open(&new).expect("made"));
+            assert_eq!(shape(&migrated), shape(&made), "{version}");
+            assert_eq!(texts(&migrated, "SELECT digest FROM blobs WHERE loose IS NOT NULL"), ["free"]);
+            assert_eq!(texts(&migrated, "SELECT digest FROM manifests WHERE loose IS NOT NULL"), ["alone"]);
+            assert_eq!(
+                texts(&migrated, "SELECT tag || digest || at FROM tag_history ORDER BY tag"),
+                ["vm7", "wi8"]
+            );
+            assert_eq!(texts(&migrated, "SELECT digest FROM manifests WHERE pushed = 0"), [""; 0]);
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Statements that change something; each runs inside one transaction of [`super::writer`].
 
-use super::reads::{find, is_needed, known};
+use super::{
+    history, holds, life,
+    reads::{find, is_needed, known},
+};
 use crate::server::storage::{
     StorageError,
-    pointers::{Kept, ManifestKey, NewManifest, Required},
+    pointers::{Change, Kept, ManifestKey, NewManifest, Removal, Required},
 };
 use rusqlite::{Connection, OptionalExtension};
 use slipway_oci::Digest;
@@ -32,17 +35,50 @@ fn not_condemned(database: &Connection, digest: &Digest) -> Result<(), StorageEr
     found.map_or(Ok(()), |()| Err(StorageError::Condemned(digest.clone())))
 }
 
+/// Gives a repository a blob, which is loose unless something there names it.
+fn insert_blob(
+    database: &Connection,
+    repository: i64,
+    digest: &Digest,
+    size_bytes: u64,
+    now: i64,
+) -> Result<(), StorageError> {
+    database
+        .prepare_cached(
+            "INSERT INTO blobs (repository, digest, size, loose) VALUES (?1, ?2, ?3, CASE WHEN EXISTS (
+                SELECT 1 FROM edges e WHERE e.repository = ?1 AND e.target = ?2 AND e.kind IN (1, 2))
+                THEN NULL ELSE ?4 END)
+             ON CONFLICT (repository, digest) DO UPDATE
+             SET size = excluded.size, loose = excluded.loose, deleted = NULL",
+        )?
+        .execute((repository, digest.to_string(), size_bytes, now))?;
+    Ok(())
+}
+
 pub(super) fn put_blob(
     database: &Connection,
     repository: &str,
     digest: &Digest,
     size_bytes: u64,
+    now: i64,
 ) -> Result<(), StorageError> {
     not_condemned(database, digest)?;
     let repository = ensure(database, repository)?;
+    insert_blob(database, repository, digest, size_bytes, now)
+}
+
+pub(super) fn renew(
+    database: &Connection,
+    repository: &str,
+    digest: &Digest,
+    now: i64,
+) -> Result<(), StorageError> {
     database
-        .prepare_cached("INSERT OR REPLACE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)")?
-        .execute((repository, digest.to_string(), size_bytes))?;
+        .prepare_cached(
+            "UPDATE blobs SET loose = ?3 WHERE digest = ?2 AND loose IS NOT NULL
+             AND repository = (SELECT id FROM repositories WHERE name = ?1)",
+        )?
+        .execute((repository, digest.to_string(), now))?;
     Ok(())
 }
 
@@ -51,13 +87,12 @@ pub(super) fn mount(
     repository: &str,
     digest: &Digest,
     from: Option<&str>,
+    now: i64,
 ) -> Result<bool, StorageError> {
     // who has it keeps it from being condemned
     let Some(size) = super::reads::blob_elsewhere(database, digest, from)? else { return Ok(false) };
     let repository = ensure(database, repository)?;
-    database
-        .prepare_cached("INSERT OR IGNORE INTO blobs (repository, digest, size) VALUES (?1, ?2, ?3)")?
-        .execute((repository, digest.to_string(), size))?;
+    insert_blob(database, repository, digest, size, now)?;
     Ok(true)
 }
 
@@ -65,24 +100,27 @@ pub(super) fn put_manifest(
     database: &Connection,
     name: &str,
     manifest: &NewManifest,
-    now: i64,
+    change: &Change,
 ) -> Result<(), StorageError> {
     not_condemned(database, &manifest.record.digest)?;
     let repository = ensure(database, name)?;
+    let record = &manifest.record;
+    let digest = record.digest.to_string();
+    expected(database, repository, manifest)?;
     for required in &manifest.required {
         check(database, repository, required)?;
     }
-    let record = &manifest.record;
-    let digest = record.digest.to_string();
     same_type(database, repository, manifest)?;
     for (tag, why) in &manifest.kept {
-        keep(database, repository, tag, *why, &digest)?;
+        keep(database, repository, tag, *why, &record.digest)?;
     }
     database
         .prepare_cached(
-            "INSERT OR IGNORE INTO manifests
-             (repository, digest, media_type, size, subject, artifact_type, annotations)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO manifests
+             (repository, digest, media_type, size, subject, artifact_type, annotations, pushed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (repository, digest) DO UPDATE
+             SET media_type = excluded.media_type, pushed = excluded.pushed, loose = NULL, orphan = 0, deleted = NULL",
         )?
         .execute((
             repository,
@@ -92,7 +130,21 @@ pub(super) fn put_manifest(
             manifest.subject.as_ref().map(Digest::to_string),
             &manifest.artifact_type,
             &manifest.annotations,
+            change.at,
         ))?;
+    insert_edges(database, repository, manifest)?;
+    holds::hold_below(database, repository, &digest)?;
+    for tag in &manifest.tags {
+        history::point(database, repository, tag, &record.digest, change)?;
+    }
+    if manifest.tags.is_empty() {
+        holds::settle(database, repository, &digest, false, change.at)?;
+    }
+    Ok(())
+}
+
+fn insert_edges(database: &Connection, repository: i64, manifest: &NewManifest) -> Result<(), StorageError> {
+    let digest = manifest.record.digest.to_string();
     let mut edge = database.prepare_cached(
         "INSERT OR IGNORE INTO edges (repository, manifest, target, kind) VALUES (?1, ?2, ?3, ?4)",
     )?;
@@ -103,13 +155,30 @@ pub(super) fn put_manifest(
     if let Some(subject) = &manifest.subject {
         edge.execute((repository, &digest, subject.to_string(), EdgeKind::Subject as i64))?;
     }
-    let mut tag_row = database.prepare_cached(
-        "INSERT OR REPLACE INTO tags (repository, name, digest, updated) VALUES (?1, ?2, ?3, ?4)",
-    )?;
+    Ok(())
+}
+
+/// What is there has to be what the caller asks for: each tag, or the manifest itself where there is none.
+fn expected(database: &Connection, repository: i64, manifest: &NewManifest) -> Result<(), StorageError> {
+    if !manifest.condition.is_some() {
+        return Ok(());
+    }
     for tag in &manifest.tags {
-        tag_row.execute((repository, tag, &digest, now))?;
+        manifest.condition.check(tag, history::tagged(database, repository, tag)?.as_ref())?;
+    }
+    if manifest.tags.is_empty() {
+        let digest = &manifest.record.digest;
+        let there = is_manifest(database, repository, &digest.to_string())?;
+        manifest.condition.check(&digest.to_string(), there.then_some(digest))?;
     }
     Ok(())
+}
+
+fn is_manifest(database: &Connection, repository: i64, digest: &str) -> Result<bool, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL)",
+    )?;
+    Ok(statement.query_row((repository, digest), |row| row.get(0))?)
 }
 
 /// Refuses to move a tag that points at something else.
@@ -118,17 +187,21 @@ fn keep(
     repository: i64,
     tag: &str,
     why: Kept,
-    digest: &str,
+    digest: &Digest,
 ) -> Result<(), StorageError> {
-    let found: Option<String> = database
-        .prepare_cached("SELECT digest FROM tags WHERE repository = ?1 AND name = ?2")?
-        .query_row((repository, tag), |row| row.get(0))
-        .optional()?;
-    match (found.is_some_and(|found| found != digest), why) {
+    let found = history::tagged(database, repository, tag)?;
+    match (found.is_some_and(|found| found != *digest), why) {
         (false, _) => Ok(()),
         (true, Kept::Immutable) => Err(StorageError::TagImmutable { tag: tag.to_owned() }),
         (true, Kept::Foreign) => Err(StorageError::TagTaken { tag: tag.to_owned() }),
     }
+}
+
+fn tags_on(database: &Connection, repository: i64, digest: &str) -> Result<Vec<String>, StorageError> {
+    let mut statement = database
+        .prepare_cached("SELECT name FROM tags WHERE repository = ?1 AND digest = ?2 ORDER BY name")?;
+    let tags = statement.query_map((repository, digest), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(tags)
 }
 
 /// An immutable tag among those of a manifest.
@@ -138,23 +211,16 @@ fn immutable_tag(
     digest: &str,
     immutable: &dyn Fn(&str) -> bool,
 ) -> Result<Option<String>, StorageError> {
-    let mut statement =
-        database.prepare_cached("SELECT name FROM tags WHERE repository = ?1 AND digest = ?2")?;
-    let mut rows = statement.query((repository, digest))?;
-    while let Some(row) = rows.next()? {
-        let tag: String = row.get(0)?;
-        if immutable(&tag) {
-            return Ok(Some(tag));
-        }
-    }
-    Ok(None)
+    Ok(tags_on(database, repository, digest)?.into_iter().find(|tag| immutable(tag)))
 }
 
 /// The type belongs to the bytes: pushed again under another one, they would change what every tag on them is.
 fn same_type(database: &Connection, repository: i64, manifest: &NewManifest) -> Result<(), StorageError> {
     let record = &manifest.record;
     let stored: Option<String> = database
-        .prepare_cached("SELECT media_type FROM manifests WHERE repository = ?1 AND digest = ?2")?
+        .prepare_cached(
+            "SELECT media_type FROM manifests WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL",
+        )?
         .query_row((repository, record.digest.to_string()), |row| row.get(0))
         .optional()?;
     match stored {
@@ -171,12 +237,14 @@ fn same_type(database: &Connection, repository: i64, manifest: &NewManifest) -> 
 fn check(database: &Connection, repository: i64, required: &Required) -> Result<(), StorageError> {
     let digest = required.digest.to_string();
     let mut size: Option<u64> = database
-        .prepare_cached("SELECT size FROM blobs WHERE repository = ?1 AND digest = ?2")?
+        .prepare_cached("SELECT size FROM blobs WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL")?
         .query_row((repository, &digest), |row| row.get(0))
         .optional()?;
     if size.is_none() && required.manifest {
         size = database
-            .prepare_cached("SELECT size FROM manifests WHERE repository = ?1 AND digest = ?2")?
+            .prepare_cached(
+                "SELECT size FROM manifests WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL",
+            )?
             .query_row((repository, &digest), |row| row.get(0))
             .optional()?;
     }
@@ -195,24 +263,22 @@ pub(super) fn delete_blob(
     database: &Connection,
     name: &str,
     digest: &Digest,
-    now: i64,
+    removal: &Removal,
 ) -> Result<bool, StorageError> {
-    let repository = known(database, name)?;
-    // a child of an index may be a blob, but only where no manifest of that digest is there
-    let needed: Option<String> = database
-        .prepare_cached(
-            "SELECT manifest FROM edges e WHERE repository = ?1 AND target = ?2 AND (kind = 1 OR kind = 2
-             AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = ?1 AND m.digest = ?2)) LIMIT 1",
-        )?
-        .query_row((repository, digest.to_string()), |row| row.get(0))
-        .optional()?;
-    let count = database
-        .prepare_cached("DELETE FROM blobs WHERE repository = ?1 AND digest = ?2")?
-        .execute((repository, digest.to_string()))?;
+    let (repository, text) = (known(database, name)?, digest.to_string());
+    let statement = match removal.trash {
+        true => "UPDATE blobs SET deleted = ?3 WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL",
+        false => {
+            "DELETE FROM blobs WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL AND ?3 NOT NULL"
+        }
+    };
+    let count = database.prepare_cached(statement)?.execute((repository, &text, removal.change.at))?;
+    let needed = if removal.force { None } else { holds::needs_blob(database, repository, &text)? };
     match needed {
         _ if count == 0 => Err(StorageError::BlobUnknown(digest.clone())),
         Some(manifest) => Err(StorageError::BlobNeeded { digest: digest.clone(), manifest }),
-        None => condemn(database, digest, now),
+        None if removal.trash => Ok(false),
+        None => condemn(database, digest, removal.change.at),
     }
 }
 
@@ -220,39 +286,42 @@ pub(super) fn delete_manifest(
     database: &Connection,
     name: &str,
     key: &ManifestKey,
-    immutable: &dyn Fn(&str) -> bool,
-    now: i64,
+    removal: &Removal,
 ) -> Result<Option<Digest>, StorageError> {
     let repository = known(database, name)?;
     let unknown = || StorageError::ManifestUnknown(key.to_string());
+    let (change, immutable) = (&removal.change, &*removal.immutable);
     match key {
         ManifestKey::Tag(tag) => {
+            let found = history::tagged(database, repository, tag)?;
+            removal.condition.check(tag, found.as_ref())?;
             if immutable(tag) {
                 return Err(StorageError::TagImmutable { tag: tag.clone() });
             }
-            let count = database
-                .prepare_cached("DELETE FROM tags WHERE repository = ?1 AND name = ?2")?
-                .execute((repository, tag))?;
-            if count == 0 { Err(unknown()) } else { Ok(None) }
+            let digest = found.ok_or_else(unknown)?;
+            history::unpoint(database, repository, tag, &digest, false, change)?;
+            Ok(None)
         }
         ManifestKey::Digest(digest) => {
             let text = digest.to_string();
+            let there = is_manifest(database, repository, &text)?;
+            removal.condition.check(&text, there.then_some(digest))?;
             if let Some(tag) = immutable_tag(database, repository, &text, immutable)? {
                 return Err(StorageError::TagImmutable { tag });
             }
-            for statement in [
-                "DELETE FROM tags WHERE repository = ?1 AND digest = ?2",
-                "DELETE FROM edges WHERE repository = ?1 AND manifest = ?2",
-            ] {
-                database.prepare_cached(statement)?.execute((repository, &text))?;
-            }
-            let count = database
-                .prepare_cached("DELETE FROM manifests WHERE repository = ?1 AND digest = ?2")?
-                .execute((repository, &text))?;
-            if count == 0 {
+            if !there {
                 return Err(unknown());
             }
-            Ok(condemn(database, digest, now)?.then(|| digest.clone()))
+            let parent = if removal.force { None } else { holds::parent(database, repository, &text)? };
+            if let Some(index) = parent {
+                return Err(StorageError::ManifestNeeded { digest: digest.clone(), index });
+            }
+            for tag in tags_on(database, repository, &text)? {
+                history::unpoint(database, repository, &tag, digest, false, change)?;
+            }
+            life::remove_manifest(database, repository, &text, removal.trash, change.at)?;
+            let gone = !removal.trash && condemn(database, digest, change.at)?;
+            Ok(gone.then(|| digest.clone()))
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Pointers in memory: for tests, and for a registry that may forget everything.
 
+mod repository;
+
 use super::{
-    IsImmutable, Kept, ManifestKey, ManifestRecord, NewManifest, Pointers, Progress, Referrer, ReferrersPage,
-    Required, Session, SessionCaps, SigningKey,
+    BlobRecord, Candidate, Change, Condition, Kind, ManifestKey, ManifestRecord, NewManifest, Pointer,
+    Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
+    TagEvent, TagFacts, Undeleted,
 };
 use crate::{
     limits,
     server::storage::{StorageError, UploadId},
 };
+use repository::Repository;
 use slipway_oci::Digest;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,13 +29,8 @@ struct State {
     condemned: BTreeMap<Digest, i64>,
     sessions: HashMap<UploadId, Held>,
     keys: Vec<SigningKey>,
-}
-
-#[derive(Default)]
-struct Repository {
-    blobs: BTreeMap<Digest, u64>,
-    manifests: BTreeMap<Digest, NewManifest>,
-    tags: BTreeMap<String, Digest>,
+    /// Of the last move of a tag.
+    number: i64,
 }
 
 struct Held {
@@ -40,43 +39,16 @@ struct Held {
     touched: i64,
 }
 
-impl Repository {
-    /// The size of what an edge leads to.
-    fn size(&self, required: &Required) -> Option<u64> {
-        let manifest = || {
-            let found = self.manifests.get(&required.digest).filter(|_| required.manifest);
-            found.map(|manifest| manifest.record.size_bytes)
-        };
-        self.blobs.get(&required.digest).copied().or_else(manifest)
-    }
-
-    fn check(&self, required: &Required) -> Result<(), StorageError> {
-        match self.size(required) {
-            Some(actual) if actual != required.size_bytes => Err(StorageError::ReferenceSize {
-                digest: required.digest.clone(),
-                claimed: required.size_bytes,
-                actual,
-            }),
-            None if !required.optional => Err(StorageError::ReferenceUnknown(required.digest.clone())),
-            _ => Ok(()),
-        }
-    }
-
-    /// The manifest that needs a blob.
-    fn needs(&self, digest: &Digest) -> Option<&Digest> {
-        let as_manifest = self.manifests.contains_key(digest);
-        let edge = |required: &Required| required.digest == *digest && !(required.manifest && as_manifest);
-        self.manifests.iter().find(|(_, manifest)| manifest.required.iter().any(edge)).map(|(found, _)| found)
-    }
-}
-
 impl State {
     fn known(&self, name: &str) -> Result<&Repository, StorageError> {
         self.repositories.get(name).ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
     }
 
-    fn known_mut(&mut self, name: &str) -> Result<&mut Repository, StorageError> {
-        self.repositories.get_mut(name).ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
+    /// A repository, and the number of the last move of a tag.
+    fn known_mut(&mut self, name: &str) -> Result<(&mut Repository, &mut i64), StorageError> {
+        let found = self.repositories.get_mut(name);
+        let found = found.ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))?;
+        Ok((found, &mut self.number))
     }
 
     fn not_condemned(&self, digest: &Digest) -> Result<(), StorageError> {
@@ -104,7 +76,7 @@ impl State {
 
     fn blob(&self, digest: &Digest, from: Option<&str>) -> Option<u64> {
         let mut found = self.repositories.iter().filter(|(name, _)| from.is_none_or(|from| *name == from));
-        found.find_map(|(_, repository)| repository.blobs.get(digest).copied())
+        found.find_map(|(_, repository)| repository.blob(digest).map(|blob| blob.size))
     }
 }
 
@@ -127,8 +99,20 @@ fn page<'a, V: 'a>(
 }
 
 impl Pointers for MemoryPointers {
-    fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, StorageError> {
-        Ok(self.state().blob(digest, Some(repository)))
+    fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
+        let state = self.state();
+        let found = state.repositories.get(repository).and_then(|repository| repository.blob(digest));
+        Ok(found.map(|blob| BlobRecord { size_bytes: blob.size, loose: blob.loose }))
+    }
+
+    fn renew(&self, repository: &str, digest: &Digest, now: i64) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let found = state.repositories.get_mut(repository);
+        let blob = found.and_then(|repository| repository.blobs.get_mut(digest));
+        if let Some(blob) = blob.filter(|blob| blob.loose.is_some()) {
+            blob.loose = Some(now);
+        }
+        Ok(())
     }
 
     fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
@@ -139,10 +123,10 @@ impl Pointers for MemoryPointers {
         let state = self.state();
         let repository = state.known(repository)?;
         let digest = match key {
-            ManifestKey::Tag(tag) => repository.tags.get(tag),
+            ManifestKey::Tag(tag) => repository.tags.get(tag).map(|tag| &tag.digest),
             ManifestKey::Digest(digest) => Some(digest),
         };
-        let found = digest.and_then(|digest| repository.manifests.get(digest));
+        let found = digest.and_then(|digest| repository.manifest(digest));
         found.map(|found| found.record.clone()).ok_or_else(|| StorageError::ManifestUnknown(key.to_string()))
     }
 
@@ -151,7 +135,7 @@ impl Pointers for MemoryPointers {
     }
 
     fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
-        let shown = |repository: &Repository| !repository.manifests.is_empty();
+        let shown = |repository: &Repository| repository.live().next().is_some();
         Ok(page(&self.state().repositories, last, shown, count))
     }
 
@@ -169,7 +153,7 @@ impl Pointers for MemoryPointers {
                 && (page.artifact_type.is_none() || page.artifact_type == manifest.artifact_type)
         };
         let (mut found, mut bytes) = (Vec::new(), 0);
-        for (_, manifest) in repository.manifests.iter().filter(wanted) {
+        for (_, manifest) in repository.live().filter(wanted) {
             bytes += manifest.annotations.as_ref().map_or(0, String::len);
             let full = found.len() >= limits::REFERRERS_ENTRIES || bytes > limits::REFERRERS_BYTES;
             if full && !found.is_empty() {
@@ -190,92 +174,195 @@ impl Pointers for MemoryPointers {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        now: i64,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
         state.not_condemned(digest)?;
         let repository = state.repositories.entry(repository.to_owned()).or_default();
-        repository.blobs.insert(digest.clone(), size_bytes);
+        repository.put_blob(digest, size_bytes, now);
         session.map(|id| state.sessions.remove(id));
         Ok(())
     }
 
-    fn mount(&self, repository: &str, digest: &Digest, from: Option<&str>) -> Result<bool, StorageError> {
+    fn mount(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: Option<&str>,
+        now: i64,
+    ) -> Result<bool, StorageError> {
         let mut state = self.state();
         let Some(size) = state.blob(digest, from) else { return Ok(false) };
-        let repository = state.repositories.entry(repository.to_owned()).or_default();
-        repository.blobs.entry(digest.clone()).or_insert(size);
+        state.repositories.entry(repository.to_owned()).or_default().put_blob(digest, size, now);
         Ok(true)
     }
 
-    fn put_manifest(&self, repository: &str, manifest: &NewManifest, _: i64) -> Result<(), StorageError> {
+    fn put_manifest(
+        &self,
+        repository: &str,
+        manifest: &NewManifest,
+        change: &Change,
+    ) -> Result<(), StorageError> {
         let mut state = self.state();
-        let record = &manifest.record;
-        state.not_condemned(&record.digest)?;
+        state.not_condemned(&manifest.record.digest)?;
         let nothing = Repository::default();
-        let found = state.repositories.get(repository).unwrap_or(&nothing);
-        manifest.required.iter().try_for_each(|required| found.check(required))?;
-        if let Some(stored) = found.manifests.get(&record.digest).map(|stored| &stored.record.media_type)
-            && *stored != record.media_type
-        {
-            return Err(StorageError::OtherType {
-                digest: record.digest.clone(),
-                stored: stored.clone(),
-                pushed: record.media_type.clone(),
-            });
-        }
-        for (tag, why) in &manifest.kept {
-            let moves = found.tags.get(tag).is_some_and(|own| *own != record.digest);
-            match why {
-                Kept::Immutable if moves => return Err(StorageError::TagImmutable { tag: tag.clone() }),
-                Kept::Foreign if moves => return Err(StorageError::TagTaken { tag: tag.clone() }),
-                _ => {}
-            }
-        }
-        let repository = state.repositories.entry(repository.to_owned()).or_default();
-        repository.manifests.entry(record.digest.clone()).or_insert_with(|| manifest.clone());
-        for tag in &manifest.tags {
-            repository.tags.insert(tag.clone(), record.digest.clone());
-        }
+        state.repositories.get(repository).unwrap_or(&nothing).judge(manifest)?;
+        let State { repositories, number, .. } = &mut *state;
+        repositories.entry(repository.to_owned()).or_default().put_manifest(manifest, change, number);
         Ok(())
     }
 
-    fn delete_blob(&self, repository: &str, digest: &Digest, now: i64) -> Result<bool, StorageError> {
+    fn delete_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        removal: &Removal,
+    ) -> Result<bool, StorageError> {
         let mut state = self.state();
-        let repository = state.known_mut(repository)?;
-        if !repository.blobs.contains_key(digest) {
-            return Err(StorageError::BlobUnknown(digest.clone()));
-        }
-        if let Some(manifest) = repository.needs(digest) {
-            let manifest = manifest.to_string();
-            return Err(StorageError::BlobNeeded { digest: digest.clone(), manifest });
-        }
-        repository.blobs.remove(digest);
-        Ok(state.condemn(digest, now))
+        let gone = state.known_mut(repository)?.0.delete_blob(digest, removal)?;
+        Ok(gone && state.condemn(digest, removal.change.at))
     }
 
     fn delete_manifest(
         &self,
         repository: &str,
         key: &ManifestKey,
-        immutable: &IsImmutable,
-        now: i64,
+        removal: &Removal,
     ) -> Result<Option<Digest>, StorageError> {
         let mut state = self.state();
-        let repository = state.known_mut(repository)?;
-        let unknown = || StorageError::ManifestUnknown(key.to_string());
-        match key {
-            ManifestKey::Tag(tag) if immutable(tag) => Err(StorageError::TagImmutable { tag: tag.clone() }),
-            ManifestKey::Tag(tag) => repository.tags.remove(tag).map(|_| None).ok_or_else(unknown),
-            ManifestKey::Digest(digest) => {
-                let mut on_it = repository.tags.iter().filter(|(_, tagged)| *tagged == digest);
-                if let Some((tag, _)) = on_it.find(|(tag, _)| immutable(tag)) {
-                    return Err(StorageError::TagImmutable { tag: tag.clone() });
+        let (repository, number) = state.known_mut(repository)?;
+        let gone = repository.delete_manifest(key, removal, number)?;
+        Ok(gone.filter(|digest| state.condemn(digest, removal.change.at)))
+    }
+
+    fn candidates(
+        &self,
+        reason: Reason,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<Candidate>, StorageError> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for kind in [Kind::Manifest, Kind::Blob] {
+            let mut of_kind = Vec::new();
+            let named = |name: &String| repository.is_none_or(|wanted| name == wanted);
+            for (name, repository) in state.repositories.iter().filter(|(name, _)| named(name)) {
+                let digests: Vec<&Digest> = match kind {
+                    Kind::Manifest => repository.manifests.keys().collect(),
+                    Kind::Blob => repository.blobs.keys().collect(),
+                };
+                for digest in digests {
+                    let Some((since, size_bytes)) = repository.since(kind, digest, reason) else { continue };
+                    let pointer = Pointer { repository: name.clone(), kind, digest: digest.clone() };
+                    of_kind.push(Candidate { pointer, size_bytes, since });
                 }
-                repository.manifests.remove(digest).ok_or_else(unknown)?;
-                repository.tags.retain(|_, tagged| tagged != digest);
-                Ok(state.condemn(digest, now).then(|| digest.clone()))
+            }
+            of_kind.retain(|candidate| candidate.since < before);
+            of_kind.sort_by_key(|one| (one.since, one.pointer.clone()));
+            found.extend(of_kind);
+        }
+        found.truncate(count as usize);
+        Ok(found)
+    }
+
+    fn collect(
+        &self,
+        pointers: &[Pointer],
+        reason: Reason,
+        before: i64,
+        trash: bool,
+        now: i64,
+    ) -> Result<(u64, Vec<Digest>), StorageError> {
+        let mut state = self.state();
+        let (mut gone, mut condemned) = (0, Vec::new());
+        for Pointer { repository, kind, digest } in pointers {
+            let Ok((repository, _)) = state.known_mut(repository) else { continue };
+            let since = repository.since(*kind, digest, reason);
+            if since.is_none_or(|(since, _)| since >= before) {
+                continue;
+            }
+            gone += 1;
+            let stays = trash && *kind == Kind::Manifest && reason != Reason::Trashed;
+            match (kind, reason) {
+                (Kind::Blob, _) => drop(repository.blobs.remove(digest)),
+                (Kind::Manifest, Reason::Trashed) => repository.drop_manifest(digest, now),
+                (Kind::Manifest, _) => repository.remove_manifest(digest, trash, now),
+            }
+            if !stays && state.condemn(digest, now) {
+                condemned.push(digest.clone());
             }
         }
+        Ok((gone, condemned))
+    }
+
+    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError> {
+        self.state().known_mut(repository)?.0.undelete(repository, digest, now)
+    }
+
+    fn set_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: &Digest,
+        condition: &Condition,
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let (repository, number) = state.known_mut(repository)?;
+        repository.set_tag(tag, digest, condition, change, number)
+    }
+
+    fn tag_history(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<TagEvent>, StorageError> {
+        let state = self.state();
+        let events = state.known(repository)?.history.iter().rev();
+        let wanted = |event: &&TagEvent| event.number < before && tag.is_none_or(|tag| event.tag == tag);
+        Ok(events.filter(wanted).take(count as usize).cloned().collect())
+    }
+
+    fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
+        let state = self.state();
+        let tags = &state.known(repository)?.tags;
+        let after = tags.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        let facts = after.map(|(name, tag)| TagFacts {
+            tag: name.clone(),
+            digest: tag.digest.clone(),
+            updated: tag.updated,
+            pulled: tag.pulled,
+        });
+        Ok(facts.take(count as usize).collect())
+    }
+
+    fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
+        let mut state = self.state();
+        for one in pulls {
+            let repository = state.repositories.get_mut(&one.repository);
+            if let Some(tag) = repository.and_then(|repository| repository.tags.get_mut(&one.tag)) {
+                tag.pulled = tag.pulled.max(Some(one.at));
+            }
+        }
+        Ok(())
+    }
+
+    fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
+        let state = self.state();
+        let mut all: BTreeMap<String, (Digest, u64)> = BTreeMap::new();
+        for repository in state.repositories.values() {
+            let blobs = repository.blobs.iter().map(|(digest, blob)| (digest, blob.size));
+            let manifests = repository.manifests.iter();
+            let manifests = manifests.map(|(digest, stored)| (digest, stored.manifest.record.size_bytes));
+            all.extend(
+                blobs.chain(manifests).map(|(digest, size)| (digest.to_string(), (digest.clone(), size))),
+            );
+        }
+        let after = all.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        Ok(after.map(|(_, content)| content.clone()).take(count as usize).collect())
     }
 
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {
@@ -362,7 +449,7 @@ impl Pointers for MemoryPointers {
     }
 
     fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
-        let has = |repository: &Repository| repository.blobs.contains_key(digest);
+        let has = |repository: &Repository| repository.blob(digest).is_some();
         Ok(page(&self.state().repositories, last, has, count))
     }
 
