@@ -407,3 +407,70 @@ fn a_push_under_a_condition_moves_no_tag_that_somebody_else_moved() {
             .contains("is not there")
     );
 }
+
+#[test]
+fn of_many_pushes_under_one_condition_one_wins() {
+    let slipway = Slipway::new();
+    let server = ours(&slipway, "storage");
+    let images: Vec<String> = (0..3).map(|number| format!("image{number}")).collect();
+    for image in &images {
+        slipway.build(image, &format!("FROM base\nRUN echo {image} > /which\n"), &[]).ok();
+        // so that nothing but the tag is left to be sent
+        slipway.ok(["push", "-q", image, &server.name(&format!("app:{image}"))]);
+    }
+    let name = server.name("app:1");
+    slipway.ok(["push", "-q", "base", &name]);
+    let first = slipway.ok(["digest", &name]).trim().to_owned();
+    let pushes: Vec<_> = images
+        .iter()
+        .map(|image| slipway.command(["push", "-q", "--if-match", &first, image, &name]).spawn().unwrap())
+        .collect();
+    let won: Vec<bool> = pushes.into_iter().map(|mut push| push.wait().unwrap().success()).collect();
+    assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+    let winner = won.iter().position(|won| *won).unwrap();
+    let now = slipway.ok(["digest", &name]).trim().to_owned();
+    assert_eq!(slipway.ok(["digest", &server.name(&format!("app:{}", images[winner]))]).trim(), now);
+
+    // who looked before the others moved it is told so by the registry itself, and what is there
+    let bytes = blobs_of(&server, "app", &now);
+    let kind: Value = serde_json::from_slice(&bytes).unwrap();
+    let kind = kind["mediaType"].as_str().unwrap();
+    let stale = format!("\"{first}\"");
+    for (method, condition) in [
+        ("PUT", ("if-match", stale.as_str())),
+        ("PUT", ("if-none-match", "*")),
+        ("DELETE", ("if-match", stale.as_str())),
+    ] {
+        let headers = [("content-type", kind), condition];
+        let body: &[u8] = if method == "PUT" { &bytes } else { b"" };
+        let reply = request(&server.address, method, "/v2/app/manifests/1", &headers, body);
+        assert_eq!(reply.status, 412, "{method} {condition:?}");
+        assert_eq!(reply.header("docker-content-digest"), now, "{method} {condition:?}");
+    }
+    assert_eq!(slipway.ok(["digest", &name]).trim(), now);
+}
+
+#[test]
+fn what_is_needed_is_not_deleted() {
+    let slipway = Slipway::new();
+    let server = ours(&slipway, "storage");
+    let index = indexed(&slipway, &server, "app");
+    let child = slipway.ok(["digest", &server.name("app:amd64")]).trim().to_owned();
+    let words = slipway.fails(1, ["delete", &server.name(&format!("app@{child}"))]);
+    assert!(words.contains(&index) && words.contains("needed"), "{words}");
+    let manifest: Value = serde_json::from_slice(&blobs_of(&server, "app", &child)).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let delete = || request(&server.address, "DELETE", &format!("/v2/app/blobs/{layer}"), &[], b"");
+    let refused = delete();
+    assert_eq!(refused.status, 409);
+    assert!(String::from_utf8(refused.body).unwrap().contains("neededBy"));
+    slipway.ok(["delete", &server.name(&format!("app@{index}"))]);
+    let rest: Vec<String> = ["amd64", "arm64"]
+        .iter()
+        .map(|tag| slipway.ok(["digest", &server.name(&format!("app:{tag}"))]).trim().to_owned())
+        .collect();
+    for digest in rest {
+        slipway.ok(["delete", &server.name(&format!("app@{digest}"))]);
+    }
+    assert_eq!(delete().status, 202);
+}
