@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     io::{self, BufRead, Read, Write},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -59,16 +59,50 @@ impl Compression {
         }
     }
 
-    fn compress(self, piece: &Arc<Vec<u8>>) -> io::Result<Arc<Vec<u8>>> {
+    fn compress(self, piece: &Arc<Buffer>) -> io::Result<Arc<Buffer>> {
         match self {
             Compression::None => Ok(piece.clone()),
             Compression::Gzip => {
                 let level = flate2::Compression::new(GZIP_LEVEL);
                 let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(piece.len() / 2), level);
                 encoder.write_all(piece)?;
-                encoder.finish().map(Arc::new)
+                encoder.finish().map(Buffer::of)
             }
-            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(Arc::new),
+            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(Buffer::of),
+        }
+    }
+}
+
+/// Buffers of pieces that are done with. The kernel clears each page that it gives anew, which for all of a long stream costs
+/// the thread that writes a sixth of its time.
+type Pool = Mutex<Vec<Vec<u8>>>;
+
+/// Bytes of a piece; they go back to where they are from.
+struct Buffer {
+    bytes: Vec<u8>,
+    pool: Option<Arc<Pool>>,
+}
+
+impl Buffer {
+    fn of(bytes: Vec<u8>) -> Arc<Buffer> {
+        Arc::new(Buffer { bytes, pool: None })
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            pool.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         }
     }
 }
@@ -82,15 +116,15 @@ struct Packer {
 }
 
 /// A compressed piece, and what there is to remember of it.
-type Packed = (Arc<Vec<u8>>, Option<Piece>);
+type Packed = (Arc<Buffer>, Option<Piece>);
 
 impl Packer {
-    fn pack(&self, plain: &Arc<Vec<u8>>) -> io::Result<Packed> {
+    fn pack(&self, plain: &Arc<Buffer>) -> io::Result<Packed> {
         let Some(known) = self.known.as_ref().filter(|_| self.compression != Compression::None) else {
             return Ok((self.compression.compress(plain)?, None));
         };
         if let Some((packed, piece)) = known.find(plain) {
-            return Ok((Arc::new(packed), Some(piece)));
+            return Ok((Buffer::of(packed), Some(piece)));
         }
         let packed = self.compression.compress(plain)?;
         let piece = Piece::new(plain, &packed);
@@ -105,6 +139,7 @@ pub struct Compressor<W: Write + Send + 'static> {
     digests: bool,
     plain_bytes: u64,
     piece: Vec<u8>,
+    pool: Arc<Pool>,
     state: Option<State<W>>,
 }
 
@@ -131,11 +166,11 @@ fn given_up() -> io::Error {
 }
 
 /// A piece, and where its compressed form goes.
-type Job = (Arc<Vec<u8>>, SyncSender<io::Result<Packed>>);
+type Job = (Arc<Buffer>, SyncSender<io::Result<Packed>>);
 type Answer = Receiver<io::Result<Packed>>;
 
 /// A thread that digests what it is given.
-type Digester = (SyncSender<Arc<Vec<u8>>>, JoinHandle<Hasher>);
+type Digester = (SyncSender<Arc<Buffer>>, JoinHandle<Hasher>);
 
 /// Workers that compress, one thread that joins their answers in order, and one that digests what they are given.
 struct Pipeline<W> {
@@ -152,7 +187,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
     pub fn new(output: W, compression: Compression) -> Compressor<W> {
         let packer = Packer { compression, known: None };
         let state = Some(State::Inline(output));
-        Compressor { packer, digests: false, plain_bytes: 0, piece: Vec::new(), state }
+        Compressor { packer, digests: false, plain_bytes: 0, piece: Vec::new(), pool: Arc::default(), state }
     }
 
     /// Digests the stream too, on a thread of its own once it is long, notes its pieces, and takes from `known` what is
@@ -173,7 +208,10 @@ impl<W: Write + Send + 'static> Compressor<W> {
 
     /// Hands over a piece that is not the last one.
     fn flush_piece(&mut self) -> io::Result<()> {
-        let piece = Arc::new(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
+        let used = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let next = used.unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
+        let bytes = std::mem::replace(&mut self.piece, next);
+        let piece = Arc::new(Buffer { bytes, pool: Some(self.pool.clone()) });
         let pipeline = match self.state.take() {
             Some(State::Inline(mut output))
                 if self.packer.compression == Compression::None && !self.digests =>
@@ -198,7 +236,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses the rest, and says what there is to say of the stream.
     pub fn finish_described(mut self) -> io::Result<Compressed<W>> {
         let plain_bytes = self.plain_bytes;
-        let last = Arc::new(std::mem::take(&mut self.piece));
+        let last = Buffer::of(std::mem::take(&mut self.piece));
         match self.state.take().ok_or_else(given_up)? {
             State::Inline(mut output) => {
                 let (packed, piece) = self.packer.pack(&last)?;
@@ -278,7 +316,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
             Ok((output, pieces))
         });
         let digester = digests.then(|| {
-            let (send, receive) = sync_channel::<Arc<Vec<u8>>>(cores);
+            let (send, receive) = sync_channel::<Arc<Buffer>>(cores);
             let digest = move || {
                 let mut hasher = Hasher::new(Algorithm::Sha256);
                 receive.iter().for_each(|piece| hasher.update(&piece));
@@ -290,7 +328,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
     }
 
     /// Hands a piece on. Where nobody takes it, the thread that writes has ended, and knows why.
-    fn submit(mut self, piece: Arc<Vec<u8>>) -> io::Result<Self> {
+    fn submit(mut self, piece: Arc<Buffer>) -> io::Result<Self> {
         let (send, receive) = sync_channel(1);
         let worker = self.next % self.jobs.len();
         self.next += 1;
