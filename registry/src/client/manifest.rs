@@ -13,7 +13,7 @@ use super::{
 };
 use crate::protocol;
 use reqwest::{
-    Method, Response,
+    Method, Response, StatusCode,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use slipway_oci::{
@@ -218,6 +218,7 @@ impl Inner {
         let scope = Scope::new(target.repository(), Action::Push);
         let digest = &manifest.descriptor.digest;
         let mut attempts = Attempts::new(&self.policy, digest.to_string(), progress);
+        let mut is_repeated = false;
         loop {
             let mut headers = HeaderMap::new();
             let kind = HeaderValue::from_str(&manifest.descriptor.media_type);
@@ -241,13 +242,18 @@ impl Inner {
                         _ => Ok(response.headers().clone()),
                     };
                 }
-                Ok(response) if response.status().as_u16() == 412 => {
+                Ok(response) if response.status() == StatusCode::PRECONDITION_FAILED => {
+                    // an earlier attempt was taken, and its reply was lost
+                    if is_repeated && digest_header(&response).as_ref() == Some(digest) {
+                        return Ok(response.headers().clone());
+                    }
                     return Err(ClientError::Changed { what: format!("{}:{name}", target.name()) });
                 }
                 Ok(response) => body::status_error("PUT", response).await,
                 Err(error) => error,
             };
             attempts.after(failure).await?;
+            is_repeated = true;
         }
     }
 

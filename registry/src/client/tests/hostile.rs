@@ -91,6 +91,36 @@ fn redirects_end() {
 }
 
 #[test]
+fn a_tag_that_was_moved_by_an_earlier_attempt_is_moved() {
+    let here = Local::new();
+    let (descriptor, bytes, _) = here.image(&[b"layer"]);
+    let (own, other) = (descriptor.digest.to_string(), Digest::sha256(b"other").to_string());
+    // whose digest a refusal names, after how many lost replies, and whether it is the client's own work
+    for (named, lost, is_moved) in
+        [(Some(&own), 1, true), (Some(&other), 1, false), (None, 1, false), (Some(&own), 0, false)]
+    {
+        let named = named.cloned();
+        let fake = Fake::start(move |asked, before| match asked.path.as_str() {
+            "/v2/" => reply(200, &[], b"{}"),
+            _ if before < lost => reply(502, &[("retry-after", "0")], b""),
+            _ => {
+                let digest = named.iter().map(|digest| ("docker-content-digest", digest.as_str()));
+                reply(412, &digest.collect::<Vec<_>>(), b"")
+            }
+        });
+        let client = client_with(|config| config.retries = 2);
+        let manifest = ManifestBytes { descriptor: &descriptor, bytes: &bytes };
+        let reference = fake.reference("a:1");
+        let moved = client.put_manifest(&reference, manifest, Some(&Condition::Absent));
+        match moved {
+            Ok(()) => assert!(is_moved),
+            Err(ClientError::Changed { .. }) => assert!(!is_moved),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
 fn manifests_are_checked() {
     let here = Local::new();
     let (descriptor, bytes, _) = here.image(&[b"layer"]);
