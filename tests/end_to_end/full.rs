@@ -1,6 +1,7 @@
 //! A disk that becomes full in the middle of a layer, by every way that a layer comes: said so, with where and how to mend
 //! it; nothing of it is left, what was there before still runs, and with room the same command works.
 
+use crate::support::server::Server;
 use crate::support::{Ended, Slipway, base};
 use slipway_oci::file::disk_bytes;
 use std::fs::{self, File};
@@ -151,6 +152,12 @@ fn every_way(kind: &str) {
         path
     };
     let [dense, text] = ["dense", "text"].map(archive);
+    let server = Server::slipway(&elsewhere, &elsewhere.path("storage"));
+    let remotes = ["dense", "text"].map(|name| {
+        let remote = server.name(name);
+        elsewhere.ok(["push", "-q", name, &remote]);
+        remote
+    });
     let root_of = |name: &str| {
         let path = slipway.path(&format!("{name}-root.tar"));
         let mut builder = tar::Builder::new(File::create(&path).unwrap());
@@ -175,6 +182,8 @@ fn every_way(kind: &str) {
         ("imported", Way::Command(vec!["import", text_root, "imported"])),
         ("dense", Way::Command(vec!["load", "-i", dense])),
         ("text", Way::Command(vec!["load", "-i", text])),
+        (remotes[0].as_str(), Way::Command(vec!["pull", "-q", &remotes[0]])),
+        (remotes[1].as_str(), Way::Command(vec!["pull", "-q", &remotes[1]])),
     ];
     let archive = base::busybox();
     slipway.ok(["import".as_ref(), archive.as_os_str(), "base".as_ref()]);

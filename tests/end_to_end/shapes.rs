@@ -1,10 +1,12 @@
 //! Layers in each of their shapes: folders, files that the kernel mounts, files through loop devices. What is built and
 //! seen is the same to the byte.
 
+use crate::support::server::Server;
 use crate::support::user::User;
-use crate::support::{Slipway, run};
+use crate::support::{Slipway, run, start};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const SHAPES: [&str; 3] = ["unpacked", "mounted", "loop"];
@@ -351,5 +353,47 @@ fn privileged_a_store_on_an_overlay_works_in_every_shape() {
         let rest = rest.strip_prefix(layers.trim_end());
         let rest = rest.unwrap_or_else(|| panic!("{shape}: {layers} but {seen}"));
         assert_eq!(rest, "\n/a:\nn\n\n/b:\nz\nfn\nz\n/a:\nn\n\n/b:\nz\nchanged\n7\n0\n", "{shape}");
+    }
+}
+
+/// How many commands want the same image at once.
+const PULLS: usize = 4;
+
+#[test]
+fn privileged_commands_that_want_one_image_at_once_write_each_layer_once() {
+    slipway_skip::need_root!();
+    for shape in SHAPES {
+        let Some(source) = store(shape) else { continue };
+        let recipe = "FROM base\nCOPY . /all\nRUN echo made > /made\n";
+        let content: Vec<(String, String)> =
+            (0..200).map(|number| (format!("{number}"), format!("{number} ").repeat(4000))).collect();
+        let files: Vec<(&str, &str)> =
+            content.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        source.build("app", recipe, &files).ok();
+        let server = Server::slipway(&source, &source.path("storage"));
+        let remote = server.name("app");
+        source.ok(["push", "-q", "app", &remote]);
+        let there = source.another("there");
+        let run = ["run", "--rm", &remote, "cat", "/made"];
+        // half of them pull, and half run what is not there
+        let commands = (0..PULLS).map(|number| match number % 2 {
+            0 => there.command(["pull", "-q", &remote]),
+            _ => there.command(run),
+        });
+        let started: Vec<_> = commands.map(|mut command| start(command.stdin(Stdio::null()))).collect();
+        for (number, started) in started.into_iter().enumerate() {
+            let said = started.wait().ok();
+            assert!(number % 2 == 0 || said == "made\n", "{shape}: {said}");
+        }
+        assert_eq!(there.ok(run), "made\n", "{shape}");
+        assert_eq!(there.leftovers(), [] as [String; 0], "{shape}");
+        let layers =
+            fs::read_dir(there.root.join("layers")).unwrap().flatten().map(|entry| entry.file_name());
+        let layers: Vec<_> = layers.filter(|name| !name.to_str().unwrap().ends_with(".toc")).collect();
+        assert_eq!(
+            layers.len(),
+            3,
+            "{shape}: the base's, the copied, the step's, and nothing else: {layers:?}"
+        );
     }
 }
