@@ -94,7 +94,7 @@ impl Disk {
 fn says_what_and_where(case: &str, ended: &Ended, place: &Path) {
     let words = &ended.stderr;
     assert!(!ended.status.success(), "{case}: there was room");
-    assert!(words.to_lowercase().contains("no space left on"), "{case}: {words}");
+    assert!(words.to_lowercase().contains("no space left on"), "{case}: {} {words}", ended.status);
     assert!(words.contains(place.to_str().unwrap()), "{case} does not say where: {words}");
     assert!(words.contains("slipway prune"), "{case} does not say how to mend it: {words}");
     for wrong in ["damaged", "panicked", "cannot be read", "database is"] {
@@ -236,8 +236,8 @@ fn every_place(kind: &str) {
     slipway.shell("base", "true");
     let mut failures = 0;
     for left in (0..LAYER).step_by(ROOM_STEP) {
-        for way in [&load, &Way::Build(recipe)] {
-            let case = format!("{kind}, {left} bytes left");
+        for (name, way) in [("load", &load), ("build", &Way::Build(recipe))] {
+            let case = format!("{kind}, {name}, {left} bytes left");
             disk.leave(left as u64);
             let ended = carry_out(slipway, "text", way, &context);
             if !ended.status.success() {
