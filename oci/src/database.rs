@@ -5,7 +5,18 @@
 //! write lock first does the work, the others look again.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use std::{path::Path, time::Duration};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// How a database file is used.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +74,7 @@ pub fn open<E>(path: &Path, settings: &Settings, schema: &Schema<'_, E>) -> Resu
     let mut database = connect(path, settings)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
     let found = version(&database)?;
+    allocate_shared_memory(path)?;
     if found > schema.version {
         return Err(OpenError::Newer { found, known: schema.version });
     }
@@ -82,6 +94,34 @@ pub fn open<E>(path: &Path, settings: &Settings, schema: &Schema<'_, E>) -> Resu
     transaction.pragma_update(None, "user_version", schema.version)?;
     transaction.commit()?;
     Ok(database)
+}
+
+/// Files that stay open: closing any descriptor of a file takes the process's locks on it away (fcntl(2), "Record locking"),
+/// SQLite's among them.
+static KEPT: Mutex<BTreeMap<PathBuf, (u64, File)>> = Mutex::new(BTreeMap::new());
+
+/// Has the disk set aside what the log's index needs. SQLite writes a byte of each of its pages before it maps it, but ext4 gives
+/// those no blocks yet, and near its end it may then have none: touching the page is SIGBUS (`ext4_page_mkwrite` after
+/// `ext4_nonda_switch`, fs/ext4/inode.c).
+fn allocate_shared_memory(database: &Path) -> Result<(), rusqlite::Error> {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-shm");
+    let path = PathBuf::from(name);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    // where there is none SQLite maps nothing
+    let Ok(found) = fs::metadata(&path) else { return Ok(()) };
+    if kept.get(&path).is_none_or(|(inode, _)| *inode != found.ino()) {
+        let Ok(file) = File::options().read(true).write(true).open(&path) else { return Ok(()) };
+        kept.insert(path.clone(), (found.ino(), file));
+    }
+    let Some((_, file)) = kept.get(&path) else { return Ok(()) };
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, found.len().max(1)) {
+        Err(Errno::NOSPC | Errno::DQUOT) => {
+            Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None))
+        }
+        // a file system that has no such call
+        _ => Ok(()),
+    }
 }
 
 fn version(database: &Connection) -> Result<i64, rusqlite::Error> {
