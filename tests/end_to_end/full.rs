@@ -134,6 +134,17 @@ fn shapes_since(disk: &Disk, before: &[String]) -> Vec<String> {
     disk.parts().into_iter().filter(|part| is_shape(part) && !before.contains(part)).collect()
 }
 
+/// An archive of a root with one of the files in it, and a program.
+fn root_archive(slipway: &Slipway, context: &Path, name: &str) -> PathBuf {
+    let path = slipway.path(&format!("{name}-root.tar"));
+    let mut builder = tar::Builder::new(File::create(&path).unwrap());
+    let busybox = slipway_skip::find("busybox").expect("busybox-static is installed");
+    builder.append_path_with_name(context.join(name), "f").unwrap();
+    builder.append_path_with_name(busybox, "bin/true").unwrap();
+    builder.finish().unwrap();
+    path
+}
+
 fn every_way(kind: &str) {
     slipway_skip::need!("unshare", "nsenter", "mkfs.ext4");
     let Some(disk) = Disk::new(kind) else { return };
@@ -158,16 +169,7 @@ fn every_way(kind: &str) {
         elsewhere.ok(["push", "-q", name, &remote]);
         remote
     });
-    let root_of = |name: &str| {
-        let path = slipway.path(&format!("{name}-root.tar"));
-        let mut builder = tar::Builder::new(File::create(&path).unwrap());
-        let busybox = slipway_skip::find("busybox").expect("busybox-static is installed");
-        builder.append_path_with_name(context.join(name), "f").unwrap();
-        builder.append_path_with_name(busybox, "bin/true").unwrap();
-        builder.finish().unwrap();
-        path
-    };
-    let roots = ["dense", "text"].map(root_of);
+    let roots = ["dense", "text"].map(|name| root_archive(slipway, &context, name));
     let [dense_root, text_root] = [0, 1].map(|number| roots[number].to_str().unwrap());
     let (dense, text) = (dense.to_str().unwrap(), text.to_str().unwrap());
     let cases = [

@@ -131,15 +131,18 @@ fn an_interrupted_chunk_is_taken_up_where_it_broke_off() {
     stream.write_all(head.as_bytes()).expect("head");
     stream.write_all(&bytes[1000..2_000_000]).expect("half");
     drop(stream);
-    let kept = wait_for(|| {
-        // the lease ends when the server has seen the end of the connection
+    // as a client does: where it is refused it asks again how far the session is, for the broken request may come to its turn
+    // after the question and before the rest, and its lease ends when the server has seen the end of its connection
+    wait_for(|| {
         let probe = registry.call("PATCH", &session, &[("content-range", "0-0")], b"x");
         let last: usize = probe.header("range")?[2..].parse().expect("number");
-        (probe.status == 416).then_some(last + 1)
+        let kept = (probe.status == 416).then_some(last + 1)?;
+        assert!((1000..=2_000_000).contains(&kept), "{kept}");
+        let range = format!("{kept}-2999999");
+        let rest = registry.call("PATCH", &session, &[("content-range", &range)], &bytes[kept..]);
+        assert!(matches!(rest.status, 202 | 409 | 416), "{}", rest.status);
+        (rest.status == 202).then_some(())
     });
-    assert!((1000..=2_000_000).contains(&kept), "{kept}");
-    let range = format!("{kept}-2999999");
-    assert_eq!(registry.call("PATCH", &session, &[("content-range", &range)], &bytes[kept..]).status, 202);
     let digest = Digest::sha256(&bytes);
     assert_eq!(registry.call("PUT", &format!("{session}?digest={digest}"), &[], b"").status, 201);
     assert!(registry.get(&format!("/v2/a/blobs/{digest}")).body == bytes);
