@@ -11,7 +11,7 @@ use crate::{
     layer::ArchiveReader,
     limits, unpacking,
 };
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read, Write},
@@ -203,24 +203,29 @@ pub fn unpack(source: impl Read + Send, into: &Root, name: &str) -> Result<(), A
     Ok(())
 }
 
-/// Makes a link that leads somewhere below the target folder.
+/// Makes a link that leads somewhere below the target folder. Names are counted, so each has to be what it looks like: no
+/// folder above the link is itself a link, and none of the target's names is left again by `..` (through a link that
+/// leads up, `a/link/..` would be far above `a`).
 fn link(into: &Root, path: &Path, target: &[u8]) -> Result<(), ArtifactError> {
     let target = Path::new(std::ffi::OsStr::from_bytes(target));
-    let mut depth = path.components().count() as isize - 1;
-    for component in target.components() {
-        depth += match component {
-            Component::Normal(_) => 1,
-            Component::CurDir => 0,
-            Component::ParentDir => -1,
-            Component::RootDir | Component::Prefix(_) => isize::MIN / 2,
-        };
-        if depth < 0 {
-            return Err(ArtifactError::Outside(format!("{} -> {}", path.display(), target.display())));
-        }
+    let outside = || ArtifactError::Outside(format!("{} -> {}", path.display(), target.display()));
+    let above: Vec<&Path> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+    let up = target.components().take_while(|one| matches!(one, Component::ParentDir | Component::CurDir));
+    let up = up.filter(|one| *one == Component::ParentDir).count();
+    let is_named = |one: Component<'_>| matches!(one, Component::Normal(_) | Component::CurDir);
+    let is_down = target.components().filter(|one| *one != Component::CurDir).skip(up).all(is_named);
+    if up > above.len() || !is_down {
+        return Err(outside());
     }
     let write = || failed("write", path);
-    if let Some(parent) = path.parent() {
+    if let Some(parent) = above.first() {
         into.create_folders(parent, Mode::from_raw_mode(0o755)).map_err(write())?;
+    }
+    for folder in above {
+        let found = into.metadata(folder).map_err(write())?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Err(outside());
+        }
     }
     let (parent, last) = into.parent(path).map_err(write())?;
     let _ = rustix::fs::unlinkat(&parent, &last, AtFlags::empty());
@@ -295,6 +300,34 @@ mod tests {
             assert!(unpacked.is_err(), "{path} -> {link}");
             assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1, "{path} -> {link}");
             assert!(fs::symlink_metadata(into.join("n/l")).is_err(), "{path} -> {link}");
+        }
+    }
+
+    #[test]
+    fn no_row_of_links_leads_out() {
+        let up = ("n/p/q/up", "../..");
+        for (links, leads_out) in [
+            (vec![("n/p/l", "../a"), ("n/m", "./p/l"), ("n/o", ".././n/a"), ("n/up", "..")], false),
+            // each within the folder by what it says
+            (vec![up, ("n/m", "p/q/up/../../etc")], true),
+            (vec![up, ("n/p/q/up/x", "../../../../etc")], true),
+            (vec![("n/m", "a/..")], true),
+            (vec![("n/m", "../..")], true),
+        ] {
+            let mut tar = tar::Builder::new(Vec::new());
+            for (path, target) in &links {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                tar.append_link(&mut header, path, target).expect("an entry");
+            }
+            let bytes = tar.into_inner().expect("an archive");
+            let folder = tempfile::tempdir().expect("folder");
+            let unpacked = unpack(&bytes[..], &Root::open(folder.path()).expect("root"), "n");
+            assert_eq!(unpacked.is_err(), leads_out, "{links:?}: {unpacked:?}");
+            let last = links.last().expect("a link").0;
+            let there = fs::symlink_metadata(folder.path().join(last)).is_ok();
+            assert_eq!(there, !leads_out, "{links:?}");
         }
     }
 
