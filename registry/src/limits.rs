@@ -157,6 +157,30 @@ pub const TAG_MOVES: u64 = 100;
 /// Most entries that a sweep takes at a time.
 pub const SWEEP_ENTRIES: u64 = 10_000;
 
+/// Most repositories that are named for damaged content.
+pub const DAMAGE_PLACES: u64 = 20;
+
+/// Bytes a second that the scrub reads without settings: a terabyte in 14 hours, for one hundredth of a core.
+pub const SCRUB_RATE: u64 = 20 << 20;
+
+/// Time between the beginnings of two rounds of the scrub without settings.
+pub const SCRUB_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Time between two looks whether a round is due; the first one comes so long after the start.
+pub const SCRUB_LOOK: Duration = Duration::from_secs(30);
+
+/// Time between two notes of how far a round is.
+pub const SCRUB_SAVE: Duration = Duration::from_secs(15);
+
+/// Contents that a round takes from the database at a time.
+pub const SCRUB_PAGE: u64 = 1000;
+
+/// What opening one content counts beside its bytes.
+pub const SCRUB_CONTENT_BYTES: u64 = 32 << 10;
+
+/// Largest note beside the content, in bytes.
+pub const NOTE_BYTES: u64 = 64 << 10;
+
 /// Most times that content is put back when deletes of it come in between.
 pub const PLACE_TRIES: usize = 8;
 

@@ -228,6 +228,7 @@ mod tests {
         "NAME=ISSUER",
         "LIMIT",
         "TIME",
+        "RATE",
         "DATE",
         "NAME=USERS",
         "PATTERN",

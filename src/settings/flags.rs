@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Deprecation, Hook, Limit, Listen,
+    Deprecation, Hook, Limit, Listen, Scrub,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
 };
 use std::{path::PathBuf, time::Duration};
@@ -28,6 +28,10 @@ pub(crate) struct Settings {
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     pub(crate) read_only: bool,
+    /// How fast everything that is stored is read again, and how often, to find what the disk damaged: `50MiB/s`,
+    /// `50MiB/s every 7d`, `off` [default: 20MiB/s every 7d]
+    #[arg(long, value_name = "RATE", env = "SLIPWAY_SCRUB", value_parser = |text: &str| text.parse::<Scrub>())]
+    pub(crate) scrub: Option<Scrub>,
     /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,

@@ -67,7 +67,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 26] = [
+pub(crate) const KEYS: [Key; 27] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
@@ -105,6 +105,7 @@ pub(crate) const KEYS: [Key; 26] = [
     key("metrics-listen", "metrics-listen", Form::Texts, "a list of places: `[\"127.0.0.1:9090\"]`"),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
+    key("scrub", "scrub", Form::Text, "`off` or a rate: `50MiB/s`, `50MiB/s every 7d`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
     key("sparse-in", "sparse-in", Form::Texts, "a list of patterns of repositories: `[\"mirror/**\"]`"),
     key("storage", "storage", Form::Text, "the path of a folder"),
@@ -149,6 +150,7 @@ impl Settings {
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
             }
             "rules" => self.rules.push(text.parse()?),
+            "scrub" => self.scrub = Some(text.parse()?),
             "deprecated" => {
                 self.deprecated.push(Deprecation::new(name, text).map_err(|error| error.to_string())?);
             }
@@ -203,6 +205,7 @@ impl Settings {
             listen: list(self.listen, file.listen),
             storage: self.storage.or(file.storage),
             read_only: self.read_only || file.read_only,
+            scrub: self.scrub.or(file.scrub),
             sparse: self.sparse || file.sparse,
             sparse_in: list(self.sparse_in, file.sparse_in),
             deprecated: list(self.deprecated, file.deprecated),
@@ -253,6 +256,7 @@ impl Settings {
             sparse: self.sparse,
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
+            scrub: self.scrub.unwrap_or_default(),
         }
     }
 

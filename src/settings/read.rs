@@ -154,6 +154,7 @@ mod tests {
             "access" => (r#""public""#, Some(r#""publik""#)),
             "access-log" | "basic-only" | "read-only" | "sparse" => ("true", None),
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
+            "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
             "log-format" => (r#""json""#, Some(r#""xml""#)),

@@ -218,7 +218,8 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
     }
     match error {
         StorageError::RepositoryUnknown(_) => (S::NOT_FOUND, NameUnknown),
-        StorageError::ManifestUnknown(_) => (S::NOT_FOUND, ManifestUnknown),
+        // damaged bytes are as good as none, and a push heals both
+        StorageError::ManifestUnknown(_) | StorageError::Rot { .. } => (S::NOT_FOUND, ManifestUnknown),
         StorageError::BlobUnknown(_) => (S::NOT_FOUND, BlobUnknown),
         StorageError::UploadUnknown => (S::NOT_FOUND, BlobUploadUnknown),
         StorageError::UploadBusy => (S::CONFLICT, BlobUploadInvalid),
@@ -238,7 +239,6 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::Newer { .. }
         | StorageError::Older { .. }
         | StorageError::Full
-        | StorageError::Rot { .. }
         | StorageError::Database(_)
         | StorageError::Commit(_)
         | StorageError::Blob(_)

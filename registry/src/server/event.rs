@@ -1,5 +1,6 @@
 //! What the operator may want to know, as typed events.
 
+use super::storage::Damage;
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -34,6 +35,8 @@ pub enum Event<'a> {
         /// Whether the issuer signed it: then somebody has set something up wrongly.
         signed: bool,
     },
+    /// Something that is stored is not what it was.
+    Damaged(&'a Damage),
     /// A sweep removed unfinished uploads.
     Swept {
         /// How many.

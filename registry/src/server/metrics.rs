@@ -60,6 +60,10 @@ pub(super) struct Metrics {
     /// Open connections.
     pub(super) connections: AtomicUsize,
     failures: AtomicU64,
+    /// Bytes that the scrub read.
+    pub(super) scrubbed: AtomicU64,
+    /// Contents that were found to be damaged or missing.
+    pub(super) damaged: AtomicU64,
     stored: Mutex<Option<(Instant, Counts)>>,
     started: SystemTime,
 }
@@ -72,6 +76,8 @@ impl Default for Metrics {
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
+            scrubbed: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
             stored: Mutex::default(),
             started: SystemTime::now(),
         }
@@ -153,6 +159,7 @@ impl Metrics {
         let failures = self.failures.load(Ordering::Relaxed);
         text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);
         text.one("slipway_draining", "gauge", "Whether the server is stopping.", "", u8::from(now.draining));
+        self.scrub(now.storage, &mut text);
         if let Some(counts) = self.stored(now.storage) {
             for (name, help, value) in [
                 ("slipway_store_repositories", "Repositories.", counts.repositories),
@@ -171,6 +178,27 @@ impl Metrics {
         let queue = now.storage.queue();
         text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
         text.0
+    }
+
+    fn scrub(&self, storage: &Storage, text: &mut Text) {
+        for (name, help, value) in [
+            ("slipway_scrubbed_bytes_total", "Bytes that the scrub read.", &self.scrubbed),
+            ("slipway_damaged_total", "Contents found damaged or missing, in each round.", &self.damaged),
+        ] {
+            text.one(name, "counter", help, "", value.load(Ordering::Relaxed));
+        }
+        let Ok(round) = storage.round() else { return };
+        for (name, help, value) in [
+            ("slipway_scrub_began_seconds", "When the round of the scrub began, since 1970.", round.begun),
+            (
+                "slipway_scrub_ended_seconds",
+                "When it ended, since 1970; 0 while it goes on.",
+                round.ended.unwrap_or(0),
+            ),
+            ("slipway_scrub_damaged", "Contents that it found damaged or missing.", round.damaged as i64),
+        ] {
+            text.one(name, "gauge", help, "", value);
+        }
     }
 
     fn durations(&self, text: &mut Text) {

@@ -29,6 +29,7 @@ mod query;
 mod range;
 mod reply;
 mod route;
+mod scrub;
 mod send;
 mod sockets;
 pub mod storage;
@@ -42,6 +43,7 @@ pub use connection::Budgets;
 pub use event::{Change, Dropped, Event, Handled, Observer};
 pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use policy::{Deprecation, DeprecationError, Policy};
+pub use scrub::Scrub;
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};
@@ -252,6 +254,7 @@ impl Server {
             draining: AtomicBool::new(false),
             observer: config.observer,
         });
+        tell_of_damage(&shared);
         Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, drain: config.drain })
     }
 
@@ -273,6 +276,9 @@ impl Server {
     /// Answers requests until `shutdown` is triggered.
     pub fn run(self, shutdown: &Shutdown) {
         let stop = shutdown.0.subscribe();
+        let (scrubbing, told) = std::sync::mpsc::channel::<()>();
+        let scrubbed = Arc::clone(&self.shared);
+        let scrubber = thread::spawn(move || scrub::run(&scrubbed, &told));
         let Server { runtime, sockets, outside, shared, sender, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
@@ -294,6 +300,9 @@ impl Server {
             sending.inspect(|sending| sending.abort());
             sweeper.abort();
         });
+        drop(scrubbing);
+        // a panic there was reported by itself
+        let _ = scrubber.join();
         // blocking work that is under way ends by itself; it holds the storage until then
         runtime.shutdown_timeout(limits::STOP_TIME);
     }
@@ -353,6 +362,17 @@ pub fn serve(
     on_ready(server.places(), server.control());
     server.run(shutdown);
     Ok(())
+}
+
+/// What the storage finds damaged, in the background or while it serves, is counted and told.
+fn tell_of_damage(shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    shared.storage.watch(Arc::new(move |damage| {
+        if let Some(shared) = weak.upgrade() {
+            shared.metrics.damaged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            shared.tell(&Event::Damaged(damage));
+        }
+    }));
 }
 
 async fn sweep(shared: Arc<Shared>) {

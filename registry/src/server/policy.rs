@@ -2,6 +2,7 @@
 
 use super::{
     access::{PatternError, RepositoryPattern},
+    scrub::Scrub,
     throttle::Limits,
 };
 use crate::limits;
@@ -23,6 +24,8 @@ pub struct Policy {
     pub max_blob: Option<u64>,
     /// What requests for some repositories are told.
     pub deprecated: Vec<Deprecation>,
+    /// How everything that is stored is read again.
+    pub scrub: Scrub,
 }
 
 impl Policy {

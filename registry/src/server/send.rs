@@ -12,7 +12,7 @@ use axum::{
     body::{Body, Bytes},
     response::Response,
 };
-use slipway_oci::Digest;
+use slipway_oci::{Digest, Hasher};
 use std::{io, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -57,11 +57,17 @@ struct Place {
     sent: u64,
 }
 
+/// What digests a blob while it is sent whole for the first time.
+type Check = Option<Hasher>;
+
 /// The body that sends it.
 pub(super) fn body(shared: Arc<Shared>, content: Content, kept: Kept) -> Body {
-    let state = (shared, Arc::new(content), Place::default(), kept);
-    let pieces =
-        futures_util::stream::try_unfold(state, |(shared, content, mut place, mut kept)| async move {
+    let whole = matches!(&content.segments[..], [only] if only.offset == 0 && only.end == content.size);
+    let check = if whole { shared.storage.check(&content.digest) } else { None };
+    let state = (shared, Arc::new(content), Place::default(), kept, check);
+    let pieces = futures_util::stream::try_unfold(
+        state,
+        |(shared, content, mut place, mut kept, mut check)| async move {
             loop {
                 let Some(segment) = content.segments.get(place.segment) else {
                     return Ok::<_, io::Error>(None);
@@ -69,19 +75,21 @@ pub(super) fn body(shared: Arc<Shared>, content: Content, kept: Kept) -> Body {
                 if !place.headed {
                     place.headed = true;
                     if !segment.head.is_empty() {
-                        return Ok(Some((segment.head.clone(), (shared, Arc::clone(&content), place, kept))));
+                        let head = segment.head.clone();
+                        return Ok(Some((head, (shared, Arc::clone(&content), place, kept, check))));
                     }
                 }
                 if segment.offset + place.done < segment.end {
-                    let (piece, file) = next(&shared, &content, place, kept).await?;
-                    kept = file;
+                    let (piece, file, checking) = next(&shared, &content, place, kept, check).await?;
+                    (kept, check) = (file, checking);
                     place.done += piece.len() as u64;
                     place.sent += piece.len() as u64;
-                    return Ok(Some((piece, (shared, content, place, kept))));
+                    return Ok(Some((piece, (shared, content, place, kept, check))));
                 }
                 place = Place { segment: place.segment + 1, headed: false, done: 0, sent: place.sent };
             }
-        });
+        },
+    );
     Body::from_stream(pieces)
 }
 
@@ -90,7 +98,8 @@ async fn next(
     content: &Arc<Content>,
     place: Place,
     kept: Kept,
-) -> io::Result<(Bytes, Kept)> {
+    mut check: Check,
+) -> io::Result<(Bytes, Kept, Check)> {
     let segment = &content.segments[place.segment];
     let offset = segment.offset + place.done;
     let left = segment.end - offset;
@@ -111,10 +120,17 @@ async fn next(
         let mut bytes = vec![0; count];
         // a file that became shorter breaks the reply off: never a wrong answer that looks complete
         file.read_exact_at(&mut bytes, offset)?;
+        check.iter_mut().for_each(|hasher| hasher.update(&bytes));
+        if left == count as u64
+            && let Some(hasher) = check.take()
+        {
+            // wrong bytes break it off as well, before the last of them
+            storage.checked(&content.digest, content.size, hasher).map_err(io::Error::other)?;
+        }
         // a peer that took nothing yet, and perhaps never will, keeps no descriptor
         let permit = permit.or_else(|| files.try_acquire_owned().ok().filter(|_| place.sent > 0));
         let kept = permit.filter(|_| !last || left > count as u64).map(|permit| (file, permit));
-        Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept))
+        Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept, check))
     };
     tokio::task::spawn_blocking(read).await?
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
-use slipway_registry::server::{Change, Dropped, Event, Handled, Observer};
+use slipway_registry::server::{Change, Dropped, Event, Handled, Observer, storage::Damage};
 use std::{
     fs::File,
     io::{self, Write},
@@ -38,6 +38,12 @@ pub(super) fn observer(settings: &Settings) -> Result<Observer, Failure> {
         Event::Change(change) => {
             if let Some(path) = &audit {
                 keep(path, change);
+            }
+        }
+        Event::Damaged(damage) => {
+            show::note(format_args!("error: {damage}"));
+            if let Some(path) = &audit {
+                write(path, &of_damage(damage));
             }
         }
         Event::Failure { operation, error } => {
@@ -91,6 +97,17 @@ fn of_change(change: &Change<'_>) -> Value {
     })
 }
 
+fn of_damage(damage: &Damage) -> Value {
+    json!({
+        "time": written(SystemTime::now()),
+        "action": "damaged",
+        "repositories": damage.repositories,
+        "digest": damage.digest.to_string(),
+        "why": damage.fault.to_string(),
+        "quarantined": damage.aside,
+    })
+}
+
 /// A moment with its milliseconds (RFC 3339).
 fn written(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -103,9 +120,13 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Adds a line in one write. The file is opened each time, so that it can be moved away.
 fn keep(path: &Path, change: &Change<'_>) {
-    let line = format!("{}\n", of_change(change));
+    write(path, &of_change(change));
+}
+
+/// Adds a line in one write. The file is opened each time, so that it can be moved away.
+fn write(path: &Path, value: &Value) {
+    let line = format!("{value}\n");
     if let Err(error) = open(path).and_then(|mut file| file.write_all(line.as_bytes())) {
         show::note(format_args!("error: cannot write the audit log `{}`: {error}", path.display()));
     }

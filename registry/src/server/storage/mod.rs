@@ -3,6 +3,7 @@
 //! ```text
 //! blobs/<algorithm>/<hex>   content, manifests included, under its digest; shared by all repositories
 //! uploads/<uuid>            content that comes in
+//! quarantine/<alg>-<hex>    what was found to be damaged, for its operator to look at
 //! registry.db               SQLite, WAL: repositories, who has which blob, manifests, edges, tags, upload sessions
 //! reserve                   room for deletes on a full disk
 //! ```
@@ -20,7 +21,10 @@
 mod collect;
 pub mod content;
 mod error;
+mod examine;
 pub mod pointers;
+mod round;
+mod seen;
 mod upload;
 
 #[cfg(test)]
@@ -32,11 +36,13 @@ mod tests;
 
 pub use content::Reader;
 pub use error::StorageError;
+pub use examine::{Damage, Examined, Fault, Pace, Watcher};
 pub use pointers::{
     Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kind, ManifestKey, ManifestRecord,
     NewManifest, Pointer, Pulls, Reason, Referrer, ReferrersPage, Removal, Required, SigningKey, TagEvent,
     TagFacts, Undeleted,
 };
+pub use round::{Round, Scrubbed, Scrubbing};
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
@@ -46,7 +52,7 @@ use slipway_oci::{Digest, Hasher};
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -58,6 +64,10 @@ pub struct Storage {
     caps: SessionCaps,
     /// How long deleted things stay, in seconds.
     trash: AtomicI64,
+    /// Told of damage.
+    watcher: OnceLock<Watcher>,
+    /// What was right when it was last looked at.
+    seen: seen::Seen,
 }
 
 /// Who changes something, and from where.
@@ -120,6 +130,8 @@ impl Storage {
             pointers: Box::new(pointers),
             caps,
             trash: AtomicI64::new(0),
+            watcher: OnceLock::new(),
+            seen: seen::Seen::default(),
         })
     }
 
@@ -162,6 +174,27 @@ impl Storage {
     /// Opens a blob whose membership and size were checked.
     pub fn open_blob(&self, digest: &Digest, size_bytes: u64) -> Result<Arc<dyn Reader>, StorageError> {
         self.content.open(digest, size_bytes)?.ok_or_else(|| StorageError::BlobUnknown(digest.clone()))
+    }
+
+    /// What has to digest a blob that is read to its end, where this process has not yet seen it to be right.
+    pub(super) fn check(&self, digest: &Digest) -> Option<Hasher> {
+        (!self.seen.has(digest)).then(|| Hasher::new(digest.algorithm()))
+    }
+
+    /// A blob that was read to its end for the first time.
+    pub(super) fn checked(
+        &self,
+        digest: &Digest,
+        size_bytes: u64,
+        hasher: Hasher,
+    ) -> Result<(), StorageError> {
+        let actual = hasher.finish();
+        if actual == *digest {
+            self.seen.add(digest);
+            return Ok(());
+        }
+        self.suspect(digest, size_bytes)?;
+        Err(StorageError::Rot { expected: digest.clone(), actual })
     }
 
     /// Gives a repository a blob that another one has: `from`, or any where none is named. Answers whether it did.
@@ -244,8 +277,19 @@ impl Storage {
         }
     }
 
-    /// The bytes of a manifest, verified.
+    /// The bytes of a manifest, verified. Wrong ones are taken out of service.
     pub fn manifest_bytes(&self, record: &ManifestRecord) -> Result<Vec<u8>, StorageError> {
+        let read = self.read_manifest(record);
+        if matches!(read, Err(StorageError::Rot { .. }))
+            && self.suspect(&record.digest, record.size_bytes)?.is_none()
+        {
+            // the disk has them right, or somebody has just pushed them again
+            return self.read_manifest(record);
+        }
+        read
+    }
+
+    fn read_manifest(&self, record: &ManifestRecord) -> Result<Vec<u8>, StorageError> {
         let Some(reader) = self.content.open(&record.digest, record.size_bytes)? else {
             // deleted since the record was read
             return Err(StorageError::ManifestUnknown(record.digest.to_string()));
@@ -274,10 +318,34 @@ impl Storage {
         author: &Author,
     ) -> Result<(), StorageError> {
         assert_eq!(bytes.len() as u64, manifest.record.size_bytes);
+        self.needs_whole(repository, manifest)?;
         let digest = &manifest.record.digest;
         let mut upload = self.stage(repository, digest.algorithm())?;
         upload.append(bytes)?;
         upload.place(digest, || self.pointers.put_manifest(repository, manifest, &author.now()))
+    }
+
+    /// What a manifest names is asked for again where its pointer is there and its bytes are not.
+    fn needs_whole(&self, repository: &str, manifest: &NewManifest) -> Result<(), StorageError> {
+        for required in manifest.required.iter().filter(|required| !required.optional) {
+            let Required { digest, size_bytes, .. } = required;
+            let found = self.content.size(digest)?;
+            // a size that is the manifest's own mistake is for the pointers to say
+            let damaged = found != Some(*size_bytes)
+                && found.is_none_or(|_| {
+                    let record = self.pointers.blob(repository, digest).ok().flatten();
+                    record.is_some_and(|record| record.size_bytes == *size_bytes)
+                });
+            if damaged {
+                return Err(StorageError::ReferenceUnknown(digest.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// All content that is pointed at, with its size in bytes, after `last` in the order of text, at most `count`.
+    pub fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
+        self.pointers.contents(last, count)
     }
 
     /// Removes a tag, or a manifest with every tag on it; none of them may be immutable, and no index may need it.

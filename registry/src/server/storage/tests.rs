@@ -333,3 +333,79 @@ fn moves_of_tags_are_remembered_the_newest_of_each() {
         assert_eq!((last.former, last.digest), (Some(now), None));
     }
 }
+
+fn push(storage: &Arc<Storage>, repository: &str, bytes: &[u8]) -> Digest {
+    let digest = Digest::sha256(bytes);
+    let mut upload = storage.stage(repository, Algorithm::Sha256).expect("stage");
+    upload.append(bytes).expect("append");
+    upload.finish(&digest).expect("finish");
+    digest
+}
+
+#[test]
+fn a_round_of_the_scrub_goes_on_where_the_last_process_left_it() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let mut digests: Vec<Digest> = (0..20_u8).map(|number| push(&storage, "a", &[number; 100])).collect();
+    digests.sort_unstable_by_key(Digest::to_string);
+    let (mut rounds, mut read) = (0, 0);
+    // a process that is ended after each third content
+    let ended = loop {
+        let storage = Storage::open(folder.path()).expect("open again");
+        let mut scrubbing = storage.begin_scrub(Duration::from_secs(3600)).expect("a turn").expect("due");
+        // nobody else meanwhile
+        assert!(storage.begin_scrub(Duration::ZERO).expect("a turn").is_none());
+        let mut left = 3;
+        let mut pace = |bytes: u64| {
+            left -= i32::from(bytes == 100);
+            read += u64::from(bytes == 100);
+            left > 0
+        };
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        let scrubbed = storage.scrub(&mut scrubbing, until, &mut pace, &|error| panic!("{error}"));
+        rounds += 1;
+        match scrubbed.expect("scrub") {
+            Scrubbed::Ended(round) => break round,
+            Scrubbed::On(_) => assert!(rounds < 20, "it gets on"),
+            Scrubbed::Idle => panic!("it has the turn"),
+        }
+    };
+    assert_eq!((ended.contents, ended.bytes, ended.damaged), (20, 2000, 0));
+    assert!(rounds > 5 && read >= 20, "{rounds} {read}");
+    assert!(
+        storage.begin_scrub(Duration::from_secs(3600)).expect("a turn").is_none(),
+        "the next one is not due"
+    );
+    assert!(storage.begin_scrub(Duration::ZERO).expect("a turn").is_some(), "it is now");
+}
+
+#[test]
+fn what_is_pushed_while_it_is_taken_aside_is_put_back() {
+    let folder = folder();
+    let storage = Storage::open(folder.path()).expect("open");
+    let digest = push(&storage, "a", b"bytes");
+    // found wrong, and pushed again before it is moved
+    let fault = Fault::Bytes { actual: Digest::sha256(b"other") };
+    assert_eq!(storage.quarantine(&digest, 5, fault.clone()).expect("quarantine"), None);
+    assert_eq!(storage.blob_size("a", &digest).expect("it is there"), 5);
+    // a crash in between left it where only the next round finds it
+    fs::create_dir_all(folder.path().join("quarantine")).expect("folder");
+    let aside = folder.path().join("quarantine").join(format!("sha256-{}", digest.hex()));
+    fs::rename(blob(folder.path(), b"bytes"), &aside).expect("rename");
+    assert_eq!(storage.scrub_now().damaged, 0);
+    assert_eq!(storage.blob_size("a", &digest).expect("it is there"), 5);
+    // what is deleted meanwhile is nobody's damage
+    storage.delete_blob("a", &digest, &deletion()).expect("delete");
+    assert_eq!(storage.quarantine(&digest, 5, Fault::Missing).expect("quarantine"), None);
+    // one that is truly wrong stays for its operator
+    let digest = push(&storage, "a", b"more bytes");
+    fs::write(blob(folder.path(), b"more bytes"), b"m0re bytes").expect("damage");
+    assert_eq!(storage.scrub_now().damaged, 1);
+    let kept = folder.path().join("quarantine").join(format!("sha256-{}", digest.hex()));
+    assert_eq!(fs::read(kept).expect("kept"), b"m0re bytes");
+    // and is missing in the next round
+    assert_eq!(storage.scrub_now().damaged, 1);
+    push(&storage, "b", b"more bytes");
+    assert_eq!(storage.scrub_now().damaged, 0);
+    assert_eq!(storage.blob_size("a", &digest).expect("healed"), 10);
+}

@@ -297,7 +297,10 @@ impl Upload {
                     self.storage.take_back(digest);
                     return Err(error);
                 }
-                Ok(()) if self.storage.content.size(digest)? == Some(length) => return Ok(()),
+                Ok(()) if self.storage.content.size(digest)? == Some(length) => {
+                    self.storage.seen.add(digest);
+                    return Ok(());
+                }
                 Ok(()) => {}
             }
         }

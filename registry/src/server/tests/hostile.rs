@@ -53,7 +53,7 @@ fn a_failing_store_says_nothing_of_itself() {
     let mut wrong = bytes.clone();
     wrong[0] ^= 1;
     std::fs::write(&file, &wrong).expect("damage");
-    assert_eq!(registry.get("/v2/b/manifests/x").status, 500);
+    assert_eq!(registry.get("/v2/b/manifests/x").refusal(), (404, "MANIFEST_UNKNOWN".into()));
     for reference in ["x".to_owned(), digest.to_string()] {
         std::fs::write(&file, b"{").expect("damage");
         let path = format!("/v2/b/manifests/{reference}");

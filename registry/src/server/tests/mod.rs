@@ -12,6 +12,7 @@ mod manifests;
 mod notices;
 mod outside;
 mod pressure;
+mod rot;
 mod stranger;
 mod tls;
 mod tokens;

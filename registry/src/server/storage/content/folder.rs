@@ -1,17 +1,23 @@
-//! Content in a folder: `blobs/<algorithm>/<hex>` as in an OCI image layout, `uploads/<uuid>` for what comes in.
+//! Content in a folder: `blobs/<algorithm>/<hex>` as in an OCI image layout, `uploads/<uuid>` for what comes in,
+//! `quarantine/<algorithm>-<hex>` for what was found to be damaged, and small files of their own names.
 //!
 //! Whoever writes an upload holds the lock of its file (`flock`, which ends with its holder, in whatever pid namespace
 //! that lived). A blob appears by a rename, after its bytes were synced; the folder is synced before anybody is told.
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
 use crate::{
     limits,
     server::storage::{StorageError, UploadId, error::io_error},
 };
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{ReadWriteFlags, preadv2},
+};
 use slipway_oci::{Digest, blobs::Blobs, file, reserve::Reserve};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, IoSliceMut},
+    num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex},
@@ -20,6 +26,7 @@ use std::{
 
 /// A folder of content.
 pub struct FolderContent {
+    folder: PathBuf,
     blobs: Blobs,
     uploads: PathBuf,
     reserve: Reserve,
@@ -35,6 +42,7 @@ impl FolderContent {
         let blobs = Blobs::open(&folder.join("blobs"), &uploads)?;
         let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let content = FolderContent {
+            folder: folder.to_owned(),
             blobs,
             uploads,
             reserve: Reserve::new(folder, limits::RESERVE_BYTES),
@@ -47,6 +55,11 @@ impl FolderContent {
 
     fn upload_path(&self, id: &UploadId) -> PathBuf {
         self.uploads.join(id.as_str())
+    }
+
+    /// Where damaged content is kept for its operator.
+    fn aside(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("quarantine").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     fn staged(&self, id: &UploadId, file: File) -> FolderStaged {
@@ -86,6 +99,36 @@ impl Reader for FileReader {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
     }
+
+    fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let wanted = buffer.len();
+        // RWF_NOWAIT answers from the page cache alone (preadv2(2)); a file system that lacks it says so
+        let cached = preadv2(&*self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        if cached == Ok(wanted) {
+            return Ok(());
+        }
+        // advice may be refused, and nothing depends on it: reading ahead would fill the cache with what is not let go
+        let _ = fadvise(&*self.0, 0, None, Advice::Random);
+        self.0.read_exact_at(buffer, offset)?;
+        let _ = fadvise(&*self.0, offset, NonZeroU64::new(wanted as u64), Advice::DontNeed);
+        Ok(())
+    }
+
+    fn forget(&self) {
+        let _ = fadvise(&*self.0, 0, None, Advice::DontNeed);
+    }
+}
+
+/// Opens a file that has `size_bytes` bytes.
+fn open_sized(path: &Path, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(io_error("read", path))?;
+    let found = metadata.is_file() && metadata.len() == size_bytes;
+    Ok(found.then(|| Arc::new(FileReader(Arc::new(file))) as Arc<dyn Reader>))
 }
 
 struct FolderStaged {
@@ -156,15 +199,7 @@ impl Content for FolderContent {
     }
 
     fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
-        let path = self.blobs.path(digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("open", &path)(error)),
-        };
-        let metadata = file.metadata().map_err(io_error("read", &path))?;
-        let found = metadata.is_file() && metadata.len() == size_bytes;
-        Ok(found.then(|| Arc::new(FileReader(Arc::new(file))) as Arc<dyn Reader>))
+        open_sized(&self.blobs.path(digest), size_bytes)
     }
 
     fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
@@ -244,6 +279,54 @@ impl Content for FolderContent {
             modified.is_ok_and(|modified| modified < before)
         };
         Ok(digests.into_iter().filter(old).take(count).collect())
+    }
+
+    fn set_aside(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let (from, to) = (self.blobs.path(digest), self.aside(digest));
+        let folder = to.parent().expect("it lies in a folder");
+        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(io_error("rename", &from))?,
+        }
+        self.names.sync(from.parent().expect("a blob lies in its algorithm's folder"))?;
+        Ok(true)
+    }
+
+    fn open_aside(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        open_sized(&self.aside(digest), size_bytes)
+    }
+
+    fn put_back(&self, digest: &Digest) -> Result<(), StorageError> {
+        let (from, to) = (self.aside(digest), self.blobs.path(digest));
+        fs::rename(&from, &to).map_err(io_error("rename", &from))?;
+        self.names.sync(to.parent().expect("a blob lies in its algorithm's folder"))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>, StorageError> {
+        let path = self.folder.join(name);
+        match file::read_capped(&path, limits::NOTE_BYTES) {
+            Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn set_note(&self, name: &str, text: &str) -> Result<(), StorageError> {
+        let (path, new) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
+        fs::write(&new, text).map_err(io_error("write", &new))?;
+        fs::rename(&new, &path).map_err(io_error("rename", &path))
+    }
+
+    fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError> {
+        let path = self.folder.join(format!("{name}.lock"));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        }
     }
 
     fn open_reserve(&self) -> Result<bool, StorageError> {

@@ -1,6 +1,6 @@
 //! Content in memory: for tests, and for a registry that may forget everything.
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
 use crate::server::storage::{StorageError, UploadId};
 use slipway_oci::Digest;
 use std::{
@@ -18,6 +18,8 @@ pub struct MemoryContent(Arc<Mutex<State>>);
 struct State {
     placed: BTreeMap<Digest, (Arc<Vec<u8>>, SystemTime)>,
     staged: HashMap<UploadId, Upload>,
+    aside: BTreeMap<Digest, Arc<Vec<u8>>>,
+    notes: HashMap<String, String>,
 }
 
 struct Upload {
@@ -158,6 +160,40 @@ impl Content for MemoryContent {
         let after = state.placed.iter().filter(|(digest, _)| last.is_none_or(|last| *digest > last));
         let old = after.filter(|(_, (_, placed))| *placed < before);
         Ok(old.map(|(digest, _)| digest.clone()).take(count).collect())
+    }
+
+    fn set_aside(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let mut state = lock(&self.0);
+        let Some((bytes, _)) = state.placed.remove(digest) else { return Ok(false) };
+        state.aside.insert(digest.clone(), bytes);
+        Ok(true)
+    }
+
+    fn open_aside(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        let state = lock(&self.0);
+        let found = state.aside.get(digest).filter(|bytes| bytes.len() as u64 == size_bytes);
+        Ok(found.map(|bytes| Arc::new(MemoryReader(Arc::clone(bytes))) as Arc<dyn Reader>))
+    }
+
+    fn put_back(&self, digest: &Digest) -> Result<(), StorageError> {
+        let mut state = lock(&self.0);
+        let bytes = state.aside.remove(digest).ok_or_else(|| StorageError::BlobUnknown(digest.clone()))?;
+        state.placed.insert(digest.clone(), (bytes, SystemTime::now()));
+        Ok(())
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>, StorageError> {
+        Ok(lock(&self.0).notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, text: &str) -> Result<(), StorageError> {
+        lock(&self.0).notes.insert(name.to_owned(), text.to_owned());
+        Ok(())
+    }
+
+    fn turn(&self, _: &str) -> Result<Option<Turn>, StorageError> {
+        // nobody else has this memory
+        Ok(Some(Box::new(())))
     }
 
     fn open_reserve(&self) -> Result<bool, StorageError> {

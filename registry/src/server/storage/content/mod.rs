@@ -18,7 +18,18 @@ use std::{io, sync::Arc, time::SystemTime};
 pub trait Reader: Send + Sync {
     /// Fills `buffer` from `offset`; fewer bytes than that are an error, never a shorter answer.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The same for who reads everything once: what others have in the machine's cache stays there, and nothing else gets in.
+    fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+
+    /// The next read asks the disk, as far as that can be had.
+    fn forget(&self) {}
 }
+
+/// A turn that one process at a time has, until this is dropped.
+pub type Turn = Box<dyn std::any::Any + Send>;
 
 /// Bytes that come in, which this owner alone writes. Dropping it keeps them where they are.
 pub trait Staged: Send {
@@ -88,6 +99,24 @@ pub trait Content: Send + Sync {
         before: SystemTime,
         count: usize,
     ) -> Result<Vec<Digest>, StorageError>;
+
+    /// Moves what lies under a digest aside, where nothing is served from. Answers whether there was anything.
+    fn set_aside(&self, digest: &Digest) -> Result<bool, StorageError>;
+
+    /// Opens what was set aside, if it has `size_bytes` bytes.
+    fn open_aside(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError>;
+
+    /// Puts what was set aside back under its digest.
+    fn put_back(&self, digest: &Digest) -> Result<(), StorageError>;
+
+    /// A small text that is kept beside the content.
+    fn note(&self, name: &str) -> Result<Option<String>, StorageError>;
+
+    /// Keeps such a text; a crash may bring the former one back.
+    fn set_note(&self, name: &str, text: &str) -> Result<(), StorageError>;
+
+    /// Takes the turn of this name; `None` where another process has it.
+    fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError>;
 
     /// Frees the room that is kept for deletes on a full disk. Answers whether there was any.
     fn open_reserve(&self) -> Result<bool, StorageError>;

@@ -369,6 +369,9 @@ pub trait Pointers: Send + Sync {
     /// Repositories that have the blob, after `last`, at most `count`.
     fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError>;
 
+    /// Repositories in which something points at the content, the trash too, at most `count`, sorted by byte.
+    fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError>;
+
     /// The keys that sign tokens.
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError>;
 

@@ -453,6 +453,13 @@ impl Pointers for MemoryPointers {
         Ok(page(&self.state().repositories, last, has, count))
     }
 
+    fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError> {
+        let points = |repository: &Repository| {
+            repository.blobs.contains_key(digest) || repository.manifests.contains_key(digest)
+        };
+        Ok(page(&self.state().repositories, "", points, count))
+    }
+
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
         Ok(self.state().keys.clone())
     }

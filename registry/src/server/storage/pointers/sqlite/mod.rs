@@ -278,6 +278,10 @@ impl Pointers for SqlitePointers {
         self.readers.read(|database| reads::holders(database, digest, last, count))
     }
 
+    fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError> {
+        self.readers.read(|database| reads::places(database, digest, count))
+    }
+
     fn counts(&self) -> Result<Option<Counts>, StorageError> {
         self.readers.read(reads::counts).map(Some)
     }

@@ -86,6 +86,22 @@ pub(super) fn holders(
     Ok(names)
 }
 
+/// Names of repositories in which something points at the content.
+pub(super) fn places(
+    database: &Connection,
+    digest: &Digest,
+    count: u64,
+) -> Result<Vec<String>, StorageError> {
+    let mut statement = database.prepare_cached(
+        "SELECT name FROM repositories WHERE id IN (
+            SELECT repository FROM blobs WHERE digest = ?1 UNION SELECT repository FROM manifests WHERE digest = ?1)
+         ORDER BY name LIMIT ?2",
+    )?;
+    let names =
+        statement.query_map((digest.to_string(), count), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names)
+}
+
 pub(super) fn manifest(
     database: &Connection,
     name: &str,
