@@ -157,6 +157,18 @@ pub const TAG_MOVES: u64 = 100;
 /// Most entries that a sweep takes at a time.
 pub const SWEEP_ENTRIES: u64 = 10_000;
 
+/// Time without writes after which the journal of pointers is brought to the disk.
+pub const JOURNAL_SYNC: Duration = Duration::from_secs(1);
+
+/// The same where there is always something to write.
+pub const JOURNAL_SYNC_MOST: Duration = Duration::from_secs(5);
+
+/// Bytes of the journal's log at which a snapshot takes its place, or half a snapshot's where that is more.
+pub const JOURNAL_BYTES: u64 = 4 << 20;
+
+/// Longest line of the journal.
+pub const JOURNAL_LINE_BYTES: usize = 64 << 10;
+
 /// Most repositories that are named for damaged content.
 pub const DAMAGE_PLACES: u64 = 20;
 

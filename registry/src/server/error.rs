@@ -244,6 +244,9 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Blob(_)
         | StorageError::Private(_)
         | StorageError::Io { .. }
+        | StorageError::InUse(_)
+        | StorageError::NoRegistry(_)
+        | StorageError::NoJournal(_)
         | StorageError::SigningKey
         | StorageError::Random(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
     }

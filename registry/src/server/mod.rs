@@ -377,8 +377,13 @@ fn tell_of_damage(shared: &Arc<Shared>) {
 
 async fn sweep(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(limits::SWEEP_PERIOD);
+    let mut began = true;
     loop {
         ticks.tick().await;
+        let (storage, first) = (Arc::clone(&shared.storage), std::mem::take(&mut began));
+        if let Err(error) = blocking(move || storage.write_down(first)).await {
+            shared.tell(&Event::Failure { operation: "write the journal's snapshot", error: &error });
+        }
         let storage = Arc::clone(&shared.storage);
         match blocking(move || storage.sweep_uploads(std::time::SystemTime::now())).await {
             Ok(0) => {}

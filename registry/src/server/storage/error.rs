@@ -108,6 +108,15 @@ pub enum StorageError {
     /// No room on the disk.
     #[error("the registry's disk is full")]
     Full,
+    /// Somebody has the folder open who must not.
+    #[error("`{0}` is in use: stop the server that has it first")]
+    InUse(PathBuf),
+    /// What is said to be a registry's folder is none.
+    #[error("`{0}` is no registry's folder: it has no `registry.db`")]
+    NoRegistry(PathBuf),
+    /// There is nothing to make the database from.
+    #[error("`{0}` has no journal to make the database from")]
+    NoJournal(PathBuf),
     /// The folder was written by an older Slipway.
     #[error("the registry's database has schema {found}, this version knows {known}: push into a new folder")]
     Older {

@@ -20,8 +20,10 @@
 
 mod collect;
 pub mod content;
+mod described;
 mod error;
 mod examine;
+pub mod keep;
 pub mod pointers;
 mod round;
 mod seen;
@@ -47,6 +49,7 @@ pub use upload::{Upload, UploadId};
 
 use crate::limits;
 use content::{Content, FolderContent, MemoryContent};
+use described::described_from;
 use pointers::{MemoryPointers, Pointers, SessionCaps, SqlitePointers};
 use slipway_oci::{Digest, Hasher};
 use std::{
@@ -68,6 +71,8 @@ pub struct Storage {
     watcher: OnceLock<Watcher>,
     /// What was right when it was last looked at.
     seen: seen::Seen,
+    /// Held while the folder is open.
+    used: OnceLock<std::fs::File>,
 }
 
 /// Who changes something, and from where.
@@ -111,6 +116,15 @@ impl Storage {
     pub fn open(folder: &Path) -> Result<Arc<Storage>, StorageError> {
         // whatever the umask: nobody else reads private images or puts links into the folder
         slipway_oci::private::folder(folder)?;
+        let used = keep::lock::share(folder)?;
+        let storage = Storage::open_used(folder)?;
+        // nobody makes it anew while this lives
+        storage.used.set(used).expect("it was just made");
+        Ok(storage)
+    }
+
+    /// The same for who has the folder already.
+    fn open_used(folder: &Path) -> Result<Arc<Storage>, StorageError> {
         // before anything is made: a folder of a newer version is left as it is
         let pointers = SqlitePointers::open(&folder.join("registry.db"))?;
         Ok(Storage::new(FolderContent::open(folder)?, pointers))
@@ -132,6 +146,7 @@ impl Storage {
             trash: AtomicI64::new(0),
             watcher: OnceLock::new(),
             seen: seen::Seen::default(),
+            used: OnceLock::new(),
         })
     }
 
@@ -215,6 +230,11 @@ impl Storage {
     /// How much there is; `None` where it is not counted.
     pub fn counts(&self) -> Result<Option<Counts>, StorageError> {
         self.pointers.counts()
+    }
+
+    /// Writes down what it takes to make the database again, if that is due; `began`: for the first time since the process started.
+    pub fn write_down(&self, began: bool) -> Result<(), StorageError> {
+        self.pointers.write_down(began)
     }
 
     /// Writes that wait for the database.

@@ -245,6 +245,7 @@ impl Driven {
             Operation::Reopen => {
                 if let Some(folder) = &self.folder {
                     let trash = self.storage.trash.load(Ordering::Relaxed);
+                    self.storage.write_down(false)?;
                     self.storage = Storage::open(folder.path())?;
                     self.storage.trash.store(trash, Ordering::Relaxed);
                 }
@@ -354,6 +355,23 @@ impl Driven {
     }
 }
 
+/// What the journal says is what the database has: now, and after snapshots in between.
+fn check_journal(folder: &Path) {
+    let read = || {
+        let (kept, broken) = keep::reindex::read_journal(&folder.join("pointers")).expect("a journal");
+        assert_eq!(broken, 0);
+        kept
+    };
+    let told = read();
+    let storage = Storage::open(folder).expect("open");
+    // as after a power cut, that may have taken lines
+    std::fs::create_dir_all(folder.join("pointers")).expect("folder");
+    std::fs::write(folder.join("pointers/log"), b"").expect("a log");
+    std::fs::remove_file(folder.join("pointers/snapshot")).ok();
+    storage.write_down(true).expect("a snapshot");
+    assert_eq!(told, read());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -370,6 +388,9 @@ proptest! {
         }
         prop_assert_eq!(durable.picture(), fleeting.picture());
         durable.check_content();
+        let folder = durable.folder.take().expect("its folder");
+        drop(durable);
+        check_journal(folder.path());
         fleeting.check_content();
     }
 }

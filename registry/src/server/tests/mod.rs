@@ -12,6 +12,7 @@ mod manifests;
 mod notices;
 mod outside;
 mod pressure;
+mod reindex;
 mod rot;
 mod stranger;
 mod tls;

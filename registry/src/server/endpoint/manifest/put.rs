@@ -6,14 +6,14 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     precondition, reply,
-    storage::{Condition, Kept, ManifestKey, ManifestRecord, NewManifest, Required},
+    storage::{Kept, ManifestKey, ManifestRecord, NewManifest},
 };
 use crate::{limits, protocol};
 use axum::{http::header, response::Response};
 use slipway_oci::{
-    Algorithm, Descriptor, Digest, Hasher,
+    Algorithm, Digest, Hasher,
     reference::is_tag,
-    spec::{Index, Manifest, Parsed, media_type, to_json},
+    spec::{Parsed, media_type},
 };
 
 pub(in crate::server) async fn put(
@@ -104,10 +104,7 @@ fn examine(
         ManifestKey::Tag(_) => digest(Algorithm::Sha256, bytes),
     };
     let record = ManifestRecord { digest, media_type: header.to_owned(), size_bytes: bytes.len() as u64 };
-    let manifest = match parsed {
-        Parsed::Manifest(manifest) => of_manifest(record, &manifest, tags),
-        Parsed::Index(index) => of_index(record, &index, tags),
-    };
+    let manifest = NewManifest::described(record, &parsed, tags);
     // SQLite and most clients count in signed 63 bits
     if let Some(required) = manifest.required.iter().find(|required| required.size_bytes > i64::MAX as u64) {
         return Err(ApiError::ManifestSize(required.digest.clone()));
@@ -119,40 +116,4 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()
-}
-
-fn of_manifest(record: ManifestRecord, manifest: &Manifest, tags: Vec<String>) -> NewManifest {
-    let mut required = vec![requirement(&manifest.config, false)];
-    required.extend(manifest.layers.iter().map(|layer| requirement(layer, false)));
-    let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-    // distribution specification, "Listing Referrers": the configuration's type where there is no artifact type
-    let artifact_type = manifest.artifact_type.clone().filter(|text| !text.is_empty());
-    let artifact_type = Some(artifact_type.unwrap_or_else(|| manifest.config.media_type.clone()));
-    let annotations = annotations(subject.is_some(), &manifest.annotations);
-    let condition = Condition::default();
-    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new(), condition }
-}
-
-fn of_index(record: ManifestRecord, index: &Index, tags: Vec<String>) -> NewManifest {
-    let required = index.manifests.iter().map(|entry| requirement(entry, true)).collect();
-    let subject = index.subject.as_ref().map(|subject| subject.digest.clone());
-    let annotations = annotations(subject.is_some(), &index.annotations);
-    let artifact_type = index.artifact_type.clone().filter(|text| !text.is_empty());
-    let condition = Condition::default();
-    NewManifest { record, subject, artifact_type, annotations, required, tags, kept: Vec::new(), condition }
-}
-
-fn annotations(shown: bool, annotations: &std::collections::BTreeMap<String, String>) -> Option<String> {
-    let shown = shown && !annotations.is_empty();
-    shown.then(|| String::from_utf8(to_json(annotations)).expect("JSON is UTF-8"))
-}
-
-fn requirement(descriptor: &Descriptor, manifest: bool) -> Required {
-    Required {
-        digest: descriptor.digest.clone(),
-        size_bytes: descriptor.size_bytes,
-        manifest,
-        // non-distributable layers live elsewhere
-        optional: !manifest && !descriptor.urls.is_empty(),
-    }
 }

@@ -13,7 +13,7 @@
 
 mod life;
 mod memory;
-mod sqlite;
+pub(super) mod sqlite;
 
 pub use life::{
     Candidate, Change, Condition, Entities, Kind, Pointer, Pulls, Reason, Removal, TagEvent, TagFacts,
@@ -378,6 +378,12 @@ pub trait Pointers: Send + Sync {
     /// How much there is; `None` where it is not counted.
     fn counts(&self) -> Result<Option<Counts>, StorageError> {
         Ok(None)
+    }
+
+    /// Writes down what it takes to make the pointers again where they are lost, if that is due; `began`: for the first time since
+    /// the process started.
+    fn write_down(&self, _began: bool) -> Result<(), StorageError> {
+        Ok(())
     }
 
     /// Writes that wait for their transaction.

@@ -5,9 +5,11 @@
 
 mod history;
 mod holds;
+pub(in crate::server::storage) mod journal;
 mod keys;
 mod life;
 mod reads;
+pub(in crate::server::storage) mod rebuild;
 mod schema;
 mod sessions;
 mod writer;
@@ -19,22 +21,28 @@ use super::{
     TagEvent, TagFacts, Undeleted,
 };
 use crate::server::storage::{StorageError, UploadId};
+use journal::{Journal, Lossy};
 use schema::Readers;
 use slipway_oci::Digest;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use writer::{Durability, Writer};
 
 /// An open database of pointers.
 pub struct SqlitePointers {
+    path: PathBuf,
     readers: Readers,
     writer: Writer,
+    lossy: Lossy,
 }
 
 impl SqlitePointers {
     /// Opens the database, making it where it is missing. One of a newer version is left as it is.
     pub fn open(path: &Path) -> Result<SqlitePointers, StorageError> {
         let database = schema::open(path)?;
-        Ok(SqlitePointers { readers: Readers::new(path.to_owned()), writer: Writer::start(database) })
+        journal::watch(&database)?;
+        let lossy = Lossy::default();
+        let writer = Writer::start(database, Journal::new(path, lossy.clone()));
+        Ok(SqlitePointers { path: path.to_owned(), readers: Readers::new(path.to_owned()), writer, lossy })
     }
 }
 
@@ -276,6 +284,20 @@ impl Pointers for SqlitePointers {
 
     fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
         self.readers.read(|database| reads::holders(database, digest, last, count))
+    }
+
+    fn write_down(&self, began: bool) -> Result<(), StorageError> {
+        if !journal::is_due(&self.path, &self.lossy, began) {
+            return Ok(());
+        }
+        let Some(_turn) = journal::turn(&self.path)? else { return Ok(()) };
+        let (path, lossy) = (self.path.clone(), self.lossy.clone());
+        let superfluous = self.writer.write(Durability::Lazy, move |_| journal::rotate(&path, &lossy))?;
+        let written = self.readers.read(|database| journal::snapshot(database, &self.path, &superfluous));
+        if written.is_err() {
+            self.lossy.lose();
+        }
+        written
     }
 
     fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError> {

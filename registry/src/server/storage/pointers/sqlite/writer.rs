@@ -2,15 +2,16 @@
 //!
 //! Whatever waits while a transaction is being committed shares the next one: one sync of SQLite's log for up to
 //! [`limits::BATCH_WRITES`] requests. Each write runs in a savepoint of its own, so that a refused one undoes nothing but
-//! itself.
+//! itself. What a transaction changes is noted in the [`super::journal`] before it is committed.
 
+use super::journal::Journal;
 use crate::{limits, server::storage::StorageError};
 use rusqlite::Connection;
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
 };
@@ -43,9 +44,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread over its own connection.
-    pub(super) fn start(database: Connection) -> Writer {
+    pub(super) fn start(database: Connection, mut journal: Journal) -> Writer {
         let (queue, jobs) = mpsc::channel();
-        let thread = thread::spawn(move || run(&database, &jobs));
+        let thread = thread::spawn(move || run(&database, &jobs, &mut journal));
         Writer { queue: Some(queue), waiting: AtomicUsize::new(0), thread: Some(thread) }
     }
 
@@ -93,23 +94,49 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Connection, jobs: &mpsc::Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
+fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal) {
+    loop {
+        let first = match journal.dirty() {
+            Some(_) => jobs.recv_timeout(limits::JOURNAL_SYNC),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                journal.sync();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let mut waiting = vec![first];
         waiting.extend(jobs.try_iter().take(limits::BATCH_WRITES - 1));
         let mut replies = Vec::with_capacity(waiting.len());
-        let outcome = commit(database, waiting, &mut replies).map_err(Arc::new);
-        if outcome.is_err() && !database.is_autocommit() {
-            // the failure that matters is the first one
-            let _ = database.execute_batch("ROLLBACK");
+        let outcome = commit(database, waiting, &mut replies, journal).map_err(Arc::new);
+        if outcome.is_err() {
+            journal.lose();
+            if !database.is_autocommit() {
+                // the failure that matters is the first one
+                let _ = database.execute_batch("ROLLBACK");
+            }
         }
         for reply in replies {
             reply(outcome.as_ref().err());
         }
+        if journal.dirty().is_some_and(|since| since.elapsed() > limits::JOURNAL_SYNC_MOST) {
+            journal.sync();
+        }
+    }
+    if journal.dirty().is_some() {
+        journal.sync();
     }
 }
 
-fn commit(database: &Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), StorageError> {
+fn commit(
+    database: &Connection,
+    jobs: Vec<Job>,
+    replies: &mut Vec<Reply>,
+    journal: &mut Journal,
+) -> Result<(), StorageError> {
     let durable = jobs.iter().any(|job| job.durability == Durability::Durable);
     database.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
     database.execute_batch("BEGIN IMMEDIATE")?;
@@ -123,6 +150,7 @@ fn commit(database: &Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Re
         }
         database.execute_batch(if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
     }
+    journal.note(database)?;
     database.execute_batch("COMMIT")?;
     Ok(())
 }

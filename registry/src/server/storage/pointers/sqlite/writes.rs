@@ -20,7 +20,7 @@ enum EdgeKind {
 }
 
 /// The row of a repository, which is made where it is missing.
-fn ensure(database: &Connection, name: &str) -> Result<i64, StorageError> {
+pub(super) fn ensure(database: &Connection, name: &str) -> Result<i64, StorageError> {
     if let Some(id) = find(database, name)? {
         return Ok(id);
     }

@@ -1,0 +1,7 @@
+//! What the operator of a registry's folder does beside serving it.
+
+pub(super) mod lock;
+pub(super) mod reindex;
+
+pub(super) use reindex::{Kept, KeptManifest, KeptMove, KeptRepository};
+pub use reindex::{Lost, Reindexed, reindex};
