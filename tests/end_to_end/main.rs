@@ -30,6 +30,7 @@ mod help;
 mod hostile;
 mod indexes;
 mod interop;
+mod keeping;
 mod killed;
 mod layers;
 mod listen;

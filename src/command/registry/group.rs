@@ -1,6 +1,6 @@
 //! `slipway registry`: what the operator of a registry needs beside `serve`.
 
-use super::{check, explain, htpasswd, token};
+use super::{check, explain, htpasswd, reindex, token, verify};
 use crate::{app::Global, error::Failure};
 
 /// Look after a registry of your own.
@@ -18,16 +18,22 @@ enum Command {
     Explain(explain::Arguments),
     /// Make a line of an htpasswd file for a user
     Htpasswd(htpasswd::Arguments),
+    /// Make a registry's database again from what lies beside it
+    Reindex(reindex::Arguments),
     /// Make a token for a user, and the line of the configuration that takes it
     Token(token::Arguments),
+    /// Read everything that a registry stores, and say what is damaged, missing or needless
+    Verify(verify::Arguments),
 }
 
 /// Carries the command out.
-pub(crate) fn run(_: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Htpasswd(arguments) => htpasswd::run(arguments),
+        Command::Reindex(arguments) => reindex::run(global, arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Verify(arguments) => verify::run(global, arguments),
     }
 }

@@ -7,5 +7,8 @@ pub(crate) mod htpasswd;
 mod journal;
 pub(crate) mod login;
 pub(crate) mod logout;
+mod place;
+pub(crate) mod reindex;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod verify;

@@ -12,6 +12,7 @@ mod reads;
 pub(in crate::server::storage) mod rebuild;
 mod schema;
 mod sessions;
+pub(in crate::server::storage) mod survey;
 mod writer;
 mod writes;
 

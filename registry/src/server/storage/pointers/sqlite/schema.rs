@@ -165,7 +165,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
     Ok(prepared(database))
 }
 
-fn connect(path: &Path) -> Result<Connection, StorageError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, StorageError> {
     Ok(prepared(database::connect(path, &SETTINGS)?))
 }
 

@@ -1,0 +1,191 @@
+//! A folder with everything wrong that can be wrong with one.
+
+use super::*;
+use crate::server::storage::{
+    Author, Deletion, Fault, ManifestKey, ManifestRecord, NewManifest, Storage, StorageError,
+};
+use slipway_oci::{
+    Algorithm, Descriptor, Digest,
+    spec::{Parsed, media_type},
+};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+fn push(storage: &Arc<Storage>, repository: &str, bytes: &[u8]) -> Digest {
+    let digest = Digest::sha256(bytes);
+    let mut upload = storage.stage(repository, Algorithm::Sha256).expect("stage");
+    upload.append(bytes).expect("append");
+    upload.finish(&digest).expect("finish");
+    digest
+}
+
+/// Pushes an image of one layer.
+fn push_image(storage: &Arc<Storage>, repository: &str, tag: &str, layer: &[u8]) -> Digest {
+    push(storage, repository, b"{}");
+    push(storage, repository, layer);
+    let json = |descriptor: &Descriptor| serde_json::to_string(descriptor).expect("json");
+    let config = json(&Descriptor::of(media_type::OCI_CONFIG, b"{}"));
+    let layer = json(&Descriptor::of(media_type::OCI_LAYER, layer));
+    let kind = media_type::OCI_MANIFEST;
+    let bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[{layer}]}}"#);
+    let digest = Digest::sha256(bytes.as_bytes());
+    let record = ManifestRecord {
+        digest: digest.clone(),
+        media_type: kind.to_owned(),
+        size_bytes: bytes.len() as u64,
+    };
+    let parsed = Parsed::from_bytes(bytes.as_bytes(), Some(kind)).expect("a manifest");
+    let manifest = NewManifest::described(record, &parsed, vec![tag.to_owned()]);
+    storage.put_manifest(repository, &manifest, bytes.as_bytes(), &Author::default()).expect("put");
+    digest
+}
+
+fn blob(folder: &Path, digest: &Digest) -> std::path::PathBuf {
+    folder.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+}
+
+fn look(folder: &Path, quarantine: bool) -> (Verified, Vec<Finding>) {
+    let (found, read) = (Mutex::new(Vec::new()), AtomicU64::new(0));
+    let progress = |done: u64, all: u64| {
+        assert!(done <= 2 * all, "what is wrong is read twice at most: {done} of {all}");
+        read.fetch_max(done, Ordering::Relaxed);
+    };
+    let note = |finding: &Finding| found.lock().expect("found").push(finding.clone());
+    let verified =
+        verify(folder, quarantine, &Watching { progress: &progress, found: &note }).expect("verified");
+    (verified, found.into_inner().expect("found"))
+}
+
+#[test]
+fn a_whole_folder_is_all_right_also_while_it_is_used() {
+    let folder = tempfile::tempdir().expect("folder");
+    let storage = Storage::open(folder.path()).expect("open");
+    let large = vec![7; 3 << 20];
+    push_image(&storage, "a", "v", &large);
+    push_image(&storage, "b", "v", b"layer");
+    let writing = std::thread::spawn({
+        let storage = Arc::clone(&storage);
+        move || {
+            for number in 0..100_u8 {
+                let digest = push(&storage, "c", &[number; 1000]);
+                if number % 2 == 0 {
+                    storage.delete_blob("c", &digest, &Deletion::by(Author::default())).expect("delete");
+                }
+            }
+        }
+    });
+    for _ in 0..5 {
+        assert_eq!(look(folder.path(), false).1, []);
+    }
+    writing.join().expect("pushes");
+    let (verified, found) = look(folder.path(), true);
+    assert_eq!((verified.contents, found), (55, vec![]));
+    assert!(!folder.path().join("quarantine").exists());
+}
+
+#[test]
+fn everything_that_can_be_wrong_is_found() {
+    let folder = tempfile::tempdir().expect("folder");
+    let storage = Storage::open(folder.path()).expect("open");
+    let manifest = push_image(&storage, "a", "v", b"layer 1");
+    push_image(&storage, "b", "v", b"layer 2");
+    let whole = push_image(&storage, "c", "v", b"layer 3");
+    let [flipped, cut, missing, folder_of] =
+        ["flipped", "cut", "missing", "folder"].map(|text| push(&storage, "a", text.as_bytes()));
+    fs::write(blob(folder.path(), &flipped), b"flopped").expect("damage");
+    fs::write(blob(folder.path(), &cut), b"cu").expect("damage");
+    fs::remove_file(blob(folder.path(), &missing)).expect("damage");
+    fs::remove_file(blob(folder.path(), &folder_of)).expect("damage");
+    fs::create_dir(blob(folder.path(), &folder_of)).expect("damage");
+    let length = fs::metadata(blob(folder.path(), &manifest)).expect("it").len();
+    fs::write(blob(folder.path(), &manifest), vec![b'x'; length as usize]).expect("damage");
+    // what nothing points at, long ago and just now
+    let (old, young) = (Digest::sha256(b"old"), Digest::sha256(b"young"));
+    fs::write(blob(folder.path(), &old), b"old").expect("a file");
+    fs::write(blob(folder.path(), &young), b"young").expect("a file");
+    let long_ago = SystemTime::now() - Duration::from_secs(100_000);
+    fs::File::options()
+        .write(true)
+        .open(blob(folder.path(), &old))
+        .and_then(|file| file.set_modified(long_ago))
+        .expect("time");
+    fs::write(folder.path().join("blobs/sha256/README"), b"").expect("a file");
+    fs::create_dir(folder.path().join("blobs/sha512/sub")).expect("a folder");
+    drop(storage);
+    let database = rusqlite::Connection::open(folder.path().join("registry.db")).expect("the database");
+    database.execute("UPDATE tags SET digest = 'sha256:gone' WHERE repository = (SELECT id FROM repositories WHERE name = 'b')", []).expect("damage");
+    database
+        .execute("DELETE FROM blobs WHERE digest = ?1", [Digest::sha256(b"layer 3").to_string()])
+        .expect("damage");
+    drop(database);
+    for quarantine in [false, true] {
+        let (_, found) = look(folder.path(), quarantine);
+        let fault = |digest: &Digest| {
+            found.iter().find_map(|one| match one {
+                Finding::Damaged(damage) if damage.digest == *digest => {
+                    Some((damage.fault.clone(), damage.aside, damage.repositories.clone()))
+                }
+                _ => None,
+            })
+        };
+        let of_a = vec!["a".to_owned()];
+        let bytes = |actual: &[u8]| Fault::Bytes { actual: Digest::sha256(actual) };
+        assert_eq!(fault(&flipped), Some((bytes(b"flopped"), quarantine, of_a.clone())));
+        assert_eq!(fault(&cut), Some((Fault::Length { expected: 3, actual: 2 }, quarantine, of_a.clone())));
+        assert_eq!(fault(&missing), Some((Fault::Missing, false, of_a.clone())));
+        assert!(matches!(fault(&folder_of), Some((Fault::Length { .. }, ..))), "{found:?}");
+        assert!(matches!(fault(&manifest), Some((Fault::Bytes { .. }, ..))), "{found:?}");
+        for expected in [
+            Finding::Dangling { repository: "b".into(), tag: "v".into(), digest: "sha256:gone".into() },
+            Finding::Incomplete {
+                repository: "c".into(),
+                manifest: whole.to_string(),
+                needs: Digest::sha256(b"layer 3").to_string(),
+            },
+            Finding::Unreferenced { digest: old.clone(), size_bytes: 3 },
+            Finding::Foreign { name: "sha256/README".into() },
+            Finding::Foreign { name: "sha512/sub".into() },
+        ] {
+            assert!(found.contains(&expected), "{expected:?} in {found:?}");
+        }
+        // the folder in a blob's place is foreign, too, until it is moved aside
+        assert_eq!(found.len(), 5 + 5 + usize::from(!quarantine), "{found:?}");
+    }
+    assert!(!blob(folder.path(), &flipped).exists());
+    let storage = Storage::open(folder.path()).expect("open");
+    let key = ManifestKey::Tag("v".to_owned());
+    assert!(matches!(storage.manifest("a", &key), Err(StorageError::ManifestUnknown(_))));
+    push_image(&storage, "a", "v", b"layer 1");
+    assert_eq!(storage.manifest("a", &key).expect("healed").digest, manifest);
+}
+
+#[test]
+fn a_database_that_contradicts_itself_is_found_and_nothing_is_believed_of_it() {
+    for (name, bytes) in [
+        ("text", b"this is no database, however long it may be, and it goes on".to_vec()),
+        ("zeros", vec![0; 8192]),
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        drop(Storage::open(folder.path()).expect("open"));
+        let database = folder.path().join("registry.db");
+        let whole = fs::read(&database).expect("the database");
+        fs::write(&database, &bytes).expect("damage");
+        let (verified, found) = look(folder.path(), true);
+        assert!(matches!(&found[..], [Finding::Database(_)]), "{name}: {found:?}");
+        assert_eq!(verified, Verified::default());
+        assert_eq!(fs::read(&database).expect("it is left as it is"), bytes, "{name}");
+        fs::write(&database, whole).expect("mended");
+        assert_eq!(look(folder.path(), true).1, []);
+    }
+    let empty = tempfile::tempdir().expect("folder");
+    let watching = Watching { progress: &|_, _| {}, found: &|_| {} };
+    assert!(matches!(verify(empty.path(), false, &watching), Err(StorageError::NoRegistry(_))));
+    assert_eq!(fs::read_dir(empty.path()).expect("list").count(), 0, "nothing was made");
+}

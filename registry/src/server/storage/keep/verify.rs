@@ -1,0 +1,220 @@
+//! Reads every byte of a registry's folder, whether it is served meanwhile or not.
+
+use crate::{
+    limits,
+    server::storage::{
+        Damage, Examined, Fault, Storage, StorageError, error::io_error, pointers::sqlite::survey,
+    },
+};
+use slipway_oci::{Algorithm, Digest};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The database itself contradicts itself, in SQLite's words: `reindex` makes it again.
+    Database(String),
+    /// Content that something points at is damaged or missing.
+    Damaged(Damage),
+    /// A tag points at a manifest that its repository lacks.
+    Dangling {
+        /// Where.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// What it points at.
+        digest: String,
+    },
+    /// A manifest needs what its repository lacks: as sparse ones and those with layers of elsewhere do.
+    Incomplete {
+        /// Where.
+        repository: String,
+        /// The manifest.
+        manifest: String,
+        /// What it needs.
+        needs: String,
+    },
+    /// Content that nothing points at; a collection takes it.
+    Unreferenced {
+        /// Its name.
+        digest: Digest,
+        /// Its size in bytes.
+        size_bytes: u64,
+    },
+    /// Something in the folder of content that is none.
+    Foreign {
+        /// Its name, as far as it is text.
+        name: String,
+    },
+}
+
+impl Finding {
+    /// Whether something is lost or wrong by it.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Finding::Database(_) | Finding::Damaged(_) | Finding::Dangling { .. })
+    }
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Contents that something points at.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Who is told how far it is and what is found, from many threads.
+pub struct Watching<'a> {
+    /// Told of bytes that were read, and of how many there are in all.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Told of findings.
+    pub found: &'a (dyn Fn(&Finding) + Sync),
+}
+
+/// Reads everything. `quarantine`: what is damaged is moved aside, as the scrub does it.
+pub fn verify(folder: &Path, quarantine: bool, watching: &Watching<'_>) -> Result<Verified, StorageError> {
+    let database = folder.join("registry.db");
+    if !database.is_file() {
+        return Err(StorageError::NoRegistry(folder.to_owned()));
+    }
+    let mistakes = match survey::check(&database) {
+        Ok(mistakes) => mistakes,
+        Err(StorageError::Database(error)) => vec![error.to_string()],
+        Err(error) => return Err(error),
+    };
+    if !mistakes.is_empty() {
+        mistakes.into_iter().for_each(|words| (watching.found)(&Finding::Database(words)));
+        // what it says of content would be no more than a guess
+        return Ok(Verified::default());
+    }
+    let storage = Storage::open(folder)?;
+    let verified = read_all(&storage, survey::bytes(&database)?, quarantine, watching)?;
+    for (repository, tag, digest) in survey::dangling(&database)? {
+        (watching.found)(&Finding::Dangling { repository, tag, digest });
+    }
+    for (repository, manifest, needs) in survey::incomplete(&database)? {
+        (watching.found)(&Finding::Incomplete { repository, manifest, needs });
+    }
+    unreferenced(folder, &storage, watching)?;
+    Ok(verified)
+}
+
+/// Reads what is pointed at, on all processors.
+fn read_all(
+    storage: &Arc<Storage>,
+    in_all: u64,
+    quarantine: bool,
+    watching: &Watching<'_>,
+) -> Result<Verified, StorageError> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (send, receive) = mpsc::sync_channel::<(Digest, u64)>(threads * 2);
+    let (receive, done, failed) = (Mutex::new(receive), AtomicU64::new(0), AtomicBool::new(false));
+    let work = || -> Result<(), StorageError> {
+        loop {
+            let next = receive.lock().expect("no panic happens while it is held").recv();
+            let Ok((digest, size_bytes)) = next else { return Ok(()) };
+            let mut pace = |read| {
+                (watching.progress)(done.fetch_add(read, Ordering::Relaxed) + read, in_all);
+                !failed.load(Ordering::Relaxed)
+            };
+            let looked = look(storage, &digest, size_bytes, quarantine, &mut pace);
+            match looked.inspect_err(|_| failed.store(true, Ordering::Relaxed))? {
+                Some(damage) => (watching.found)(&Finding::Damaged(damage)),
+                None if failed.load(Ordering::Relaxed) => return Ok(()),
+                None => {}
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let verified = hand_out(storage, &send, &failed);
+        drop(send);
+        for worker in workers {
+            worker.join().expect("a panic of a worker is one of this")?;
+        }
+        verified
+    })
+}
+
+fn hand_out(
+    storage: &Storage,
+    send: &mpsc::SyncSender<(Digest, u64)>,
+    failed: &AtomicBool,
+) -> Result<Verified, StorageError> {
+    let (mut verified, mut last) = (Verified::default(), String::new());
+    loop {
+        let page = storage.contents(&last, limits::SCRUB_PAGE)?;
+        let Some((end, _)) = page.last() else { return Ok(verified) };
+        last = end.to_string();
+        for (digest, size_bytes) in page {
+            verified.contents += 1;
+            verified.bytes += size_bytes;
+            let mut waiting = (digest, size_bytes);
+            // where no worker takes any more, one has failed and says why
+            while let Err(mpsc::TrySendError::Full(back)) = send.try_send(waiting) {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(verified);
+                }
+                thread::sleep(Duration::from_millis(1));
+                waiting = back;
+            }
+        }
+    }
+}
+
+fn look(
+    storage: &Storage,
+    digest: &Digest,
+    size_bytes: u64,
+    quarantine: bool,
+    pace: &mut dyn FnMut(u64) -> bool,
+) -> Result<Option<Damage>, StorageError> {
+    let Examined::Faulty(fault) = storage.examine(digest, size_bytes, pace)? else { return Ok(None) };
+    if quarantine {
+        return storage.quarantine(digest, size_bytes, fault);
+    }
+    // it may have been deleted or pushed again since it was listed
+    let repositories = storage.pointers.places(digest, limits::DAMAGE_PLACES)?;
+    let gone = repositories.is_empty() || fault == Fault::Missing && storage.content.size(digest)?.is_some();
+    let damage = Damage { digest: digest.clone(), size_bytes, fault, aside: false, repositories };
+    Ok((!gone).then_some(damage))
+}
+
+/// What lies in the folder of content and is not pointed at. What is young may be about to be.
+fn unreferenced(folder: &Path, storage: &Storage, watching: &Watching<'_>) -> Result<(), StorageError> {
+    let before = SystemTime::now().checked_sub(limits::ORPHAN_AGE).unwrap_or(SystemTime::UNIX_EPOCH);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let path = folder.join("blobs").join(algorithm.name());
+        for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {
+            let entry = entry.map_err(io_error("list", &path))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // deleted since it was listed
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(io_error("read", &entry.path())(error)),
+            };
+            let digest = format!("{}:{name}", algorithm.name()).parse::<Digest>();
+            let (Ok(digest), true) = (digest, metadata.is_file()) else {
+                (watching.found)(&Finding::Foreign { name: format!("{}/{name}", algorithm.name()) });
+                continue;
+            };
+            let old = metadata.modified().is_ok_and(|modified| modified < before);
+            if old && !storage.pointers.is_needed(&digest)? {
+                (watching.found)(&Finding::Unreferenced { digest, size_bytes: metadata.len() });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! `slipway registry verify`.
+
+use super::place::Place;
+use crate::{
+    app::Global,
+    error::Failure,
+    progress::{self, Ending, Moved, Show, Style},
+    show,
+};
+use serde_json::{Value, json};
+use slipway_registry::server::storage::{
+    Fault,
+    keep::{Finding, Verified, Watching, verify},
+};
+use std::sync::{Mutex, PoisonError};
+
+/// Read everything that a registry stores, and say what is damaged, missing or needless; it may be served meanwhile.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Move what is damaged aside: it is answered 404 then, and the next push brings it back
+    #[arg(long)]
+    quarantine: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
+    progress: Style,
+}
+
+/// What is read is one thing to whoever watches.
+const NAME: &str = "content";
+
+/// Carries the command out. Status 1 says that something is wrong.
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    let folder = arguments.place.folder(global)?;
+    let shown = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let found = Mutex::new(Vec::new());
+    let verified = watch(&*shown, |progress| {
+        let note = |finding: &Finding| {
+            found.lock().unwrap_or_else(PoisonError::into_inner).push(finding.clone());
+        };
+        verify(&folder, arguments.quarantine, &Watching { progress, found: &note })
+    });
+    let verified = verified.map_err(|error| Failure::of(&error))?;
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(in_words);
+    if arguments.json {
+        show::say(as_json(verified, &found))?;
+    } else {
+        for finding in &found {
+            show::say(in_words(finding))?;
+        }
+        show::say(summary(verified, &found))?;
+    }
+    Ok(u8::from(found.iter().any(Finding::is_wrong)))
+}
+
+/// Shows how far something is that is told in bytes done and in all.
+pub(super) fn watch<T, E>(
+    shown: &dyn Show,
+    work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E>,
+) -> Result<T, E> {
+    let begun = Mutex::new(false);
+    let result = work(&|done_bytes, size_bytes| {
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*begun {
+            shown.begin("Reading", 1);
+            shown.moved("reading", &Moved::Started { name: NAME, size_bytes });
+            *begun = true;
+        }
+        shown.moved("reading", &Moved::Advanced { name: NAME, done_bytes });
+    });
+    if begun.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if result.is_ok() {
+            shown.moved("reading", &Moved::Finished { name: NAME });
+        }
+        shown.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
+    }
+    result
+}
+
+fn in_words(finding: &Finding) -> String {
+    match finding {
+        Finding::Database(words) => format!("database: {words}; `slipway registry reindex` makes it again"),
+        Finding::Damaged(damage) => {
+            let what = if damage.fault == Fault::Missing { "missing" } else { "damaged" };
+            let place = if damage.aside { ", in quarantine now" } else { "" };
+            let repositories = damage.repositories.join(", ");
+            format!("{what}: {} of {repositories}: {}{place}", damage.digest, damage.fault)
+        }
+        Finding::Dangling { repository, tag, digest } => {
+            format!("dangling: {repository}:{tag} points at {digest}, which is not in its repository")
+        }
+        Finding::Incomplete { repository, manifest, needs } => {
+            format!("incomplete: {repository}@{manifest} needs {needs}, which its repository lacks")
+        }
+        Finding::Unreferenced { digest, size_bytes } => {
+            format!("unreferenced: {digest} ({}), which a collection takes", show::human(*size_bytes))
+        }
+        Finding::Foreign { name } => format!("foreign: blobs/{name} is no content"),
+    }
+}
+
+fn summary(verified: Verified, found: &[Finding]) -> String {
+    let wrong = found.iter().filter(|finding| finding.is_wrong()).count();
+    let Verified { contents, bytes } = verified;
+    let read = format!("{contents} contents, {}", show::human(bytes));
+    if wrong == 0 { format!("{read}: all right") } else { format!("{read}: {wrong} wrong") }
+}
+
+fn as_json(verified: Verified, found: &[Finding]) -> Value {
+    let of = |pick: &dyn Fn(&Finding) -> Option<Value>| found.iter().filter_map(pick).collect::<Vec<_>>();
+    let Verified { contents, bytes } = verified;
+    json!({
+        "contents": contents,
+        "bytes": bytes,
+        "database": of(&|one| if let Finding::Database(words) = one { Some(json!(words)) } else { None }),
+        "damaged": of(&|one| match one {
+            Finding::Damaged(damage) => Some(json!({
+                "digest": damage.digest.to_string(),
+                "size": damage.size_bytes,
+                "missing": damage.fault == Fault::Missing,
+                "why": damage.fault.to_string(),
+                "quarantined": damage.aside,
+                "repositories": damage.repositories,
+            })),
+            _ => None,
+        }),
+        "dangling": of(&|one| match one {
+            Finding::Dangling { repository, tag, digest } => {
+                Some(json!({ "repository": repository, "tag": tag, "digest": digest }))
+            }
+            _ => None,
+        }),
+        "incomplete": of(&|one| match one {
+            Finding::Incomplete { repository, manifest, needs } => {
+                Some(json!({ "repository": repository, "manifest": manifest, "needs": needs }))
+            }
+            _ => None,
+        }),
+        "unreferenced": of(&|one| match one {
+            Finding::Unreferenced { digest, size_bytes } => {
+                Some(json!({ "digest": digest.to_string(), "size": size_bytes }))
+            }
+            _ => None,
+        }),
+        "foreign": of(&|one| if let Finding::Foreign { name } = one { Some(json!(name)) } else { None }),
+    })
+}

@@ -1,0 +1,85 @@
+//! What the operator of a registry's folder does beside serving it, with the real binary.
+
+use crate::support::Slipway;
+use crate::support::server::Server;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A registry with two tags, stopped; its address, and its folder.
+fn stopped(slipway: &Slipway) -> (String, PathBuf) {
+    let storage = slipway.path("storage");
+    let mut server = Server::slipway(slipway, &storage);
+    for name in ["team/app:1", "team/other:2"] {
+        let name = server.name(name);
+        slipway.build(&name, &format!("FROM base\nRUN echo {name} > /file\n"), &[]).ok();
+        slipway.ok(["push", &name]);
+    }
+    assert!(server.terminate().success());
+    (server.address.clone(), storage)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Some layer, in the folder of content.
+fn largest(storage: &Path) -> PathBuf {
+    let blobs = fs::read_dir(storage.join("blobs/sha256")).unwrap();
+    blobs.map(|entry| entry.unwrap().path()).max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+#[test]
+fn damage_is_found_taken_out_of_service_and_healed_by_a_push() {
+    let slipway = Slipway::new();
+    let (address, storage) = stopped(&slipway);
+    let verify = ["registry", "verify", "--storage", text(&storage)];
+    let said = slipway.ok(verify);
+    assert!(said.ends_with(": all right\n"), "{said}");
+    let layer = largest(&storage);
+    let mut bytes = fs::read(&layer).unwrap();
+    bytes[1000] ^= 4;
+    fs::write(&layer, &bytes).unwrap();
+    // it may be served meanwhile
+    let server = Server::slipway_at(&slipway, &storage, &address);
+    let output = slipway.run(["registry", "verify", "--json", "--storage", text(&storage)]);
+    assert_eq!(output.code(), Some(1));
+    let found: Value = serde_json::from_str(&output.stdout).unwrap();
+    let digest = found["damaged"][0]["digest"].as_str().unwrap();
+    assert_eq!(digest.strip_prefix("sha256:"), layer.file_name().unwrap().to_str());
+    assert_eq!(found["damaged"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["damaged"][0]["quarantined"], false);
+    let output = slipway.run(["registry", "verify", "--quarantine", "--storage", text(&storage)]);
+    assert_eq!(output.code(), Some(1));
+    assert!(!layer.exists());
+    let other = slipway.another("other");
+    let message = other.fails(1, ["pull", &server.name("team/app:1")]);
+    assert!(message.contains(digest), "{message}");
+    slipway.ok(["push", &server.name("team/app:1")]);
+    other.ok(["pull", &server.name("team/app:1")]);
+    other.ok(["pull", &server.name("team/other:2")]);
+    slipway.ok(verify);
+}
+
+#[test]
+fn a_lost_database_is_made_again() {
+    let slipway = Slipway::new();
+    let (address, storage) = stopped(&slipway);
+    for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        let _ = fs::remove_file(storage.join(name));
+    }
+    let reindex = ["registry", "reindex", "--storage", text(&storage)];
+    let message = slipway.fails(1, ["registry", "verify", "--storage", text(&storage)]);
+    assert!(message.contains("registry.db"), "{message}");
+    let said = slipway.ok(reindex);
+    assert!(said.starts_with("repositories: 2, tags: 2, manifests: 2"), "{said}");
+    let server = Server::slipway_at(&slipway, &storage, &address);
+    let message = slipway.fails(1, reindex);
+    assert!(message.contains("in use"), "{message}");
+    let other = slipway.another("other");
+    for name in ["team/app:1", "team/other:2"] {
+        other.ok(["pull", &server.name(name)]);
+        assert_eq!(other.digest(&server.name(name)), slipway.digest(&server.name(name)));
+    }
+    slipway.ok(["registry", "verify", "--storage", text(&storage)]);
+}
