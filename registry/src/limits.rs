@@ -169,6 +169,9 @@ pub const JOURNAL_BYTES: u64 = 4 << 20;
 /// Longest line of the journal.
 pub const JOURNAL_LINE_BYTES: usize = 64 << 10;
 
+/// Longest wait of a backup for those who remove content.
+pub const HOLD_TIME: Duration = Duration::from_secs(5);
+
 /// Most repositories that are named for damaged content.
 pub const DAMAGE_PLACES: u64 = 20;
 

@@ -1,7 +1,7 @@
 //! What the operator of a registry's folder does beside serving it, with the real binary.
 
-use crate::support::Slipway;
 use crate::support::server::Server;
+use crate::support::{Slipway, run};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,70 @@ fn damage_is_found_taken_out_of_service_and_healed_by_a_push() {
     other.ok(["pull", &server.name("team/app:1")]);
     other.ok(["pull", &server.name("team/other:2")]);
     slipway.ok(verify);
+}
+
+/// Everything that a registry has comes out of it: tags, each pulled by a store of its own.
+fn pull_all(slipway: &Slipway, server: &Server, store: &str) -> usize {
+    let other = slipway.another(store);
+    let mut count = 0;
+    for number in 0..3 {
+        let name = server.name(&format!("storm/{number}"));
+        let tags = slipway.run(["tags", &name]);
+        for tag in tags.stdout.lines() {
+            other.ok(["pull", &format!("{name}:{tag}")]);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn a_backup_beside_pushes_and_deletes_comes_back_whole() {
+    let slipway = Slipway::new();
+    let (address, storage) = stopped(&slipway);
+    let server = Server::slipway_at(&slipway, &storage, &address);
+    // what nobody deletes
+    let kept = server.name("storm/0:kept");
+    slipway.build(&kept, "FROM base\nRUN echo kept > /file\n", &[]).ok();
+    slipway.ok(["push", &kept]);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let backup = slipway.path("backup");
+    // as many as the longest machine needs
+    let commands = |writer: usize| -> Vec<_> {
+        let of = |number: usize| {
+            let name = server.name(&format!("storm/{writer}:t{}", number % 4));
+            let copy = slipway.command(["copy", "-q", &server.name("team/app:1"), &name]);
+            [Some(copy), (!number.is_multiple_of(3)).then(|| slipway.command(["delete", &name]))]
+        };
+        (0..3000).flat_map(of).flatten().collect()
+    };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                let (commands, stop) = (commands(writer), &stop);
+                scope.spawn(move || {
+                    for mut command in commands {
+                        run(&mut command);
+                        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for round in 0..4 {
+            slipway.ok(["registry", "backup", "-q", "--storage", text(&storage), text(&backup)]);
+            let again = slipway.path(&format!("again {round}"));
+            slipway.ok(["registry", "restore", "-q", "--storage", text(&again), text(&backup)]);
+            slipway.ok(["registry", "verify", "-q", "--storage", text(&again)]);
+            let restored = Server::slipway(&slipway, &again);
+            assert!(pull_all(&slipway, &restored, &format!("pulled {round}")) > 0);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+    let message = slipway.fails(1, ["registry", "restore", "--storage", text(&storage), text(&backup)]);
+    assert!(message.contains("in use") || message.contains("already"), "{message}");
 }
 
 #[test]

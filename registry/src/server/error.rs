@@ -247,6 +247,10 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::InUse(_)
         | StorageError::NoRegistry(_)
         | StorageError::NoJournal(_)
+        | StorageError::NoBackup(_)
+        | StorageError::Within(_)
+        | StorageError::Registry(_)
+        | StorageError::BackupUnderWay
         | StorageError::SigningKey
         | StorageError::Random(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
     }

@@ -1,6 +1,6 @@
 //! `slipway registry`: what the operator of a registry needs beside `serve`.
 
-use super::{check, explain, htpasswd, reindex, token, verify};
+use super::{backup, check, explain, htpasswd, reindex, token, verify};
 use crate::{app::Global, error::Failure};
 
 /// Look after a registry of your own.
@@ -12,6 +12,8 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Copy a registry as it is now, while it may be served
+    Backup(backup::Arguments),
     /// Check a registry's configuration
     Check(check::Arguments),
     /// Show whether a user may do something, and which rule says so
@@ -20,6 +22,8 @@ enum Command {
     Htpasswd(htpasswd::Arguments),
     /// Make a registry's database again from what lies beside it
     Reindex(reindex::Arguments),
+    /// Bring a backup of a registry back
+    Restore(backup::RestoreArguments),
     /// Make a token for a user, and the line of the configuration that takes it
     Token(token::Arguments),
     /// Read everything that a registry stores, and say what is damaged, missing or needless
@@ -29,10 +33,12 @@ enum Command {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
+        Command::Backup(arguments) => backup::run(global, arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Htpasswd(arguments) => htpasswd::run(arguments),
         Command::Reindex(arguments) => reindex::run(global, arguments),
+        Command::Restore(arguments) => backup::restore(global, arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Verify(arguments) => verify::run(global, arguments),
     }

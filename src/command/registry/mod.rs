@@ -1,5 +1,6 @@
 //! Commands on registries.
 
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod group;

@@ -67,6 +67,7 @@ impl Storage {
             }
         }
         self.carry_out_old(now)?;
+        self.content.let_go()?;
         self.collect_orphans(orphans)?;
         Ok(swept)
     }

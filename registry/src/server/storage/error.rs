@@ -114,6 +114,18 @@ pub enum StorageError {
     /// What is said to be a registry's folder is none.
     #[error("`{0}` is no registry's folder: it has no `registry.db`")]
     NoRegistry(PathBuf),
+    /// What would be overwritten is no backup.
+    #[error("`{0}` is neither empty nor a backup: name another folder")]
+    NoBackup(PathBuf),
+    /// A backup within what it is of, or around it.
+    #[error("`{0}` and the registry's folder lie within each other: name another folder")]
+    Within(PathBuf),
+    /// Where something is to be brought back, there is something.
+    #[error("`{0}` has a registry already: name another folder")]
+    Registry(PathBuf),
+    /// Somebody else makes a backup of the same folder.
+    #[error("another backup of this registry is under way")]
+    BackupUnderWay,
     /// There is nothing to make the database from.
     #[error("`{0}` has no journal to make the database from")]
     NoJournal(PathBuf),

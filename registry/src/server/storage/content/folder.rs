@@ -7,7 +7,11 @@
 use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
 use crate::{
     limits,
-    server::storage::{StorageError, UploadId, error::io_error},
+    server::storage::{
+        StorageError, UploadId,
+        error::io_error,
+        keep::{backup, lock},
+    },
 };
 use rustix::{
     fs::{Advice, fadvise},
@@ -203,7 +207,24 @@ impl Content for FolderContent {
     }
 
     fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
-        Ok(self.blobs.remove(digest)?)
+        loop {
+            if let Some(_removing) = lock::removing(&self.folder)? {
+                return Ok(self.blobs.remove(digest)?);
+            }
+            // a backup that is under way may need it yet
+            let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
+            let (from, held) = (self.blobs.path(digest), self.folder.join("held"));
+            fs::create_dir_all(&held).map_err(io_error("create", &held))?;
+            match fs::rename(&from, held.join(name)) {
+                // the backup may have ended and taken the folder away
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if self.blobs.size(digest)?.is_none() {
+                        return Ok(());
+                    }
+                }
+                other => return other.map_err(io_error("rename", &from)),
+            }
+        }
     }
 
     fn stage(&self, id: &UploadId) -> Result<Box<dyn Staged>, StorageError> {
@@ -301,6 +322,10 @@ impl Content for FolderContent {
         let (from, to) = (self.aside(digest), self.blobs.path(digest));
         fs::rename(&from, &to).map_err(io_error("rename", &from))?;
         self.names.sync(to.parent().expect("a blob lies in its algorithm's folder"))
+    }
+
+    fn let_go(&self) -> Result<(), StorageError> {
+        backup::let_go(&self.folder)
     }
 
     fn note(&self, name: &str) -> Result<Option<String>, StorageError> {

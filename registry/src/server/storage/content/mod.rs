@@ -109,6 +109,11 @@ pub trait Content: Send + Sync {
     /// Puts what was set aside back under its digest.
     fn put_back(&self, digest: &Digest) -> Result<(), StorageError>;
 
+    /// Lets go what was held for a backup that is no longer under way.
+    fn let_go(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// A small text that is kept beside the content.
     fn note(&self, name: &str) -> Result<Option<String>, StorageError>;
 

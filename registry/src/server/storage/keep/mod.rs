@@ -1,11 +1,15 @@
 //! What the operator of a registry's folder does beside serving it.
 
+pub(super) mod backup;
 pub(super) mod lock;
 pub(super) mod reindex;
+mod spread;
+mod take;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use backup::{By, Copied, backup, restore};
 pub(super) use reindex::{Kept, KeptManifest, KeptMove, KeptRepository};
 pub use reindex::{Lost, Reindexed, reindex};
 pub use verify::{Finding, Verified, Watching, verify};

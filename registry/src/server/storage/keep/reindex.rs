@@ -14,7 +14,7 @@ use crate::{
         error::io_error,
         now_seconds,
         pointers::sqlite::{
-            journal,
+            copy, journal,
             rebuild::{self, Rebuilt},
         },
     },
@@ -132,7 +132,7 @@ pub fn reindex(
     }
     let database = folder.join("registry.db");
     let new = folder.join("registry.db.new");
-    remove_database(&new)?;
+    copy::remove(&new)?;
     let Rebuilt { blobs, manifests, tags } = rebuild::rebuild(&new, &kept, &content, now_seconds(), lost)?;
     (done.repositories, done.blobs, done.manifests, done.tags) = (kept.len() as u64, blobs, manifests, tags);
     done.former = set_aside(&database)?;
@@ -159,24 +159,12 @@ fn parts(database: &Path) -> [PathBuf; 3] {
     })
 }
 
-fn remove_database(database: &Path) -> Result<(), StorageError> {
-    for part in parts(database) {
-        match fs::remove_file(&part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &part)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// The former database stays: it may be whole enough for somebody who knows it.
 fn set_aside(database: &Path) -> Result<Option<PathBuf>, StorageError> {
     let [there, ..] = parts(database);
     if !there.exists() {
         // a log of a database that is gone would be taken for the new one's
-        remove_database(database)?;
+        copy::remove(database)?;
         return Ok(None);
     }
     let to = database.with_file_name(format!("registry.db.before-{}", now_seconds()));

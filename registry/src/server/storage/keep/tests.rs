@@ -189,3 +189,173 @@ fn a_database_that_contradicts_itself_is_found_and_nothing_is_believed_of_it() {
     assert!(matches!(verify(empty.path(), false, &watching), Err(StorageError::NoRegistry(_))));
     assert_eq!(fs::read_dir(empty.path()).expect("list").count(), 0, "nothing was made");
 }
+
+/// Every tag of a registry's folder, with the bytes of all that it needs.
+fn pull_all(folder: &Path) -> Vec<String> {
+    let storage = Storage::open(folder).expect("open");
+    let mut all = Vec::new();
+    for repository in storage.repositories("", 1000).expect("repositories") {
+        for tag in storage.tags(&repository, "", 1000).expect("tags") {
+            let record = storage.manifest(&repository, &ManifestKey::Tag(tag.clone())).expect("a manifest");
+            let bytes = storage.manifest_bytes(&record).expect("its bytes");
+            let Ok(Parsed::Manifest(manifest)) = Parsed::from_bytes(&bytes, None) else { panic!("an image") };
+            for layer in manifest.layers.iter().chain([&manifest.config]) {
+                let size = storage.blob_size(&repository, &layer.digest).expect("a blob");
+                assert_eq!(size, layer.size_bytes);
+                let mut bytes = vec![0; size as usize];
+                let reader = storage.open_blob(&layer.digest, size).expect("it opens");
+                reader.read_exact_at(&mut bytes, 0).expect("its bytes");
+                assert_eq!(Digest::sha256(&bytes), layer.digest);
+            }
+            all.push(format!("{repository}:{tag} {}", record.digest));
+        }
+    }
+    all
+}
+
+fn inode(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("a file"))
+}
+
+#[test]
+fn a_backup_copies_what_is_new_and_comes_back_as_it_was() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = |name: &str| folder.path().join(name);
+    let storage = Storage::open(&place("registry")).expect("open");
+    let first = push_image(&storage, "a", "v", b"layer 1");
+    push_image(&storage, "b", "v", b"layer 2");
+    storage.start_upload("a", Algorithm::Sha256).expect("an upload");
+    for by in [By::Links, By::Copies] {
+        let to = place(&format!("{by:?}"));
+        let copied = backup(&place("registry"), &to, by, &|_, _| {}).expect("a backup");
+        assert_eq!((copied.contents, copied.present, &copied.lost[..]), (5, 0, &[][..]));
+        let same = inode(&blob(&to, &first)) == inode(&blob(&place("registry"), &first));
+        assert_eq!(same, by == By::Links);
+        assert_eq!(look(&to, false).1, []);
+        assert_eq!(pull_all(&to), pull_all(&place("registry")));
+    }
+    // the next one copies the next image, and has no more than there is
+    push_image(&storage, "a", "w", b"layer 3");
+    let author = || Deletion::by(Author::default());
+    storage.delete_manifest("a", &ManifestKey::Digest(first.clone()), &author()).expect("delete");
+    storage.delete_blob("a", &Digest::sha256(b"layer 1"), &author()).expect("delete");
+    for by in [By::Links, By::Copies] {
+        let to = place(&format!("{by:?}"));
+        let copied = backup(&place("registry"), &to, by, &|_, _| {}).expect("a backup");
+        assert_eq!((copied.contents, copied.present, copied.removed, &copied.lost[..]), (5, 3, 2, &[][..]));
+        assert_eq!((pull_all(&to), look(&to, false).1), (pull_all(&place("registry")), vec![]));
+        let back = place(&format!("back of {by:?}"));
+        let restored = restore(&to, &back, &|_, _| {}).expect("restored");
+        assert_eq!((restored.contents, restored.present), (5, 0));
+        assert_ne!(
+            inode(&blob(&to, &Digest::sha256(b"layer 3"))),
+            inode(&blob(&back, &Digest::sha256(b"layer 3")))
+        );
+        assert_eq!((pull_all(&back), look(&back, false).1), (pull_all(&place("registry")), vec![]));
+        // it is no folder to restore into any more, nor one to back up into
+        assert!(matches!(restore(&to, &back, &|_, _| {}), Err(StorageError::Registry(_))));
+        assert!(matches!(backup(&place("registry"), &back, by, &|_, _| {}), Err(StorageError::NoBackup(_))));
+    }
+    for within in ["registry/backup", "registry", "."] {
+        let refused = backup(&place("registry"), &place(within), By::Links, &|_, _| {});
+        assert!(matches!(refused, Err(StorageError::Within(_))), "{within}: {refused:?}");
+    }
+    assert!(matches!(
+        backup(&place("nothing"), &place("new"), By::Links, &|_, _| {}),
+        Err(StorageError::NoRegistry(_))
+    ));
+    assert!(!place("new").exists(), "a refusal makes nothing");
+}
+
+#[test]
+fn a_backup_says_what_the_registry_itself_has_lost() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = |name: &str| folder.path().join(name);
+    let storage = Storage::open(&place("registry")).expect("open");
+    push_image(&storage, "a", "v", b"layer");
+    let [gone, cut, flipped] = ["gone", "cut", "flipped"].map(|text| push(&storage, "a", text.as_bytes()));
+    fs::remove_file(blob(&place("registry"), &gone)).expect("damage");
+    fs::write(blob(&place("registry"), &cut), b"cu").expect("damage");
+    fs::write(blob(&place("registry"), &flipped), b"flopped").expect("damage");
+    let copied = backup(&place("registry"), &place("backup"), By::Copies, &|_, _| {}).expect("a backup");
+    let mut expected = vec![gone, cut, flipped.clone()];
+    expected.sort_unstable();
+    assert_eq!(copied.lost, expected);
+    assert!(!blob(&place("backup"), &flipped).exists(), "wrong bytes are not kept");
+    // healed, and backed up again
+    push(&storage, "b", b"flipped");
+    let copied = backup(&place("registry"), &place("backup"), By::Copies, &|_, _| {}).expect("a backup");
+    assert_eq!(copied.lost.len(), 2);
+    assert!(blob(&place("backup"), &flipped).exists());
+}
+
+#[test]
+fn a_backup_in_a_storm_is_of_one_moment() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = |name: &str| folder.path().join(name);
+    let storage = Storage::open(&place("registry")).expect("open");
+    push_image(&storage, "stays", "v", b"it");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writers: Vec<_> = (0..3_u32)
+        .map(|writer| {
+            let (storage, stop) = (Arc::clone(&storage), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let repository = format!("r{writer}");
+                let author = || Deletion::by(Author::default());
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return number;
+                    }
+                    // few contents, so that they come and go and come again
+                    let layer = format!("{writer} {}", number % 7).into_bytes();
+                    let digest = push_image(&storage, &repository, &format!("t{}", number % 5), &layer);
+                    if number % 3 > 0 {
+                        storage
+                            .delete_manifest(&repository, &ManifestKey::Digest(digest), &author())
+                            .expect("delete");
+                        storage.delete_blob(&repository, &Digest::sha256(&layer), &author()).expect("delete");
+                    }
+                }
+                unreachable!("there are many numbers")
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        let by = if round % 2 == 0 { By::Links } else { By::Copies };
+        let to = place(&format!("backup {}", round % 4));
+        let copied = backup(&place("registry"), &to, by, &|_, _| {}).expect("a backup");
+        assert_eq!(copied.lost, [], "round {round}");
+        assert_eq!(look(&to, false).1, [], "round {round}");
+        let back = place(&format!("back {round}"));
+        restore(&to, &back, &|_, _| {}).expect("restored");
+        assert_eq!(look(&back, false).1, [], "round {round}");
+        assert!(pull_all(&back).iter().any(|line| line.starts_with("stays:v")));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        assert!(writer.join().expect("a writer") > 10, "they went on meanwhile");
+    }
+    storage.sweep_uploads(SystemTime::now()).expect("a sweep");
+    assert!(!place("registry/held").exists(), "nothing is held any more");
+    assert_eq!(look(&place("registry"), false).1, []);
+}
+
+#[test]
+fn what_an_interrupted_backup_held_is_let_go() {
+    let folder = tempfile::tempdir().expect("folder");
+    let storage = Storage::open(folder.path()).expect("open");
+    let author = || Deletion::by(Author::default());
+    let [one, two] = ["one", "two"].map(|text| push(&storage, "a", text.as_bytes()));
+    let hold = lock::hold(folder.path()).expect("held");
+    storage.delete_blob("a", &one, &author()).expect("delete");
+    let held = folder.path().join("held").join(format!("sha256-{}", one.hex()));
+    assert_eq!(fs::read(&held).expect("held"), b"one");
+    assert!(matches!(storage.blob_size("a", &one), Err(StorageError::BlobUnknown(_))));
+    storage.sweep_uploads(SystemTime::now()).expect("a sweep");
+    assert!(held.exists(), "a backup is under way");
+    drop(hold);
+    storage.delete_blob("a", &two, &author()).expect("delete");
+    assert!(!folder.path().join("held").join(format!("sha256-{}", two.hex())).exists());
+    storage.sweep_uploads(SystemTime::now()).expect("a sweep");
+    assert!(!folder.path().join("held").exists());
+}

@@ -1,5 +1,6 @@
 //! Reads every byte of a registry's folder, whether it is served meanwhile or not.
 
+use super::spread::spread;
 use crate::{
     limits,
     server::storage::{
@@ -11,12 +12,10 @@ use std::{
     fs, io,
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
-    thread,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 /// Something that is not as it should be.
@@ -117,60 +116,19 @@ fn read_all(
     quarantine: bool,
     watching: &Watching<'_>,
 ) -> Result<Verified, StorageError> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let (send, receive) = mpsc::sync_channel::<(Digest, u64)>(threads * 2);
-    let (receive, done, failed) = (Mutex::new(receive), AtomicU64::new(0), AtomicBool::new(false));
-    let work = || -> Result<(), StorageError> {
-        loop {
-            let next = receive.lock().expect("no panic happens while it is held").recv();
-            let Ok((digest, size_bytes)) = next else { return Ok(()) };
-            let mut pace = |read| {
-                (watching.progress)(done.fetch_add(read, Ordering::Relaxed) + read, in_all);
-                !failed.load(Ordering::Relaxed)
-            };
-            let looked = look(storage, &digest, size_bytes, quarantine, &mut pace);
-            match looked.inspect_err(|_| failed.store(true, Ordering::Relaxed))? {
-                Some(damage) => (watching.found)(&Finding::Damaged(damage)),
-                None if failed.load(Ordering::Relaxed) => return Ok(()),
-                None => {}
-            }
+    let done = AtomicU64::new(0);
+    let page = |last: &str| storage.contents(last, limits::SCRUB_PAGE);
+    let (contents, bytes) = spread(&page, &|digest, size_bytes, failed| {
+        let mut pace = |read| {
+            (watching.progress)(done.fetch_add(read, Ordering::Relaxed) + read, in_all);
+            !failed.load(Ordering::Relaxed)
+        };
+        if let Some(damage) = look(storage, digest, size_bytes, quarantine, &mut pace)? {
+            (watching.found)(&Finding::Damaged(damage));
         }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let verified = hand_out(storage, &send, &failed);
-        drop(send);
-        for worker in workers {
-            worker.join().expect("a panic of a worker is one of this")?;
-        }
-        verified
-    })
-}
-
-fn hand_out(
-    storage: &Storage,
-    send: &mpsc::SyncSender<(Digest, u64)>,
-    failed: &AtomicBool,
-) -> Result<Verified, StorageError> {
-    let (mut verified, mut last) = (Verified::default(), String::new());
-    loop {
-        let page = storage.contents(&last, limits::SCRUB_PAGE)?;
-        let Some((end, _)) = page.last() else { return Ok(verified) };
-        last = end.to_string();
-        for (digest, size_bytes) in page {
-            verified.contents += 1;
-            verified.bytes += size_bytes;
-            let mut waiting = (digest, size_bytes);
-            // where no worker takes any more, one has failed and says why
-            while let Err(mpsc::TrySendError::Full(back)) = send.try_send(waiting) {
-                if failed.load(Ordering::Relaxed) {
-                    return Ok(verified);
-                }
-                thread::sleep(Duration::from_millis(1));
-                waiting = back;
-            }
-        }
-    }
+        Ok(())
+    })?;
+    Ok(Verified { contents, bytes })
 }
 
 fn look(

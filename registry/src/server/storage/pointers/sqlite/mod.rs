@@ -3,6 +3,7 @@
 //! Reads run on connections of their own beside the writer (WAL). Writes go through the one thread of [`writer`], which
 //! commits whatever waits together.
 
+pub(in crate::server::storage) mod copy;
 mod history;
 mod holds;
 pub(in crate::server::storage) mod journal;

@@ -18,7 +18,11 @@ pub(in crate::server::storage) fn check(path: &Path) -> Result<Vec<String>, Stor
 
 /// Bytes of all content that is pointed at.
 pub(in crate::server::storage) fn bytes(path: &Path) -> Result<u64, StorageError> {
-    let database = schema::connect(path)?;
+    bytes_of(&schema::connect(path)?)
+}
+
+/// The same of an open one.
+pub(super) fn bytes_of(database: &Connection) -> Result<u64, StorageError> {
     let sum = "SELECT coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM (
         SELECT digest, size FROM blobs UNION ALL SELECT digest, size FROM manifests) GROUP BY digest)";
     Ok(database.query_row(sum, [], |row| row.get(0))?)
