@@ -172,6 +172,15 @@ pub const JOURNAL_LINE_BYTES: usize = 64 << 10;
 /// Longest wait of a backup for those who remove content.
 pub const HOLD_TIME: Duration = Duration::from_secs(5);
 
+/// Most components of a repository's name in a folder that is adopted; a name has 255 bytes at most.
+pub const ADOPT_DEPTH: usize = 128;
+
+/// Most bytes of a link in a folder that is adopted: a digest, and space around it.
+pub const ADOPT_LINK_BYTES: u64 = 256;
+
+/// Threads that write pointers while a folder is adopted; each waits for its transaction.
+pub const ADOPT_WRITERS: usize = 16;
+
 /// Most repositories that are named for damaged content.
 pub const DAMAGE_PLACES: u64 = 20;
 

@@ -9,6 +9,7 @@ mod support;
 mod file_server;
 
 mod access;
+mod adopting;
 mod agents;
 mod build;
 mod cache;

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 
 /// Debian's registry, which deletes; it has neither a list of referrers nor deletes of tags.
-fn debians(slipway: &Slipway, name: &str) -> Server {
+pub(crate) fn debians(slipway: &Slipway, name: &str) -> Server {
     let address = free_address();
     let storage = slipway.context(name, &[]);
     let config = format!(
@@ -121,7 +121,7 @@ fn blobs_of(server: &Server, repository: &str, digest: &str) -> Vec<u8> {
 }
 
 /// An index over the base and one more image, with a signature on the index, under `repository:1`; its digest.
-fn indexed(slipway: &Slipway, server: &Server, repository: &str) -> String {
+pub(crate) fn indexed(slipway: &Slipway, server: &Server, repository: &str) -> String {
     slipway.build("other", "FROM base\nRUN echo other > /other\n", &[]).ok();
     let mut entries = Vec::new();
     for (image, platform) in [("base", "amd64"), ("other", "arm64")] {

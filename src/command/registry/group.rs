@@ -1,6 +1,6 @@
 //! `slipway registry`: what the operator of a registry needs beside `serve`.
 
-use super::{backup, check, explain, htpasswd, reindex, token, verify};
+use super::{adopt, backup, check, explain, htpasswd, reindex, token, verify};
 use crate::{app::Global, error::Failure};
 
 /// Look after a registry of your own.
@@ -12,6 +12,8 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Take over what docker-registry keeps in its folder
+    Adopt(adopt::Arguments),
     /// Copy a registry as it is now, while it may be served
     Backup(backup::Arguments),
     /// Check a registry's configuration
@@ -33,6 +35,7 @@ enum Command {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
+        Command::Adopt(arguments) => adopt::run(global, arguments),
         Command::Backup(arguments) => backup::run(global, arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),

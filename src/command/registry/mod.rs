@@ -1,5 +1,6 @@
 //! Commands on registries.
 
+pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod explain;

@@ -114,6 +114,9 @@ pub enum StorageError {
     /// What is said to be a registry's folder is none.
     #[error("`{0}` is no registry's folder: it has no `registry.db`")]
     NoRegistry(PathBuf),
+    /// What is said to be a folder of distribution's is none.
+    #[error("`{0}` is no folder of docker-registry: it has no `docker/registry/v2`")]
+    NoDistribution(PathBuf),
     /// What would be overwritten is no backup.
     #[error("`{0}` is neither empty nor a backup: name another folder")]
     NoBackup(PathBuf),

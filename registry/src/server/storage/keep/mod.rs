@@ -1,5 +1,6 @@
 //! What the operator of a registry's folder does beside serving it.
 
+mod adopt;
 pub(super) mod backup;
 pub(super) mod lock;
 pub(super) mod reindex;
@@ -9,6 +10,7 @@ mod take;
 mod tests;
 mod verify;
 
+pub use adopt::{Adopted, Means, Odd, Telling, Unfit, Why, adopt};
 pub use backup::{By, Copied, backup, restore};
 pub(super) use reindex::{Kept, KeptManifest, KeptMove, KeptRepository};
 pub use reindex::{Lost, Reindexed, reindex};

@@ -93,7 +93,7 @@ fn link(place: &Path, path: &Path) -> Result<bool, StorageError> {
 }
 
 /// A file that shares its blocks until one of them is written (ioctl_ficlone(2)).
-fn clone(source: &File, path: &Path) -> Result<bool, StorageError> {
+pub(super) fn clone(source: &File, path: &Path) -> Result<bool, StorageError> {
     let folder = path.parent().expect("a blob lies in its algorithm's folder");
     let temporary = folder.join(file::temporary_name("clone"));
     let target = File::create_new(&temporary).map_err(io_error("create", &temporary))?;
@@ -106,7 +106,12 @@ fn clone(source: &File, path: &Path) -> Result<bool, StorageError> {
     Ok(cloned)
 }
 
-fn copy(source: File, target: &Blobs, digest: &Digest, size_bytes: u64) -> Result<Taken, StorageError> {
+pub(super) fn copy(
+    source: File,
+    target: &Blobs,
+    digest: &Digest,
+    size_bytes: u64,
+) -> Result<Taken, StorageError> {
     let mut descriptor = Descriptor::of("application/octet-stream", b"");
     (descriptor.digest, descriptor.size_bytes) = (digest.clone(), size_bytes);
     match target.copy_from(io::BufReader::with_capacity(limits::PIECE_BYTES, source), &descriptor) {
