@@ -163,6 +163,7 @@ fn the_examples_of_every_page_run_as_they_stand() {
     let files =
         [("report.json", "{}"), ("index.html", "<p>"), ("static/a.css", ""), ("sbom.spdx.json", "{}")];
     crate::support::write_tree(&slipway.path("home"), &files);
+    std::fs::create_dir_all(slipway.path("home/distribution/docker/registry/v2/repositories")).unwrap();
     let all = lines(PAGES);
     assert!(all.len() > 45, "{all:#?}");
     for example in all {
@@ -182,7 +183,10 @@ fn the_examples_of_every_page_run_as_they_stand() {
             .replace("registry.example", &server.address)
             .replace("/usr/share/bash-completion/completions/slipway", "bash-completion")
             .replace("/usr/share/zsh/vendor-completions/_slipway", "zsh-completion")
-            .replace("/usr/local/share/man/man1", "man1");
+            .replace("/usr/local/share/man/man1", "man1")
+            .replace("/var/lib/slipway-registry", "registry")
+            .replace("/var/lib/docker-registry", "distribution")
+            .replace("/backup/registry", "backup");
         if line.starts_with("slipway serve") {
             let address = free_address();
             let (_, port) = address.rsplit_once(':').unwrap();
