@@ -239,7 +239,7 @@ impl<'a> Images<'a> {
             found.inspect_err(|_| self.show.end(progress::Ending::Failed))?;
         self.show.begin(&format!("Pulling {}", name.familiar()), distinct(&layers));
         let (client, progress) = (self.client()?, self.transfers("pulling"));
-        let (fetched, made) = self.store.take_in(&self.rows_for_this_machine(&members), |intake| {
+        let (fetched, made) = self.store.take_in(&self.store.rows_for_this_machine(&members), |intake| {
             client.fetch_blobs(&name, &layers, intake, &progress)
         });
         ended(self.show, fetched.map_err(|error| Failure::of(&error)).and_then(|()| Ok(made?)))?;
@@ -276,15 +276,6 @@ impl<'a> Images<'a> {
         let bytes = self.store.blobs().read_manifest(digest)?;
         let parsed = Parsed::from_bytes(&bytes, None).map_err(|error| Failure::of(&error))?;
         Ok((bytes, parsed))
-    }
-
-    /// The layers of those of the images that this machine runs; those of others are fetched to be sent on, saved, or copied
-    /// from, and made runnable by who runs them all the same.
-    fn rows_for_this_machine(&self, images: &[Digest]) -> Vec<Vec<LayerForm>> {
-        // what cannot be read is no image, or said when it is registered
-        let records = images.iter().filter_map(|image| self.store.read_image(image).ok());
-        let own = records.filter(|record| record.config.platform.satisfies(&Platform::host()));
-        own.map(|record| record.forms().collect()).collect()
     }
 
     /// The layers of an image to run on, the base first, and the file system that they make.

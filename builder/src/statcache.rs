@@ -16,7 +16,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -75,15 +75,13 @@ struct Known {
     met: AtomicBool,
 }
 
-type Entries = HashMap<Vec<u8>, (Fingerprint, Remembered)>;
-
 /// The cache of one folder.
 pub(crate) struct StatCache {
     path: PathBuf,
     /// When the cache was opened, in nanoseconds since 1970.
     opened: i128,
     known: HashMap<Vec<u8>, Known>,
-    fresh: Mutex<Entries>,
+    fresh: RwLock<HashMap<Vec<u8>, (Fingerprint, Remembered)>>,
 }
 
 impl StatCache {
@@ -92,18 +90,15 @@ impl StatCache {
         let path = caches.join(Digest::sha256(folder.as_os_str().as_bytes()).hex());
         let known =
             file::read_capped(&path, MOST_BYTES).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        let known = known.into_iter().map(|(path, (fingerprint, file))| {
-            (path, Known { fingerprint, file, met: AtomicBool::new(false) })
-        });
         let opened = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |now| now.as_nanos() as i128);
-        StatCache { path, opened, known: known.collect(), fresh: Mutex::default() }
+        StatCache { path, opened, known, fresh: RwLock::default() }
     }
 
     /// What is known of a file that has not changed.
     pub(crate) fn get(&self, path: &[u8], fingerprint: &Fingerprint) -> Option<Remembered> {
-        let fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fresh = self.fresh.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (found, file) = match (fresh.get(path), self.known.get(path)) {
             (Some((found, file)), _) => (found, file),
             (None, Some(known)) => {
@@ -118,7 +113,7 @@ impl StatCache {
     /// Notes what a file is; `fingerprint` is from before it was read.
     pub(crate) fn put(&self, path: &[u8], fingerprint: Fingerprint, file: Remembered) {
         if fingerprint.is_settled(self.opened) {
-            let mut fresh = self.fresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut fresh = self.fresh.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             fresh.insert(path.to_vec(), (fingerprint, file));
         }
     }
@@ -130,40 +125,43 @@ impl StatCache {
         if fresh.is_empty() {
             return;
         }
-        let known = self.known.into_iter();
-        let kept = known.filter(|(path, known)| known.met.load(Ordering::Relaxed) || there(path));
-        let mut all: Entries = kept.map(|(path, known)| (path, (known.fingerprint, known.file))).collect();
-        all.extend(fresh);
+        let mut bytes = MAGIC.to_vec();
+        let known = self.known.iter().filter(|(path, _)| !fresh.contains_key(*path));
+        for (path, known) in known.filter(|(path, known)| known.met.load(Ordering::Relaxed) || there(path)) {
+            encode(&mut bytes, path, &known.fingerprint, &known.file);
+        }
+        for (path, (fingerprint, file)) in &fresh {
+            encode(&mut bytes, path, fingerprint, file);
+        }
         let temporary = self.path.with_file_name(file::temporary_name("stat"));
-        let _ = file::replace(&self.path, &temporary, &encode(&all));
+        let _ = file::replace(&self.path, &temporary, &bytes);
     }
 }
 
-fn encode(entries: &Entries) -> Vec<u8> {
+fn encode(out: &mut Vec<u8>, path: &[u8], fingerprint: &Fingerprint, file: &Remembered) {
     fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
         out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         out.extend_from_slice(bytes);
     }
-    let mut out = MAGIC.to_vec();
-    for (path, (fingerprint, file)) in entries {
-        sized(&mut out, path);
-        let Fingerprint { device, inode, size_bytes, modified, changed } = *fingerprint;
-        for value in [device, inode, size_bytes, modified, changed] {
-            out.extend_from_slice(&value.to_le_bytes());
-        }
-        out.extend_from_slice(&file.digest.to_bytes());
-        out.extend_from_slice(&(file.attributes.len() as u32).to_le_bytes());
-        for (name, value) in &file.attributes {
-            sized(&mut out, name);
-            sized(&mut out, value);
-        }
+    sized(out, path);
+    let Fingerprint { device, inode, size_bytes, modified, changed } = *fingerprint;
+    for value in [device, inode, size_bytes, modified, changed] {
+        out.extend_from_slice(&value.to_le_bytes());
     }
-    out
+    out.extend_from_slice(file.digest.as_bytes());
+    out.extend_from_slice(&(file.attributes.len() as u32).to_le_bytes());
+    for (name, value) in &file.attributes {
+        sized(out, name);
+        sized(out, value);
+    }
 }
 
-fn decode(bytes: &[u8]) -> Option<Entries> {
+/// Bytes of an entry with a path of no length and no attributes.
+const LEAST_ENTRY_BYTES: usize = 4 + 5 * 8 + 32 + 4;
+
+fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Known>> {
     let mut rest = Rest(bytes.strip_prefix(MAGIC)?);
-    let mut entries = HashMap::new();
+    let mut entries = HashMap::with_capacity(rest.0.len() / (2 * LEAST_ENTRY_BYTES));
     while !rest.0.is_empty() {
         let path = rest.sized()?.to_vec();
         let fingerprint = Fingerprint {
@@ -177,7 +175,8 @@ fn decode(bytes: &[u8]) -> Option<Entries> {
         let attributes = (0..rest.u32()?)
             .map(|_| Some((rest.sized()?.to_vec(), rest.sized()?.to_vec())))
             .collect::<Option<_>>()?;
-        entries.insert(path, (fingerprint, Remembered { digest, attributes }));
+        let file = Remembered { digest, attributes };
+        entries.insert(path, Known { fingerprint, file, met: AtomicBool::new(false) });
     }
     Some(entries)
 }
@@ -271,10 +270,11 @@ mod tests {
 
     #[test]
     fn damage_is_thrown_away() {
-        let mut entries = HashMap::new();
-        entries.insert(b"f".to_vec(), (fingerprint(1), file(b"f")));
-        let bytes = encode(&entries);
-        assert_eq!(decode(&bytes), Some(entries));
+        let mut bytes = MAGIC.to_vec();
+        encode(&mut bytes, b"f", &fingerprint(1), &file(b"f"));
+        let found = decode(&bytes).expect("what was written");
+        let known = &found[&b"f"[..]];
+        assert_eq!((found.len(), known.fingerprint, &known.file), (1, fingerprint(1), &file(b"f")));
         for cut in 1..bytes.len() {
             assert!(cut == MAGIC.len() || decode(&bytes[..cut]).is_none(), "cut at {cut}");
         }

@@ -224,6 +224,7 @@ impl Blobs {
             hasher: Hasher::new(algorithm),
             size_bytes: 0,
             growth: None,
+            behind: None,
         })
     }
 
@@ -251,6 +252,26 @@ impl Blobs {
             CopyError::Read(source) => io_error("copy into", &writer.path)(source),
             CopyError::Write(source) => io_error("write", &writer.path)(source),
         })?;
+        writer.commit(Some((&descriptor.digest, descriptor.size_bytes))).map(|_| ())
+    }
+
+    /// Takes the file at `path`, which this program wrote into the store and nobody changes any more, in as the blob that it is
+    /// verified to be. It gets a second name where the file system has such; otherwise it is copied.
+    pub fn keep(&self, path: &Path, descriptor: &Descriptor) -> Result<(), BlobError> {
+        let mut file = File::open(path).map_err(io_error("open", path))?;
+        let mut writer = self.writer(descriptor.digest.algorithm())?;
+        if fs::remove_file(&writer.path).and_then(|()| fs::hard_link(path, &writer.path)).is_err() {
+            return self.copy_from(file, descriptor);
+        }
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer).map_err(io_error("read", path))? {
+                0 => break,
+                count => writer.hasher.update(&buffer[..count]),
+            }
+        }
+        (writer.size_bytes, writer.file) =
+            (file.metadata().map_err(io_error("read", path))?.len(), Some(file));
         writer.commit(Some((&descriptor.digest, descriptor.size_bytes))).map(|_| ())
     }
 
@@ -291,9 +312,20 @@ pub struct BlobWriter {
     size_bytes: u64,
     /// Told how far this is, where somebody follows.
     growth: Option<Arc<follow::Growth>>,
+    /// What is not durable yet, in bytes, where the disk is to work meanwhile.
+    behind: Option<u64>,
 }
 
+/// So many bytes are made durable while the others still come.
+const BEHIND_BYTES: u64 = 16 << 20;
+
 impl BlobWriter {
+    /// Makes what comes durable while it comes: for who brings it slower than the disk takes it, and would wait at the end.
+    pub(crate) fn durable_meanwhile(mut self) -> BlobWriter {
+        self.behind = Some(0);
+        self
+    }
+
     /// How many bytes were written.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -342,6 +374,13 @@ impl Write for BlobWriter {
         if let Some(growth) = &self.growth {
             growth.grown(self.size_bytes);
         }
+        if let Some(behind) = &mut self.behind {
+            *behind += count as u64;
+            if *behind >= BEHIND_BYTES {
+                *behind = 0;
+                file.sync_data().map_err(|source| in_place(source, &self.path))?;
+            }
+        }
         Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -379,6 +418,29 @@ mod tests {
         assert!(matches!(blobs.copy_from(&b"good"[..], &descriptor), Err(BlobError::SizeMismatch { .. })));
         assert!(blobs.list().expect("list").is_empty());
         assert_eq!(fs::read_dir(folder.path().join("tmp")).expect("tmp").count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_kept_without_a_copy_once_it_is_right() {
+        use std::os::unix::fs::MetadataExt;
+        let (folder, blobs) = blobs();
+        let file = folder.path().join("tmp/spooled");
+        fs::write(&file, b"good").expect("write");
+        let mut descriptor = Descriptor::of("x", b"evil");
+        assert!(matches!(blobs.keep(&file, &descriptor), Err(BlobError::DigestMismatch { .. })));
+        descriptor = Descriptor::of("x", b"good");
+        descriptor.size_bytes = 3;
+        assert!(matches!(blobs.keep(&file, &descriptor), Err(BlobError::SizeMismatch { .. })));
+        assert!(blobs.list().expect("list").is_empty());
+        assert_eq!(fs::read_dir(folder.path().join("tmp")).expect("tmp").count(), 1, "the file itself");
+        descriptor.size_bytes = 4;
+        for _ in 0..2 {
+            blobs.keep(&file, &descriptor).expect("kept");
+        }
+        let inode = |path: &Path| fs::metadata(path).expect("file").ino();
+        assert_eq!(inode(&blobs.path(&descriptor.digest)), inode(&file));
+        fs::remove_file(&file).expect("remove");
+        assert_eq!(blobs.read(&descriptor.digest, 100).expect("read"), b"good");
     }
 
     #[test]

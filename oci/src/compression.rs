@@ -7,8 +7,9 @@
 
 use crate::{
     Algorithm, Digest, Hasher,
+    digest::CONTENT,
     limits::{AHEAD_BYTES, PIECES_AHEAD},
-    pieces::{Known, Piece},
+    pieces::{Content, Known, Piece},
     spec::media_type,
     unpacking,
 };
@@ -119,15 +120,15 @@ struct Packer {
 type Packed = (Arc<Buffer>, Option<Piece>);
 
 impl Packer {
-    fn pack(&self, plain: &Arc<Buffer>) -> io::Result<Packed> {
+    fn pack(&self, plain: &Arc<Buffer>, contents: &[Content]) -> io::Result<Packed> {
         let Some(known) = self.known.as_ref().filter(|_| self.compression != Compression::None) else {
             return Ok((self.compression.compress(plain)?, None));
         };
-        if let Some((packed, piece)) = known.find(plain) {
+        if let Some((packed, piece)) = known.find(plain, contents) {
             return Ok((Buffer::of(packed), Some(piece)));
         }
         let packed = self.compression.compress(plain)?;
-        let piece = Piece::new(plain, &packed);
+        let piece = Piece::new(plain, contents, &packed);
         Ok((packed, Some(piece)))
     }
 }
@@ -139,6 +140,8 @@ pub struct Compressor<W: Write + Send + 'static> {
     digests: bool,
     plain_bytes: u64,
     piece: Vec<u8>,
+    /// Those bytes of the piece whose digest is known.
+    contents: Vec<Content>,
     pool: Arc<Pool>,
     state: Option<State<W>>,
 }
@@ -166,7 +169,7 @@ fn given_up() -> io::Error {
 }
 
 /// A piece, and where its compressed form goes.
-type Job = (Arc<Buffer>, SyncSender<io::Result<Packed>>);
+type Job = (Arc<Buffer>, Vec<Content>, SyncSender<io::Result<Packed>>);
 type Answer = Receiver<io::Result<Packed>>;
 
 /// A thread that digests what it is given.
@@ -187,7 +190,15 @@ impl<W: Write + Send + 'static> Compressor<W> {
     pub fn new(output: W, compression: Compression) -> Compressor<W> {
         let packer = Packer { compression, known: None };
         let state = Some(State::Inline(output));
-        Compressor { packer, digests: false, plain_bytes: 0, piece: Vec::new(), pool: Arc::default(), state }
+        Compressor {
+            packer,
+            digests: false,
+            plain_bytes: 0,
+            piece: Vec::new(),
+            contents: Vec::new(),
+            pool: Arc::default(),
+            state,
+        }
     }
 
     /// Digests the stream too, on a thread of its own once it is long, notes its pieces, and takes from `known` what is
@@ -195,6 +206,18 @@ impl<W: Write + Send + 'static> Compressor<W> {
     pub fn describing(mut self, known: Arc<Known>) -> Compressor<W> {
         (self.packer.known, self.digests) = (Some(known), true);
         self
+    }
+
+    /// Writes bytes whose digest by [`CONTENT`] is known, so that they need not be digested for their piece again.
+    pub fn write_known(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
+        let (begin, end) = (self.piece.len(), self.piece.len() + bytes.len());
+        if digest.algorithm() == CONTENT
+            && end < PIECE_BYTES
+            && let Ok(digest) = digest.as_bytes().try_into()
+        {
+            self.contents.push(Content { begin: begin as u32, end: end as u32, digest });
+        }
+        self.write_all(bytes)
     }
 
     /// Ends a piece before what is written next, unless the piece is shorter than `least_bytes`: streams that are cut where
@@ -211,6 +234,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
         let used = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let next = used.unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
         let bytes = std::mem::replace(&mut self.piece, next);
+        let contents = std::mem::take(&mut self.contents);
         let piece = Arc::new(Buffer { bytes, pool: Some(self.pool.clone()) });
         let pipeline = match self.state.take() {
             Some(State::Inline(mut output))
@@ -224,7 +248,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
             Some(State::Parallel(pipeline)) => pipeline,
             None => return Err(given_up()),
         };
-        self.state = Some(State::Parallel(pipeline.submit(piece)?));
+        self.state = Some(State::Parallel(pipeline.submit(piece, contents)?));
         Ok(())
     }
 
@@ -239,7 +263,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
         let last = Buffer::of(std::mem::take(&mut self.piece));
         match self.state.take().ok_or_else(given_up)? {
             State::Inline(mut output) => {
-                let (packed, piece) = self.packer.pack(&last)?;
+                let (packed, piece) = self.packer.pack(&last, &self.contents)?;
                 output.write_all(&packed)?;
                 let plain_digest = self.digests.then(|| {
                     let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -250,7 +274,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
             }
             State::Parallel(mut pipeline) => {
                 if !last.is_empty() {
-                    pipeline = pipeline.submit(last)?;
+                    pipeline = pipeline.submit(last, std::mem::take(&mut self.contents))?;
                 }
                 let (output, pieces, plain_digest) = pipeline.finish()?;
                 Ok(Compressed { output, plain_digest, plain_bytes, pieces })
@@ -298,9 +322,9 @@ impl<W: Write + Send + 'static> Pipeline<W> {
             jobs.push(send);
             let packer = packer.clone();
             workers.push(std::thread::spawn(move || {
-                while let Ok((piece, answer)) = receive.recv() {
+                while let Ok((piece, contents, answer)) = receive.recv() {
                     // nobody waits for the answer once the stream was given up
-                    let _ = answer.send(packer.pack(&piece));
+                    let _ = answer.send(packer.pack(&piece, &contents));
                 }
             }));
         }
@@ -328,13 +352,13 @@ impl<W: Write + Send + 'static> Pipeline<W> {
     }
 
     /// Hands a piece on. Where nobody takes it, the thread that writes has ended, and knows why.
-    fn submit(mut self, piece: Arc<Buffer>) -> io::Result<Self> {
+    fn submit(mut self, piece: Arc<Buffer>, contents: Vec<Content>) -> io::Result<Self> {
         let (send, receive) = sync_channel(1);
         let worker = self.next % self.jobs.len();
         self.next += 1;
         // the order first: the joiner waits for this piece before any later one
-        let is_taken =
-            self.answers.send(receive).is_ok() && self.jobs[worker].send((piece.clone(), send)).is_ok();
+        let is_taken = self.answers.send(receive).is_ok()
+            && self.jobs[worker].send((piece.clone(), contents, send)).is_ok();
         if !is_taken {
             return Err(self.finish().err().unwrap_or_else(given_up));
         }

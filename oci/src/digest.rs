@@ -63,11 +63,16 @@ pub enum DigestError {
     Hex(String, usize),
 }
 
-/// The digest of some bytes; always valid (algorithm known, hex of its exact length, lower case).
+/// The digest of some bytes. Layers have one for each of their files, so none needs memory of its own but the longest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest {
-    algorithm: Algorithm,
-    hex: Box<str>,
+pub struct Digest(Value);
+
+/// One for each [`Algorithm`], in the same order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Value {
+    Sha256([u8; 32]),
+    Sha512(Box<[u8; 64]>),
+    Blake3([u8; 32]),
 }
 
 impl Digest {
@@ -83,47 +88,68 @@ impl Digest {
 
     /// The digest of `bytes` by `algorithm`.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(algorithm);
-        hasher.update(bytes);
-        hasher.finish()
+        Digest(match algorithm {
+            Algorithm::Sha256 => Value::Sha256(Sha256::digest(bytes).into()),
+            Algorithm::Sha512 => Value::Sha512(Box::new(Sha512::digest(bytes).into())),
+            Algorithm::Blake3 => Value::Blake3(blake3::hash(bytes).into()),
+        })
     }
 
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match self.0 {
+            Value::Sha256(_) => Algorithm::Sha256,
+            Value::Sha512(_) => Algorithm::Sha512,
+            Value::Blake3(_) => Algorithm::Blake3,
+        }
     }
 
-    /// The hexadecimal part.
-    pub fn hex(&self) -> &str {
-        &self.hex
+    /// The hexadecimal part: as many lower-case digits as the algorithm has.
+    pub fn hex(&self) -> String {
+        hex_of(self.as_bytes())
     }
 
     /// The first twelve digits, as docker shows image ids.
-    pub fn short(&self) -> &str {
-        &self.hex[..12]
+    pub fn short(&self) -> String {
+        hex_of(&self.as_bytes()[..6])
     }
 
     /// The digest by [`CONTENT`] that these bytes are.
     pub fn of_content(bytes: &[u8; 32]) -> Digest {
-        Digest::from_bytes(CONTENT, bytes)
+        Digest(Value::Blake3(*bytes))
     }
 
     /// The bytes that the hexadecimal part stands for.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let digit = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
-        self.hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
-    }
-
-    fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(bytes.len() * 2);
-        for byte in bytes {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Value::Sha256(bytes) | Value::Blake3(bytes) => bytes,
+            Value::Sha512(bytes) => &bytes[..],
         }
-        assert_eq!(hex.len(), algorithm.hex_length());
-        Digest { algorithm, hex: hex.into() }
     }
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// The bytes that exactly so many lower-case digits stand for.
+fn bytes_of<const COUNT: usize>(hex: &str) -> Option<[u8; COUNT]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; COUNT];
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if pairs.len() != COUNT || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 impl FromStr for Digest {
@@ -133,18 +159,19 @@ impl FromStr for Digest {
             text.split_once(':').ok_or_else(|| DigestError::Shape(text.chars().take(80).collect()))?;
         let algorithm =
             Algorithm::parse(name).ok_or_else(|| DigestError::Algorithm(name.chars().take(40).collect()))?;
-        let valid = hex.len() == algorithm.hex_length()
-            && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        if !valid {
-            return Err(DigestError::Hex(text.chars().take(160).collect(), algorithm.hex_length()));
-        }
-        Ok(Digest { algorithm, hex: hex.into() })
+        let value = match algorithm {
+            Algorithm::Sha256 => bytes_of(hex).map(Value::Sha256),
+            Algorithm::Sha512 => bytes_of(hex).map(Box::new).map(Value::Sha512),
+            Algorithm::Blake3 => bytes_of(hex).map(Value::Blake3),
+        };
+        let bad = || DigestError::Hex(text.chars().take(160).collect(), algorithm.hex_length());
+        value.map(Digest).ok_or_else(bad)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -220,9 +247,9 @@ impl Hasher {
     /// The digest of all that was taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(state) => Digest::from_bytes(Algorithm::Sha256, &state.finalize()),
-            State::Sha512(state) => Digest::from_bytes(Algorithm::Sha512, &state.finalize()),
-            State::Blake3(state) => Digest::from_bytes(Algorithm::Blake3, state.finalize().as_bytes()),
+            State::Sha256(state) => Digest(Value::Sha256(state.finalize().into())),
+            State::Sha512(state) => Digest(Value::Sha512(Box::new(state.finalize().into()))),
+            State::Blake3(state) => Digest(Value::Blake3(*state.finalize().as_bytes())),
         }
     }
 }
@@ -312,7 +339,7 @@ mod tests {
         // blake3's test_vectors.json
         assert!(Digest::content(b"").hex().starts_with("af1349b9f5f9a1a6"));
         assert_eq!(
-            Digest::of_content(&Digest::content(b"x").to_bytes().try_into().expect("32")),
+            Digest::of_content(Digest::content(b"x").as_bytes().try_into().expect("32")),
             Digest::content(b"x")
         );
         assert!(Digest::content(b"").to_string().parse::<Digest>().is_err(), "none comes from outside");

@@ -22,11 +22,37 @@ pub struct Piece {
     packed_bytes: u32,
 }
 
+/// Bytes of a piece whose digest is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    /// Where they begin.
+    pub(crate) begin: u32,
+    /// Where they end.
+    pub(crate) end: u32,
+    /// Their BLAKE3 digest.
+    pub(crate) digest: [u8; DIGEST_BYTES],
+}
+
+/// The digest of a piece: of the bytes whose digest is not known, and of the list of the others, so that nothing is read
+/// twice. The count at the end says where the list begins: no two pieces make one row.
+fn digest(plain: &[u8], contents: &[Content]) -> [u8; DIGEST_BYTES] {
+    let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+    for content in contents {
+        hasher.update(&plain[at..content.begin as usize]);
+        at = content.end as usize;
+    }
+    hasher.update(&plain[at..]);
+    for Content { begin, end, digest } in contents {
+        hasher.update(&begin.to_le_bytes()).update(&end.to_le_bytes()).update(digest);
+    }
+    *hasher.update(&(contents.len() as u64).to_le_bytes()).finalize().as_bytes()
+}
+
 impl Piece {
-    /// The piece that is `plain`, and `packed` once it is compressed.
-    pub(crate) fn new(plain: &[u8], packed: &[u8]) -> Piece {
+    /// The piece that is `plain`, which has these `contents` in order, and `packed` once it is compressed.
+    pub(crate) fn new(plain: &[u8], contents: &[Content], packed: &[u8]) -> Piece {
         Piece {
-            plain: *blake3::hash(plain).as_bytes(),
+            plain: digest(plain, contents),
             plain_bytes: plain.len() as u32,
             packed: *blake3::hash(packed).as_bytes(),
             packed_bytes: packed.len() as u32,
@@ -38,7 +64,7 @@ impl Piece {
 /// on which version built before: lists of others are none. Counted up with any of [`crate::compression`]'s settings and with
 /// flate2; zstd says its own.
 fn made_by() -> [u8; 8] {
-    const SETTINGS: u32 = 1;
+    const SETTINGS: u32 = 2;
     let mut out = [0; 8];
     out[..4].copy_from_slice(&SETTINGS.to_le_bytes());
     out[4..].copy_from_slice(&zstd::zstd_safe::version_number().to_le_bytes());
@@ -95,12 +121,12 @@ impl Known {
         self.places.is_empty()
     }
 
-    /// The compressed form of `plain`, where it is in a blob and still what was written there.
-    pub(crate) fn find(&self, plain: &[u8]) -> Option<(Vec<u8>, Piece)> {
+    /// The compressed form of `plain`, which has these `contents`, where it is in a blob and still what was written there.
+    pub(crate) fn find(&self, plain: &[u8], contents: &[Content]) -> Option<(Vec<u8>, Piece)> {
         if self.is_empty() {
             return None;
         }
-        let (piece, blob, at) = self.places.get(blake3::hash(plain).as_bytes())?;
+        let (piece, blob, at) = self.places.get(&digest(plain, contents))?;
         if piece.plain_bytes as usize != plain.len() {
             return None;
         }
@@ -116,9 +142,40 @@ mod tests {
     use std::io::Write;
 
     #[test]
+    fn pieces_that_differ_have_digests_that_differ() {
+        let content = |begin: u32, text: &[u8]| Content {
+            begin,
+            end: begin + text.len() as u32,
+            digest: *blake3::hash(text).as_bytes(),
+        };
+        // bytes that are what a list of contents would look like to who reads over its beginning
+        let mut forged = b"head".to_vec();
+        forged.extend_from_slice(&4_u32.to_le_bytes());
+        forged.extend_from_slice(&8_u32.to_le_bytes());
+        forged.extend_from_slice(blake3::hash(b"body").as_bytes());
+        let rows: [(&[u8], Vec<Content>); 9] = [
+            (b"headbody", vec![content(4, b"body")]),
+            (b"headbodz", vec![content(4, b"bodz")]),
+            (b"heafbody", vec![content(4, b"body")]),
+            (b"headbody", vec![content(0, b"head")]),
+            (b"headbody", vec![content(0, b"head"), content(4, b"body")]),
+            (b"bodyhead", vec![content(0, b"body"), content(4, b"head")]),
+            (b"headbody", vec![]),
+            (b"head", vec![]),
+            (&forged, vec![]),
+        ];
+        let digests: std::collections::HashSet<_> =
+            rows.iter().map(|(plain, contents)| digest(plain, contents)).collect();
+        assert_eq!(digests.len(), rows.len());
+        // what is said of known bytes is believed, and they are not read again
+        let lies = digest(b"headXXXX", &[content(4, b"body")]);
+        assert_eq!(lies, digest(b"headbody", &[content(4, b"body")]));
+    }
+
+    #[test]
     fn pieces_are_found_and_looked_at() {
         let pieces = [(&b"one"[..], &b"1"[..]), (b"two", b"22"), (b"", b""), (b"three", b"333")];
-        let rows: Vec<Piece> = pieces.iter().map(|(plain, packed)| Piece::new(plain, packed)).collect();
+        let rows: Vec<Piece> = pieces.iter().map(|(plain, packed)| Piece::new(plain, &[], packed)).collect();
         let encoded = encode(&rows);
         assert_eq!(decode(&encoded), Some(rows.clone()));
         for cut in 1..PIECE_BYTES {
@@ -134,13 +191,13 @@ mod tests {
         let mut known = Known::default();
         known.add(blob.try_clone().expect("handle"), &rows);
         for (plain, packed) in pieces {
-            assert_eq!(known.find(plain).expect("found").0, packed);
+            assert_eq!(known.find(plain, &[]).expect("found").0, packed);
         }
-        assert!(known.find(b"four").is_none());
+        assert!(known.find(b"four", &[]).is_none());
         // rot
         blob.write_all_at(b"x", 1).expect("write");
-        assert!(known.find(b"two").is_none() && known.find(b"three").is_some());
+        assert!(known.find(b"two", &[]).is_none() && known.find(b"three", &[]).is_some());
         blob.set_len(5).expect("cut");
-        assert!(known.find(b"three").is_none() && known.find(b"one").is_some());
+        assert!(known.find(b"three", &[]).is_none() && known.find(b"one", &[]).is_some());
     }
 }

@@ -129,14 +129,14 @@ impl client::Progress for Transfers<'_> {
         let moved = |event: Moved<'_>| self.show.moved(self.doing, &event);
         match event {
             client::Event::Started { digest, size_bytes } => {
-                moved(Moved::Started { name: digest.short(), size_bytes: *size_bytes });
+                moved(Moved::Started { name: &digest.short(), size_bytes: *size_bytes });
             }
             client::Event::Advanced { digest, done_bytes, .. } => {
-                moved(Moved::Advanced { name: digest.short(), done_bytes: *done_bytes });
+                moved(Moved::Advanced { name: &digest.short(), done_bytes: *done_bytes });
             }
-            client::Event::Finished { digest } => moved(Moved::Finished { name: digest.short() }),
-            client::Event::Present { digest } => moved(Moved::Present { name: digest.short() }),
-            client::Event::Mounted { digest, from } => moved(Moved::Mounted { name: digest.short(), from }),
+            client::Event::Finished { digest } => moved(Moved::Finished { name: &digest.short() }),
+            client::Event::Present { digest } => moved(Moved::Present { name: &digest.short() }),
+            client::Event::Mounted { digest, from } => moved(Moved::Mounted { name: &digest.short(), from }),
             client::Event::PassedOver { place, reason } => {
                 moved(Moved::Retrying { words: &format!("{place}: {reason}; asking elsewhere") });
             }
@@ -190,7 +190,7 @@ fn again(what: &str, attempt: u32, reason: &str, pause: Duration) -> String {
     let about = if reason.contains(what) { String::new() } else { format!("{what}: ") };
     let mut words = format!("{about}{reason}; again in {:.1}s (attempt {attempt})", pause.as_secs_f64());
     if let Ok(digest) = what.parse::<Digest>() {
-        words = words.replace(what, digest.short());
+        words = words.replace(what, &digest.short());
     }
     words
 }

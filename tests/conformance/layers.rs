@@ -58,7 +58,7 @@ fn one(bytes: &[u8]) -> Result<(), String> {
     for entry in entries(bytes).into_iter().filter(|entry| !entry.path.contains(".wh.")) {
         let whole = match entry.kind {
             tar::EntryType::Link => continue,
-            tar::EntryType::Regular => Digest::sha256(&entry.content).short().to_owned(),
+            tar::EntryType::Regular => Digest::sha256(&entry.content).short(),
             _ => entry.link.clone(),
         };
         let facts = format!("{:o} {}:{} {} {whole}", entry.mode, entry.uid, entry.gid, entry.mtime);
@@ -138,7 +138,7 @@ fn of_folder(top: &Path, names_root: bool) -> Listing {
             }
         }
         let whole = match metadata.mode() & types::FORMAT {
-            types::FILE => Digest::sha256(&fs::read(&here).unwrap()).short().to_owned(),
+            types::FILE => Digest::sha256(&fs::read(&here).unwrap()).short(),
             types::LINK => shown(fs::read_link(&here).unwrap().as_os_str().as_bytes()),
             _ => String::new(),
         };
@@ -170,7 +170,7 @@ fn of_image(image: &Image, names_root: bool) -> Listing {
         };
         let kind = inode.mode() & types::FORMAT;
         let whole = match kind {
-            types::FILE => Digest::sha256(&read()).short().to_owned(),
+            types::FILE => Digest::sha256(&read()).short(),
             types::LINK => shown(&read()),
             _ => String::new(),
         };

@@ -213,9 +213,7 @@ fn describe(path: &Path, shown: &str, lines: &mut Vec<String>) {
     }
     let content = match metadata.is_symlink() {
         true => fs::read_link(path).unwrap().display().to_string(),
-        false if metadata.is_file() => {
-            slipway_oci::Digest::sha256(&fs::read(path).unwrap()).short().to_owned()
-        }
+        false if metadata.is_file() => slipway_oci::Digest::sha256(&fs::read(path).unwrap()).short(),
         false => String::new(),
     };
     // overlayfs makes deletions of links to one in its work folder, which goes with that

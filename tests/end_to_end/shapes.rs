@@ -360,6 +360,37 @@ fn privileged_a_store_on_an_overlay_works_in_every_shape() {
 const PULLS: usize = 4;
 
 #[test]
+fn privileged_what_is_loaded_can_be_mounted_at_once_and_nothing_is_there_twice() {
+    slipway_skip::need_root!();
+    for shape in SHAPES {
+        let Some(source) = store(shape) else { continue };
+        let recipe = "FROM base\nCOPY tree /tree\nRUN echo made > /made\n";
+        source.build("app", recipe, &TREE).ok();
+        for (format, is_folder) in
+            [("oci-archive", false), ("docker-archive", false), ("oci-dir", true), ("docker-archive", true)]
+        {
+            let mut input = source.path(&format!("{format}-{is_folder}"));
+            source.ok(["save", "--format", format, "-o", input.to_str().unwrap(), "app"]);
+            if format == "docker-archive" && is_folder {
+                let folder = source.path("unpacked");
+                fs::create_dir(&folder).unwrap();
+                let mut tar = std::process::Command::new("tar");
+                run(tar.arg("-xf").arg(&input).arg("-C").arg(&folder)).ok();
+                input = folder;
+            }
+            let there = source.another(&format!("there-{format}-{is_folder}"));
+            there.ok(["load", "-q", "-i", input.to_str().unwrap()]);
+            let made = if shape == "unpacked" { 0 } else { 3 };
+            assert_eq!(files(&there), made, "{shape} {format} {is_folder}: before anything runs");
+            assert_eq!(there.leftovers(), [] as [String; 0], "{shape} {format}");
+            assert_eq!(there.ok(["run", "--rm", "app", "cat", "/made"]), "made\n", "{shape} {format}");
+            assert_eq!(files(&there), made, "{shape} {format}");
+            fs::remove_dir_all(&there.root).unwrap();
+        }
+    }
+}
+
+#[test]
 fn privileged_commands_that_want_one_image_at_once_write_each_layer_once() {
     slipway_skip::need_root!();
     for shape in SHAPES {

@@ -3,26 +3,38 @@
 use slipway_oci::{Algorithm, Digest, Hasher};
 
 /// Collects the fields of one digest.
-pub(crate) struct Fields(Hasher);
+pub(crate) struct Fields {
+    hasher: Hasher,
+    /// What the hasher has not seen yet: fields are short, and there are many.
+    pending: Vec<u8>,
+}
+
+/// So many bytes are handed on at once.
+const PENDING_BYTES: usize = 8 << 10;
 
 impl Fields {
     /// No field yet.
     pub(crate) fn new() -> Fields {
-        Fields(Hasher::new(Algorithm::Sha256))
+        Fields { hasher: Hasher::new(Algorithm::Sha256), pending: Vec::new() }
     }
 
     /// Adds a named value.
     pub(crate) fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Fields {
         for part in [name.as_bytes(), value.as_ref()] {
-            self.0.update(&(part.len() as u64).to_le_bytes());
-            self.0.update(part);
+            self.pending.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.pending.extend_from_slice(part);
+        }
+        if self.pending.len() >= PENDING_BYTES {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
         }
         self
     }
 
     /// The digest.
-    pub(crate) fn finish(self) -> Digest {
-        self.0.finish()
+    pub(crate) fn finish(mut self) -> Digest {
+        self.hasher.update(&self.pending);
+        self.hasher.finish()
     }
 }
 

@@ -78,7 +78,7 @@ impl StageState<'_, '_> {
         if (mount.uid, mount.gid, mount.mode) != (0, 0, 0o755) {
             text.push_str(&format!("\0{}:{} {:o}", mount.uid, mount.gid, mount.mode));
         }
-        Digest::sha256(text.as_bytes()).hex().to_owned()
+        Digest::sha256(text.as_bytes()).hex()
     }
 
     /// Takes the locks of all caches that the mounts mean, and makes those that are not there.

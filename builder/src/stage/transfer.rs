@@ -15,9 +15,12 @@ use slipway_dockerfile::{Source, Transfer, chmod::Chmod, ignore::IgnoreFile};
 use slipway_oci::{
     Digest,
     layer::{Clamp, Tree},
-    store::{LayerForm, Shape},
+    store::{LayerForm, NewLayer, Shape},
 };
 use std::sync::Arc;
+
+/// From so many files on it is worth a thread to look for earlier layers that have them.
+const MANY_FILES: usize = 1000;
 
 /// Where the sources of one instruction are.
 enum Origin {
@@ -225,7 +228,7 @@ impl StageState<'_, '_> {
                 gathered.extend(picks.map(|pick| Gathered { pick, tree: 0, archive: None }));
             }
             let placements = self.place(expanded, &gathered, &trees)?;
-            self.layer_from(&placements, &trees, expanded)
+            self.layer_from(&placements, &trees, expanded, None)
         })
     }
 
@@ -242,7 +245,7 @@ impl StageState<'_, '_> {
         let mut written: Option<WrittenLayer> = None;
         if transfer::mostly_unknown(&gathered) {
             let placements = self.place(expanded, &gathered, &trees)?;
-            let layer = transfer::write_layer(&placements, &trees, &self.writing()?)?;
+            let layer = transfer::write_layer(&placements, &trees, self.writing(None)?)?;
             transfer::fill(&mut gathered, &layer.digests);
             written = Some(layer);
         }
@@ -257,13 +260,13 @@ impl StageState<'_, '_> {
             Some(written) => {
                 let form = written.adopt(solver.environment.store)?;
                 let placements = self.place(expanded, &gathered, &trees)?;
-                self.note_content(&placements, &form, expanded)?;
+                self.note_content(transfer::content_key(&placements), &form, expanded)?;
                 Ok(Some(form))
             }
             None => {
                 transfer::open_archives(&mut gathered, &mut trees, solver.scratch())?;
-                let placements = self.place(expanded, &gathered, &trees)?;
-                self.layer_from(&placements, &trees, expanded)
+                let (placements, new) = self.place_and_look(expanded, &gathered, &trees)?;
+                self.layer_from(&placements, &trees, expanded, new)
             }
         })
     }
@@ -298,30 +301,55 @@ impl StageState<'_, '_> {
         Ok(destination.finish(expanded.makes_folder))
     }
 
+    /// Places what was gathered. Where that is much, what the store has for the layer is looked up meanwhile.
+    fn place_and_look(
+        &mut self,
+        expanded: &Expanded,
+        gathered: &[Gathered],
+        trees: &[Box<dyn SourceTree + '_>],
+    ) -> Result<(transfer::Placements, Option<NewLayer>), StepError> {
+        let is_archive = gathered.iter().any(|one| one.archive.is_some());
+        if is_archive || gathered.iter().map(|one| one.pick.nodes.len()).sum::<usize>() < MANY_FILES {
+            return Ok((self.place(expanded, gathered, trees)?, None));
+        }
+        let (store, compression) = (self.solver.environment.store, self.solver.request.compression);
+        std::thread::scope(|scope| {
+            let looked = scope.spawn(|| {
+                let nodes = gathered.iter().flat_map(|one| &one.pick.nodes).map(|(_, node)| &node.entry);
+                let known = nodes.filter_map(|entry| Some((entry.content.as_ref()?, entry.size_bytes)));
+                store.new_layer(known, Some(compression))
+            });
+            let placements = self.place(expanded, gathered, trees);
+            Ok((placements?, Some(looked.join().expect("looking does not panic"))))
+        })
+    }
+
     /// The layer of placed files: one that says the same is taken, else it is written.
     fn layer_from(
         &mut self,
         placements: &transfer::Placements,
         trees: &[Box<dyn SourceTree + '_>],
         expanded: &Expanded,
+        new: Option<NewLayer>,
     ) -> Result<Option<LayerForm>, StepError> {
         if placements.is_empty() {
             return Ok(None);
         }
         let environment = self.solver.environment;
-        if let Some(key) = transfer::content_key(placements).filter(|_| self.use_cache)
-            && let Some(Some(form)) = environment.caches().find(&key, &expanded.created_by, None)?
+        let key = transfer::content_key(placements);
+        if let Some(key) = key.as_ref().filter(|_| self.use_cache)
+            && let Some(Some(form)) = environment.caches().find(key, &expanded.created_by, None)?
         {
             return Ok(Some(form));
         }
-        let written = transfer::write_layer(placements, trees, &self.writing()?)?;
+        let written = transfer::write_layer(placements, trees, self.writing(new)?)?;
         let form = written.adopt(environment.store)?;
-        self.note_content(placements, &form, expanded)?;
+        self.note_content(key, &form, expanded)?;
         Ok(Some(form))
     }
 
     /// How this stage's layers are written: with the file that is mounted where something runs on them later.
-    fn writing(&self) -> Result<Writing<'_>, StepError> {
+    fn writing(&self, new: Option<NewLayer>) -> Result<Writing<'_>, StepError> {
         let environment = self.solver.environment;
         let is_mounted = || Ok::<_, StepError>(environment.store.layer_shape()?.shape != Shape::Unpacked);
         Ok(Writing {
@@ -329,16 +357,17 @@ impl StageState<'_, '_> {
             compression: self.solver.request.compression,
             cancel: environment.cancel,
             image: self.runs_later && is_mounted()?,
+            new,
         })
     }
 
     fn note_content(
         &self,
-        placements: &transfer::Placements,
+        key: Option<Digest>,
         form: &LayerForm,
         expanded: &Expanded,
     ) -> Result<(), StepError> {
-        if let Some(key) = transfer::content_key(placements) {
+        if let Some(key) = key {
             let step = &expanded.created_by;
             let result = StepResult { key: &key, layer: Some(form), step, description: None };
             self.solver.environment.caches().put(&result)?;
@@ -378,7 +407,7 @@ impl StageState<'_, '_> {
             makes_folder: false,
             created_by: format!("files of {}", tree.place()),
         };
-        self.layer_from(&destination.finish(false), &trees, &expanded)
+        self.layer_from(&destination.finish(false), &trees, &expanded, None)
     }
 }
 

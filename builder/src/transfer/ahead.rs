@@ -14,13 +14,16 @@ use slipway_oci::{
 };
 use std::{
     io::Read,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::mpsc::{Receiver, Sender, channel, sync_channel},
 };
 
 /// Files up to this size are read ahead, in bytes.
 const SMALL_BYTES: u64 = 128 << 10;
-/// How many files each thread is ahead at most.
-const FILES_AHEAD: usize = 32;
+/// So many files at most, and about so many bytes, are handed over together: each time costs two threads a switch.
+const RUN_FILES: usize = 64;
+const RUN_BYTES: u64 = 256 << 10;
+/// How many runs each thread is ahead at most.
+const RUNS_AHEAD: usize = 4;
 /// Most threads.
 const MOST_THREADS: usize = 8;
 /// Below so many files for each thread it is not worth its start.
@@ -47,55 +50,127 @@ impl<'p> Job<'p> {
         }
     }
 
-    /// Reads the file: out of an earlier layer that has the same bytes, where there is one and they are still the same.
+    /// Adds the file's bytes to `bytes`, out of an earlier layer that has the same ones, where there is one and they are still
+    /// the same; answers their digest.
     fn read(
         &self,
         trees: &[Box<dyn SourceTree + '_>],
         earlier: &Earlier,
-    ) -> Result<(Vec<u8>, Digest), StepError> {
-        let size = self.node.entry.size_bytes;
+        bytes: &mut Vec<u8>,
+    ) -> Result<Digest, StepError> {
+        let (size, begin) = (self.node.entry.size_bytes, bytes.len());
         if let Some(known) = self.known {
-            let mut bytes = vec![0; size as usize];
-            if earlier.read(known, &mut bytes).is_ok_and(|found| found) && Digest::content(&bytes) == *known {
-                return Ok((bytes, known.clone()));
+            bytes.resize(begin + size as usize, 0);
+            let found = earlier.read(known, &mut bytes[begin..]);
+            if found.is_ok_and(|found| found) && Digest::content(&bytes[begin..]) == *known {
+                return Ok(known.clone());
             }
+            bytes.truncate(begin);
         }
         let failed = || StepError::io("read", self.node.entry.to_path());
-        let mut bytes = Vec::with_capacity(size as usize + 1);
         let file = trees[self.tree].open(self.node)?;
         // one more would be a file that grew
-        file.take(size + 1).read_to_end(&mut bytes).map_err(failed())?;
-        let digest = Digest::content(&bytes);
+        bytes.reserve(size as usize + 1);
+        file.take(size + 1).read_to_end(bytes).map_err(failed())?;
+        let read = &bytes[begin..];
+        let digest = Digest::content(read);
         let is_another = |known: &Digest| match known.algorithm() {
             CONTENT => *known != digest,
             // what was fetched is known by what its blob is called
-            other => *known != Digest::of(other, &bytes),
+            other => *known != Digest::of(other, read),
         };
-        if bytes.len() as u64 != size || self.known.is_some_and(is_another) {
+        if read.len() as u64 != size || self.known.is_some_and(is_another) {
             return Err(LayerError::Changed(self.node.entry.to_path()).into());
         }
-        Ok((bytes, digest))
+        Ok(digest)
     }
 }
 
-type Answer = Result<(Vec<u8>, Digest), StepError>;
+/// Files that follow each other, read.
+#[derive(Default)]
+struct Run {
+    bytes: Vec<u8>,
+    /// Where each file ends in `bytes`, and its digest.
+    files: Vec<(usize, Digest)>,
+    /// Why the next file could not be read.
+    failed: Option<StepError>,
+}
+
+impl Run {
+    fn read(&mut self, jobs: &[Job<'_>], trees: &[Box<dyn SourceTree + '_>], earlier: &Earlier) {
+        self.bytes.clear();
+        self.files.clear();
+        for job in jobs {
+            match job.read(trees, earlier, &mut self.bytes) {
+                Ok(digest) => self.files.push((self.bytes.len(), digest)),
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The jobs in runs, in order.
+fn runs<'j, 'p>(jobs: &'j [Job<'p>]) -> Vec<&'j [Job<'p>]> {
+    let mut runs = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (at, job) in jobs.iter().enumerate() {
+        let size = job.node.entry.size_bytes;
+        if at > begin && (at - begin == RUN_FILES || bytes + size > RUN_BYTES) {
+            runs.push(&jobs[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += size;
+    }
+    if begin < jobs.len() {
+        runs.push(&jobs[begin..]);
+    }
+    runs
+}
+
+/// A thread that reads: what it read, and runs that it can use again.
+type Thread = (Receiver<Run>, Sender<Run>);
 
 /// What was read, in the order of the jobs.
 pub(super) struct Ahead<'s> {
-    threads: Vec<Receiver<Answer>>,
+    threads: Vec<Thread>,
+    /// The run that is being taken, its number, and how many of its files were.
+    run: Run,
     next: usize,
-    /// Reads the job of this number, where there are no threads.
-    here: &'s dyn Fn(usize) -> Answer,
+    taken: usize,
+    /// Reads the run of this number, where there are no threads.
+    here: &'s dyn Fn(usize, &mut Run),
 }
 
 impl Ahead<'_> {
     /// The bytes of the next job's file and their digest.
-    pub(super) fn next(&mut self) -> Answer {
-        let number = self.next;
-        self.next += 1;
-        match self.threads.get(number % self.threads.len().max(1)) {
-            Some(thread) => thread.recv().expect("a thread answers for all of its jobs"),
-            None => (self.here)(number),
+    pub(super) fn next(&mut self) -> Result<(&[u8], &Digest), StepError> {
+        if self.taken == self.run.files.len() {
+            if let Some(error) = self.run.failed.take() {
+                return Err(error);
+            }
+            self.next_run();
+        }
+        let Some((end, digest)) = self.run.files.get(self.taken) else {
+            return Err(self.run.failed.take().expect("a run has files, or why not"));
+        };
+        let begin = self.taken.checked_sub(1).map_or(0, |before| self.run.files[before].0);
+        self.taken += 1;
+        Ok((&self.run.bytes[begin..*end], digest))
+    }
+
+    fn next_run(&mut self) {
+        let (number, count) = (self.next, self.threads.len());
+        (self.next, self.taken) = (number + 1, 0);
+        match self.threads.get(number % count.max(1)) {
+            Some((runs, used)) => {
+                let run = runs.recv().expect("a thread answers for all of its jobs");
+                // it has ended once all of its runs are read
+                let _ = used.send(std::mem::replace(&mut self.run, run));
+            }
+            None => (self.here)(number, &mut self.run),
         }
     }
 }
@@ -109,21 +184,25 @@ pub(super) fn read<T>(
 ) -> Result<T, StepError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let count = if cores > 1 { cores.min(jobs.len() / LEAST_FILES) } else { 0 };
-    let here = |number: usize| jobs[number].read(trees, earlier);
+    let runs = &runs(jobs);
+    let here = |number: usize, run: &mut Run| run.read(runs[number], trees, earlier);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for first in 0..count {
-            let (send, receive) = sync_channel(FILES_AHEAD);
-            threads.push(receive);
+            let (send, receive) = sync_channel(RUNS_AHEAD);
+            let (give_back, used) = channel::<Run>();
+            threads.push((receive, give_back));
             scope.spawn(move || {
-                for job in jobs.iter().skip(first).step_by(count) {
+                for jobs in runs.iter().skip(first).step_by(count) {
+                    let mut run = used.try_recv().unwrap_or_default();
+                    run.read(jobs, trees, earlier);
                     // a writer that gave up wants no more
-                    if send.send(job.read(trees, earlier)).is_err() {
+                    if send.send(run).is_err() {
                         return;
                     }
                 }
             });
         }
-        work(Ahead { threads, next: 0, here: &here })
+        work(Ahead { threads, run: Run::default(), next: 0, taken: 0, here: &here })
     })
 }

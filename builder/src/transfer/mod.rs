@@ -15,6 +15,7 @@ mod layered;
 mod place;
 mod remote;
 mod select;
+mod walk;
 mod write;
 
 pub(crate) use archive::{is_archive, open_archives};

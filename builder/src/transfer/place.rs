@@ -2,7 +2,9 @@
 
 mod unpack;
 
-use super::{Gathered, Node, Placement, Placements, Source, SourceTree, clean, join, parent_of, shown};
+use super::{
+    Gathered, Node, Placement, Placements, Source, SourceTree, clean, is_within, join, parent_of, shown,
+};
 use crate::{StepError, epoch::StageEpoch};
 use slipway_dockerfile::chmod::Chmod;
 use slipway_oci::layer::{Clamp, Entry, Kind, Tree};
@@ -65,6 +67,8 @@ pub(crate) struct Destination<'a> {
     /// A folder, because it was written so or several sources go there.
     as_folder: bool,
     existing: Option<Entry>,
+    /// Nothing beneath says anything of what is below `path`.
+    is_bare: bool,
     ownership: Ownership,
     epoch: StageEpoch,
     placed: Placements,
@@ -92,6 +96,7 @@ impl<'a> Destination<'a> {
             None => cleaned,
         };
         let existing = beneath.and_then(|tree| tree.get(&path)).map(|found| found.entry.clone());
+        let is_bare = !path.is_empty() && beneath.is_some_and(|tree| !tree.has_below(&path));
         let is_folder = path.is_empty() || existing.as_ref().is_some_and(Entry::is_directory);
         Ok(Destination {
             beneath,
@@ -99,6 +104,7 @@ impl<'a> Destination<'a> {
             path,
             as_folder: written_as_folder || is_folder || many,
             existing,
+            is_bare,
             ownership,
             epoch,
             placed: Placements::new(),
@@ -223,8 +229,8 @@ impl<'a> Destination<'a> {
         gathered: &Gathered,
     ) -> Result<(), StepError> {
         self.place_parents(&target);
-        let before = self.here(&target).map(Entry::is_directory);
-        if let Some(link) = self.here(&target).filter(|entry| entry.kind == Kind::Symlink)
+        let there = self.here(&target);
+        if let Some(link) = there.filter(|entry| entry.kind == Kind::Symlink)
             && node.entry.is_directory()
         {
             return Err(StepError::FolderOverLink {
@@ -233,7 +239,7 @@ impl<'a> Destination<'a> {
                 destination: self.text.clone(),
             });
         }
-        match (before, node.entry.is_directory()) {
+        match (there.map(Entry::is_directory), node.entry.is_directory()) {
             (Some(true), false) => {
                 return Err(self.refuse(&shown(&target), "a file cannot take the place of a folder"));
             }
@@ -243,7 +249,7 @@ impl<'a> Destination<'a> {
             _ => {}
         }
         let mut entry = node.entry.clone();
-        match self.here(&target).filter(|_| node.passed) {
+        match there.filter(|_| node.passed) {
             Some(there) => {
                 entry = Entry { mode: entry.mode, opaque: false, implicit: false, ..there.clone() };
             }
@@ -253,7 +259,7 @@ impl<'a> Destination<'a> {
             }
         }
         entry.path.clone_from(&target);
-        self.placed.insert(target, Placement { entry, source: Source::Tree(gathered.tree, node) });
+        self.placed.insert(target, Placement { entry, source: Source::Tree(gathered.tree, Box::new(node)) });
         Ok(())
     }
 
@@ -261,6 +267,9 @@ impl<'a> Destination<'a> {
     fn here(&self, path: &[u8]) -> Option<&Entry> {
         if let Some(placed) = self.placed.get(path) {
             return Some(&placed.entry);
+        }
+        if self.is_bare && path != self.path && is_within(path, &self.path) {
+            return None;
         }
         let mut above = Some(path);
         while let Some(folder) = above.filter(|_| !self.removed.is_empty()) {

@@ -1,6 +1,6 @@
 //! Which paths a COPY or ADD takes.
 
-use super::{Node, SourceTree, clean, join, name_of, parent_of, shown};
+use super::{Node, SourceTree, clean, join, name_of, parent_of, shown, walk};
 use crate::{StepError, ValueError, limits};
 use slipway_dockerfile::{
     glob::{self, GlobError},
@@ -248,41 +248,42 @@ pub(crate) fn descend(
     within: &[u8],
     exclude: Option<&IgnoreFile>,
 ) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
-    let mut found: Vec<(Vec<u8>, Node)> = Vec::new();
-    let mut pending = vec![Vec::new()];
-    while let Some(rel) = pending.pop() {
-        for (name, mut node) in tree.children(&join(folder, &rel))? {
-            let below = join(&rel, &name);
-            let is_directory = node.entry.is_directory();
-            if let Some(exclude) = exclude {
-                let path = shown(&join(within, &below));
-                if exclude.matches(&path, is_directory) {
-                    (node.ghost, node.passed) = (true, true);
-                    if !is_directory || !exclude.may_reinclude_below(&path) {
-                        continue;
-                    }
-                }
-            }
-            if is_directory {
-                if below.iter().filter(|byte| **byte == b'/').count() >= slipway_oci::limits::TREE_DEPTH {
-                    return Err(ValueError::Nesting(shown(&below)).into());
-                }
-                pending.push(below.clone());
-            }
-            found.push((below, node));
-            if found.len() > limits::COPY_FILES {
-                return Err(ValueError::TooMany {
-                    what: "one copy",
-                    most: limits::COPY_FILES,
-                    things: "files",
-                }
-                .into());
-            }
-        }
-    }
+    let list = |rel: &Vec<u8>| list(tree, folder, rel, within, exclude);
+    let mut found = walk::all_below(Vec::new(), limits::COPY_FILES, &list)?;
     found.sort_by(|a, b| a.0.cmp(&b.0));
     drop_ghosts(&mut found);
     Ok(found)
+}
+
+/// What is taken of the folder `rel` in `folder`: paths relative to that.
+fn list(
+    tree: &dyn SourceTree,
+    folder: &[u8],
+    rel: &[u8],
+    within: &[u8],
+    exclude: Option<&IgnoreFile>,
+) -> Result<Vec<(Vec<u8>, Node)>, StepError> {
+    let children = tree.children(&join(folder, rel))?;
+    let mut taken = Vec::with_capacity(children.len());
+    for (name, mut node) in children {
+        let below = join(rel, &name);
+        let is_directory = node.entry.is_directory();
+        if let Some(exclude) = exclude {
+            let path = shown(&join(within, &below));
+            if exclude.matches(&path, is_directory) {
+                (node.ghost, node.passed) = (true, true);
+                if !is_directory || !exclude.may_reinclude_below(&path) {
+                    continue;
+                }
+            }
+        }
+        let depth = || below.iter().filter(|byte| **byte == b'/').count();
+        if is_directory && depth() >= slipway_oci::limits::TREE_DEPTH {
+            return Err(ValueError::Nesting(shown(&below)).into());
+        }
+        taken.push((below, node));
+    }
+    Ok(taken)
 }
 
 /// Removes excluded folders below which nothing was re-included.

@@ -32,7 +32,7 @@ pub(crate) enum Source {
     /// There are none.
     None,
     /// A path of one of the source trees.
-    Tree(usize, Node),
+    Tree(usize, Box<Node>),
     /// The recipe.
     Bytes(Vec<u8>),
 }
@@ -85,6 +85,8 @@ pub(crate) struct Writing<'a> {
     pub(crate) cancel: &'a Cancel,
     /// The file that is mounted is written with it: something will run on the layer.
     pub(crate) image: bool,
+    /// What there is for it in the store, where somebody has looked already.
+    pub(crate) new: Option<NewLayer>,
 }
 
 /// A layer that was written.
@@ -110,14 +112,16 @@ impl WrittenLayer {
 pub(crate) fn write_layer(
     placements: &Placements,
     trees: &[Box<dyn SourceTree + '_>],
-    writing: &Writing<'_>,
+    writing: Writing<'_>,
 ) -> Result<WrittenLayer, StepError> {
     let links = hard_links(placements);
-    let known = placements.values().filter_map(|placement| {
-        let entry = &placement.entry;
-        entry.content.as_ref().map(|digest| (digest, entry.size_bytes))
+    let new = writing.new.unwrap_or_else(|| {
+        let known = placements.values().filter_map(|placement| {
+            let entry = &placement.entry;
+            entry.content.as_ref().map(|digest| (digest, entry.size_bytes))
+        });
+        writing.store.new_layer(known, Some(writing.compression))
     });
-    let new = writing.store.new_layer(known, Some(writing.compression));
     let blobs = writing.store.blobs();
     let mut writer = LayerWriter::on_known(blobs, writing.compression, new.pieces.clone())?;
     let mut file = None;
@@ -174,7 +178,8 @@ fn append(
             let digest = if Job::of(placement).is_some() {
                 let (bytes, digest) = ahead.next()?;
                 entry.content = Some(digest.clone());
-                writer.append_bytes(entry, &bytes)?;
+                let digest = digest.clone();
+                writer.append_bytes(entry, bytes)?;
                 digest
             } else {
                 writer.append_file(entry, &mut trees[*tree].open(node)?)?.expect("a file has a digest")

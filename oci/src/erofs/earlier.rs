@@ -66,8 +66,9 @@ impl Earlier {
         least: &dyn Fn(u64) -> u64,
     ) -> io::Result<()> {
         let mut found: Vec<Vec<(Digest, u32, u64)>> = devices.iter().map(|_| Vec::new()).collect();
+        let mut next = 0;
         image.files(&mut |path, inode| {
-            let entry = toc.get(path).filter(|entry| entry.kind == Kind::File);
+            let entry = toc.get_in_order(path, &mut next).filter(|entry| entry.kind == Kind::File);
             let Some(digest) = entry.and_then(|entry| entry.content.as_ref()) else { return Ok(()) };
             if !self.contents.contains_key(digest)
                 && wanted(digest)

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Algorithm, Digest, Hasher,
+    digest::CONTENT,
     layer::{Entry, Kind, LayerError, Sink, Toc, components, copy_digested, io_at, name_of, parent_of},
 };
 use rustix::io::Errno;
@@ -161,14 +162,7 @@ impl Writer {
         write_inodes(&nodes, &slots.numbers, meta_bytes, &mut tables)?;
         let blocks = address(tables.align().map_err(failed)?)?;
         let mut hasher = tables.hasher;
-        let mut uuid = [0; 16];
-        let named = Digest::sha256(&toc.encode());
-        for (byte, pair) in uuid.iter_mut().zip(named.hex().as_bytes().chunks_exact(2)) {
-            *byte = std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .unwrap_or(1);
-        }
+        let uuid = uuid(hasher.clone().finish(), toc);
         let inodes = nodes.len() as u64;
         let superblock = Superblock { inodes, blocks, meta_block, xattr_block, uuid, devices: slots.slots };
         let block = superblock.encode();
@@ -277,6 +271,19 @@ fn device(entry: &Entry) -> Result<u32, LayerError> {
     // would be a deletion to overlayfs
     let is_deletion = entry.kind == Kind::CharDevice && entry.device == (0, 0);
     encode_device(entry.device).filter(|_| !is_deletion).ok_or_else(refused)
+}
+
+/// What the file system is known by: overlayfs asks that no two of a stack have the same.
+fn uuid(tables: Digest, toc: &Toc) -> [u8; 16] {
+    let mut hasher = Hasher::new(CONTENT);
+    hasher.update(tables.as_bytes());
+    toc.entries()
+        .iter()
+        .filter_map(|entry| entry.content.as_ref())
+        .for_each(|digest| hasher.update(digest.as_bytes()));
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&hasher.finish().as_bytes()[..16]);
+    uuid
 }
 
 /// A block's address has 32 bits.

@@ -70,6 +70,21 @@ impl Toc {
         self.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok()
     }
 
+    /// The same as [`Toc::get`] for paths most of which come in order: `next` is where the one after the last is.
+    pub(crate) fn get_in_order(&self, path: &[u8], next: &mut usize) -> Option<&Entry> {
+        let is_next = self.entries.get(*next).is_some_and(|entry| entry.path == path);
+        let index = if is_next { *next } else { self.position(path)? };
+        *next = index + 1;
+        Some(&self.entries[index])
+    }
+
+    /// Whether there is anything below `folder`, deletions included.
+    pub(crate) fn has_below(&self, folder: &[u8]) -> bool {
+        let prefix = if folder.is_empty() { Vec::new() } else { [folder, b"/"].concat() };
+        let below = self.entries.partition_point(|entry| entry.path <= prefix);
+        self.entries.get(below).is_some_and(|entry| entry.path.starts_with(&prefix))
+    }
+
     /// The entries directly in `folder`.
     pub fn children<'a>(&'a self, folder: &[u8]) -> impl Iterator<Item = &'a Entry> + use<'a> {
         let mut prefix = folder.to_vec();
@@ -149,7 +164,7 @@ impl Toc {
                 put_bytes(&mut out, value);
             }
             if let Some(digest) = &entry.content {
-                out.extend_from_slice(&digest.to_bytes());
+                out.extend_from_slice(digest.as_bytes());
             }
         }
         out
@@ -243,6 +258,24 @@ mod tests {
         assert_eq!(Toc::decode(&bytes), Some(toc));
         for cut in 0..bytes.len() {
             assert_eq!(Toc::decode(&bytes[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_folder_is_told_from_what_sorts_near_it() {
+        let toc = sample();
+        let paths: Vec<&str> = ["", "a", "a/b", "a/c", "a-b", "a/c/d", "b"].into();
+        let below: Vec<&str> = paths.iter().copied().filter(|path| toc.has_below(path.as_bytes())).collect();
+        assert_eq!(below, ["", "a", "a/c"]);
+        assert!(!Toc::new(vec![Entry::new("", Kind::Directory, 0o755)]).has_below(b""));
+    }
+
+    #[test]
+    fn order_saves_looking_and_changes_nothing() {
+        let toc = sample();
+        let mut next = 0;
+        for path in ["a/b", "a/c", "a/c/d", "", "none", "a", "a-b", "a-b", "a/b"] {
+            assert_eq!(toc.get_in_order(path.as_bytes(), &mut next), toc.get(path.as_bytes()), "{path}");
         }
     }
 

@@ -78,6 +78,11 @@ impl Tree {
         implicit
     }
 
+    /// Whether any layer says anything of paths below `folder`, be it that they are deleted.
+    pub fn has_below(&self, folder: &[u8]) -> bool {
+        self.layers.iter().any(|toc| toc.has_below(folder))
+    }
+
     /// The names in the folder `path` (free of links) and what they are.
     pub fn children(&self, path: &[u8]) -> BTreeMap<Vec<u8>, Found<'_>> {
         let mut names: BTreeMap<Vec<u8>, Option<Found<'_>>> = BTreeMap::new();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Algorithm, Descriptor, Digest, Hasher,
     blobs::{BlobWriter, Blobs, in_place},
-    compression::{Compression, Compressor, PIECE_BYTES},
+    compression::{Compressed, Compression, Compressor, PIECE_BYTES},
     digest::CONTENT,
     erofs::{self, Earlier, Writer, Written},
     pieces::{Known, Piece},
@@ -34,6 +34,8 @@ const USTAR_SIZE: u64 = 0o77_777_777_777;
 
 /// One name in so many is a place to cut.
 const CUT_AT_ONE_IN: u64 = 128;
+/// From so many entries on, the tables of a file are worth a thread.
+const MANY_ENTRIES: usize = 1000;
 /// Pieces that names cut are at least so long, in bytes.
 const LEAST_PIECE_BYTES: usize = 1 << 20;
 
@@ -102,7 +104,8 @@ impl LayerWriter {
         known: Arc<Known>,
     ) -> Result<LayerWriter, LayerError> {
         Ok(LayerWriter {
-            output: Compressor::new(blobs.writer(Algorithm::Sha256)?, compression).describing(known),
+            output: Compressor::new(blobs.writer(Algorithm::Sha256)?.durable_meanwhile(), compression)
+                .describing(known),
             compression,
             entries: Vec::new(),
             buffer: vec![0; 1 << 18],
@@ -151,7 +154,7 @@ impl LayerWriter {
         let digest = digest.expect("bytes come with their length and digest").clone();
         self.begin(&entry)?;
         let failed = || io_at("write", entry.as_path());
-        self.write_all(bytes).map_err(failed())?;
+        self.output.write_known(bytes, &digest).map_err(failed())?;
         self.pad(&entry)?;
         if let Some(image) = &mut self.image {
             let written = image.bytes(bytes, &digest);
@@ -249,10 +252,25 @@ impl LayerWriter {
     pub fn finish(mut self) -> Result<Layer, LayerError> {
         let at_end = || io_at("write", std::path::Path::new(""));
         self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
-        let compressed = self.output.finish_described().map_err(at_end())?;
-        let (digest, size_bytes) = compressed.output.commit(None)?;
         let toc = Toc::new(self.entries);
-        let image = match self.image.map(|image| image.finish(&toc)) {
+        let (image, output) = (self.image, self.output);
+        let store = || {
+            let Compressed { output, plain_digest, plain_bytes, pieces } =
+                output.finish_described().map_err(at_end())?;
+            let (digest, size_bytes) = output.commit(None)?;
+            Ok::<_, LayerError>((digest, size_bytes, plain_digest, plain_bytes, pieces))
+        };
+        // the blob waits for the disk meanwhile
+        let (image, stored) = match image {
+            Some(image) if toc.entries().len() >= MANY_ENTRIES => std::thread::scope(|scope| {
+                let image = scope.spawn(|| image.finish(&toc));
+                let stored = store();
+                (Some(image.join().expect("writing a file does not panic")), stored)
+            }),
+            image => (image.map(|image| image.finish(&toc)), store()),
+        };
+        let (digest, size_bytes, plain_digest, archive_bytes, pieces) = stored?;
+        let image = match image {
             Some(Err(LayerError::Io { operation, path, source })) => {
                 let source = in_place(source, &self.image_path);
                 return Err(LayerError::Io { operation, path, source });
@@ -261,10 +279,10 @@ impl LayerWriter {
             None => None,
         };
         Ok(Layer {
-            diff_id: compressed.plain_digest.expect("it was asked for"),
+            diff_id: plain_digest.expect("it was asked for"),
             descriptor: Descriptor::new(self.compression.layer_media_type(), digest, size_bytes),
-            archive_bytes: compressed.plain_bytes,
-            pieces: compressed.pieces,
+            archive_bytes,
+            pieces,
             toc,
             image,
         })

@@ -2,7 +2,9 @@
 
 use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
 use crate::{
-    Algorithm, Descriptor, Digest, Platform, Reference, compression,
+    Algorithm, Descriptor, Digest, Platform, Reference,
+    blobs::BlobSink,
+    compression,
     digest::HashingReader,
     file::{self, CopyError, Tee},
     layer::ArchiveReader,
@@ -271,9 +273,16 @@ impl Files {
         match Parsed::from_bytes(&bytes, Some(&entry.media_type))? {
             Parsed::Manifest(manifest) => {
                 self.copy_blob(store, &manifest.config)?;
-                for layer in &manifest.layers {
-                    self.copy_blob(store, layer)?;
-                }
+                // layers become runnable while those after them are taken in
+                let rows = store.rows_for_this_machine(std::slice::from_ref(&entry.digest));
+                let (copied, made) = store.take_in(&rows, |intake| {
+                    manifest.layers.iter().try_for_each(|layer| {
+                        self.copy_blob(store, layer)?;
+                        Ok::<_, LayoutError>(intake.size(&layer.digest).map(drop)?)
+                    })
+                });
+                copied?;
+                made?;
                 store.put_member(&entry.digest)?;
                 Ok(Some(entry.digest.clone()))
             }
@@ -314,6 +323,9 @@ impl Files {
             return Ok(());
         }
         let name = format!("blobs/{}/{}", descriptor.digest.algorithm().name(), descriptor.digest.hex());
+        if let Some(path) = self.spooled.get(&name) {
+            return Ok(store.blobs().keep(path, descriptor)?);
+        }
         let file = self.open(&name)?.ok_or(LayoutError::Missing(name))?;
         Ok(store.blobs().copy_from(file, descriptor)?)
     }
@@ -345,6 +357,9 @@ impl Files {
         let digest = store.blobs().put(&manifest)?;
         let names: Vec<Reference> =
             entry.repo_tags.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        for row in store.rows_for_this_machine(std::slice::from_ref(&digest)) {
+            store.make_runnable(&row)?;
+        }
         store.put_image(&digest, &names)?;
         Ok(Loaded { target: digest.clone(), digest, names })
     }

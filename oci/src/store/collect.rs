@@ -10,8 +10,9 @@ use super::{Store, StoreError, hold::Relied, io_at};
 use crate::{Digest, blobs::Blobs, file};
 use std::{
     collections::HashSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// What a collection took away.
@@ -56,6 +57,29 @@ impl Trash {
             }
         }
     }
+
+    /// Removes what was taken, on all cores: the kernel takes as long to let go of the pages of a large file as of a thousand
+    /// small ones.
+    fn empty(&self) -> io::Result<()> {
+        let found: Vec<PathBuf> = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+            // it could not be made
+            Err(_) => Vec::new(),
+        };
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(path) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // what stays is met again below, and said
+                let _ = super::sweep::remove(path);
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            (1..cores.min(found.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        file::remove_tree(&self.folder)
+    }
 }
 
 impl Store {
@@ -77,7 +101,7 @@ impl Store {
         let _ = crate::private::new_folder(&trash.folder);
         let result = self.holder.alone(|relied| self.take_away(relied, &mut trash));
         // what stays is swept later
-        let removed = file::remove_tree(&trash.folder);
+        let removed = trash.empty();
         let Some(collected) = result? else { return Ok(None) };
         let collected = collected?;
         removed.map_err(io_at("remove", &trash.folder))?;
@@ -149,7 +173,7 @@ impl Store {
         collected: &mut Collected,
     ) -> Result<(), StoreError> {
         let digests = live.layers.iter().filter_map(|text| text.parse::<Digest>().ok());
-        let kept: HashSet<String> = digests.map(|digest| digest.hex().to_owned()).collect();
+        let kept: HashSet<String> = digests.map(|digest| digest.hex()).collect();
         let folder = self.root.join("layers");
         for entry in fs::read_dir(&folder).map_err(io_at("list", &folder))? {
             let entry = entry.map_err(io_at("list", &folder))?;

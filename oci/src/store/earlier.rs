@@ -27,8 +27,8 @@ use std::{
 const LARGE_BYTES: u64 = 1 << 20;
 /// Contents below this size are never, in bytes: many layers have the same ones.
 const SMALL_BYTES: u64 = 256;
-/// Of the others, those are noted whose digests begin with less than this.
-const LOW: &str = "08";
+/// Of the others, those are noted whose first byte of the digest is less than this.
+const LOW: u8 = 8;
 /// Most contents noted of one layer.
 const MOST_SAMPLES: usize = 256;
 /// How many similar layers are looked at.
@@ -56,7 +56,7 @@ pub(super) fn write_samples(
 }
 
 fn is_sample(digest: &Digest, size_bytes: u64) -> bool {
-    size_bytes >= LARGE_BYTES || (size_bytes >= SMALL_BYTES && digest.hex() < LOW)
+    size_bytes >= LARGE_BYTES || (size_bytes >= SMALL_BYTES && digest.as_bytes()[0] < LOW)
 }
 
 /// What a new layer is made with.
@@ -200,12 +200,12 @@ impl Store {
             let name = self.temporary_path("device")?;
             fs::hard_link(path, &name).map_err(io_at("link", path))?;
             names.push(name.clone());
-            let tag = match number {
-                0 => found.tables.hex(),
+            let tag = match number.checked_sub(1) {
+                None => found.tables.hex(),
                 // what is a device there is the same device here
-                _ => image.device_tag(number - 1).unwrap_or_default(),
+                Some(device) => image.device_tag(device).unwrap_or_default().to_owned(),
             };
-            devices.push(Device::open(name, tag).map_err(io_at("open", path))?);
+            devices.push(Device::open(name, &tag).map_err(io_at("open", path))?);
         }
         let wanted = |digest: &Digest| known.contains_key(digest);
         let least = |device_bytes: u64| LEAST_BYTES.max(device_bytes / LEAST_SHARE);

@@ -48,6 +48,15 @@ pub struct NamedImage {
 }
 
 impl Store {
+    /// The layers of those of the images that this machine runs; those of others are here to be sent on, saved, or copied from,
+    /// and are made runnable by who runs them all the same.
+    pub fn rows_for_this_machine(&self, images: &[Digest]) -> Vec<Vec<LayerForm>> {
+        // what cannot be read is no image, or said when it is registered
+        let records = images.iter().filter_map(|image| self.read_image(image).ok());
+        let own = records.filter(|record| record.config.platform.satisfies(&Platform::host()));
+        own.map(|record| record.forms().collect()).collect()
+    }
+
     /// Registers the image whose manifest and configuration blobs are here, and gives it `names`, in one transaction.
     ///
     /// The layers' diff ids and blobs are noted too, so that a later build or run finds them.
@@ -271,7 +280,7 @@ impl Store {
             Some(name) => vec![name],
             None if names.len() > 1 && !force => {
                 let list: Vec<String> = names.iter().map(Reference::familiar).collect();
-                let id = digest.short().to_owned();
+                let id = digest.short();
                 return Err(StoreError::SeveralNames { id, names: list.join(", ") });
             }
             None => names.clone(),

@@ -82,7 +82,7 @@ impl<'a> Form<'a> {
 
     /// What it stands on, as its row says it.
     pub(super) fn beneath(&self) -> String {
-        self.footing.as_ref().map_or_else(String::new, |footing| footing.digest().hex().to_owned())
+        self.footing.as_ref().map_or_else(String::new, |footing| footing.digest().hex())
     }
 
     /// Its name in `layers/`.
@@ -94,7 +94,7 @@ impl<'a> Form<'a> {
 /// The name in `layers/` of the form of a layer on what its row calls `beneath`.
 pub(super) fn form_name(diff_id: &Digest, beneath: &str) -> String {
     let hex = diff_id.hex();
-    if beneath.is_empty() { hex.to_owned() } else { format!("{hex}-{beneath}") }
+    if beneath.is_empty() { hex } else { format!("{hex}-{beneath}") }
 }
 
 impl Store {

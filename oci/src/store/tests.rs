@@ -60,11 +60,11 @@ fn names_ids_and_removal() {
     store.adopt_layer(&made, Adopted::Nothing).expect("adopt");
     let digest = image(&store, &[made], &["a:1", "b"]);
     let id = store.list_images().expect("list")[0].id.clone();
-    for text in ["a:1", "b", "b:latest", id.short(), &id.to_string(), digest.short()] {
+    for text in ["a:1", "b", "b:latest", &id.short(), &id.to_string(), &digest.short()] {
         assert_eq!(store.find_image(text).expect("find"), Some(digest.clone()), "{text}");
     }
     assert_eq!(store.find_image("a").expect("find"), None);
-    assert!(matches!(store.remove_image(id.short(), false), Err(StoreError::SeveralNames { .. })));
+    assert!(matches!(store.remove_image(&id.short(), false), Err(StoreError::SeveralNames { .. })));
     assert!(matches!(store.remove_image("zzz", false), Err(StoreError::NoImage(_))));
     let (names, gone) = store.remove_image("a:1", false).expect("remove");
     assert_eq!((names.len(), gone.len()), (1, 0));

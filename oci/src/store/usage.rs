@@ -97,7 +97,7 @@ impl Weights {
     /// What a layer's folders take.
     fn folder(&self, diff_id: &str) -> u64 {
         let digest = diff_id.parse::<Digest>().ok();
-        digest.and_then(|digest| self.folders.get(digest.hex()).copied()).unwrap_or(0)
+        digest.and_then(|digest| self.folders.get(&digest.hex()).copied()).unwrap_or(0)
     }
 
     fn blob(&self, digest: &str) -> u64 {

@@ -16,7 +16,7 @@ pub(super) fn fallback_tag(subject: &Digest) -> String {
     let plain = |text: &str, most: usize| -> String {
         text.chars().take(most).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
     };
-    format!("{}-{}", plain(subject.algorithm().name(), 32), plain(subject.hex(), 64))
+    format!("{}-{}", plain(subject.algorithm().name(), 32), plain(&subject.hex(), 64))
 }
 
 impl Inner {

@@ -87,9 +87,10 @@ fn overlap(parts: &[Part]) -> bool {
 
 /// What separates the parts of a blob: its own digest, which nobody can write into what it is the digest of. RFC 2046, section
 /// 5.1.1, has at most 70 characters.
-pub(super) fn boundary(digest: &Digest) -> &str {
-    let hex = digest.hex();
-    &hex[..hex.len().min(BOUNDARY_CHARACTERS)]
+pub(super) fn boundary(digest: &Digest) -> String {
+    let mut hex = digest.hex();
+    hex.truncate(BOUNDARY_CHARACTERS);
+    hex
 }
 
 const BOUNDARY_CHARACTERS: usize = 64;

@@ -78,7 +78,7 @@ fn rows(record: &ImageRecord, arguments: &Arguments) -> Vec<Value> {
         .collect();
     let id = &record.manifest.config.digest;
     if let Some(last) = rows.last_mut() {
-        last["ID"] = if arguments.no_trunc { id.to_string() } else { id.short().to_owned() }.into();
+        last["ID"] = if arguments.no_trunc { id.to_string() } else { id.short() }.into();
     }
     rows.reverse();
     rows

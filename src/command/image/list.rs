@@ -78,7 +78,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         if !filters.take(&Candidate { name: image.name.as_ref(), labels, created })? {
             continue;
         }
-        let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short().to_owned() };
+        let id = if arguments.no_trunc { image.id.to_string() } else { image.id.short() };
         rows.push(row(image.name.as_ref(), image.target.to_string(), id, size_bytes, created));
     }
     if arguments.quiet {
@@ -111,7 +111,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
 
 /// What an image is called in a warning.
 fn shown_name(image: &NamedImage) -> String {
-    image.name.as_ref().map_or_else(|| image.id.short().to_owned(), Reference::familiar)
+    image.name.as_ref().map_or_else(|| image.id.short(), Reference::familiar)
 }
 
 /// An image in docker's words: the keys of `docker images --format json`.

@@ -79,7 +79,7 @@ impl Destination<'_> {
                 let mut entry = entry.clone();
                 entry.mtime = tree.mtime(&entry, &self.epoch);
                 self.ownership.apply(&mut entry);
-                Placement { entry, source: Source::Tree(number, node) }
+                Placement { entry, source: Source::Tree(number, Box::new(node)) }
             }
         };
         // what was below another folder of that name does not show through

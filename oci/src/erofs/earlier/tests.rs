@@ -46,7 +46,7 @@ impl Made {
     /// Adds what it has to `earlier`.
     fn add_to(&self, earlier: &mut Earlier, least_bytes: u64) {
         let image = self.image();
-        let mut devices = vec![Device::open(self.path.clone(), self.written.digest.hex()).expect("device")];
+        let mut devices = vec![Device::open(self.path.clone(), &self.written.digest.hex()).expect("device")];
         for (number, path) in self.written.devices.iter().enumerate() {
             devices.push(Device::open(path.clone(), image.device_tag(number).expect("tag")).expect("device"));
         }

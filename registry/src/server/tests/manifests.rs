@@ -40,7 +40,7 @@ fn wrong_manifests_are_refused() {
     let lie = text.replace("\"size\":5", "\"size\":6");
     let negative = text.replace("\"size\":5", "\"size\":-5");
     let huge = text.replace("\"size\":5", "\"size\":18446744073709551615");
-    let missing = text.replace(Digest::sha256(b"layer").hex(), Digest::sha256(b"none").hex());
+    let missing = text.replace(&Digest::sha256(b"layer").hex(), &Digest::sha256(b"none").hex());
     let confused = text.replace("\"unknown\"", "\"manifests\":[],\"unknown\"");
     let deep = format!("{{\"schemaVersion\":2,\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let other = Digest::sha256(b"other").to_string();

@@ -64,11 +64,11 @@ fn segments(digest: &Digest, window: &Window, size: u64) -> Option<Vec<Segment>>
         Window::Part(part) => Some(bare(part.first, part.last + 1)),
         Window::Parts(parts) => {
             let headed = |part: &Part| Segment {
-                head: range::part_head(range::boundary(digest), *part, size).into(),
+                head: range::part_head(&range::boundary(digest), *part, size).into(),
                 offset: part.first,
                 end: part.last + 1,
             };
-            let end = Segment { head: range::parts_end(range::boundary(digest)).into(), offset: 0, end: 0 };
+            let end = Segment { head: range::parts_end(&range::boundary(digest)).into(), offset: 0, end: 0 };
             Some(parts.iter().map(headed).chain([end]).collect())
         }
         Window::Unsatisfiable => None,
