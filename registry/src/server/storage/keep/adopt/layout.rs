@@ -49,7 +49,7 @@ impl Source {
     /// The folder that has a blob's `data`.
     pub(super) fn blob(&self, digest: &Digest) -> Result<Option<Folder>, Odd> {
         let hex = digest.hex();
-        self.top.below(&["blobs", digest.algorithm().name(), &hex[..2], hex])
+        self.top.below(&["blobs", digest.algorithm().name(), &hex[..2], &hex])
     }
 
     /// All repositories. What is odd is told, and passed over.
