@@ -24,6 +24,7 @@ mod described;
 mod error;
 mod examine;
 pub mod keep;
+mod look;
 pub mod pointers;
 mod round;
 mod seen;
@@ -42,7 +43,7 @@ pub use examine::{Damage, Examined, Fault, Pace, Watcher};
 pub use pointers::{
     Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kind, ManifestKey, ManifestRecord,
     NewManifest, Pointer, Pulls, Reason, Referrer, ReferrersPage, Removal, Required, SigningKey, TagEvent,
-    TagFacts, Undeleted,
+    TagFacts, Undeleted, Usage,
 };
 pub use round::{Round, Scrubbed, Scrubbing};
 pub use upload::{Upload, UploadId};

@@ -285,8 +285,21 @@ impl Driven {
                 history.into_iter().map(|event| (event.tag, event.former, event.digest, event.change.who));
             lines.push(format!("{:?}", events.collect::<Vec<_>>()));
             let facts = pointers.tag_facts(&repository, "", 100).unwrap_or_default();
-            let facts = facts.into_iter().map(|facts| (facts.tag, facts.digest, facts.pulled));
+            let facts = facts.into_iter().map(|facts| (facts.tag, facts.digest, facts.pulled, facts.pulls));
             lines.push(format!("{:?}", facts.collect::<Vec<_>>()));
+            let usage = pointers.usage(&repository).expect("usage");
+            lines.push(format!(
+                "{:?}",
+                (
+                    usage.tags,
+                    usage.manifests,
+                    usage.blobs,
+                    usage.bytes,
+                    usage.own_bytes,
+                    usage.trash_bytes,
+                    usage.pulls
+                )
+            ));
         }
         lines.push(format!("{:?}", pointers.contents("", 100).expect("contents")));
         lines.join("\n")

@@ -149,6 +149,31 @@ pub struct TagFacts {
     pub updated: i64,
     /// When it was pulled last, as far as that is known.
     pub pulled: Option<i64>,
+    /// How often it was pulled.
+    pub pulls: u64,
+}
+
+/// How much a repository has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tags.
+    pub tags: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Bytes of its blobs and manifests.
+    pub bytes: u64,
+    /// Bytes of those blobs that no other repository has.
+    pub own_bytes: u64,
+    /// Bytes of what lies in its trash.
+    pub trash_bytes: u64,
+    /// When a tag was moved last.
+    pub updated: Option<i64>,
+    /// When something was pulled last, as far as that is known.
+    pub pulled: Option<i64>,
+    /// How often its tags were pulled.
+    pub pulls: u64,
 }
 
 /// Pulls of one tag that were not written down yet.

@@ -17,7 +17,7 @@ pub(super) mod sqlite;
 
 pub use life::{
     Candidate, Change, Condition, Entities, Kind, Pointer, Pulls, Reason, Removal, TagEvent, TagFacts,
-    Undeleted,
+    Undeleted, Usage,
 };
 pub use memory::MemoryPointers;
 pub use sqlite::SqlitePointers;
@@ -310,6 +310,9 @@ pub trait Pointers: Send + Sync {
 
     /// Tags with what retention looks at, after `last`, at most `count`.
     fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError>;
+
+    /// How much a repository has; an unknown one has nothing.
+    fn usage(&self, repository: &str) -> Result<Usage, StorageError>;
 
     /// Writes pulls down.
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError>;

@@ -5,7 +5,7 @@ mod repository;
 use super::{
     BlobRecord, Candidate, Change, Condition, Kind, ManifestKey, ManifestRecord, NewManifest, Pointer,
     Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
-    TagEvent, TagFacts, Undeleted,
+    TagEvent, TagFacts, Undeleted, Usage,
 };
 use crate::{
     limits,
@@ -335,8 +335,36 @@ impl Pointers for MemoryPointers {
             digest: tag.digest.clone(),
             updated: tag.updated,
             pulled: tag.pulled,
+            pulls: tag.pulls,
         });
         Ok(facts.take(count as usize).collect())
+    }
+
+    fn usage(&self, name: &str) -> Result<Usage, StorageError> {
+        let state = self.state();
+        let Ok(own) = state.known(name) else { return Ok(Usage::default()) };
+        let blobs = || own.blobs.iter().map(|(digest, blob)| (digest, blob.size, blob.deleted.is_some()));
+        let manifests =
+            || own.manifests.values().map(|one| (one.manifest.record.size_bytes, one.deleted.is_some()));
+        let elsewhere = |digest: &Digest| {
+            let mut others = state.repositories.iter().filter(|(other, _)| other.as_str() != name);
+            others.any(|(_, other)| other.blobs.contains_key(digest))
+        };
+        let both = || blobs().map(|(_, size, gone)| (size, gone)).chain(manifests());
+        Ok(Usage {
+            tags: own.tags.len() as u64,
+            manifests: manifests().filter(|(_, gone)| !gone).count() as u64,
+            blobs: blobs().filter(|(.., gone)| !gone).count() as u64,
+            bytes: both().filter(|(_, gone)| !gone).map(|(size, _)| size).sum(),
+            own_bytes: blobs()
+                .filter(|(digest, _, gone)| !gone && !elsewhere(digest))
+                .map(|(_, size, _)| size)
+                .sum(),
+            trash_bytes: both().filter(|(_, gone)| *gone).map(|(size, _)| size).sum(),
+            updated: own.tags.values().map(|tag| tag.updated).max(),
+            pulled: own.tags.values().filter_map(|tag| tag.pulled).max(),
+            pulls: own.tags.values().map(|tag| tag.pulls).sum(),
+        })
     }
 
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
@@ -345,6 +373,7 @@ impl Pointers for MemoryPointers {
             let repository = state.repositories.get_mut(&one.repository);
             if let Some(tag) = repository.and_then(|repository| repository.tags.get_mut(&one.tag)) {
                 tag.pulled = tag.pulled.max(Some(one.at));
+                tag.pulls += one.count;
             }
         }
         Ok(())

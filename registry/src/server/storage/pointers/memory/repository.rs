@@ -38,6 +38,7 @@ pub(super) struct Tag {
     pub(super) digest: Digest,
     pub(super) updated: i64,
     pub(super) pulled: Option<i64>,
+    pub(super) pulls: u64,
 }
 
 impl Repository {
@@ -191,8 +192,8 @@ impl Repository {
 
     pub(super) fn point(&mut self, tag: &str, digest: &Digest, change: &Change, number: &mut i64) {
         let former = self.tags.get(tag).map(|tag| tag.digest.clone());
-        let pulled = self.tags.get(tag).and_then(|tag| tag.pulled);
-        self.tags.insert(tag.to_owned(), Tag { digest: digest.clone(), updated: change.at, pulled });
+        let (pulled, pulls) = self.tags.get(tag).map_or((None, 0), |tag| (tag.pulled, tag.pulls));
+        self.tags.insert(tag.to_owned(), Tag { digest: digest.clone(), updated: change.at, pulled, pulls });
         if former.as_ref() != Some(digest) {
             self.note(tag, former.clone(), Some(digest.clone()), change, number);
             former.iter().for_each(|former| self.settle(former, false, change.at));

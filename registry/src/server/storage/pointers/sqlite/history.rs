@@ -151,12 +151,18 @@ pub(super) fn facts(
 ) -> Result<Vec<TagFacts>, StorageError> {
     let repository = known(database, name)?;
     let mut statement = database.prepare_cached(
-        "SELECT name, digest, updated, pulled FROM tags WHERE repository = ?1 AND name > ?2
+        "SELECT name, digest, updated, pulled, pulls FROM tags WHERE repository = ?1 AND name > ?2
          ORDER BY name LIMIT ?3",
     )?;
     let facts = |row: &Row<'_>| {
         let digest = digest_column(row, 1)?;
-        Ok(TagFacts { tag: row.get(0)?, digest, updated: row.get(2)?, pulled: row.get(3)? })
+        Ok(TagFacts {
+            tag: row.get(0)?,
+            digest,
+            updated: row.get(2)?,
+            pulled: row.get(3)?,
+            pulls: row.get(4)?,
+        })
     };
     let all = statement.query_map((repository, last, count), facts)?.collect::<Result<_, _>>()?;
     Ok(all)

@@ -20,7 +20,7 @@ mod writes;
 use super::{
     BlobRecord, Candidate, Change, Condition, Counts, ManifestKey, ManifestRecord, NewManifest, Pointer,
     Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
-    TagEvent, TagFacts, Undeleted,
+    TagEvent, TagFacts, Undeleted, Usage,
 };
 use crate::server::storage::{StorageError, UploadId};
 use journal::{Journal, Lossy};
@@ -202,6 +202,10 @@ impl Pointers for SqlitePointers {
         count: u64,
     ) -> Result<Vec<TagEvent>, StorageError> {
         self.readers.read(|database| history::list(database, repository, tag, before, count))
+    }
+
+    fn usage(&self, repository: &str) -> Result<Usage, StorageError> {
+        self.readers.read(|database| reads::usage(database, repository))
     }
 
     fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {

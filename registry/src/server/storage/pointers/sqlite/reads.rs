@@ -4,7 +4,7 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
-        pointers::{BlobRecord, Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage},
+        pointers::{BlobRecord, Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage, Usage},
     },
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -242,4 +242,35 @@ pub(super) fn contents(
     let content = |row: &Row<'_>| Ok((digest_column(row, 0)?, row.get(1)?));
     let all = statement.query_map((last, count), content)?.collect::<Result<_, _>>()?;
     Ok(all)
+}
+
+/// How much a repository has. Each of its blobs is looked at.
+pub(super) fn usage(database: &Connection, name: &str) -> Result<Usage, StorageError> {
+    let Some(repository) = find(database, name)? else { return Ok(Usage::default()) };
+    let mut usage = database
+        .prepare_cached(
+            "SELECT count(*), max(updated), max(pulled), coalesce(sum(pulls), 0) FROM tags WHERE repository = ?1",
+        )?
+        .query_row([repository], |row| {
+            let (tags, updated) = (row.get(0)?, row.get(1)?);
+            Ok(Usage { tags, updated, pulled: row.get(2)?, pulls: row.get(3)?, ..Usage::default() })
+        })?;
+    let sums =
+        "SELECT coalesce(sum(deleted IS NULL), 0), coalesce(sum(CASE WHEN deleted IS NULL THEN size END), 0),
+        coalesce(sum(CASE WHEN deleted NOT NULL THEN size END), 0)";
+    let sum = |table: &str| -> Result<(u64, u64, u64), StorageError> {
+        let mut statement = database.prepare_cached(&format!("{sums} FROM {table} WHERE repository = ?1"))?;
+        Ok(statement.query_row([repository], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?)
+    };
+    let (blobs, manifests) = (sum("blobs")?, sum("manifests")?);
+    (usage.blobs, usage.manifests) = (blobs.0, manifests.0);
+    usage.bytes = blobs.1 + manifests.1;
+    usage.trash_bytes = blobs.2 + manifests.2;
+    usage.own_bytes = database
+        .prepare_cached(
+            "SELECT coalesce(sum(size), 0) FROM blobs b WHERE repository = ?1 AND deleted IS NULL AND NOT EXISTS (
+                SELECT 1 FROM blobs o WHERE o.digest = b.digest AND o.repository <> b.repository)",
+        )?
+        .query_row([repository], |row| row.get(0))?;
+    Ok(usage)
 }

@@ -1,0 +1,37 @@
+//! What is looked at beside the protocol: by the web page, and by the operator's commands.
+
+use super::{Candidate, Reason, Storage, StorageError, TagEvent, TagFacts, Undeleted, Usage, now_seconds};
+use slipway_oci::Digest;
+
+impl Storage {
+    /// Tags with when they were moved and pulled, sorted by byte, after `last`, at most `count`.
+    pub fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
+        self.pointers.tag_facts(repository, last, count)
+    }
+
+    /// Moves of a repository's tags, of one where it is named, the newest first, before number `before`, at most `count`.
+    pub fn tag_history(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<TagEvent>, StorageError> {
+        self.pointers.tag_history(repository, tag, before, count)
+    }
+
+    /// How much a repository has; an unknown one has nothing.
+    pub fn usage(&self, repository: &str) -> Result<Usage, StorageError> {
+        self.pointers.usage(repository)
+    }
+
+    /// What lies in the trash of a repository, the oldest first, at most `count`.
+    pub fn trash(&self, repository: &str, count: u64) -> Result<Vec<Candidate>, StorageError> {
+        self.pointers.candidates(Reason::Trashed, Some(repository), i64::MAX, count)
+    }
+
+    /// Takes a manifest out of the trash, with all that it needs.
+    pub fn undelete(&self, repository: &str, digest: &Digest) -> Result<Undeleted, StorageError> {
+        self.with_reserve(|| self.pointers.undelete(repository, digest, now_seconds()))
+    }
+}
