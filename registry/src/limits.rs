@@ -43,6 +43,9 @@ pub const NOTICE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts.
 pub const NOTICE_PAUSE_MOST: Duration = Duration::from_secs(3600);
 
+/// Longest time that a stopping server waits for the receiver of a notice that is under way.
+pub const NOTICE_STOP: Duration = Duration::from_secs(1);
+
 /// Attempts after which a notice is given up.
 pub const NOTICE_ATTEMPTS: u32 = 60;
 
@@ -180,6 +183,24 @@ pub const ADOPT_LINK_BYTES: u64 = 256;
 
 /// Threads that write pointers while a folder is adopted; each waits for its transaction.
 pub const ADOPT_WRITERS: usize = 16;
+
+/// Longest time that a certificate's authority takes for a whole order.
+pub const ACME_TIME: Duration = Duration::from_secs(300);
+
+/// The same for one request.
+pub const ACME_REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// Largest message of an authority, and file of a certificate, in bytes.
+pub const ACME_BYTES: usize = 1 << 20;
+
+/// Time between two looks at a certificate that is kept: another process may have renewed it.
+pub const ACME_LOOK: Duration = Duration::from_secs(60);
+
+/// Pause after the first failure to get one; each further one is twice as long.
+pub const ACME_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest pause between two attempts.
+pub const ACME_PAUSE_MOST: Duration = Duration::from_secs(6 * 3600);
 
 /// Most repositories that are named for damaged content.
 pub const DAMAGE_PLACES: u64 = 20;

@@ -93,7 +93,7 @@ enum Command {
     /// Write images to an archive or OCI layout
     Save(save::Arguments),
     /// Serve a registry
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Give an image another name
     Tag(tag::Arguments),
     /// List the tags of a repository in its registry

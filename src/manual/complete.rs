@@ -229,6 +229,7 @@ mod tests {
         "LIMIT",
         "TIME",
         "RATE",
+        "ADDRESS",
         "DATE",
         "NAME=USERS",
         "PATTERN",

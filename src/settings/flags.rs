@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
     Deprecation, Hook, Limit, Listen, Scrub,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
+    is_host_name,
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -28,6 +29,25 @@ pub(crate) struct Settings {
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     pub(crate) read_only: bool,
+    /// Get a certificate for this name and renew it (ACME): every address speaks TLS then. Says yes to the authority's terms
+    #[arg(long, value_name = "NAME", env = "SLIPWAY_ACME", value_delimiter = ',', value_parser = host)]
+    pub(crate) acme: Vec<String>,
+    /// A mail address for the certificate's authority to write to
+    #[arg(long, value_name = "ADDRESS", env = "SLIPWAY_ACME_CONTACT", value_parser = mail)]
+    pub(crate) acme_contact: Option<String>,
+    /// The directory of the certificate's authority [default: Let's Encrypt's]
+    #[arg(long, value_name = "URL", env = "SLIPWAY_ACME_DIRECTORY", value_parser = directory)]
+    pub(crate) acme_directory: Option<String>,
+    /// Where to answer the authority by plain HTTP, which it asks at port 80, in the words of --listen [default: over TLS,
+    /// which it asks at port 443]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SLIPWAY_ACME_HTTP",
+        value_delimiter = ',',
+        value_parser = request::serve::listen
+    )]
+    pub(crate) acme_http: Vec<Listen>,
     /// How fast everything that is stored is read again, and how often, to find what the disk damaged: `50MiB/s`,
     /// `50MiB/s every 7d`, `off` [default: 20MiB/s every 7d]
     #[arg(long, value_name = "RATE", env = "SLIPWAY_SCRUB", value_parser = |text: &str| text.parse::<Scrub>())]
@@ -139,6 +159,28 @@ pub(crate) struct Settings {
 
 pub(super) fn modes() -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|text| text.parse::<Mode>())
+}
+
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let wrong =
+        || format!("`{text}` is no name of a host that a certificate can be got for: `registry.example`");
+    if is_host_name(text) { Ok(text.to_ascii_lowercase()) } else { Err(wrong()) }
+}
+
+pub(super) fn mail(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | ';' | '<' | '>' | '?' | ':' | '`');
+    let parts = text.split_once('@').filter(|(name, host)| !name.is_empty() && is_host_name(host));
+    let fits = parts.is_some() && text.chars().all(plain);
+    if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is no mail address: `ops@example.com`")) }
+}
+
+pub(super) fn directory(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '`' | '@' | '#' | '\\');
+    match rest {
+        Some(rest) if rest.chars().all(plain) => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not https://HOST/PATH")),
+    }
 }
 
 pub(super) fn token(text: &str) -> Result<(String, SecretHash), String> {

@@ -7,12 +7,12 @@ mod flags;
 mod read;
 
 pub(crate) use flags::Settings;
-use flags::{size, time, url, user};
+use flags::{directory, host, mail, size, time, url, user};
 
 use crate::{error::Failure, request, service::input};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Deprecation, Hook, Limits, Policy, Tls,
+    Acme, Deprecation, Hook, Limits, Policy, Tls,
     access::{Access, AccessConfig, Htpasswd, Issuer, KeySource, NamedIssuer},
 };
 use std::{
@@ -67,9 +67,13 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 27] = [
+pub(crate) const KEYS: [Key; 31] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
+    key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
+    key("acme-contact", "acme-contact", Form::Text, "a mail address"),
+    key("acme-directory", "acme-directory", Form::Text, "`https://HOST/PATH`"),
+    key("acme-http", "acme-http", Form::Texts, "a list of places: `[\":80\"]`"),
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
     key(
@@ -127,6 +131,13 @@ impl Settings {
     fn set(&mut self, key: &str, name: &str, text: &str) -> Result<(), String> {
         match key {
             "access" => self.access = Some(text.parse()?),
+            "acme" => self.acme.push(host(text)?),
+            "acme-contact" => self.acme_contact = Some(mail(text)?),
+            "acme-directory" => self.acme_directory = Some(directory(text)?),
+            "acme-http" => {
+                let wrong = |words| format!("`{text}` is no place to listen: {words}");
+                self.acme_http.push(request::serve::listen(text).map_err(wrong)?);
+            }
             "audit-log" => self.audit_log = Some(path(text)?),
             "log-format" => {
                 let wrong = |_| format!("`{text}` is neither `text` nor `json`");
@@ -205,6 +216,10 @@ impl Settings {
             listen: list(self.listen, file.listen),
             storage: self.storage.or(file.storage),
             read_only: self.read_only || file.read_only,
+            acme: list(self.acme, file.acme),
+            acme_contact: self.acme_contact.or(file.acme_contact),
+            acme_directory: self.acme_directory.or(file.acme_directory),
+            acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             sparse: self.sparse || file.sparse,
             sparse_in: list(self.sparse_in, file.sparse_in),
@@ -282,10 +297,11 @@ impl Settings {
     /// Whether something is different from `former` that a running server does not take over.
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
-            let all = own.listen.iter().chain(&own.metrics_listen);
+            let all = own.listen.iter().chain(&own.metrics_listen).chain(&own.acme_http);
             let listen: Vec<String> = all.map(ToString::to_string).collect();
             let logs = (own.access_log, own.log_format, own.audit_log.clone(), own.webhooks.clone());
-            (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some())
+            let acme = (own.acme.clone(), own.acme_contact.clone(), own.acme_directory.clone());
+            (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some(), acme)
         };
         fixed(self) != fixed(former)
     }
@@ -300,11 +316,43 @@ impl Settings {
         own.into_iter().flatten().chain(issued).cloned().collect()
     }
 
+    /// How the server gets its certificate by itself, where the settings say so.
+    pub(crate) fn acme(
+        &self,
+        authorities: impl FnOnce() -> Result<Option<Authorities>, Failure>,
+    ) -> Result<Option<Acme>, Failure> {
+        if self.acme.is_empty() {
+            let others = [
+                ("acme-contact", self.acme_contact.is_some()),
+                ("acme-directory", self.acme_directory.is_some()),
+                ("acme-http", !self.acme_http.is_empty()),
+            ];
+            return match others.iter().find(|(_, set)| *set) {
+                Some((key, _)) => Err(Failure::new(format!("`{key}` needs names, `acme`"))),
+                None => Ok(None),
+            };
+        }
+        if self.tls_cert.is_some() || self.tls_key.is_some() {
+            return Err(Failure::new("`acme` gets what `tls-cert` and `tls-key` name: one of them goes"));
+        }
+        let read = |path: &PathBuf| input::read("tls-client-ca", path, FILE_BYTES).map_err(Failure::from);
+        let own = Acme::new(self.acme.clone());
+        Ok(Some(Acme {
+            directory: self.acme_directory.clone().unwrap_or(own.directory),
+            contact: self.acme_contact.clone(),
+            http: self.acme_http.clone(),
+            authorities: authorities()?,
+            proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
+            clients: self.tls_client_ca.as_ref().map(read).transpose()?,
+            names: own.names,
+        }))
+    }
+
     /// Certificate and key, where the settings name them.
     pub(crate) fn tls(&self) -> Result<Option<Tls>, Failure> {
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
-            (None, None) if self.tls_client_ca.is_some() => {
-                return Err(Failure::new("`tls-client-ca` needs TLS: `tls-cert` and `tls-key`"));
+            (None, None) if self.tls_client_ca.is_some() && self.acme.is_empty() => {
+                return Err(Failure::new("`tls-client-ca` needs TLS: `tls-cert` and `tls-key`, or `acme`"));
             }
             (None, None) => return Ok(None),
             (Some(cert), Some(key)) => (cert, key),

@@ -152,6 +152,10 @@ mod tests {
             r#"{ ci = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" }"#;
         match key {
             "access" => (r#""public""#, Some(r#""publik""#)),
+            "acme" => (r#"["registry.example"]"#, Some(r#"["*.example"]"#)),
+            "acme-contact" => (r#""ops@example.com""#, Some(r#""ops""#)),
+            "acme-directory" => (r#""https://ca.example/dir""#, Some(r#""http://ca.example/dir""#)),
+            "acme-http" => (r#"[":80"]"#, Some(r#"["nowhere"]"#)),
             "access-log" | "basic-only" | "read-only" | "sparse" => ("true", None),
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
             "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),

@@ -49,6 +49,7 @@ mod processes;
 mod prune;
 mod registry;
 mod remote;
+mod renewed;
 mod reproducible;
 mod rootless;
 mod run;

@@ -30,6 +30,8 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("buildah", "buildah"),
     tool("crun", "crun"),
     tool("docker-registry", "docker-registry"),
+    tool("pebble", "pebble"),
+    tool("openssl", "openssl"),
     tool("make", "make"),
     tool("perl", "perl"),
     tool("python3", "python3"),

@@ -37,6 +37,13 @@ pub enum Event<'a> {
     },
     /// Something that is stored is not what it was.
     Damaged(&'a Damage),
+    /// The server has a new certificate.
+    Certificate {
+        /// For these names.
+        names: &'a [String],
+        /// Until then, in seconds since 1970.
+        ends: i64,
+    },
     /// A sweep removed unfinished uploads.
     Swept {
         /// How many.

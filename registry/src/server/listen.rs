@@ -3,7 +3,7 @@
 use super::{
     call::Shared,
     connection::{Budgets, Connection, Place, Places},
-    dispatch, outside,
+    dispatch,
     sockets::Socket,
     throttle,
     tls::{self, Tls},
@@ -39,12 +39,17 @@ struct Loop {
     builder: auto::Builder<TokioExecutor>,
 }
 
-/// Answers on sockets of their own what is seen from outside, until `stop` turns true: that is after the others have ended.
-pub(super) async fn run_outside(sockets: Vec<Socket>, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+/// Answers on sockets of their own, without TLS, until `stop` turns true: that is after the others have ended.
+pub(super) async fn run_beside(
+    sockets: Vec<Socket>,
+    router: axum::Router,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
     let budgets = Budgets { connections: limits::OUTSIDE_CONNECTIONS, ..shared.budgets };
     let all = Loop {
         places: Places::new(budgets),
-        router: outside::router(Arc::clone(&shared)),
+        router,
         secure: false,
         graceful: GracefulShutdown::new(),
         builder: builder(&shared),

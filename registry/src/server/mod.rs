@@ -7,6 +7,7 @@
 //! Without a configuration anyone may do everything, hence the default of listening on loopback only.
 
 pub mod access;
+mod acme;
 mod arriving;
 mod body;
 mod call;
@@ -39,6 +40,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use acme::{Acme, AcmeError, is_host_name};
 pub use connection::Budgets;
 pub use event::{Change, Dropped, Event, Handled, Observer};
 pub use notice::{Form, Hook, HookError, Hooks, What};
@@ -50,6 +52,7 @@ pub use tls::{Tls, TlsError};
 
 use crate::limits;
 use access::{Access, Keys};
+use acme::{Certificates, Keeper};
 use call::{Current, Shared, blocking};
 use memory::Memory;
 use metrics::Metrics;
@@ -85,6 +88,8 @@ pub struct ServerConfig {
     pub access: Arc<Access>,
     /// Certificate and key, for TLS on every address; sockets in the file system have none.
     pub tls: Option<Tls>,
+    /// A certificate that the server gets by itself, in the place of `tls`.
+    pub acme: Option<Acme>,
     /// How long requests under way are waited for when it stops.
     pub drain: Duration,
     /// What connections may cost.
@@ -105,6 +110,7 @@ impl ServerConfig {
             policy: Policy::default(),
             access: Arc::new(Access::open()),
             tls: None,
+            acme: None,
             drain: limits::STOP_TIME,
             budgets: Budgets::default(),
             hooks: Hooks::default(),
@@ -135,6 +141,9 @@ pub enum ServeError {
     /// Webhooks cannot be kept or reached.
     #[error("cannot set up the webhooks")]
     Hooks(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Certificates cannot be asked for.
+    #[error("cannot set up the certificates")]
+    Certificates(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No threads for the runtime.
     #[error("cannot start the server's threads")]
     Runtime(#[source] io::Error),
@@ -202,36 +211,55 @@ pub struct Server {
     outside: Vec<Socket>,
     outside_places: Vec<Place>,
     sender: Option<Sender>,
+    renewing: Option<Renewing>,
     shared: Arc<Shared>,
     drain: Duration,
 }
 
+/// What gets certificates, and answers challenges by plain HTTP.
+struct Renewing {
+    keeper: Keeper,
+    certificates: Arc<Certificates>,
+    sockets: Vec<Socket>,
+}
+
+fn open_all(
+    runtime: &Runtime,
+    listens: &[Listen],
+    secure: bool,
+) -> Result<(Vec<Socket>, Vec<Place>), ServeError> {
+    let (mut sockets, mut places) = (Vec::new(), Vec::new());
+    for listen in listens {
+        let failed = |source| ServeError::Listen { address: listen.clone(), source };
+        for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
+            places.push(match socket.place().map_err(failed)? {
+                Place::Address(address) if secure => Place::Secure(address),
+                other => other,
+            });
+            sockets.push(socket);
+        }
+    }
+    Ok((sockets, places))
+}
+
 impl Server {
     /// Opens the storage, sweeps it, and takes the address.
-    pub fn bind(config: ServerConfig) -> Result<Server, ServeError> {
+    pub fn bind(mut config: ServerConfig) -> Result<Server, ServeError> {
         let storage = Storage::open(&config.storage)
             .map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
-        let (mut sockets, mut places) = (Vec::new(), Vec::new());
-        for listen in &config.listen {
-            let failed = |source| ServeError::Listen { address: listen.clone(), source };
-            for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
-                places.push(match socket.place().map_err(failed)? {
-                    Place::Address(address) if config.tls.is_some() => Place::Secure(address),
-                    other => other,
-                });
-                sockets.push(socket);
-            }
+        let mut renewing = None;
+        if let Some(acme) = config.acme.take() {
+            let challenges = acme.http.clone();
+            let prepared = Keeper::prepare(acme, &config.storage).map_err(ServeError::Certificates)?;
+            let (keeper, certificates, tls) = prepared;
+            config.tls = Some(tls);
+            let (sockets, _) = open_all(&runtime, &challenges, false)?;
+            renewing = Some(Renewing { keeper, certificates, sockets });
         }
-        let (mut outside, mut outside_places) = (Vec::new(), Vec::new());
-        for listen in &config.metrics_listen {
-            let failed = |source| ServeError::Listen { address: listen.clone(), source };
-            for socket in runtime.block_on(sockets::open(listen)).map_err(failed)? {
-                outside_places.push(socket.place().map_err(failed)?);
-                outside.push(socket);
-            }
-        }
+        let (sockets, places) = open_all(&runtime, &config.listen, config.tls.is_some())?;
+        let (outside, outside_places) = open_all(&runtime, &config.metrics_listen, false)?;
         let mut budgets = config.budgets;
         let files = descriptors::divide(&mut budgets);
         let notices = Notices::open(&config.storage, &config.hooks);
@@ -255,7 +283,8 @@ impl Server {
             observer: config.observer,
         });
         tell_of_damage(&shared);
-        Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, drain: config.drain })
+        let drain = config.drain;
+        Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, renewing, drain })
     }
 
     /// Where it listens.
@@ -279,9 +308,10 @@ impl Server {
         let (scrubbing, told) = std::sync::mpsc::channel::<()>();
         let scrubbed = Arc::clone(&self.shared);
         let scrubber = thread::spawn(move || scrub::run(&scrubbed, &told));
-        let Server { runtime, sockets, outside, shared, sender, drain, .. } = self;
+        let Server { runtime, sockets, outside, shared, sender, renewing, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
+            let over = watch::Sender::new(false);
             let sending = sender.zip(shared.notices.clone());
             let sending = sending.map(|(sender, notices)| {
                 let shared = Arc::clone(&shared);
@@ -289,15 +319,25 @@ impl Server {
                     shared.metrics.fail();
                     shared.tell(event);
                 };
-                tokio::spawn(sender.run(notices, Arc::new(report)))
+                tokio::spawn(sender.run(notices, Arc::new(report), over.subscribe()))
             });
-            let over = watch::Sender::new(false);
-            let shown = tokio::spawn(listen::run_outside(outside, Arc::clone(&shared), over.subscribe()));
+            let beside = |sockets, router| {
+                tokio::spawn(listen::run_beside(sockets, router, Arc::clone(&shared), over.subscribe()))
+            };
+            let mut others = vec![beside(outside, outside::router(Arc::clone(&shared)))];
+            if let Some(Renewing { keeper, certificates, sockets }) = renewing {
+                others.push(beside(sockets, acme::router(certificates)));
+                others.push(tokio::spawn(keeper.run(Arc::clone(&shared))));
+            }
             listen::run(sockets, shared, stop, drain).await;
             over.send_replace(true);
-            shown.abort();
+            others.iter().for_each(tokio::task::JoinHandle::abort);
             // what waits is sent after the next start
-            sending.inspect(|sending| sending.abort());
+            if let Some(mut sending) = sending
+                && tokio::time::timeout(limits::NOTICE_STOP, &mut sending).await.is_err()
+            {
+                sending.abort();
+            }
             sweeper.abort();
         });
         drop(scrubbing);

@@ -1,10 +1,13 @@
 //! TLS of the server's own: certificate and key from PEM, replaced while the server runs.
 
-use super::access::is_name;
+use super::{
+    access::is_name,
+    acme::{self, Certificates},
+};
 use rustls::{
-    RootCertStore, ServerConfig,
+    ConfigBuilder, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{WantsServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use std::sync::{Arc, RwLock};
 use tokio::{
@@ -44,18 +47,28 @@ impl Tls {
     pub fn from_pem(certificates: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<Tls, TlsError> {
         let chain = certificates_of(certificates).ok_or(TlsError::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Unusable)?;
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(verifier(pem, provider)?),
-        };
-        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
+        let mut config = builder(clients)?.with_single_cert(chain, key).map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Tls(Arc::new(config)))
     }
+
+    /// The same with certificates that come and go.
+    pub(super) fn renewed(certificates: Arc<Certificates>, clients: Option<&[u8]>) -> Result<Tls, TlsError> {
+        let mut config = builder(clients)?.with_cert_resolver(certificates);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), acme::PROTOCOL.to_vec()];
+        Ok(Tls(Arc::new(config)))
+    }
+}
+
+fn builder(clients: Option<&[u8]>) -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Unusable)?;
+    Ok(match clients {
+        None => builder.with_no_client_auth(),
+        Some(pem) => builder.with_client_cert_verifier(verifier(pem, provider)?),
+    })
 }
 
 fn certificates_of(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
@@ -137,7 +150,13 @@ pub(super) async fn accept(tls: Tls, mut stream: TcpStream) -> Option<TlsStream<
         while stream.read(&mut sent).await.ok()? > 0 {}
         return None;
     }
-    TlsAcceptor::from(tls.0).accept(stream).await.ok()
+    let mut stream = TlsAcceptor::from(tls.0).accept(stream).await.ok()?;
+    if stream.get_ref().1.alpn_protocol() == Some(acme::PROTOCOL) {
+        // RFC 8737, section 3: the authority has seen what it wanted to
+        let _ = stream.shutdown().await;
+        return None;
+    }
+    Some(stream)
 }
 
 #[cfg(test)]

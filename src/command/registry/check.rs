@@ -16,6 +16,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let settings = Settings::default().with_file(Some(&arguments.file))?;
     let access = settings.access()?;
     settings.tls()?;
+    settings.acme(|| Ok(None))?;
     let counts: Vec<String> = access.counts().iter().map(|(what, count)| format!("{count} {what}")).collect();
     show::say(format!("{}: ok ({})", arguments.file.display(), counts.join(", ")))?;
     for name in access.expired_tokens() {

@@ -46,6 +46,11 @@ pub(super) fn observer(settings: &Settings) -> Result<Observer, Failure> {
                 write(path, &of_damage(damage));
             }
         }
+        Event::Certificate { names, ends } => show::note(format_args!(
+            "a new certificate for {}, until {}",
+            names.join(", "),
+            rfc3339::format(*ends)
+        )),
         Event::Failure { operation, error } => {
             show::note(format_args!("error: {operation}: {}", error::chain(*error)));
         }

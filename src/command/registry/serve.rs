@@ -81,6 +81,7 @@ fn configured(
     config.drain = settings.drain.unwrap_or(config.drain);
     config.access = access;
     config.tls = settings.tls()?;
+    config.acme = settings.acme(|| crate::registries::authorities(global).map_err(Failure::new))?;
     config.metrics_listen = settings.metrics_listen.clone();
     config.hooks = Hooks {
         hooks: settings.webhooks.clone(),
@@ -142,6 +143,7 @@ impl Source {
     fn read(&self) -> Result<(Settings, Arc<Access>, Option<Tls>), Failure> {
         let settings = self.flags.clone().with_file(self.file.as_deref())?;
         let (access, tls) = (settings.access()?, settings.tls()?);
+        settings.acme(|| Ok(None))?;
         Ok((settings, access, tls))
     }
 }

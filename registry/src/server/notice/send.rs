@@ -12,6 +12,16 @@ use crate::{
 };
 use reqwest::{StatusCode, header};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// When to look for the next notice.
+enum Next {
+    Now,
+    /// After this time, or when there is a new one.
+    News(Duration),
+    /// After this time.
+    After(Duration),
+}
 
 /// What reaches the receivers.
 pub(in crate::server) struct Sender {
@@ -43,27 +53,38 @@ impl Sender {
         Ok(Sender { http, hooks: hooks.hooks.clone(), pause: hooks.pause })
     }
 
-    /// Sends until the server ends.
-    pub(in crate::server) async fn run(self, notices: Arc<Notices>, report: Observer) {
+    /// Sends until the server ends. What is under way then is noted as it ended, so that the next server need not wait for it.
+    pub(in crate::server) async fn run(
+        self,
+        notices: Arc<Notices>,
+        report: Observer,
+        stop: watch::Receiver<bool>,
+    ) {
         let waiting = Queued { notices, report };
-        let all = self.hooks.iter().map(|hook| self.serve(hook, &waiting));
+        let all = self.hooks.iter().map(|hook| self.serve(hook, &waiting, stop.clone()));
         futures_util::future::join_all(all).await;
     }
 
-    async fn serve(&self, hook: &Hook, queued: &Queued) {
+    async fn serve(&self, hook: &Hook, queued: &Queued, mut stop: watch::Receiver<bool>) {
         let mut news = queued.notices.news.subscribe();
-        loop {
+        while !*stop.borrow() {
             let pause = match self.first(hook, queued).await {
-                Some(pause) => pause,
-                None => continue,
+                Next::Now => continue,
+                Next::After(pause) => {
+                    let paused = tokio::time::sleep(pause);
+                    tokio::select! { () = paused => {}, _ = stop.wait_for(|stop| *stop) => {} }
+                    continue;
+                }
+                Next::News(pause) => pause,
             };
             // what another process of this storage queued is seen after the pause
-            let _ = tokio::time::timeout(pause, news.changed()).await;
+            let told = tokio::time::timeout(pause, news.changed());
+            tokio::select! { _ = told => {}, _ = stop.wait_for(|stop| *stop) => {} }
         }
     }
 
-    /// Sends the first that waits; how long to pause before the next look, if there is a reason to.
-    async fn first(&self, hook: &Hook, queued: &Queued) -> Option<Duration> {
+    /// Sends the first that waits.
+    async fn first(&self, hook: &Hook, queued: &Queued) -> Next {
         let name = hook.name.clone();
         let claimed = queued.work(move |queue| {
             let Some(waiting) = queue.first(&name)? else { return Ok(Err(limits::NOTICE_LOOK)) };
@@ -76,15 +97,15 @@ impl Sender {
         });
         let waiting = match claimed.await {
             Some(Ok(waiting)) => waiting,
-            Some(Err(pause)) => return Some(pause),
-            None => return Some(limits::NOTICE_LOOK),
+            Some(Err(pause)) => return Next::News(pause),
+            None => return Next::News(limits::NOTICE_LOOK),
         };
         let failure = self.send(hook, &waiting).await.err();
         let attempts = waiting.attempts + 1;
         let id = waiting.id;
         let Some(why) = failure else {
             queued.work(move |queue| queue.remove(id)).await;
-            return None;
+            return Next::Now;
         };
         let refused = matches!(why, Failed::Refused(status) if status.is_client_error());
         let most = if refused { limits::NOTICE_REFUSALS } else { limits::NOTICE_ATTEMPTS };
@@ -93,7 +114,7 @@ impl Sender {
             let why = why.to_string();
             (queued.report)(&Event::NoticeDropped(Dropped { hook: &hook.name, attempts, why: &why }));
             queued.work(move |queue| queue.remove(id)).await;
-            return None;
+            return Next::Now;
         }
         // 1, 2, 4 ... seconds, an hour at most
         let pause = self.pause.saturating_mul(1 << attempts.min(12).saturating_sub(1));
@@ -101,8 +122,7 @@ impl Sender {
         let due = now() + pause.as_secs() as i64;
         queued.work(move |queue| queue.postpone(id, due)).await;
         // others come after it: nobody else's news shortens the pause
-        tokio::time::sleep(pause.min(limits::NOTICE_LOOK)).await;
-        None
+        Next::After(pause.min(limits::NOTICE_LOOK))
     }
 
     async fn send(&self, hook: &Hook, waiting: &Waiting) -> Result<(), Failed> {

@@ -1,0 +1,271 @@
+//! Certificates that the server gets and renews by itself (ACME, RFC 8555).
+//!
+//! The authority asks for a proof that the names are this server's: a TLS connection that speaks `acme-tls/1` to the very address that
+//! clients use (TLS-ALPN-01, RFC 8737), or, where `http` names places, a file by plain HTTP (HTTP-01). Account and certificate lie in
+//! `acme/` of the storage, so that a restart asks for nothing, and of several processes on one storage one asks. A certificate is
+//! renewed when a third of its time is left; new connections get the new one, and the others go on.
+
+mod http;
+mod keep;
+mod order;
+mod present;
+
+pub(super) use http::router;
+pub(super) use present::{Certificates, PROTOCOL};
+
+use super::{
+    call::Shared,
+    event::Event,
+    sockets::Listen,
+    tls::{Tls, TlsError},
+};
+use crate::{
+    client::{Authorities, Proxies},
+    limits,
+};
+use keep::Kept;
+use order::Orders;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// What is asked for, and of whom.
+#[derive(Clone, Debug)]
+pub struct Acme {
+    /// Names that the certificate is for, at least one.
+    pub names: Vec<String>,
+    /// The authority's directory.
+    pub directory: String,
+    /// A mail address for the authority to write to.
+    pub contact: Option<String>,
+    /// Where challenges are answered by plain HTTP; over TLS where there is no such place.
+    pub http: Vec<Listen>,
+    /// Who vouches for the authority's own certificate, beside the system's.
+    pub authorities: Option<Authorities>,
+    /// Proxies on the way to the authority.
+    pub proxies: Proxies,
+    /// Authorities of clients, in PEM form.
+    pub clients: Option<Vec<u8>>,
+}
+
+impl Acme {
+    /// Let's Encrypt's certificates for these names.
+    pub fn new(names: Vec<String>) -> Acme {
+        Acme {
+            names,
+            directory: instant_acme::LetsEncrypt::Production.url().to_owned(),
+            contact: None,
+            http: Vec::new(),
+            authorities: None,
+            proxies: Proxies::default(),
+            clients: None,
+        }
+    }
+}
+
+/// Whether a certificate can be asked for a name: without a wildcard, which only a zone's owner can prove.
+pub fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label) && text.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The authority cannot be reached, or says no.
+    #[error("the authority `{directory}` gave no certificate")]
+    Authority {
+        /// Its directory.
+        directory: String,
+        /// Its words.
+        source: instant_acme::Error,
+    },
+    /// The authority does not believe that the name is this server's.
+    #[error("the authority could not see that `{name}` is this server: {why}")]
+    Unproven {
+        /// The name.
+        name: String,
+        /// Its words.
+        why: String,
+    },
+    /// It wants another proof.
+    #[error("the authority takes no proof for `{name}` that is configured: `acme-http` gives another one")]
+    NoChallenge {
+        /// The name.
+        name: String,
+    },
+    /// It takes longer than anybody waits.
+    #[error("the authority did not answer in time")]
+    Time,
+    /// What it gave cannot be used.
+    #[error("the authority's certificate cannot be used")]
+    Unusable(#[source] TlsError),
+    /// The certificate for the challenge cannot be made.
+    #[error("no certificate for the authority's challenge can be made")]
+    Challenge(#[source] rcgen::Error),
+    /// The folder cannot be used.
+    #[error("cannot {operation} `{path}`")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What a server starts with.
+pub(super) type Prepared = (Keeper, Arc<Certificates>, Tls);
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Gets certificates and keeps them.
+pub(super) struct Keeper {
+    acme: Acme,
+    folder: PathBuf,
+    certificates: Arc<Certificates>,
+    orders: Orders,
+}
+
+impl Keeper {
+    /// What is kept in a storage's folder is presented at once.
+    pub(super) fn prepare(acme: Acme, storage: &Path) -> Result<Prepared, BoxedError> {
+        let certificates = Arc::new(Certificates::default());
+        let tls = Tls::renewed(Arc::clone(&certificates), acme.clients.as_deref())?;
+        let folder = storage.join("acme");
+        let orders = Orders::new(&acme, &folder)?;
+        let keeper = Keeper { acme, folder, certificates: Arc::clone(&certificates), orders };
+        if let Some(kept) = keeper.kept() {
+            // one that cannot be used is said, and asked for anew, when the server runs
+            let _ = keeper.certificates.present(&kept);
+        }
+        Ok((keeper, certificates, tls))
+    }
+
+    /// The certificate that is kept, if it is for these names and of this authority.
+    fn kept(&self) -> Option<Kept> {
+        let kept = keep::load(&self.folder).ok().flatten()?;
+        (kept.names == self.acme.names && kept.directory == self.acme.directory).then_some(kept)
+    }
+
+    /// Renews until the server ends.
+    pub(super) async fn run(self, shared: Arc<Shared>) {
+        let mut failures = 0;
+        let mut presented: Option<String> = None;
+        loop {
+            let mut kept = self.kept();
+            // of this process or another one
+            if let Some(new) = kept.take_if(|kept| presented.as_ref() != Some(&kept.chain)) {
+                match self.certificates.present(&new) {
+                    Ok(()) => {
+                        presented = Some(new.chain.clone());
+                        kept = Some(new);
+                    }
+                    // it is as good as none
+                    Err(error) => failed(&shared, &AcmeError::Unusable(error)),
+                }
+            }
+            let left = kept.as_ref().and_then(Kept::due).map_or(Duration::ZERO, until);
+            let pause = match left {
+                Duration::ZERO => match self.renew(&shared).await {
+                    Ok(true) if self.kept().and_then(|kept| kept.due()).map(until) > Some(Duration::ZERO) => {
+                        failures = 0;
+                        Duration::ZERO
+                    }
+                    // one that is due at once, by a clock that is wrong: nobody is asked again and again
+                    Ok(true) => {
+                        failures += 1;
+                        pause(failures)
+                    }
+                    Ok(false) => limits::ACME_LOOK,
+                    Err(error) => {
+                        failures += 1;
+                        failed(&shared, &error);
+                        pause(failures)
+                    }
+                },
+                left => left.min(limits::ACME_LOOK),
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Asks for a certificate and keeps it; false where another process is at it.
+    async fn renew(&self, shared: &Shared) -> Result<bool, AcmeError> {
+        let Some(_turn) = keep::turn(&self.folder)? else { return Ok(false) };
+        let work = self.orders.obtain(&self.acme, &self.certificates);
+        let obtained = tokio::time::timeout(limits::ACME_TIME, work).await;
+        self.certificates.end_challenges();
+        let (chain, key) = obtained.map_err(|_| AcmeError::Time)??;
+        let kept =
+            Kept { names: self.acme.names.clone(), directory: self.acme.directory.clone(), chain, key };
+        // what cannot be used is not kept
+        self.certificates.present(&kept).map_err(AcmeError::Unusable)?;
+        keep::store(&self.folder, &kept)?;
+        shared.tell(&Event::Certificate { names: &kept.names, ends: kept.ends().unwrap_or(0) });
+        Ok(true)
+    }
+}
+
+fn failed(shared: &Shared, error: &AcmeError) {
+    shared.metrics.fail();
+    shared.tell(&Event::Failure { operation: "get a certificate", error });
+}
+
+fn until(due: i64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    Duration::from_secs(u64::try_from(due - now).unwrap_or(0))
+}
+
+/// One minute, two, four ... six hours: authorities count failures.
+fn pause(failures: u32) -> Duration {
+    limits::ACME_PAUSE
+        .saturating_mul(1 << failures.clamp(1, 10).saturating_sub(1))
+        .min(limits::ACME_PAUSE_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        for text in ["registry.example", "localhost", "a-b.c1.example", "xn--nxasmq6b.example"] {
+            assert!(is_host_name(text), "{text}");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        let longer = ["abcdefghi"; 26].join(".");
+        for text in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "*.example",
+            "a_b",
+            "a b",
+            "-a",
+            "a-",
+            "192.0.2.1",
+            "[::1]",
+            "ä.example",
+            &long,
+            &longer,
+        ] {
+            assert!(!is_host_name(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn failures_are_further_and_further_apart() {
+        let pauses: Vec<u64> = (1..=11).map(|failures| pause(failures).as_secs() / 60).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360]);
+        assert_eq!(until(0), Duration::ZERO);
+        assert!(until(i64::MAX / 2) > Duration::from_secs(1));
+    }
+}
