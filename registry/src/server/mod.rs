@@ -24,6 +24,7 @@ mod memory;
 mod metrics;
 mod notice;
 mod outside;
+mod pace;
 mod policy;
 mod precondition;
 mod query;
@@ -44,15 +45,15 @@ pub use acme::{Acme, AcmeError, is_host_name};
 pub use connection::Budgets;
 pub use event::{Change, Dropped, Event, Handled, Observer};
 pub use notice::{Form, Hook, HookError, Hooks, What};
+pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
-pub use scrub::Scrub;
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};
 
 use crate::limits;
 use access::{Access, Keys};
-use acme::{Certificates, Keeper};
+use acme::Keeper;
 use call::{Current, Shared, blocking};
 use memory::Memory;
 use metrics::Metrics;
@@ -67,7 +68,7 @@ use std::{
     time::Duration,
 };
 use storage::{Storage, StorageError};
-use tls::CurrentTls;
+use tls::{Certificates, CurrentTls};
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, watch},

@@ -2,7 +2,7 @@
 
 use super::{
     access::{PatternError, RepositoryPattern},
-    scrub::Scrub,
+    pace::Scrub,
     throttle::Limits,
 };
 use crate::limits;

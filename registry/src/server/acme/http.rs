@@ -1,7 +1,6 @@
 //! Plain HTTP both ways: what answers challenges, and what speaks to the authority.
 
-use super::Certificates;
-use crate::limits;
+use crate::{limits, server::tls::Certificates};
 use axum::{
     Router,
     body::{Body, Bytes},

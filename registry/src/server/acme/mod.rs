@@ -8,16 +8,14 @@
 mod http;
 mod keep;
 mod order;
-mod present;
 
 pub(super) use http::router;
-pub(super) use present::{Certificates, PROTOCOL};
 
 use super::{
     call::Shared,
     event::Event,
     sockets::Listen,
-    tls::{Tls, TlsError},
+    tls::{Certificates, Tls, TlsError},
 };
 use crate::{
     client::{Authorities, Proxies},
@@ -105,9 +103,9 @@ pub enum AcmeError {
     /// What it gave cannot be used.
     #[error("the authority's certificate cannot be used")]
     Unusable(#[source] TlsError),
-    /// The certificate for the challenge cannot be made.
-    #[error("no certificate for the authority's challenge can be made")]
-    Challenge(#[source] rcgen::Error),
+    /// The authority's challenge cannot be answered.
+    #[error("the authority's challenge cannot be answered")]
+    Challenge(#[source] TlsError),
     /// The folder cannot be used.
     #[error("cannot {operation} `{path}`")]
     Io {
@@ -143,7 +141,7 @@ impl Keeper {
         let keeper = Keeper { acme, folder, certificates: Arc::clone(&certificates), orders };
         if let Some(kept) = keeper.kept() {
             // one that cannot be used is said, and asked for anew, when the server runs
-            let _ = keeper.certificates.present(&kept);
+            let _ = keeper.certificates.present(&kept.chain, &kept.key);
         }
         Ok((keeper, certificates, tls))
     }
@@ -162,7 +160,7 @@ impl Keeper {
             let mut kept = self.kept();
             // of this process or another one
             if let Some(new) = kept.take_if(|kept| presented.as_ref() != Some(&kept.chain)) {
-                match self.certificates.present(&new) {
+                match self.certificates.present(&new.chain, &new.key) {
                     Ok(()) => {
                         presented = Some(new.chain.clone());
                         kept = Some(new);
@@ -206,7 +204,7 @@ impl Keeper {
         let kept =
             Kept { names: self.acme.names.clone(), directory: self.acme.directory.clone(), chain, key };
         // what cannot be used is not kept
-        self.certificates.present(&kept).map_err(AcmeError::Unusable)?;
+        self.certificates.present(&kept.chain, &kept.key).map_err(AcmeError::Unusable)?;
         keep::store(&self.folder, &kept)?;
         shared.tell(&Event::Certificate { names: &kept.names, ends: kept.ends().unwrap_or(0) });
         Ok(true)

@@ -1,9 +1,10 @@
 //! One order, from the account to the certificate (RFC 8555, section 7).
 
-use super::{Acme, AcmeError, Certificates, http::Http, keep};
+use super::{Acme, AcmeError, http::Http, keep};
 use crate::{
     client::{ClientError, Resolver, install_provider, tls_of},
     limits,
+    server::tls::Certificates,
 };
 use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus,
@@ -99,7 +100,7 @@ async fn prove(order: &mut Order, acme: &Acme, certificates: &Certificates) -> R
         let answer = challenge.key_authorization();
         match kind {
             ChallengeType::Http01 => certificates.say(&challenge.token, answer.as_str()),
-            _ => certificates.prove(&name, answer.digest().as_ref())?,
+            _ => certificates.prove(&name, answer.digest().as_ref()).map_err(AcmeError::Challenge)?,
         }
         challenge.set_ready().await.map_err(failed)?;
     }

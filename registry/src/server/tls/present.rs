@@ -1,7 +1,6 @@
 //! Which certificate a connection is shown: the server's own, or the one that answers a challenge.
 
-use super::{AcmeError, keep::Kept};
-use crate::server::tls::TlsError;
+use super::TlsError;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::{
     crypto::ring::sign::any_supported_type,
@@ -38,18 +37,18 @@ fn certified(
 
 impl Certificates {
     /// New connections are shown this one.
-    pub(super) fn present(&self, kept: &Kept) -> Result<(), TlsError> {
+    pub(in crate::server) fn present(&self, chain: &str, key: &str) -> Result<(), TlsError> {
         let chain: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(kept.chain.as_bytes()).collect();
+            CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(TlsError::NoCertificate)?;
-        let key = PrivateKeyDer::from_pem_slice(kept.key.as_bytes()).map_err(|_| TlsError::NoKey)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::NoKey)?;
         *self.own.write().expect(HELD) = Some(Arc::new(certified(chain, key)?));
         Ok(())
     }
 
     /// Answers the challenge for a name over TLS: with a certificate that has the digest of the authorization in it (RFC 8737,
     /// section 3).
-    pub(super) fn prove(&self, name: &str, digest: &[u8]) -> Result<(), AcmeError> {
+    pub(in crate::server) fn prove(&self, name: &str, digest: &[u8]) -> Result<(), TlsError> {
         let make = || {
             let mut params = CertificateParams::new([name.to_owned()])?;
             params.distinguished_name = DistinguishedName::new();
@@ -58,9 +57,9 @@ impl Certificates {
             let certificate = params.self_signed(&key)?;
             Ok((certificate.der().clone(), key.serialize_der()))
         };
-        let (certificate, key) = make().map_err(AcmeError::Challenge)?;
+        let (certificate, key) = make().map_err(TlsError::Challenge)?;
         let key = PrivateKeyDer::Pkcs8(key.into());
-        let key = any_supported_type(&key).map_err(|error| AcmeError::Unusable(TlsError::Unusable(error)))?;
+        let key = any_supported_type(&key).map_err(TlsError::Unusable)?;
         // rustls, which looks at others whether they fit, knows nothing of this one's critical extension
         let shown = CertifiedKey::new(vec![certificate], key);
         self.challenges.write().expect(HELD).insert(name.to_ascii_lowercase(), Arc::new(shown));
@@ -68,17 +67,17 @@ impl Certificates {
     }
 
     /// Answers a challenge by HTTP.
-    pub(super) fn say(&self, token: &str, text: &str) {
+    pub(in crate::server) fn say(&self, token: &str, text: &str) {
         self.tokens.write().expect(HELD).insert(token.to_owned(), text.to_owned());
     }
 
     /// What is said for a token.
-    pub(super) fn said(&self, token: &str) -> Option<String> {
+    pub(in crate::server) fn said(&self, token: &str) -> Option<String> {
         self.tokens.read().expect(HELD).get(token).cloned()
     }
 
     /// Nobody asks any more.
-    pub(super) fn end_challenges(&self) {
+    pub(in crate::server) fn end_challenges(&self) {
         self.challenges.write().expect(HELD).clear();
         self.tokens.write().expect(HELD).clear();
     }

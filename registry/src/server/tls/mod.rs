@@ -1,9 +1,10 @@
 //! TLS of the server's own: certificate and key from PEM, replaced while the server runs.
 
-use super::{
-    access::is_name,
-    acme::{self, Certificates},
-};
+mod present;
+
+pub(super) use present::{Certificates, PROTOCOL};
+
+use super::access::is_name;
 use rustls::{
     ConfigBuilder, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -36,6 +37,9 @@ pub enum TlsError {
     /// The authorities of clients are not PEM, or none.
     #[error("the file of clients' authorities has no certificate in PEM form that can vouch for others")]
     NoAuthority,
+    /// The certificate for an authority's challenge cannot be made.
+    #[error("no certificate for the authority's challenge can be made")]
+    Challenge(#[source] rcgen::Error),
     /// They do not belong together, or are of a kind that is not known.
     #[error("certificate and key cannot be used together")]
     Unusable(#[source] rustls::Error),
@@ -55,7 +59,7 @@ impl Tls {
     /// The same with certificates that come and go.
     pub(super) fn renewed(certificates: Arc<Certificates>, clients: Option<&[u8]>) -> Result<Tls, TlsError> {
         let mut config = builder(clients)?.with_cert_resolver(certificates);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), acme::PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), PROTOCOL.to_vec()];
         Ok(Tls(Arc::new(config)))
     }
 }
@@ -151,7 +155,7 @@ pub(super) async fn accept(tls: Tls, mut stream: TcpStream) -> Option<TlsStream<
         return None;
     }
     let mut stream = TlsAcceptor::from(tls.0).accept(stream).await.ok()?;
-    if stream.get_ref().1.alpn_protocol() == Some(acme::PROTOCOL) {
+    if stream.get_ref().1.alpn_protocol() == Some(PROTOCOL) {
         // RFC 8737, section 3: the authority has seen what it wanted to
         let _ = stream.shutdown().await;
         return None;
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn a_certificate_names_its_user() {
         let der = |pem: &[u8]| CertificateDer::from_pem_slice(pem).expect("a certificate");
-        let client = der(include_bytes!("../client/tests/tls/client.crt"));
+        let client = der(include_bytes!("../../client/tests/tls/client.crt"));
         assert_eq!(common_name(&client).as_deref(), Some("client"));
         assert_eq!(common_name(&client[..40]), None);
         assert_eq!(common_name(b""), None);
@@ -175,11 +179,11 @@ mod tests {
     #[test]
     fn certificates_and_keys_belong_together() {
         let (certificate, key) = (
-            include_bytes!("../client/tests/tls/leaf.crt").as_slice(),
-            include_bytes!("../client/tests/tls/server.key").as_slice(),
+            include_bytes!("../../client/tests/tls/leaf.crt").as_slice(),
+            include_bytes!("../../client/tests/tls/server.key").as_slice(),
         );
         assert!(Tls::from_pem(certificate, key, None).is_ok());
-        let root = include_bytes!("../client/tests/tls/root.crt");
+        let root = include_bytes!("../../client/tests/tls/root.crt");
         assert!(Tls::from_pem(certificate, key, Some(root)).is_ok());
         let error = Tls::from_pem(certificate, key, Some(key)).expect_err("no authority").to_string();
         assert!(error.contains("authorities"), "{error}");
@@ -189,7 +193,7 @@ mod tests {
             (b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----".as_slice(), key, "no certificate"),
             (certificate, b"".as_slice(), "no private key"),
             (certificate, certificate, "no private key"),
-            (certificate, include_bytes!("../client/tests/tls/alone.key").as_slice(), "together"),
+            (certificate, include_bytes!("../../client/tests/tls/alone.key").as_slice(), "together"),
         ] {
             let error = Tls::from_pem(certificate, key, None).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
