@@ -1,8 +1,10 @@
 //! What the operator of a registry's folder does beside serving it, with the real binary.
 
+use crate::support::http::{request, try_request};
 use crate::support::server::Server;
-use crate::support::{Slipway, run};
+use crate::support::{Slipway, run, wait_until};
 use serde_json::Value;
+use slipway_oci::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +125,101 @@ fn a_backup_beside_pushes_and_deletes_comes_back_whole() {
     });
     let message = slipway.fails(1, ["registry", "restore", "--storage", text(&storage), text(&backup)]);
     assert!(message.contains("in use") || message.contains("already"), "{message}");
+}
+
+#[test]
+fn the_scrub_says_what_the_disk_damaged() {
+    let slipway = Slipway::new();
+    let (address, storage) = stopped(&slipway);
+    let layer = largest(&storage);
+    let mut bytes = fs::read(&layer).unwrap();
+    bytes[1000] ^= 4;
+    fs::write(&layer, &bytes).unwrap();
+    let audit = slipway.path("audit");
+    let log = fs::File::options().append(true).open(slipway.path("serve.log")).unwrap();
+    let mut command =
+        slipway.command(["serve", "--listen", &address, "--scrub", "1GiB/s every 1s", "--audit-log"]);
+    let server = Server::start(command.arg(&audit).arg("--storage").arg(&storage).stderr(log), &address);
+    let hex = layer.file_name().unwrap().to_str().unwrap();
+    let aside = storage.join("quarantine").join(format!("sha256-{hex}"));
+    wait_until("it is found", || aside.exists() && fs::metadata(&audit).is_ok_and(|found| found.len() > 0));
+    assert_eq!(fs::read(&aside).unwrap(), bytes);
+    let told: Value =
+        serde_json::from_str(fs::read_to_string(&audit).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!((&told["action"], &told["quarantined"]), (&"damaged".into(), &true.into()), "{told}");
+    assert_eq!(told["digest"], format!("sha256:{hex}"));
+    wait_until("it is said", || {
+        let said = fs::read_to_string(slipway.path("serve.log")).unwrap();
+        said.contains(&format!(
+            "error: `sha256:{hex}` of team/app, team/other is damaged: its bytes have digest"
+        ))
+    });
+    slipway.ok(["push", &server.name("team/app:1")]);
+    slipway.another("other").ok(["pull", &server.name("team/other:2")]);
+}
+
+#[test]
+fn what_was_answered_before_a_kill_comes_back_without_the_database() {
+    let slipway = Slipway::new();
+    let storage = slipway.path("storage");
+    let kind = [("content-type", "application/vnd.oci.image.manifest.v1+json")];
+    let empty = Digest::sha256(b"{}");
+    let mut answered = Vec::new();
+    for round in 0..4 {
+        let mut server = Server::slipway(&slipway, &storage);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let address = server.address.clone();
+        let done: Vec<Vec<(String, String)>> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let (address, empty, stop) = (&address, &empty, &stop);
+                    scope.spawn(move || {
+                        let mut done = Vec::new();
+                        let repository = format!("r{writer}");
+                        for number in 0..2000 {
+                            if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                                break;
+                            }
+                            let blob = format!("/v2/{repository}/blobs/uploads/?digest={empty}");
+                            let _ = try_request(address, "POST", &blob, &[], b"{}");
+                            let entry = format!(r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{empty}","size":2}}"#);
+                            let text = format!(r#"{{"schemaVersion":2,"config":{entry},"layers":[],"annotations":{{"n":"{round} {number}"}}}}"#);
+                            let tag = format!("{repository}/manifests/t{round}-{}", number % 50);
+                            let put = try_request(address, "PUT", &format!("/v2/{tag}"), &kind, text.as_bytes());
+                            match put {
+                                Ok(reply) if reply.status == 201 => {
+                                    done.push((tag, Digest::sha256(text.as_bytes()).to_string()));
+                                }
+                                // whatever became of it, nobody was told
+                                _ => {
+                                    done.push((tag, String::new()));
+                                    break;
+                                }
+                            }
+                        }
+                        done
+                    })
+                })
+                .collect();
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            server.kill();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        answered.extend(done.into_iter().flatten());
+    }
+    for name in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        let _ = fs::remove_file(storage.join(name));
+    }
+    slipway.ok(["registry", "reindex", "--storage", text(&storage)]);
+    let server = Server::slipway(&slipway, &storage);
+    let last: std::collections::BTreeMap<String, String> = answered.into_iter().collect();
+    assert!(last.len() > 30, "{}", last.len());
+    for (tag, digest) in last.into_iter().filter(|(_, digest)| !digest.is_empty()) {
+        let found = request(&server.address, "GET", &format!("/v2/{tag}"), &[], b"");
+        assert_eq!((found.status, found.header("docker-content-digest")), (200, digest.as_str()), "{tag}");
+    }
+    slipway.ok(["registry", "verify", "--storage", text(&storage)]);
 }
 
 #[test]

@@ -10,7 +10,10 @@ use crate::{
     server::storage::{
         StorageError, UploadId,
         error::io_error,
-        keep::{backup, lock},
+        keep::{
+            backup,
+            lock::{self, Removing},
+        },
     },
 };
 use rustix::{
@@ -53,6 +56,7 @@ impl FolderContent {
             names: Arc::default(),
             boot,
         };
+        lock::prepare(folder)?;
         content.refill_reserve();
         Ok(content)
     }
@@ -208,7 +212,7 @@ impl Content for FolderContent {
 
     fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
         loop {
-            if let Some(_removing) = lock::removing(&self.folder)? {
+            if let Removing::Free(_held) = lock::removing(&self.folder)? {
                 return Ok(self.blobs.remove(digest)?);
             }
             // a backup that is under way may need it yet

@@ -6,6 +6,7 @@ use crate::{
 };
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -62,12 +63,34 @@ pub(in crate::server::storage) fn hold(folder: &Path) -> Result<File, StorageErr
     }
 }
 
-/// What whoever removes content holds until it has; `None`: a backup wants it held.
-pub(in crate::server::storage) fn removing(folder: &Path) -> Result<Option<File>, StorageError> {
-    let file = open(folder, HOLD)?;
+/// Makes the file that [`removing`] needs: on a full disk nobody could any more.
+pub(in crate::server::storage) fn prepare(folder: &Path) -> Result<(), StorageError> {
+    match open(folder, HOLD) {
+        Err(error) if error.is_full() => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// What whoever removes content holds until that is done.
+pub(in crate::server::storage) enum Removing {
+    /// It may go.
+    Free(Option<File>),
+    /// A backup may need it yet.
+    Held,
+}
+
+/// Asks whether content may be removed.
+pub(in crate::server::storage) fn removing(folder: &Path) -> Result<Removing, StorageError> {
+    let path = folder.join(HOLD);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        // no backup was ever made
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removing::Free(None)),
+        Err(error) => return Err(io_error("open", &path)(error)),
+    };
     match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(Removing::Free(Some(file))),
+        Err(TryLockError::WouldBlock) => Ok(Removing::Held),
         Err(TryLockError::Error(error)) => Err(io_error("lock", folder)(error)),
     }
 }
