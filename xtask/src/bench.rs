@@ -6,11 +6,13 @@
 //! Cold is an empty store with the base in it; cached is the same build again; touched is one of the files changed.
 //! Rows of a pull say what a machine waits for that has nothing yet, beside podman ([`pulls`]).
 //! Rows of a shape compare layers that are unpacked with those that the machine does without ([`shapes`]).
+//! `bench registry` measures the server alone ([`registry`]).
 //! With push, the build ends when a registry on loopback (`slipway serve`, for both) has the image.
 
 mod builder;
 mod input;
 mod pulls;
+mod registry;
 mod shapes;
 
 use std::fs;
@@ -83,7 +85,14 @@ impl Case {
 
 /// Runs every case and prints the table.
 pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
+    let (is_registry, arguments) = match arguments.split_first() {
+        Some((first, rest)) if first == "registry" => (true, rest),
+        _ => (false, arguments),
+    };
     let settings = Settings::parse(arguments)?;
+    if is_registry {
+        return registry::run_all(settings.rounds);
+    }
     machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..4] });
     let slipway = binary::build()?;
     let start = Instant::now();

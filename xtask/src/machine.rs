@@ -60,6 +60,14 @@ pub(crate) const BENCH_TOOLS: &[Tool] = &[
     tool("crun", "crun"),
 ];
 
+/// What the registry's benchmark uses.
+pub(crate) const REGISTRY_BENCH_TOOLS: &[Tool] = &[
+    tool("wrk", "wrk"),
+    tool("nginx", "nginx-light"),
+    tool("docker-registry", "docker-registry"),
+    tool("skopeo", "skopeo"),
+];
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)

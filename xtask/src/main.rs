@@ -41,8 +41,10 @@ usage: cargo xtask COMMAND
                        what CI runs: set-up, fmt, clippy, unit and end-to-end tests; with --shapes all that
                        reaches layers in each of their shapes; N moments for each kind of kill -9
   build                the static release binary, at target/release/slipway
-  bench [--rounds N] [--files N] [--without-buildah]
-                       medians and ratios, under target/bench";
+  bench [--rounds N] [--files N] [--without-buildah] [--only builds|shapes|pulls]
+                       medians and ratios, under target/bench
+  bench registry [--rounds N]
+                       the same of the server: reads, uploads, rights, pushes";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
