@@ -4,7 +4,7 @@
 //! one transaction, a newer one is refused and left as it is. All of it holds between processes: whoever gets the
 //! write lock first does the work, the others look again.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, config::DbConfig};
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
@@ -66,6 +66,9 @@ pub fn connect(path: &Path, settings: &Settings) -> Result<Connection, rusqlite:
     database.busy_timeout(settings.busy)?;
     database.pragma_update(None, "synchronous", settings.synchronous)?;
     database.pragma_update(None, "cache_size", -settings.cache_kib)?;
+    // else a statement that a partial index might serve is parsed and planned again for every value (sqlite.org/queryplanner-ng,
+    // "The Query Planner Stability Guarantee")
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(database)
 }
 

@@ -10,6 +10,7 @@ use super::{
     notice::Notices,
     policy::Policy,
     query::Query,
+    quick::Quick,
     storage::{Author, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) files: Arc<Semaphore>,
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
+    pub(super) quick: Quick,
     pub(super) metrics: Metrics,
     /// Webhooks, where there are any.
     pub(super) notices: Option<Arc<Notices>>,

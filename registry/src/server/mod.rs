@@ -28,6 +28,7 @@ mod pace;
 mod policy;
 mod precondition;
 mod query;
+mod quick;
 mod range;
 mod reply;
 mod route;
@@ -58,6 +59,7 @@ use call::{Current, Shared, blocking};
 use memory::Memory;
 use metrics::Metrics;
 use notice::{Notices, Sender};
+use quick::Quick;
 use sockets::Socket;
 use std::{
     fmt, io,
@@ -278,6 +280,7 @@ impl Server {
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
             throttle: Arc::default(),
+            quick: Quick::new(),
             metrics: Metrics::default(),
             notices,
             draining: AtomicBool::new(false),

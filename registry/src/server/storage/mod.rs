@@ -192,6 +192,35 @@ impl Storage {
         self.content.open(digest, size_bytes)?.ok_or_else(|| StorageError::BlobUnknown(digest.clone()))
     }
 
+    /// All bytes of a small blob. Wrong ones are never answered.
+    pub fn blob_bytes(&self, digest: &Digest, size_bytes: u64) -> Result<Vec<u8>, StorageError> {
+        match self.read_blob(digest, size_bytes) {
+            // taken out of service by now, unless the disk has them right, or somebody has just pushed them again
+            Err(StorageError::Rot { .. }) => {
+                self.read_blob(digest, size_bytes).map_err(|error| match error {
+                    StorageError::Rot { .. } => StorageError::BlobUnknown(digest.clone()),
+                    error => error,
+                })
+            }
+            read => read,
+        }
+    }
+
+    fn read_blob(&self, digest: &Digest, size_bytes: u64) -> Result<Vec<u8>, StorageError> {
+        let reader = self.open_blob(digest, size_bytes)?;
+        let mut bytes = vec![0; size_bytes as usize];
+        reader.read_exact_at(&mut bytes, 0).map_err(|source| StorageError::Io {
+            operation: "read",
+            path: digest.to_string().into(),
+            source,
+        })?;
+        if let Some(mut hasher) = self.check(digest) {
+            hasher.update(&bytes);
+            self.checked(digest, size_bytes, hasher)?;
+        }
+        Ok(bytes)
+    }
+
     /// What has to digest a blob that is read to its end, where this process has not yet seen it to be right.
     pub(super) fn check(&self, digest: &Digest) -> Option<Hasher> {
         (!self.seen.has(digest)).then(|| Hasher::new(digest.algorithm()))

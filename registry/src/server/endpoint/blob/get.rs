@@ -1,14 +1,14 @@
 //! `GET` and `HEAD /v2/N/blobs/D`: a blob or parts of it.
 
-use crate::protocol;
 use crate::server::{
-    call::{Call, Shared, blocking},
+    call::{Call, Shared},
     error::ApiError,
     range::{self, Part, Window},
     reply,
     send::{self, Content, Kept, Segment},
     storage::StorageError,
 };
+use crate::{limits, protocol};
 use axum::{
     body::{Body, Bytes},
     http::{Method, StatusCode, header},
@@ -22,6 +22,8 @@ struct Opened {
     size: u64,
     window: Window,
     content: Option<(Content, Kept)>,
+    /// All of a small blob.
+    bytes: Option<Vec<u8>>,
 }
 
 pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
@@ -33,9 +35,11 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let same = call.header(header::IF_RANGE).is_none_or(|text| text == etag);
     let range = call.header(header::RANGE).filter(|_| same && !head).map(str::to_owned);
     let (shared, wanted, read) = (Arc::clone(&call.shared), digest.clone(), !head && !unchanged);
-    let mut opened = blocking(move || open(&shared, &name, &wanted, range.as_deref(), read)).await?;
+    let mut opened =
+        call.shared.quick.look(move || open(&shared, &name, &wanted, range.as_deref(), read)).await?;
     let content = opened.content.take();
     let body = content.map(|(content, kept)| send::body(Arc::clone(&call.shared), content, kept));
+    let body = opened.bytes.take().map(Body::from).or(body);
     respond(&digest, &opened, body, unchanged)
 }
 
@@ -49,11 +53,16 @@ fn open(
     let size = shared.storage.blob_size(name, digest)?;
     let window = range::window(range, size);
     let Some(segments) = segments(digest, &window, size).filter(|_| read) else {
-        return Ok(Opened { size, window, content: None });
+        return Ok(Opened { size, window, content: None, bytes: None });
     };
+    // read at once, not in a trip of its own
+    if matches!(window, Window::Whole) && size <= limits::PIECE_SMALL_BYTES as u64 {
+        let bytes = Some(shared.storage.blob_bytes(digest, size)?);
+        return Ok(Opened { size, window, content: None, bytes });
+    }
     let content = Content { digest: digest.clone(), size, segments };
     let kept = send::open_early(&shared.storage, Arc::clone(&shared.early), &content)?;
-    Ok(Opened { size, window, content: Some((content, kept)) })
+    Ok(Opened { size, window, content: Some((content, kept)), bytes: None })
 }
 
 /// What the body is made of; `None` where there is none.

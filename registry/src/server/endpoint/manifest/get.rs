@@ -20,7 +20,7 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
     let head = call.method == Method::HEAD;
     let cache = if matches!(key, ManifestKey::Tag(_)) { reply::REVALIDATE } else { reply::IMMUTABLE };
     let (shared, headers) = (Arc::clone(&call.shared), call.headers);
-    let (record, unchanged, bytes) = blocking(move || {
+    let look = move || {
         let record = shared.storage.manifest(&name, &key)?;
         let unchanged = reply::not_modified(&headers, &record.digest);
         // most are small and read at once
@@ -28,8 +28,8 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
         let read = small && !head && !unchanged;
         let bytes = if read { Some(shared.storage.manifest_bytes(&record)?) } else { None };
         Ok((record, unchanged, bytes))
-    })
-    .await?;
+    };
+    let (record, unchanged, bytes) = call.shared.quick.look(look).await?;
     let bytes = match bytes {
         Some(bytes) => HeldBytes { bytes, _held: None },
         None if head || unchanged => HeldBytes { bytes: Vec::new(), _held: None },
