@@ -98,6 +98,16 @@ impl Output {
         })
     }
 
+    /// A file that is new is its owner's alone, whatever the umask.
+    pub(crate) fn for_its_owner(self) -> Result<Output, OutputError> {
+        if let Place::New { .. } = &self.place {
+            let mode = fs::Permissions::from_mode(0o600);
+            let changed = self.writer.get_ref().set_permissions(mode);
+            changed.map_err(|source| OutputError { flag: self.flag, path: self.name.clone(), source })?;
+        }
+        Ok(self)
+    }
+
     /// Whether a write failed since the reader went away: it has had what it wanted.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned

@@ -123,6 +123,23 @@ fn a_backup_beside_pushes_and_deletes_comes_back_whole() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
     });
+    // as one file, and by a pipe
+    let file = slipway.path("backup.tar");
+    slipway.ok(["registry", "backup", "-q", "--storage", text(&storage), text(&file)]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    slipway.ok(["registry", "restore", "-q", "--storage", text(&slipway.path("from file")), text(&file)]);
+    slipway.ok(["registry", "verify", "-q", "--storage", text(&slipway.path("from file"))]);
+    let piped = slipway.path("piped.tar");
+    let mut command = slipway.command(["registry", "backup", "-q", "--storage", text(&storage), "-"]);
+    let ended =
+        command.stdout(fs::File::create(&piped).unwrap()).stderr(std::process::Stdio::piped()).output();
+    assert!(String::from_utf8(ended.unwrap().stderr).unwrap().contains(" contents, "));
+    let mut command =
+        slipway.command(["registry", "restore", "-q", "--storage", text(&slipway.path("from pipe")), "-"]);
+    let ended = command.stdin(fs::File::open(&piped).unwrap()).output().unwrap();
+    assert!(ended.status.success());
+    slipway.ok(["registry", "verify", "-q", "--storage", text(&slipway.path("from pipe"))]);
     let message = slipway.fails(1, ["registry", "restore", "--storage", text(&storage), text(&backup)]);
     assert!(message.contains("in use") || message.contains("already"), "{message}");
 }

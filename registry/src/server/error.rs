@@ -248,6 +248,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::NoRegistry(_)
         | StorageError::NoJournal(_)
         | StorageError::NoBackup(_)
+        | StorageError::NoArchive
         | StorageError::NoDistribution(_)
         | StorageError::Within(_)
         | StorageError::Registry(_)

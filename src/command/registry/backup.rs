@@ -5,6 +5,10 @@ use crate::{
     app::Global,
     error::Failure,
     progress::{self, Style},
+    service::{
+        input::{self, is_stdin},
+        output::Output,
+    },
     show,
 };
 use serde_json::json;
@@ -12,10 +16,10 @@ use slipway_registry::server::storage::{
     StorageError,
     keep::{self, By, Copied},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Copy a registry as it is now, while it may be served, into a folder that is new or an earlier backup of it: a registry's
-/// folder itself.
+/// Copy a registry as it is now, while it may be served: into a folder that is new or an earlier backup, and is a registry's
+/// folder itself, or into one file.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -25,7 +29,7 @@ pub(crate) struct Arguments {
     copy: bool,
     #[command(flatten)]
     shown: Shown,
-    /// The folder
+    /// A folder; a file, where the name ends with .tar or there is one; or `-` for standard output
     #[arg(value_name = "TO")]
     to: PathBuf,
 }
@@ -37,14 +41,17 @@ pub(crate) struct RestoreArguments {
     place: Place,
     #[command(flatten)]
     shown: Shown,
-    /// The backup
+    /// The backup: a folder, a file, or `-` for standard input
     #[arg(value_name = "FROM")]
     from: PathBuf,
 }
 
 /// How it is shown.
-#[derive(clap::Args)]
+#[derive(Clone, Copy, clap::Args)]
 struct Shown {
+    /// Whether standard output is taken.
+    #[arg(skip)]
+    aside: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -60,13 +67,33 @@ struct Shown {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let from = arguments.place.folder(global)?;
     let by = if arguments.copy { By::Copies } else { By::Links };
-    arguments.shown.tell(|progress| keep::backup(&from, &arguments.to, by, progress))
+    let to = &arguments.to;
+    if !is_file(to) {
+        return arguments.shown.tell(|progress| keep::backup(&from, to, by, progress));
+    }
+    let mut output = Output::prepare("TO", to)?.for_its_owner()?;
+    // the archive goes where the result would
+    let shown = Shown { aside: to == Path::new("-"), ..arguments.shown };
+    let status = shown.tell(|progress| keep::archive(&from, &mut output, progress))?;
+    output.finish()?;
+    Ok(status)
+}
+
+/// Whether a backup is one file.
+fn is_file(to: &Path) -> bool {
+    let named = to.extension().is_some_and(|end| end.eq_ignore_ascii_case("tar"));
+    to == Path::new("-") || !to.is_dir() && (named || to.exists())
 }
 
 /// Carries `restore` out. Status 1 says that the backup has lost something.
 pub(crate) fn restore(global: &Global, arguments: &RestoreArguments) -> Result<u8, Failure> {
     let to = arguments.place.folder(global)?;
-    arguments.shown.tell(|progress| keep::restore(&arguments.from, &to, progress))
+    let from = &arguments.from;
+    if from.is_dir() || !is_stdin(from) && !from.exists() {
+        return arguments.shown.tell(|progress| keep::restore(from, &to, progress));
+    }
+    let mut file = std::io::BufReader::with_capacity(1 << 20, input::open("FROM", from)?);
+    arguments.shown.tell(|progress| keep::unarchive(&mut file, &to, progress))
 }
 
 impl Shown {
@@ -80,20 +107,25 @@ impl Shown {
         for digest in &lost {
             show::note(format_args!("warning: {digest} is missing or damaged; a push brings it back"));
         }
-        if self.json {
-            show::say(json!({
+        let size = show::human(bytes);
+        let words = match self.json {
+            true => json!({
                 "contents": contents,
                 "bytes": bytes,
                 "present": present,
                 "shared": shared,
                 "removed": removed,
                 "lost": lost,
-            }))?;
-        } else {
-            let size = show::human(bytes);
-            show::say(format!(
+            })
+            .to_string(),
+            false => format!(
                 "{contents} contents, {size}: {present} were there, {shared} share what is stored, {removed} went"
-            ))?;
+            ),
+        };
+        if self.aside {
+            show::note(words)
+        } else {
+            show::say(words)?
         }
         Ok(u8::from(!lost.is_empty()))
     }

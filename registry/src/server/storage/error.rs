@@ -117,6 +117,9 @@ pub enum StorageError {
     /// What is said to be a folder of distribution's is none.
     #[error("`{0}` is no folder of docker-registry: it has no `docker/registry/v2`")]
     NoDistribution(PathBuf),
+    /// What is said to be a backup's archive is none, or was cut off.
+    #[error("the archive is no backup of a registry: it has no `registry.db` at its end")]
+    NoArchive,
     /// What would be overwritten is no backup.
     #[error("`{0}` is neither empty nor a backup: name another folder")]
     NoBackup(PathBuf),

@@ -1,7 +1,7 @@
 //! A registry's folder, copied as it is at one moment while it is served, and brought back.
 //!
 //! A backup is a registry's folder itself: it can be verified, served and backed up like any other. While one is made, content that
-//! is deleted goes into `held/` instead ([`FolderContent`]'s `remove`), so that everything that the database of its moment points at can be
+//! is deleted goes into `held/` instead (`remove` of a folder's content), so that everything that the database of its moment points at can be
 //! copied, however long that takes. Content comes first, the database last; what an earlier backup has is not copied again.
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     limits,
-    server::storage::{StorageError, content::FolderContent, error::io_error, pointers::sqlite::copy},
+    server::storage::{StorageError, error::io_error, pointers::sqlite::copy},
 };
 use slipway_oci::{Digest, blobs::Blobs, file, private, spec::rfc3339};
 use std::{
@@ -107,7 +107,7 @@ pub fn restore(from: &Path, to: &Path, progress: &(dyn Fn(u64, u64) + Sync)) -> 
     copied
 }
 
-fn is_registry(folder: &Path) -> Result<(), StorageError> {
+pub(super) fn is_registry(folder: &Path) -> Result<(), StorageError> {
     match folder.join("registry.db").is_file() {
         true => Ok(()),
         false => Err(StorageError::NoRegistry(folder.to_owned())),
@@ -155,7 +155,7 @@ fn copy_all(
     let lost = Mutex::new(Vec::new());
     let page = |last: &str| snapshot.contents(last, limits::SCRUB_PAGE);
     let (contents, bytes) = spread(&page, &|digest, size_bytes, _| {
-        let count = match take(&FolderContent::places(from, digest), &target, digest, size_bytes, by)? {
+        let count = match take(&places(from, digest), &target, digest, size_bytes, by)? {
             Taken::Present => Some(&present),
             Taken::Shared => Some(&shared),
             Taken::Copied => None,
@@ -197,14 +197,9 @@ fn remove_rest(target: &Blobs, snapshot: &copy::Snapshot) -> Result<u64, Storage
 }
 
 /// Where content may lie while deletes go on beside.
-impl FolderContent {
-    fn places(folder: &Path, digest: &Digest) -> [PathBuf; 2] {
-        let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
-        [
-            folder.join("blobs").join(digest.algorithm().name()).join(digest.hex()),
-            folder.join("held").join(name),
-        ]
-    }
+pub(super) fn places(folder: &Path, digest: &Digest) -> [PathBuf; 2] {
+    let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+    [folder.join("blobs").join(algorithm).join(&hex), folder.join("held").join(format!("{algorithm}-{hex}"))]
 }
 
 /// What a backup that was interrupted left of content that was deleted beside it. Nothing, where one is under way.

@@ -1,6 +1,7 @@
 //! What the operator of a registry's folder does beside serving it.
 
 mod adopt;
+mod archive;
 pub(super) mod backup;
 pub(super) mod lock;
 pub(super) mod reindex;
@@ -11,6 +12,7 @@ mod tests;
 mod verify;
 
 pub use adopt::{Adopted, Means, Odd, Telling, Unfit, Why, adopt};
+pub use archive::{archive, unarchive};
 pub use backup::{By, Copied, backup, restore};
 pub(super) use reindex::{Kept, KeptManifest, KeptMove, KeptRepository};
 pub use reindex::{Lost, Reindexed, reindex};

@@ -359,3 +359,68 @@ fn what_an_interrupted_backup_held_is_let_go() {
     storage.sweep_uploads(SystemTime::now()).expect("a sweep");
     assert!(!folder.path().join("held").exists());
 }
+
+#[test]
+fn one_file_has_it_all_and_a_hostile_one_has_no_say() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = |name: &str| folder.path().join(name);
+    let storage = Storage::open(&place("registry")).expect("open");
+    push_image(&storage, "a", "v", b"layer 1");
+    push_image(&storage, "b", "v", &vec![5; 2 << 20]);
+    let mut bytes = Vec::new();
+    let written = archive(&place("registry"), &mut bytes, &|_, _| {}).expect("an archive");
+    assert_eq!((written.contents, &written.lost[..]), (5, &[][..]));
+    let mut again = Vec::new();
+    archive(&place("registry"), &mut again, &|_, _| {}).expect("an archive");
+    assert!(!place("registry/backup.db").exists() && !place("registry/held").exists());
+    let back = |name: &str, bytes: &[u8]| unarchive(&mut &*bytes, &place(name), &|_, _| {});
+    let restored = back("back", &bytes).expect("restored");
+    assert_eq!((restored.contents, restored.removed, &restored.lost[..]), (5, 0, &[][..]));
+    assert_eq!(
+        (pull_all(&place("back")), look(&place("back"), false).1),
+        (pull_all(&place("registry")), vec![])
+    );
+    assert!(matches!(back("back", &bytes), Err(StorageError::Registry(_))));
+    // cut off, empty, none
+    for (name, part) in [("cut", &bytes[..bytes.len() / 2]), ("empty", &[]), ("none", b"no archive at all")] {
+        assert!(back(name, part).is_err(), "{name}");
+        assert!(!place(name).join("registry.db").exists(), "{name}");
+    }
+    // entries that lead elsewhere, links, contents under others' names, and what nothing points at
+    let mut hostile = tar::Builder::new(Vec::new());
+    let mut add = |name: &[u8], kind: tar::EntryType, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.set_entry_type(kind);
+        header.set_size(bytes.len() as u64);
+        if kind == tar::EntryType::Symlink {
+            header.set_link_name("/etc/passwd").expect("a link");
+        }
+        header.set_cksum();
+        hostile.append(&header, bytes).expect("an entry");
+    };
+    let hex = Digest::sha256(b"right").hex().to_owned();
+    add(b"../outside", tar::EntryType::Regular, b"evil");
+    add(b"/tmp/outside", tar::EntryType::Regular, b"evil");
+    add(b"blobs/sha256/../../outside", tar::EntryType::Regular, b"evil");
+    add(b"registry.db", tar::EntryType::Symlink, b"");
+    add(format!("blobs/sha256/{hex}").as_bytes(), tar::EntryType::Regular, b"wrong");
+    add(
+        format!("blobs/sha256/{}", Digest::sha256(b"nobody's").hex()).as_bytes(),
+        tar::EntryType::Regular,
+        b"nobody's",
+    );
+    let mut hostile = hostile.into_inner().expect("an archive");
+    // without its two blocks of zeros, the whole archive follows
+    hostile.truncate(hostile.len() - 1024);
+    hostile.extend_from_slice(&bytes);
+    let restored = back("hostile", &hostile).expect("restored");
+    assert_eq!((restored.contents, restored.removed, &restored.lost[..]), (5, 1, &[][..]));
+    assert_eq!(pull_all(&place("hostile")), pull_all(&place("registry")));
+    assert!(!place("outside").exists() && !Path::new("/tmp/outside").exists());
+    // bytes that changed on their way are not taken, and said
+    let at = bytes.windows(7).position(|window| window == b"layer 1").expect("its bytes");
+    bytes[at] ^= 1;
+    let restored = back("changed", &bytes).expect("restored");
+    assert_eq!(restored.lost, [Digest::sha256(b"layer 1")]);
+}
