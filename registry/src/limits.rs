@@ -373,3 +373,57 @@ pub const REPLY_PAUSE: Duration = Duration::from_secs(120);
 /// Chunk that the client sends to registries that refuse a blob in one piece, in bytes; below the body caps that
 /// proxies have by default.
 pub const CHUNK_BYTES: u64 = 16 << 20;
+
+/// Time that somebody who logged in to the web page stays so.
+pub const SESSION_LIFE_SECONDS: i64 = 12 * 3600;
+
+/// Longest form of the web page, in bytes.
+pub const FORM_BYTES: usize = 32 << 10;
+
+/// Rows of one list of the web page.
+pub const WEB_ROWS: usize = 100;
+
+/// Most repositories whose names one search of the web page looks at.
+pub const WEB_NAMES: usize = 100_000;
+
+/// Most repositories whose usage one page sums up.
+pub const WEB_USAGES: usize = 5000;
+
+/// Most tags that the web page sorts by time; more are sorted by name.
+pub const WEB_TAGS: usize = 5000;
+
+/// Most platforms of an index that the web page sums up.
+pub const WEB_PLATFORMS: usize = 24;
+
+/// Most images of which sizes and platforms are remembered.
+pub const WEB_FACTS: usize = 5000;
+
+/// Largest document (SBOM, provenance, signature) that the web page reads, in bytes.
+pub const WEB_DOCUMENT_BYTES: u64 = 16 << 20;
+
+/// Most paths of a layer that the web page lists (an archive of ten million empty files costs memory, not bytes).
+pub const WEB_LAYER_PATHS: usize = 200_000;
+
+/// Most bytes of the names of one layer's paths (paths of 4,096 bytes each).
+pub const WEB_LAYER_NAMES: usize = 24 << 20;
+
+/// Most bytes that a layer is unpacked to for its list (a decompression bomb costs time).
+pub const WEB_LAYER_BYTES: u64 = 16 << 30;
+
+/// Longest time that one layer is read for its list.
+pub const WEB_LAYER_TIME: Duration = Duration::from_secs(20);
+
+/// Longest time that one request reads layers.
+pub const WEB_FILES_TIME: Duration = Duration::from_secs(40);
+
+/// Most paths of one whole image that the web page puts together.
+pub const WEB_IMAGE_PATHS: usize = 500_000;
+
+/// Most bytes of lists of layers that are remembered.
+pub const WEB_LISTS_BYTES: usize = 32 << 20;
+
+/// Most layers and documents that are read for the web page at a time; each takes a decoder's window, of zstd up to 128 MiB.
+pub const WEB_READERS: usize = 2;
+
+/// Longest wait for one of these.
+pub const WEB_WAIT: Duration = Duration::from_secs(15);

@@ -52,6 +52,9 @@ pub(crate) struct Settings {
     /// `50MiB/s every 7d`, `off` [default: 20MiB/s every 7d]
     #[arg(long, value_name = "RATE", env = "SLIPWAY_SCRUB", value_parser = |text: &str| text.parse::<Scrub>())]
     pub(crate) scrub: Option<Scrub>,
+    /// Whether the web page is shown at `/` [default: true]
+    #[arg(long, value_name = "BOOL", env = "SLIPWAY_WEB")]
+    pub(crate) web: Option<bool>,
     /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,

@@ -67,7 +67,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 31] = [
+pub(crate) const KEYS: [Key; 32] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -118,6 +118,7 @@ pub(crate) const KEYS: [Key; 31] = [
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
+    key("web", "web", Form::Switch, "`true` or `false`"),
     key(
         "webhooks",
         "webhook",
@@ -200,6 +201,7 @@ impl Settings {
             "basic-only" => self.basic_only = on,
             "read-only" => self.read_only = on,
             "sparse" => self.sparse = on,
+            "web" => self.web = Some(on),
             _ => unreachable!("a key that is no switch: {key}"),
         }
     }
@@ -221,6 +223,7 @@ impl Settings {
             acme_directory: self.acme_directory.or(file.acme_directory),
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
+            web: self.web.or(file.web),
             sparse: self.sparse || file.sparse,
             sparse_in: list(self.sparse_in, file.sparse_in),
             deprecated: list(self.deprecated, file.deprecated),
@@ -268,6 +271,7 @@ impl Settings {
             limits,
             max_blob: self.max_blob,
             read_only: self.read_only,
+            web: self.web.unwrap_or(true),
             sparse: self.sparse,
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
@@ -474,7 +478,8 @@ mod tests {
                 key.name
             );
             let takes = flag.get_action().takes_values();
-            assert_eq!(takes, key.form != Form::Switch, "{}", key.name);
+            // what is on by itself is turned off by a word
+            assert_eq!(takes, key.form != Form::Switch || key.name == "web", "{}", key.name);
         }
         assert_eq!(command.get_arguments().count(), KEYS.len(), "every flag has a key");
         assert!(KEYS.is_sorted_by_key(|key| key.name));

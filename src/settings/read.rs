@@ -156,7 +156,7 @@ mod tests {
             "acme-contact" => (r#""ops@example.com""#, Some(r#""ops""#)),
             "acme-directory" => (r#""https://ca.example/dir""#, Some(r#""http://ca.example/dir""#)),
             "acme-http" => (r#"[":80"]"#, Some(r#"["nowhere"]"#)),
-            "access-log" | "basic-only" | "read-only" | "sparse" => ("true", None),
+            "access-log" | "basic-only" | "read-only" | "sparse" | "web" => ("true", None),
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
             "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),

@@ -14,6 +14,7 @@ use super::{
     storage::{Author, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
+    web,
 };
 use axum::{
     body::Body,
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Webhooks, where there are any.
     pub(super) notices: Option<Arc<Notices>>,
+    /// What the web page keeps of what it read.
+    pub(super) pages: web::Kept,
     /// Whether the server is stopping.
     pub(super) draining: AtomicBool,
     pub(super) observer: Option<Observer>,

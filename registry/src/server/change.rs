@@ -41,6 +41,8 @@ impl Changed {
         let done = match self.action {
             "push" | "blob-push" | "blob-mount" => StatusCode::CREATED,
             "pull" => StatusCode::OK,
+            // of the web page, which leads on
+            "undelete" => StatusCode::SEE_OTHER,
             _ => StatusCode::ACCEPTED,
         };
         if response.status() != done {

@@ -14,6 +14,7 @@ use super::{
     query::Query,
     route::{self, Route},
     throttle::{Meter, Whose},
+    web,
 };
 use crate::{limits, protocol};
 use axum::{
@@ -58,7 +59,7 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
             let operation = format!("{} {}", followed.method, followed.path);
             shared.tell(&Event::Failure { operation: &operation, error: &error });
         }
-        error.into_response()
+        if known.page { web::failed(error, followed.method == Method::HEAD) } else { error.into_response() }
     });
     if let Some(changed) = known.change.and_then(|change| change.done(&response, known.mounts)) {
         if changed.action != "pull" {
@@ -67,6 +68,9 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
         notify(&shared, &changed, &followed, known.home).await;
     }
     let headers = response.headers_mut();
+    if known.page {
+        web::guard(headers);
+    }
     for warning in known.warnings {
         // made of checked words
         headers.extend(HeaderValue::from_str(&warning).ok().map(|value| (header::WARNING, value)));
@@ -90,6 +94,8 @@ struct Known {
     change: Option<Changed>,
     /// Whether it asks for a mount.
     mounts: bool,
+    /// Whether it is answered by the web page.
+    page: bool,
     /// Where the client reaches the registry.
     home: Option<String>,
 }
@@ -115,6 +121,15 @@ async fn dispatch(
     known.meter = Meter::new(&shared.throttle, limits, address);
     let (meter, received) = (known.meter.clone(), Arc::clone(&followed.received));
     let body = Arriving::wrap(body, connection, head.version, &head.headers, meter, received);
+    if shared.policy.current().web
+        && let Some(page) = web::Page::of(head.uri.path())
+    {
+        let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
+        (origin.user, origin.address) = (certified, address);
+        (followed.class, known.page) = ("web", true);
+        let asked = web::Asked { page, head, body, origin };
+        return web::answer(&shared, asked, followed, &mut known.change).await;
+    }
     let route = route::parse(head.uri.path())?;
     followed.class = route.class();
     followed.repository = route.repository().map(str::to_owned);

@@ -38,6 +38,7 @@ mod sockets;
 pub mod storage;
 mod throttle;
 mod tls;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -283,6 +284,7 @@ impl Server {
             quick: Quick::new(),
             metrics: Metrics::default(),
             notices,
+            pages: web::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,
         });

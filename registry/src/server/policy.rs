@@ -13,6 +13,8 @@ use std::str::FromStr;
 pub struct Policy {
     /// Refuse everything that would change something.
     pub read_only: bool,
+    /// Show the web page.
+    pub web: bool,
     /// Take manifests of which something is not here, as mirrors of a few platforms push them ("sparse", distribution
     /// specification, "Pushing Manifests").
     pub sparse: bool,

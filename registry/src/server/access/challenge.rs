@@ -40,6 +40,11 @@ impl Access {
         }
     }
 
+    /// Whether the configuration says that clients come by TLS.
+    pub(in crate::server) fn is_reached_by_tls(&self) -> bool {
+        self.url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    }
+
     /// The audience of tokens: what clients are told to ask tokens for.
     pub(in crate::server) fn service(&self) -> &str {
         let url = self.url.as_deref().and_then(|url| url.split_once("://"));

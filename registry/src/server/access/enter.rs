@@ -205,7 +205,8 @@ pub(in crate::server) async fn claims(
     purpose: Use,
     now: i64,
 ) -> Result<Option<jwt::Claims>, ApiError> {
-    if !access.token_endpoint {
+    // those of the web page are no tokens for clients
+    if !access.token_endpoint && matches!(purpose, Use::Access | Use::Refresh) {
         return Ok(None);
     }
     let Ok(parsed) = jwt::parse(token) else { return Ok(None) };

@@ -18,6 +18,10 @@ pub(in crate::server) enum Use {
     Access,
     /// New tokens.
     Refresh,
+    /// The web page, by somebody's browser.
+    Session,
+    /// One of the web page's forms.
+    Form,
 }
 
 /// What a token says (RFC 7519; distribution's token specification, "JSON Web Token Claim Set").

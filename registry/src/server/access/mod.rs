@@ -21,6 +21,7 @@ mod rule;
 mod scope;
 mod secret;
 mod seen;
+mod session;
 mod visitor;
 
 pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdMistake, line as htpasswd_line};
@@ -38,6 +39,7 @@ pub(super) use enter::{Login, basic, claims, enter, job, log_in, now_seconds};
 pub(super) use jwt::{Claims, Use, sign};
 pub(super) use keys::Keys;
 pub(super) use scope::Scope;
+pub(super) use session::{enter_page, form_token, is_form_token, session_token};
 pub(super) use visitor::Visitor;
 
 use visitor::Caller;

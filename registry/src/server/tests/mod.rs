@@ -18,6 +18,7 @@ mod stranger;
 mod tls;
 mod tokens;
 mod uploads;
+mod web;
 
 use super::Listen;
 use super::{RunningServer, Server, ServerConfig};

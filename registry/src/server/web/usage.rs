@@ -1,0 +1,73 @@
+//! `/usage`: who has how much.
+
+use super::{
+    frame::{self, Frame},
+    repositories, route,
+    visit::Visit,
+    words,
+};
+use crate::{
+    limits,
+    server::{access::Action, error::ApiError, storage::Usage},
+};
+use axum::response::Response;
+use maud::html;
+
+pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
+    let found = repositories::names(visit, "", "", limits::WEB_USAGES).await?;
+    let names: Vec<String> =
+        found.names.into_iter().filter(|name| visit.visitor.may(Action::Pull, name)).collect();
+    let mut rows: Vec<(String, Usage)> = visit
+        .look(move |storage| {
+            names.into_iter().map(|name| storage.usage(&name).map(|usage| (name, usage))).collect()
+        })
+        .await?;
+    rows.sort_by(|(a, x), (b, y)| y.bytes.cmp(&x.bytes).then_with(|| a.cmp(b)));
+    let most = rows.first().map_or(0, |(_, usage)| usage.bytes).max(1);
+    let own: u64 = rows.iter().map(|(_, usage)| usage.own_bytes).sum();
+    let (count, from) = (rows.len(), visit.number("from"));
+    let next = from + limits::WEB_ROWS;
+    let body = html! {
+        div.head { h1 { "Usage" } }
+        p.facts {
+            span { (words::things(count as u64, "repository", "repositories")) }
+            span { (words::size(own)) " that one repository alone has" }
+        }
+        @if found.more { p.note { "There are more repositories than are summed up here." } }
+        @if rows.is_empty() { section.empty { h2 { "Nothing is here yet" } } }
+        @else {
+            table.rows {
+                thead { tr {
+                    th scope="col" { "Repository" } th scope="col" { "Bytes" } th scope="col" { "Its alone" }
+                    th scope="col" { "Trash" } th scope="col" { "Tags" } th scope="col" { "Manifests" }
+                } }
+                tbody {
+                    @for (name, usage) in rows.iter().skip(from).take(limits::WEB_ROWS) {
+                        tr {
+                            th scope="row" { a href=(route::tags(name)) { (name) } }
+                            td.bar data-label="Bytes" { (bar(usage.bytes, most)) span { (words::size(usage.bytes)) } }
+                            td.number data-label="Its alone" { (words::size(usage.own_bytes)) }
+                            td.number data-label="Trash" { @if usage.trash_bytes > 0 { (words::size(usage.trash_bytes)) } @else { "–" } }
+                            td.number data-label="Tags" { (words::count(usage.tags)) }
+                            td.number data-label="Manifests" { (words::count(usage.manifests)) }
+                        }
+                    }
+                }
+            }
+            p.note { "What several repositories have is stored once, and counted for each." }
+        }
+        @if count > next { nav.pages aria-label="Pages" { a rel="next" href={ "/usage?from=" (next) } { "Next page" } } }
+    };
+    Ok(frame::show(visit, Frame { title: "Usage".to_owned(), trail: Vec::new(), body }))
+}
+
+/// A part of the most. No style is written into pages, so that it is a drawing.
+pub(super) fn bar(bytes: u64, most: u64) -> maud::Markup {
+    let width = (bytes as f64 / most.max(1) as f64 * 100.0).clamp(0.0, 100.0);
+    html! {
+        svg.bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
+            rect.under width="100" height="6" {}
+            rect.over width=(format!("{width:.2}")) height="6" {}
+        }
+    }
+}
