@@ -110,17 +110,18 @@ async fn next(
     let held = if place.sent == 0 || large <= small { None } else { shared.memory.large(large) };
     let count = if held.is_some() { large } else { large.min(small) };
     let kept = kept.map(|(file, permit)| (file, Some(permit)));
-    let (storage, files, content) =
-        (Arc::clone(&shared.storage), Arc::clone(&shared.files), Arc::clone(content));
+    let (storage, files, memory) =
+        (Arc::clone(&shared.storage), Arc::clone(&shared.files), shared.memory.clone());
+    let content = Arc::clone(content);
     let read = move || {
         let (file, permit) = match kept {
             Some(kept) => kept,
             None => (open(&storage, &content).map_err(io::Error::other)?, None),
         };
-        let mut bytes = vec![0; count];
+        let mut piece = memory.piece(count, held);
         // a file that became shorter breaks the reply off: never a wrong answer that looks complete
-        file.read_exact_at(&mut bytes, offset)?;
-        check.iter_mut().for_each(|hasher| hasher.update(&bytes));
+        file.read_exact_at(piece.as_mut(), offset)?;
+        check.iter_mut().for_each(|hasher| hasher.update(piece.as_ref()));
         if left == count as u64
             && let Some(hasher) = check.take()
         {
@@ -130,7 +131,7 @@ async fn next(
         // a peer that took nothing yet, and perhaps never will, keeps no descriptor
         let permit = permit.or_else(|| files.try_acquire_owned().ok().filter(|_| place.sent > 0));
         let kept = permit.filter(|_| !last || left > count as u64).map(|permit| (file, permit));
-        Ok((Bytes::from_owner(HeldBytes { bytes, _held: held }), kept, check))
+        Ok((Bytes::from_owner(piece), kept, check))
     };
     tokio::task::spawn_blocking(read).await?
 }
