@@ -82,7 +82,7 @@ enum Command {
     Push(push::Arguments),
     /// List what is attached to an image in its registry
     Referrers(referrers::Arguments),
-    /// Look after a registry of your own: its configuration, users and tokens
+    /// Look after a registry of your own: its configuration, users, tokens and content
     Registry(registry_group::Arguments),
     /// Remove the whole store
     Reset(reset::Arguments),

@@ -280,3 +280,43 @@ pub(super) fn snapshot(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables that are noted, that are made from the others and from manifests' bytes, and that are of the moment.
+    const NOTED: [&str; 4] = ["blobs", "manifests", "tag_history", "tags"];
+    const DERIVED: [&str; 2] = ["edges", "repositories"];
+    const MOMENTARY: [&str; 3] = ["condemned", "signing_keys", "uploads"];
+
+    #[test]
+    fn every_table_is_noted_or_known_not_to_be() {
+        let folder = tempfile::tempdir().expect("folder");
+        let database = super::super::schema::open(&folder.path().join("registry.db")).expect("a database");
+        let mut statement = database
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+            .expect("a statement");
+        let names = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+        let names: Vec<String> = names.collect::<Result<_, _>>().expect("names");
+        let mut known: Vec<&str> = NOTED.iter().chain(&DERIVED).chain(&MOMENTARY).copied().collect();
+        known.sort_unstable();
+        // a new table gets lines of its own here and in `keep/reindex.rs`, or is said to be lost (docs/registry.md)
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn lines_are_whole_or_none() {
+        let mut line = Vec::new();
+        sealed(r#"["t","a","v"]"#, &mut line);
+        let line = line.strip_suffix(b"\n").expect("its end");
+        assert_eq!(opened(line), Some(r#"["t","a","v"]"#));
+        for at in 0..line.len() {
+            let mut wrong = line.to_vec();
+            wrong[at] ^= 1;
+            assert_eq!(opened(&wrong), None, "{at}");
+            assert_eq!(opened(&line[..at]), None, "{at}");
+        }
+        assert_eq!(opened("00000000\u{e4}".as_bytes()), None);
+    }
+}
