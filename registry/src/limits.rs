@@ -322,6 +322,42 @@ pub const JOB_LIFE_SECONDS: i64 = 3600;
 /// Most repositories that a mount without a source looks at for one that the caller may read.
 pub const MOUNT_SOURCES: u64 = 1000;
 
+/// Time for which a mirror believes a tag before it asks again, without settings.
+pub const MIRROR_FRESH: Duration = Duration::from_secs(300);
+
+/// Longest wait of a mirror for an upstream's answer: a manifest, or the beginning of a blob.
+pub const MIRROR_ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Most requests to one upstream at a time, each for a manifest, a list or a blob.
+pub const MIRROR_REQUESTS: usize = 32;
+
+/// Longest wait for a turn among them.
+pub const MIRROR_TURN_TIME: Duration = Duration::from_secs(30);
+
+/// Most different manifests, and as many blobs, that are fetched or wait for it.
+pub const MIRROR_FLIGHTS: usize = 1024;
+
+/// Pause after an upstream did not answer; it doubles while that goes on.
+pub const MIRROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest of these pauses that nobody asked for.
+pub const MIRROR_PAUSE_MOST: Duration = Duration::from_secs(30);
+
+/// Pause after an upstream said that there were too many requests, and not for how long.
+pub const MIRROR_PAUSE_OFTEN: Duration = Duration::from_secs(30);
+
+/// Most tags whose last look-up is remembered.
+pub const MIRROR_TAGS: usize = 50_000;
+
+/// Most times that a blob is taken up where it broke off.
+pub const MIRROR_RESUMES: u32 = 4;
+
+/// Most bytes of a blob whose size its upstream does not say.
+pub const MIRROR_UNSIZED_BYTES: u64 = 10 << 30;
+
+/// Most tokens that the client keeps.
+pub const TOKENS_KEPT: usize = 1000;
+
 /// Most redirects that the client follows.
 pub const REDIRECTS: usize = 10;
 

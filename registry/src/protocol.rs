@@ -14,6 +14,8 @@ pub const SUBJECT_HEADER: &str = "oci-subject";
 pub const TAG_HEADER: &str = "oci-tag";
 /// Which filters a referrers reply went through.
 pub const FILTERS_APPLIED_HEADER: &str = "oci-filters-applied";
+/// The registry that a mirror answered for (distribution specification, "Registry Proxying").
+pub const NAMESPACE_HEADER: &str = "oci-namespace";
 /// The least size of a chunk that a registry takes.
 pub const CHUNK_MIN_LENGTH_HEADER: &str = "oci-chunk-min-length";
 /// Media type of bytes without a better name.

@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Deprecation, Hook, Limit, Listen, Scrub,
+    Deprecation, Hook, Limit, Listen, MirrorSetting, Scrub,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -118,6 +118,11 @@ pub(crate) struct Settings {
     /// [claim:NAME=PATTERN]... [jwks=URL|FILE] [ca=FILE]
     #[arg(long = "issuer", value_name = "NAME=ISSUER", env = "SLIPWAY_ISSUERS", value_delimiter = ';', value_parser = issuer)]
     pub(crate) issuers: Vec<(String, Issuer)>,
+    /// A registry whose content is served here as `mirror/NAME/...`, fetched when it is asked for, and kept: NAME=URL
+    /// [prefix=NAME] [ns=HOST] [host=HOST] [fresh=[TAGS=]TIME] [user=NAME password=TEXT|password-file=FILE|password-env=VARIABLE]
+    /// [token=HOST] [redirect=HOST] [ca=FILE]
+    #[arg(long = "mirror", value_name = "NAME=UPSTREAM", env = "SLIPWAY_MIRRORS", hide_env_values = true, value_delimiter = ';', value_parser = mirror)]
+    pub(crate) mirrors: Vec<(String, MirrorSetting)>,
     /// A group of users, `@NAME` in rules: NAME=USER,USER
     #[arg(long = "group", value_name = "NAME=USERS", env = "SLIPWAY_GROUPS", value_delimiter = ';', value_parser = group)]
     pub(crate) groups: Vec<(String, Vec<String>)>,
@@ -210,6 +215,11 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 pub(super) fn issuer(text: &str) -> Result<(String, Issuer), String> {
     let (name, issuer) = text.trim().split_once('=').ok_or("it is NAME=URL audience=TEXT ...")?;
     Ok((user(name)?, issuer.parse()?))
+}
+
+pub(super) fn mirror(text: &str) -> Result<(String, MirrorSetting), String> {
+    let (name, mirror) = text.trim().split_once('=').ok_or("it is NAME=URL ...")?;
+    Ok((user(name)?, mirror.parse()?))
 }
 
 pub(super) fn group(text: &str) -> Result<(String, Vec<String>), String> {

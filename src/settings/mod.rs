@@ -12,7 +12,7 @@ use flags::{directory, host, mail, size, time, url, user};
 use crate::{error::Failure, request, service::input};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Acme, Deprecation, Hook, Limits, Policy, Tls,
+    Acme, Deprecation, Hook, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
     access::{Access, AccessConfig, Htpasswd, Issuer, KeySource, NamedIssuer},
 };
 use std::{
@@ -107,6 +107,12 @@ pub(crate) const KEYS: [Key; 32] = [
     key("log-format", "log-format", Form::Text, "`text` or `json`"),
     key("max-blob", "max-blob", Form::Text, "a size: `10GiB`"),
     key("metrics-listen", "metrics-listen", Form::Texts, "a list of places: `[\"127.0.0.1:9090\"]`"),
+    key(
+        "mirrors",
+        "mirror",
+        Form::Named,
+        "a table of names with upstreams: `hub = \"https://docker.io fresh=24h\"`",
+    ),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("scrub", "scrub", Form::Text, "`off` or a rate: `50MiB/s`, `50MiB/s every 7d`"),
@@ -161,6 +167,7 @@ impl Settings {
                 let wrong = |words| format!("`{text}` is no place to listen: {words}");
                 self.listen.push(request::serve::listen(text).map_err(wrong)?);
             }
+            "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
             "scrub" => self.scrub = Some(text.parse()?),
             "deprecated" => {
@@ -238,6 +245,7 @@ impl Settings {
             groups: list(self.groups, file.groups),
             issuers: list(self.issuers, file.issuers),
             limits: list(self.limits, file.limits),
+            mirrors: list(self.mirrors, file.mirrors),
             max_blob: self.max_blob.or(file.max_blob),
             drain: self.drain.or(file.drain),
             rules: list(self.rules, file.rules),
@@ -298,6 +306,13 @@ impl Settings {
         Access::new(config).map(Arc::new).map_err(|error| Failure::of(&error))
     }
 
+    /// Repositories that are other registries', by these settings.
+    pub(crate) fn mirrors(&self) -> Result<Arc<Mirrors>, Failure> {
+        let named = self.mirrors.iter().map(read_mirror).collect::<Result<_, _>>()?;
+        let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
+        Mirrors::new(named, &proxies).map(Arc::new).map_err(|error| Failure::of(&error))
+    }
+
     /// Whether something is different from `former` that a running server does not take over.
     pub(crate) fn needs_restart(&self, former: &Settings) -> bool {
         let fixed = |own: &Settings| {
@@ -316,8 +331,15 @@ impl Settings {
             let keys = if let KeySource::File(path) = &issuer.keys { Some(path) } else { None };
             keys.into_iter().chain(&issuer.authorities)
         });
+        let mirrored = self.mirrors.iter().flat_map(|(_, mirror)| {
+            let password = match &mirror.password {
+                Some(PasswordSource::File(path)) => Some(path),
+                _ => None,
+            };
+            password.into_iter().chain(&mirror.authorities)
+        });
         let own = [&self.htpasswd, &self.tls_cert, &self.tls_key, &self.tls_client_ca];
-        own.into_iter().flatten().chain(issued).cloned().collect()
+        own.into_iter().flatten().chain(issued).chain(mirrored).cloned().collect()
     }
 
     /// How the server gets its certificate by itself, where the settings say so.
@@ -388,6 +410,33 @@ fn read_issuer((name, issuer): &(String, Issuer)) -> Result<NamedIssuer, Failure
     Ok(NamedIssuer { name: name.clone(), issuer: issuer.clone(), keys, authorities })
 }
 
+fn read_mirror((name, setting): &(String, MirrorSetting)) -> Result<NamedMirror, Failure> {
+    let read = |path: &Path| input::read("mirrors", path, FILE_BYTES).map_err(Failure::from);
+    let password = match &setting.password {
+        Some(PasswordSource::File(path)) => {
+            let text = String::from_utf8(read(path)?).map_err(|_| {
+                Failure::new(format!("the password in `{}` is not UTF-8 text", path.display()))
+            })?;
+            Some(text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned())
+        }
+        Some(PasswordSource::Variable(variable)) => match std::env::var(variable) {
+            Ok(text) if !text.is_empty() => Some(text),
+            _ => {
+                return Err(Failure::new(format!(
+                    "the mirror `{name}` takes its password from the variable `{variable}`, which is not set"
+                )));
+            }
+        },
+        Some(PasswordSource::Text(text)) => Some(text.clone()),
+        None => None,
+    };
+    let authorities = match &setting.authorities {
+        Some(path) => Some(Authorities::from_pem(path, &read(path)?).map_err(|error| Failure::of(&error))?),
+        None => None,
+    };
+    Ok(NamedMirror { name: name.clone(), setting: setting.clone(), password, authorities })
+}
+
 fn read_htpasswd(path: &Path) -> Result<Htpasswd, Failure> {
     let bytes = input::read("htpasswd", path, FILE_BYTES)?;
     let text = String::from_utf8(bytes)
@@ -420,6 +469,15 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     for (_, issuer) in &mut settings.issuers {
         let keys = if let KeySource::File(path) = &mut issuer.keys { Some(path) } else { None };
         for path in keys.into_iter().chain(&mut issuer.authorities) {
+            *path = folder.join(&path);
+        }
+    }
+    for (_, mirror) in &mut settings.mirrors {
+        let password = match &mut mirror.password {
+            Some(PasswordSource::File(path)) => Some(path),
+            _ => None,
+        };
+        for path in password.into_iter().chain(&mut mirror.authorities) {
             *path = folder.join(&path);
         }
     }

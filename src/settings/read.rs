@@ -171,6 +171,10 @@ mod tests {
                 Some(r#"{ ci = "https://issuer.example audience=r claim:a=***" }"#),
             ),
             "limits" => (r#"["user: 5MiB/s"]"#, Some(r#"["user: 5 pushes/s"]"#)),
+            "mirrors" => (
+                r#"{ hub = "https://docker.io fresh=24h" }"#,
+                Some(r#"{ hub = "https://docker.io fresh=soon" }"#),
+            ),
             "drain" => (r#""30s""#, Some(r#""30""#)),
             "max-blob" => (r#""10GiB""#, Some(r#""10 elephants""#)),
             "listen" | "metrics-listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),

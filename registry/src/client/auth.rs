@@ -99,6 +99,14 @@ impl Tokens {
 
     fn keep(&self, registry: &str, scope: &Scope, token: Token) {
         let mut known = self.known.lock().expect("no panic happens while the tokens are held");
+        if known.len() >= limits::TOKENS_KEPT {
+            // a mirror asks for whatever its clients name
+            let now = Instant::now();
+            known.retain(|_, token| token.expires.is_none_or(|expires| expires > now));
+            if known.len() >= limits::TOKENS_KEPT {
+                known.clear();
+            }
+        }
         known.insert((registry.to_owned(), scope.clone()), token);
     }
 }
@@ -174,9 +182,11 @@ impl Transport {
         let foreign = || ClientError::ForeignRealm { host: endpoint.host(), realm: realm.to_owned() };
         let url = endpoint.base.join(realm).map_err(|_| foreign())?;
         let trusted = realm::may_receive_credentials(&endpoint.base, &url, plain, &self.token_services);
-        if credential.is_some() && !trusted
-            || !realm::may_be_asked(&endpoint.base, &url, plain, &self.token_services)
-        {
+        let allowed = self.is_service(&url).unwrap_or_else(|| {
+            (credential.is_none() || trusted)
+                && realm::may_be_asked(&endpoint.base, &url, plain, &self.token_services)
+        });
+        if !allowed {
             return Err(foreign());
         }
         let request = self.token_request(endpoint, scope, url, service, credential)?;

@@ -4,6 +4,7 @@
 //! fails or crashes. hickory asks the servers of `/etc/resolv.conf` itself and reads `/etc/hosts`. Unlike reqwest's own
 //! hickory feature this never asks a public resolver behind the user's back when `/etc/resolv.conf` is missing.
 
+use super::bounds;
 use hickory_resolver::{
     TokioResolver,
     config::{LookupIpStrategy, ResolverConfig},
@@ -27,6 +28,9 @@ pub(super) enum LookupError {
     /// A name server did not answer, or not with an answer. The resolver has asked each of them again already.
     #[error("the name servers do not answer: {0}")]
     Unanswered(NetError),
+    /// An inner address under a name that was not named.
+    #[error("it is an address of an inner network")]
+    Inner,
 }
 
 impl LookupError {
@@ -43,9 +47,16 @@ impl LookupError {
 #[derive(Clone, Default)]
 pub(crate) struct Resolver {
     system: Arc<OnceLock<TokioResolver>>,
+    /// Whether inner addresses are none.
+    guarded: bool,
 }
 
 impl Resolver {
+    /// The same, for names that nobody wrote down: no inner address is answered.
+    pub(super) fn guarded(&self) -> Resolver {
+        Resolver { system: Arc::clone(&self.system), guarded: true }
+    }
+
     fn system(&self) -> Result<&TokioResolver, NetError> {
         if let Some(resolver) = self.system.get() {
             return Ok(resolver);
@@ -72,6 +83,13 @@ impl Resolve for Resolver {
                 let system = resolver.system().map_err(LookupError::of)?;
                 system.lookup_ip(name.as_str()).await.map_err(LookupError::of)?.iter().collect()
             };
+            let mut addresses = addresses;
+            if resolver.guarded {
+                addresses.retain(|address| !bounds::is_inner(*address));
+                if addresses.is_empty() {
+                    return Err(LookupError::Inner.into());
+                }
+            }
             let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         })

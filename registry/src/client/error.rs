@@ -168,6 +168,14 @@ pub enum ClientError {
         /// Where it led.
         url: String,
     },
+    /// An address that the settings do not name.
+    #[error("`{host}` leads to `{target}`, which its settings do not name")]
+    Beyond {
+        /// Host and port of the registry.
+        host: String,
+        /// Where it led.
+        target: String,
+    },
     /// Neither http nor https.
     #[error("`{url}` is not an http or https address")]
     Address {
@@ -299,7 +307,7 @@ impl ClientError {
     }
 
     /// How long the registry asked to wait.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             ClientError::Status { retry_after, .. } => *retry_after,
             _ => None,

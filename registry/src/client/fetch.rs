@@ -223,12 +223,7 @@ impl Job<'_> {
                 _ => Ok(start),
             };
         }
-        let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        let first = range
-            .and_then(|text| text.strip_prefix("bytes "))
-            .and_then(|text| text.split_once('-'))
-            .and_then(|(first, _)| first.trim().parse::<u64>().ok());
-        if first != Some(start) {
+        if first_of(response) != Some(start) {
             let what = "a part of the blob that was not asked for";
             return Err(ClientError::Protocol { host: self.endpoint.host(), method: "GET".into(), what });
         }
@@ -253,6 +248,12 @@ impl Job<'_> {
             other => other,
         }
     }
+}
+
+/// Where the part begins that a reply says it is (RFC 9110, section 14.4).
+pub(super) fn first_of(response: &Response) -> Option<u64> {
+    let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 
 /// Runs `work` over `items`, `parallel` at a time, and keeps the results in order.

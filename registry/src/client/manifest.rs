@@ -111,7 +111,11 @@ impl Inner {
         self.ask_places(reference, progress, async |at: &At<'_>| self.resolve_at(at, progress).await).await
     }
 
-    async fn resolve_at(&self, at: &At<'_>, progress: &dyn Progress) -> Result<Descriptor, ClientError> {
+    pub(super) async fn resolve_at(
+        &self,
+        at: &At<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Descriptor, ClientError> {
         let (endpoint, reference) = (&at.endpoint, at.reference);
         let answered = match self.ask_manifest(at, Method::HEAD, progress).await {
             Ok(response) => {

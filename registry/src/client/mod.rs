@@ -23,6 +23,7 @@
 
 mod auth;
 mod body;
+mod bounds;
 mod credential;
 mod dns;
 mod error;
@@ -44,6 +45,7 @@ mod tags;
 mod transport;
 mod trust;
 mod upload;
+mod upstream;
 mod url;
 mod warning;
 
@@ -64,9 +66,12 @@ pub use warning::Warned;
 
 // the server asks issuers of identity tokens the same way
 pub(crate) use dns::Resolver;
+// and its mirrors their upstreams
+pub(crate) use bounds::{Bounds, Whither};
 pub(crate) use transport::install_provider;
 pub(crate) use transport::is_loopback;
 pub(crate) use trust::tls_of;
+pub(crate) use upstream::{Part, Upstream, UpstreamConfig};
 
 use retry::Policy;
 use slipway_oci::{

@@ -4,7 +4,7 @@ use slipway_oci::Digest;
 use std::time::Duration;
 
 /// Listens to transfers. Calls come from one thread, between network events: an implementation has to be quick.
-pub trait Progress {
+pub trait Progress: Sync {
     /// Something happened.
     fn event(&self, event: &Event<'_>);
 }

@@ -38,7 +38,7 @@ impl Inner {
         Ok(all)
     }
 
-    async fn referrers_at(
+    pub(super) async fn referrers_at(
         &self,
         at: &At<'_>,
         subject: &Digest,

@@ -50,10 +50,7 @@ impl Inner {
             let page = self.page(at, url, HeaderMap::new(), progress).await?;
             let Page { bytes, next, .. } =
                 page.ok_or_else(|| ClientError::NotFound { what: repository.name() })?;
-            // what is no tag cannot be asked for either
-            tags.extend(
-                parse(endpoint, &bytes)?.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)),
-            );
+            tags.extend(of_page(endpoint, &bytes)?);
             if tags.len() > limits::TAGS {
                 let what = "more tags than are taken";
                 return Err(ClientError::Protocol { host: endpoint.host(), method: "GET".into(), what });
@@ -96,6 +93,11 @@ impl Inner {
             attempts.after(failure).await?;
         }
     }
+}
+
+/// The tags of a page; what is no tag cannot be asked for either.
+pub(super) fn of_page(endpoint: &Endpoint, bytes: &[u8]) -> Result<Vec<String>, ClientError> {
+    Ok(parse(endpoint, bytes)?.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)).collect())
 }
 
 fn parse(endpoint: &Endpoint, bytes: &[u8]) -> Result<List, ClientError> {

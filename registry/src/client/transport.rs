@@ -4,6 +4,7 @@ use super::{
     ClientConfig, TokenService,
     auth::{Scope, Tokens},
     body,
+    bounds::Bounds,
     credential::Credentials,
     dns,
     error::ClientError,
@@ -54,6 +55,16 @@ impl Endpoint {
         self.registry.clone()
     }
 
+    /// The registry of an address that somebody wrote down with its scheme.
+    pub(super) fn named(base: Url) -> Endpoint {
+        let kind = match base.scheme() {
+            "http" if is_loopback(base.host_str().unwrap_or_default()) => Kind::Loopback,
+            "http" => Kind::Plain,
+            _ => Kind::Secure,
+        };
+        Endpoint { registry: body::host_of(&base), base, kind }
+    }
+
     /// The address of something in a repository.
     pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
         let mut url = self.base.clone();
@@ -97,7 +108,9 @@ type Endpoints = HashMap<(String, bool), Arc<OnceCell<Endpoint>>>;
 /// Everything that requests share.
 pub(super) struct Transport {
     /// By kind and, where the host has one, its folder of certificates.
-    clients: Mutex<HashMap<(Kind, Option<PathBuf>), reqwest::Client>>,
+    clients: Mutex<HashMap<(Kind, Option<PathBuf>, bool), reqwest::Client>>,
+    /// Where the one registry that is asked, with this origin, may lead; anywhere that a person's client may go where there are none.
+    bounds: Option<(Url, Bounds)>,
     /// By registry and whether it may be insecure; a cell each: whoever asks for one waits for nobody who asks for another.
     endpoints: Mutex<Endpoints>,
     pub(super) tokens: Tokens,
@@ -126,6 +139,7 @@ impl Transport {
         install_provider();
         Transport {
             clients: Mutex::default(),
+            bounds: None,
             endpoints: Mutex::default(),
             tokens: Tokens::default(),
             credentials: config.credentials.clone(),
@@ -142,21 +156,41 @@ impl Transport {
         }
     }
 
+    /// For one registry, within bounds.
+    pub(super) fn within(mut self, registry: &Url, bounds: Bounds) -> Transport {
+        self.bounds = Some((registry.clone(), bounds));
+        self
+    }
+
+    /// Whether a realm may be asked; `None` where a person's client decides.
+    pub(super) fn is_service(&self, realm: &Url) -> Option<bool> {
+        self.bounds.as_ref().map(|(registry, bounds)| bounds.is_service(registry, realm))
+    }
+
     /// The connections of a kind to the host of an address.
     pub(super) fn http(&self, kind: Kind, url: &Url) -> Result<reqwest::Client, ClientError> {
         let plain = matches!(kind, Kind::Loopback | Kind::Plain);
-        let key = (kind, if plain { None } else { self.trust.folder(url) });
+        // a proxy that the environment names looks names up by itself, and may be near
+        let guarded = self.bounds.as_ref().is_some_and(|(registry, bounds)| !bounds.is_named(registry, url))
+            && self.proxies.of(url).is_none();
+        let key = (kind, if plain { None } else { self.trust.folder(url) }, guarded);
         let mut clients = self.clients.lock().expect("no panic happens while the connections are held");
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(kind, key.1.as_deref())?;
+        let client = self.build(kind, key.1.as_deref(), guarded)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn build(&self, kind: Kind, folder: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+    fn build(
+        &self,
+        kind: Kind,
+        folder: Option<&Path>,
+        guarded: bool,
+    ) -> Result<reqwest::Client, ClientError> {
         let proxies = self.proxies.clone();
+        let resolver = if guarded { self.resolver.guarded() } else { self.resolver.clone() };
         let mut builder = reqwest::Client::builder()
             .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))
             // redirects are followed here, where each target is judged
@@ -166,7 +200,7 @@ impl Transport {
             .tcp_nodelay(true)
             .connect_timeout(limits::CONNECT_TIME)
             .read_timeout(limits::REPLY_PAUSE)
-            .dns_resolver(std::sync::Arc::new(self.resolver.clone()));
+            .dns_resolver(std::sync::Arc::new(resolver));
         builder = match kind {
             Kind::Loopback | Kind::Plain => builder.tls_certs_only([]),
             Kind::Unverified => builder.tls_backend_preconfigured(self.trust.tls(folder, false)?),
@@ -259,6 +293,9 @@ impl Transport {
             let Some(target) = redirect_target(&response)? else { return Ok(response) };
             if !bare {
                 return Err(body::status_error(ask.method.as_str(), response).await);
+            }
+            if let Some((registry, bounds)) = &self.bounds {
+                bounds.check_redirect(registry, &target)?;
             }
             ask.url = target;
         }

@@ -14,6 +14,7 @@ use super::{
     storage::{Author, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
+    upstreams::Mirrors,
     web,
 };
 use axum::{
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) storage: Arc<Storage>,
     pub(super) policy: Current<Policy>,
     pub(super) access: Current<Access>,
+    pub(super) mirrors: Current<Mirrors>,
     pub(super) tls: CurrentTls,
     pub(super) keys: Keys,
     pub(super) throttle: Arc<Throttle>,

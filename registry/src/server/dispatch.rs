@@ -10,17 +10,19 @@ use super::{
     error::ApiError,
     event::Event,
     follow::Followed,
+    mirror,
     outside::{self, Seen},
     query::Query,
     route::{self, Route},
     throttle::{Meter, Whose},
+    upstreams::At,
     web,
 };
 use crate::{limits, protocol};
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Authority},
     response::Response,
 };
 use std::sync::Arc;
@@ -75,6 +77,14 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
         // made of checked words
         headers.extend(HeaderValue::from_str(&warning).ok().map(|value| (header::WARNING, value)));
     }
+    if let Some(namespace) = known.namespace {
+        // it is one of the configuration's
+        headers.extend(
+            HeaderValue::from_str(&namespace)
+                .ok()
+                .map(|value| (HeaderName::from_static(protocol::NAMESPACE_HEADER), value)),
+        );
+    }
     headers.insert(protocol::API_VERSION_HEADER, HeaderValue::from_static(protocol::API_VERSION));
     // manifests and blobs are whatever somebody pushed: no browser may take them for a page
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -98,6 +108,8 @@ struct Known {
     page: bool,
     /// Where the client reaches the registry.
     home: Option<String>,
+    /// What it calls the upstream of a mirror.
+    namespace: Option<String>,
 }
 
 async fn dispatch(
@@ -132,14 +144,26 @@ async fn dispatch(
     }
     let route = route::parse(head.uri.path())?;
     followed.class = route.class();
-    followed.repository = route.repository().map(str::to_owned);
     let query = Query::parse(head.uri.query())?;
+    let host = head.uri.authority().map(Authority::as_str);
+    let host = host.or_else(|| head.headers.get(header::HOST).and_then(|value| value.to_str().ok()));
+    let (route, mirrored) = shared.mirrors.current().place(route, &query, host)?;
+    if mirrored.is_some() {
+        known.namespace = query.get("ns").map(str::to_owned);
+    }
+    followed.repository = route.repository().map(str::to_owned);
     let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
     (origin.user, origin.address) = (certified, address);
     if let Some(address) = address {
         shared.throttle.request(Whose::Address(address), &limits.address)?;
     }
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
+    if let Some(name) = route.repository().filter(|_| mirrored.is_some())
+        && access::changes(&route, &head.method)
+        && head.method != Method::DELETE
+    {
+        return Err(ApiError::Mirrored(name.to_owned()));
+    }
     followed.user.clone_from(visitor.name());
     if let (Some(meter), Some(user)) = (&known.meter, visitor.name()) {
         meter.is_of(user);
@@ -160,7 +184,10 @@ async fn dispatch(
     known.mounts = query.get("mount").is_some();
     let (method, headers, client) = (head.method, head.headers, followed.client);
     let call = Call { shared, visitor, client, method, headers, query, body };
-    reach(route, call).await
+    match mirrored {
+        Some(at) if matches!(call.method, Method::GET | Method::HEAD) => reach_mirror(route, call, at).await,
+        _ => reach(route, call).await,
+    }
 }
 
 /// Finds out who asks, and refuses what they may not do: before anything of an endpoint runs.
@@ -179,6 +206,17 @@ async fn admit(
         return Err(ApiError::ReadOnly);
     }
     Ok(visitor)
+}
+
+/// What is read of another registry's.
+async fn reach_mirror(route: Route, call: Call, at: At) -> Result<Response, ApiError> {
+    match route {
+        Route::Blob { digest, .. } => mirror::blob::get(call, at, &digest).await,
+        Route::Manifest { reference, .. } => mirror::manifest::get(call, at, &reference).await,
+        Route::Tags { .. } => mirror::lists::tags(call, at).await,
+        Route::Referrers { digest, .. } => mirror::lists::referrers(call, at, &digest).await,
+        other => reach(other, call).await,
+    }
 }
 
 async fn reach(route: Route, call: Call) -> Result<Response, ApiError> {

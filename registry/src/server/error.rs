@@ -1,6 +1,6 @@
 //! The one place where errors become status codes and the specification's error bodies.
 
-use super::{reply, storage::StorageError};
+use super::{reply, storage::StorageError, trouble::Trouble};
 use crate::{
     limits,
     protocol::{
@@ -98,9 +98,23 @@ pub(super) enum ApiError {
     #[error("the registry has no memory left for this reply: ask again")]
     Busy,
     #[error(transparent)]
+    Mirror(Trouble),
+    #[error("`{0}` is another registry's, of which this one is a mirror: push it there")]
+    Mirrored(String),
+    #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("a task of the registry failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl From<ApiError> for Trouble {
+    fn from(error: ApiError) -> Trouble {
+        match error {
+            ApiError::Storage(error) => error.into(),
+            ApiError::Mirror(trouble) => trouble,
+            other => Trouble::Own(other.to_string().into()),
+        }
+    }
 }
 
 impl ApiError {
@@ -139,6 +153,8 @@ impl ApiError {
             ApiError::BodyPause => (S::REQUEST_TIMEOUT, BlobUploadInvalid),
             ApiError::Busy => (S::SERVICE_UNAVAILABLE, TooManyRequests),
             ApiError::Storage(error) => storage_meaning(error),
+            ApiError::Mirror(trouble) => trouble_meaning(trouble),
+            ApiError::Mirrored(_) => (S::METHOD_NOT_ALLOWED, Unsupported),
             ApiError::Task(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
         }
     }
@@ -154,6 +170,7 @@ impl ApiError {
         // what failed inside is for the operator's eyes: paths stay here
         let message = match status {
             StatusCode::INSUFFICIENT_STORAGE => "the registry's disk is full".to_owned(),
+            _ if let ApiError::Mirror(trouble) = &self => trouble.told().to_owned(),
             status if status.is_server_error() => "the registry failed".to_owned(),
             _ => self.to_string(),
         };
@@ -181,7 +198,11 @@ impl ApiError {
                 set(header::ETAG, &format!("\"{current}\""));
                 set(HeaderName::from_static(protocol::CONTENT_DIGEST_HEADER), &current.to_string());
             }
-            ApiError::Busy => set(header::RETRY_AFTER, "5"),
+            ApiError::Busy | ApiError::Mirror(Trouble::Busy) => set(header::RETRY_AFTER, "5"),
+            ApiError::Mirror(Trouble::Often { pause } | Trouble::Away { pause, .. }) => {
+                set(header::RETRY_AFTER, &seconds(*pause).to_string());
+            }
+            ApiError::Mirrored(_) => set(header::ALLOW, "GET, HEAD, DELETE"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
@@ -192,6 +213,20 @@ impl ApiError {
             _ => {}
         }
         response
+    }
+}
+
+/// What an upstream is to blame for is no failure of this server's, and no news about what is here.
+fn trouble_meaning(trouble: &Trouble) -> (StatusCode, ErrorCode) {
+    use StatusCode as S;
+    match trouble {
+        Trouble::Absent => (S::NOT_FOUND, NameUnknown),
+        Trouble::Refused { .. } => (S::FORBIDDEN, Denied),
+        Trouble::Often { .. } => (S::TOO_MANY_REQUESTS, TooManyRequests),
+        Trouble::Away { .. } | Trouble::Busy => (S::SERVICE_UNAVAILABLE, Unknown),
+        Trouble::Wrong { .. } => (S::BAD_GATEWAY, Unknown),
+        Trouble::Storage(error) if error.is_full() => (S::INSUFFICIENT_STORAGE, Unknown),
+        Trouble::Storage(_) | Trouble::Own(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Metrics {
     /// Open connections.
     pub(super) connections: AtomicUsize,
     failures: AtomicU64,
+    /// Requests to mirrors that were answered from what is here, and those that upstream was asked for.
+    mirrored: [AtomicU64; 2],
     /// Bytes that the scrub read.
     pub(super) scrubbed: AtomicU64,
     /// Contents that were found to be damaged or missing.
@@ -76,6 +78,7 @@ impl Default for Metrics {
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
+            mirrored: Default::default(),
             scrubbed: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             stored: Mutex::default(),
@@ -112,6 +115,11 @@ impl Metrics {
     /// Counts a failure of the registry's own.
     pub(super) fn fail(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request to a mirror; `here`: no upstream was asked.
+    pub(super) fn mirror(&self, here: bool) {
+        self.mirrored[usize::from(!here)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// What is stored, looked up again only where it is old: it takes the database a while. Blocks.
@@ -156,6 +164,15 @@ impl Metrics {
         let connections = self.connections.load(Ordering::Relaxed);
         text.one("slipway_connections", "gauge", "Open connections.", "", connections);
         text.one("slipway_connections_max", "gauge", "Most open connections.", "", now.most_connections);
+        text.head(
+            "slipway_mirror_requests_total",
+            "counter",
+            "Manifests and blobs that mirrors were asked for.",
+        );
+        for (from, count) in ["storage", "upstream"].iter().zip(&self.mirrored) {
+            let labels = format!("{{from=\"{from}\"}}");
+            text.line("slipway_mirror_requests_total", &labels, &count.load(Ordering::Relaxed));
+        }
         let failures = self.failures.load(Ordering::Relaxed);
         text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);
         text.one("slipway_draining", "gauge", "Whether the server is stopping.", "", u8::from(now.draining));

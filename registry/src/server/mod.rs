@@ -22,6 +22,7 @@ mod follow;
 mod listen;
 mod memory;
 mod metrics;
+mod mirror;
 mod notice;
 mod outside;
 mod pace;
@@ -38,6 +39,8 @@ mod sockets;
 pub mod storage;
 mod throttle;
 mod tls;
+mod trouble;
+mod upstreams;
 mod web;
 
 #[cfg(test)]
@@ -52,6 +55,7 @@ pub use policy::{Deprecation, DeprecationError, Policy};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};
+pub use upstreams::{MirrorError, MirrorSetting, Mirrors, NamedMirror, PasswordSource};
 
 use crate::limits;
 use access::{Access, Keys};
@@ -90,6 +94,8 @@ pub struct ServerConfig {
     pub policy: Policy,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Repositories whose content is other registries'.
+    pub mirrors: Arc<Mirrors>,
     /// Certificate and key, for TLS on every address; sockets in the file system have none.
     pub tls: Option<Tls>,
     /// A certificate that the server gets by itself, in the place of `tls`.
@@ -113,6 +119,7 @@ impl ServerConfig {
             storage,
             policy: Policy::default(),
             access: Arc::new(Access::open()),
+            mirrors: Arc::default(),
             tls: None,
             acme: None,
             drain: limits::STOP_TIME,
@@ -194,6 +201,11 @@ impl Control {
     /// Other rules and users take the place of the former ones.
     pub fn replace_access(&self, access: Arc<Access>) {
         self.0.access.replace(access);
+    }
+
+    /// Other mirrors take the place of the former ones; what these are fetching they fetch to its end.
+    pub fn replace_mirrors(&self, mirrors: Arc<Mirrors>) {
+        self.0.mirrors.replace(mirrors);
     }
 
     /// Another policy takes the place of the former one.
@@ -278,6 +290,7 @@ impl Server {
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Current::new(Arc::new(config.policy)),
             access: Current::new(config.access),
+            mirrors: Current::new(config.mirrors),
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
             throttle: Arc::default(),

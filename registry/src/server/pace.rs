@@ -41,7 +41,7 @@ impl FromStr for Scrub {
 }
 
 /// A whole number of seconds, minutes, hours or days, at least one second, and no more than ten years.
-fn time_of(text: &str) -> Option<Duration> {
+pub(super) fn time_of(text: &str) -> Option<Duration> {
     let factor = match text.chars().last()? {
         's' => 1,
         'm' => 60,

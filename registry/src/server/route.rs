@@ -44,6 +44,19 @@ impl Route {
         }
     }
 
+    /// The same under another name of the repository.
+    pub(super) fn renamed(self, to: String) -> Route {
+        match self {
+            Route::Base | Route::Token | Route::Catalog => self,
+            Route::Blob { digest, .. } => Route::Blob { name: to, digest },
+            Route::Uploads { .. } => Route::Uploads { name: to },
+            Route::Upload { id, .. } => Route::Upload { name: to, id },
+            Route::Manifest { reference, .. } => Route::Manifest { name: to, reference },
+            Route::Tags { .. } => Route::Tags { name: to },
+            Route::Referrers { digest, .. } => Route::Referrers { name: to, digest },
+        }
+    }
+
     /// The repository that it is about.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {

@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let access = settings.access()?;
     settings.tls()?;
     settings.acme(|| Ok(None))?;
+    settings.mirrors()?;
     let counts: Vec<String> = access.counts().iter().map(|(what, count)| format!("{count} {what}")).collect();
     show::say(format!("{}: ok ({})", arguments.file.display(), counts.join(", ")))?;
     for name in access.expired_tokens() {

@@ -8,7 +8,9 @@ use crate::{
     signals,
 };
 use slipway_registry::client::Proxies;
-use slipway_registry::server::{self, Control, Hooks, Place, ServerConfig, Shutdown, Tls, access::Access};
+use slipway_registry::server::{
+    self, Control, Hooks, Mirrors, Place, ServerConfig, Shutdown, Tls, access::Access,
+};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -80,6 +82,7 @@ fn configured(
     config.policy = settings.policy();
     config.drain = settings.drain.unwrap_or(config.drain);
     config.access = access;
+    config.mirrors = settings.mirrors()?;
     config.tls = settings.tls()?;
     config.acme = settings.acme(|| crate::registries::authorities(global).map_err(Failure::new))?;
     config.metrics_listen = settings.metrics_listen.clone();
@@ -140,11 +143,11 @@ impl Source {
         self.file.iter().chain(&settings.files()).map(looks).collect()
     }
 
-    fn read(&self) -> Result<(Settings, Arc<Access>, Option<Tls>), Failure> {
+    fn read(&self) -> Result<(Settings, Arc<Access>, Arc<Mirrors>, Option<Tls>), Failure> {
         let settings = self.flags.clone().with_file(self.file.as_deref())?;
-        let (access, tls) = (settings.access()?, settings.tls()?);
+        let (access, mirrors, tls) = (settings.access()?, settings.mirrors()?, settings.tls()?);
         settings.acme(|| Ok(None))?;
-        Ok((settings, access, tls))
+        Ok((settings, access, mirrors, tls))
     }
 }
 
@@ -166,8 +169,9 @@ fn watch(source: &Source, mut settings: Settings, control: &Control, told: &mpsc
             continue;
         }
         match source.read() {
-            Ok((read, access, tls)) => {
+            Ok((read, access, mirrors, tls)) => {
                 control.replace_access(access);
+                control.replace_mirrors(mirrors);
                 control.replace_policy(read.policy());
                 if let Some(tls) = tls {
                     control.replace_tls(tls);

@@ -11,7 +11,7 @@ use crate::server::{
 use axum::{http::header, response::Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use slipway_oci::{Digest, spec::media_type};
+use slipway_oci::{Descriptor, Digest, spec::media_type};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,7 +23,7 @@ struct Page {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+pub(in crate::server) struct Entry {
     media_type: String,
     digest: Digest,
     size: u64,
@@ -45,6 +45,26 @@ impl From<Referrer> for Entry {
     }
 }
 
+impl From<Descriptor> for Entry {
+    fn from(descriptor: Descriptor) -> Entry {
+        let annotations = Some(descriptor.annotations).filter(|all| !all.is_empty());
+        let annotations = annotations.and_then(|all| serde_json::value::to_raw_value(&all).ok());
+        Entry {
+            media_type: descriptor.media_type,
+            digest: descriptor.digest,
+            size: descriptor.size_bytes,
+            artifact_type: descriptor.artifact_type,
+            annotations,
+        }
+    }
+}
+
+/// The index that lists them.
+pub(in crate::server) fn index(manifests: Vec<Entry>) -> String {
+    let page = Page { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
+    serde_json::to_string(&page).expect("entries have string keys and no failing serialisers")
+}
+
 pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let subject: Digest = digest.parse()?;
     let filter = call.query.get("artifactType").map(str::to_owned);
@@ -54,9 +74,7 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let (referrers, more) = blocking(move || storage.referrers(&repository, &of, &page)).await?;
     let manifests: Vec<Entry> = referrers.into_iter().map(Entry::from).collect();
     let last = manifests.last().filter(|_| more).map(|entry| entry.digest.to_string());
-    let page = Page { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
-    let body = serde_json::to_string(&page).expect("entries have string keys and no failing serialisers");
-    let mut response = send::json(&call.shared, media_type::OCI_INDEX, body).await?;
+    let mut response = send::json(&call.shared, media_type::OCI_INDEX, index(manifests)).await?;
     if filter.is_some() {
         reply::set(&mut response, protocol::FILTERS_APPLIED_HEADER, "artifactType");
     }

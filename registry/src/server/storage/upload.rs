@@ -175,6 +175,11 @@ impl Upload {
         self.hasher.is_some()
     }
 
+    /// Reads what is there, also when it has its place.
+    pub(in crate::server) fn reader(&self) -> Result<Arc<dyn super::Reader>, StorageError> {
+        self.staged.as_ref().expect("an upload is let go only at its end").reader()
+    }
+
     /// How many bytes are there.
     pub fn length(&self) -> u64 {
         self.length

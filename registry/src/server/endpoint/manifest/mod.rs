@@ -8,7 +8,7 @@ use crate::server::{error::ApiError, storage::ManifestKey};
 use slipway_oci::{Digest, reference::is_tag};
 
 /// The last component of a manifest's path: a digest if it has a colon, which no tag may.
-fn key(text: &str) -> Result<ManifestKey, ApiError> {
+pub(in crate::server) fn key(text: &str) -> Result<ManifestKey, ApiError> {
     if text.contains(':') {
         return Ok(ManifestKey::Digest(text.parse::<Digest>()?));
     }
