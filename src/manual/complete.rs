@@ -226,6 +226,7 @@ mod tests {
         "PASSWORD",
         "NAME=HASH",
         "NAME=ISSUER",
+        "NAME=UPSTREAM",
         "LIMIT",
         "TIME",
         "RATE",

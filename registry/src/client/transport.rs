@@ -105,10 +105,13 @@ pub(super) struct Ask<'a> {
 
 type Endpoints = HashMap<(String, bool), Arc<OnceCell<Endpoint>>>;
 
+/// What connections have in common: their kind, the host's folder of certificates where it has one, and whether inner addresses are
+/// none.
+type Line = (Kind, Option<PathBuf>, bool);
+
 /// Everything that requests share.
 pub(super) struct Transport {
-    /// By kind and, where the host has one, its folder of certificates.
-    clients: Mutex<HashMap<(Kind, Option<PathBuf>, bool), reqwest::Client>>,
+    clients: Mutex<HashMap<Line, reqwest::Client>>,
     /// Where the one registry that is asked, with this origin, may lead; anywhere that a person's client may go where there are none.
     bounds: Option<(Url, Bounds)>,
     /// By registry and whether it may be insecure; a cell each: whoever asks for one waits for nobody who asks for another.

@@ -22,7 +22,7 @@ use crate::{limits, protocol};
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts, uri::Authority},
     response::Response,
 };
 use std::sync::Arc;
@@ -145,12 +145,8 @@ async fn dispatch(
     let route = route::parse(head.uri.path())?;
     followed.class = route.class();
     let query = Query::parse(head.uri.query())?;
-    let host = head.uri.authority().map(Authority::as_str);
-    let host = host.or_else(|| head.headers.get(header::HOST).and_then(|value| value.to_str().ok()));
-    let (route, mirrored) = shared.mirrors.current().place(route, &query, host)?;
-    if mirrored.is_some() {
-        known.namespace = query.get("ns").map(str::to_owned);
-    }
+    let (route, mirrored) = place(&shared, &head, route, &query)?;
+    known.namespace = query.get("ns").filter(|_| mirrored.is_some()).map(str::to_owned);
     followed.repository = route.repository().map(str::to_owned);
     let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
     (origin.user, origin.address) = (certified, address);
@@ -158,10 +154,8 @@ async fn dispatch(
         shared.throttle.request(Whose::Address(address), &limits.address)?;
     }
     let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
-    if let Some(name) = route.repository().filter(|_| mirrored.is_some())
-        && access::changes(&route, &head.method)
-        && head.method != Method::DELETE
-    {
+    let pushes = access::changes(&route, &head.method) && head.method != Method::DELETE;
+    if let Some(name) = route.repository().filter(|_| mirrored.is_some() && pushes) {
         return Err(ApiError::Mirrored(name.to_owned()));
     }
     followed.user.clone_from(visitor.name());
@@ -188,6 +182,18 @@ async fn dispatch(
         Some(at) if matches!(call.method, Method::GET | Method::HEAD) => reach_mirror(route, call, at).await,
         _ => reach(route, call).await,
     }
+}
+
+/// Which repository a request is about, under the name that it has here, and of which other registry it is.
+fn place(
+    shared: &Shared,
+    head: &Parts,
+    route: Route,
+    query: &Query,
+) -> Result<(Route, Option<At>), ApiError> {
+    let host = head.uri.authority().map(Authority::as_str);
+    let host = host.or_else(|| head.headers.get(header::HOST).and_then(|value| value.to_str().ok()));
+    shared.mirrors.current().place(route, query, host)
 }
 
 /// Finds out who asks, and refuses what they may not do: before anything of an endpoint runs.

@@ -171,7 +171,7 @@ impl Metrics {
         );
         for (from, count) in ["storage", "upstream"].iter().zip(&self.mirrored) {
             let labels = format!("{{from=\"{from}\"}}");
-            text.line("slipway_mirror_requests_total", &labels, &count.load(Ordering::Relaxed));
+            text.line("slipway_mirror_requests_total", &labels, count.load(Ordering::Relaxed));
         }
         let failures = self.failures.load(Ordering::Relaxed);
         text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);

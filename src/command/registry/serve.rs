@@ -134,6 +134,9 @@ struct Source {
 /// What files look like from outside: another inode, time or size is another file.
 type Looks = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
+/// What sources say at a time.
+type Read = (Settings, Arc<Access>, Arc<Mirrors>, Option<Tls>);
+
 impl Source {
     fn looks(&self, settings: &Settings) -> Looks {
         let looks = |path: &PathBuf| {
@@ -143,7 +146,7 @@ impl Source {
         self.file.iter().chain(&settings.files()).map(looks).collect()
     }
 
-    fn read(&self) -> Result<(Settings, Arc<Access>, Arc<Mirrors>, Option<Tls>), Failure> {
+    fn read(&self) -> Result<Read, Failure> {
         let settings = self.flags.clone().with_file(self.file.as_deref())?;
         let (access, mirrors, tls) = (settings.access()?, settings.mirrors()?, settings.tls()?);
         settings.acme(|| Ok(None))?;

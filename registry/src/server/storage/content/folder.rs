@@ -168,7 +168,9 @@ impl Staged for FolderStaged {
     }
 
     fn reader(&self) -> Result<Arc<dyn Reader>, StorageError> {
-        Ok(Arc::new(FileReader(Arc::clone(&self.file))))
+        // a description of its own: who still reads does not hold the lease
+        let file = File::open(&self.path).map_err(io_error("open", &self.path))?;
+        Ok(Arc::new(FileReader(Arc::new(file))))
     }
 
     fn place(&mut self, digest: &Digest) -> Result<(), StorageError> {
