@@ -91,17 +91,17 @@ fn skopeo_reads_what_we_save() {
 }
 
 /// podman and buildah on a store of the test's own.
-struct Containers {
+pub(crate) struct Containers {
     /// Their sockets' paths are bounded: podman refuses a longer folder than 50 characters.
     run: tempfile::TempDir,
     root: std::path::PathBuf,
     conf: std::path::PathBuf,
     /// Signatures are not asked for.
-    policy: String,
+    pub(crate) policy: String,
 }
 
 impl Containers {
-    fn new(slipway: &Slipway) -> Containers {
+    pub(crate) fn new(slipway: &Slipway) -> Containers {
         let (conf, policy) = (slipway.path("containers.conf"), slipway.path("policy.json"));
         // the default limits need CAP_SYS_RESOURCE
         fs::write(&conf, "[containers]\ndefault_ulimits = []\n[engine]\nevents_logger = \"none\"\n").unwrap();
@@ -114,9 +114,20 @@ impl Containers {
     /// crun refuses version 1 control groups with version 2 beside them, so these are hidden from it in a mount
     /// namespace of its own.
     fn run(&self, program: &str, arguments: &[&str]) -> crate::support::Ended {
+        self.run_with(program, arguments, std::path::Path::new("/dev/null"))
+    }
+
+    /// The same with a file of registries.
+    pub(crate) fn run_with(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        registries: &std::path::Path,
+    ) -> crate::support::Ended {
         let mut command = Command::new("unshare");
         let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
         command.args(["--mount", "sh", "-c", script, "sh", program]).env("CONTAINERS_CONF", &self.conf);
+        command.env("CONTAINERS_REGISTRIES_CONF", registries);
         command.arg("--root").arg(&self.root).arg("--runroot").arg(self.run.path());
         command.args(["--storage-driver", "overlay"]);
         if program == "podman" {

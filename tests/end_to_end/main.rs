@@ -37,6 +37,7 @@ mod layers;
 mod listen;
 mod listings;
 mod login;
+mod mirrored;
 mod newer;
 
 mod outside;
