@@ -42,6 +42,7 @@ mod newer;
 
 mod outside;
 mod ownership;
+mod page;
 mod peers;
 mod places;
 mod plumbing;

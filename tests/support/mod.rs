@@ -4,6 +4,7 @@
 //! that cannot run here calls [`skip`], which fails in CI.
 
 pub mod base;
+pub mod browser;
 pub mod http;
 pub mod image;
 pub mod place;

@@ -37,6 +37,8 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("python3", "python3"),
     tool("setfattr", "attr"),
     tool("fsck.erofs", "erofs-utils"),
+    // the registry's web page
+    tool("chromium", "chromium"),
     // file systems that a store may lie on
     tool("mkfs.btrfs", "btrfs-progs"),
     tool("mkfs.xfs", "xfsprogs"),

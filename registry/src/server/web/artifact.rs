@@ -52,8 +52,7 @@ pub(super) fn parts(
 ) -> Result<Vec<Part>, StorageError> {
     let mut parts = Vec::new();
     for (at, descriptor) in manifest.layers.iter().take(200).enumerate() {
-        let is_read =
-            at < READ && (descriptor.media_type.ends_with("json") || descriptor.media_type.ends_with("spdx"));
+        let is_read = at < READ && may_be_known(manifest, descriptor);
         let shown = match is_read {
             true => read::document(storage, repository, descriptor)?
                 .map(|document| document::read(&document, &descriptor.annotations)),
@@ -62,6 +61,12 @@ pub(super) fn parts(
         parts.push(Part { descriptor: descriptor.clone(), shown: shown.flatten() });
     }
     Ok(parts)
+}
+
+/// Whether a file may be a document that this page reads, by whatever says so.
+fn may_be_known(manifest: &Manifest, file: &Descriptor) -> bool {
+    let title = file.annotations.get("org.opencontainers.image.title").map_or("", String::as_str);
+    [file.media_type.as_str(), super::facts::kind(manifest), title].iter().any(|text| text.ends_with("json"))
 }
 
 /// The files, and what they say.

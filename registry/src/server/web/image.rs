@@ -222,7 +222,7 @@ fn layers(name: &str, reference: &str, manifest: &Manifest, config: Option<&Imag
                     li.empty[step.layer.is_none()] {
                         div.what {
                             code { (instruction(step.history)) }
-                            @if let Some(comment) = step.history.and_then(|history| history.comment.as_deref()).filter(|text| !text.starts_with("buildkit.")) {
+                            @if let Some(comment) = step.history.and_then(|history| history.comment.as_deref()).filter(|text| !text.contains(".dockerfile.v")) {
                                 span.dim { " " (words::text(comment)) }
                             }
                         }

@@ -19,6 +19,7 @@
   for (const input of document.querySelectorAll("input[data-filter]")) {
     const list = document.getElementById(input.dataset.filter);
     if (!list) continue;
+    input.hidden = false;
     const rows = [...list.querySelectorAll("[data-row]")];
     const texts = rows.map((row) => (row.dataset.row || row.textContent).toLowerCase());
     input.addEventListener("input", () => {
