@@ -328,7 +328,7 @@ pub const MIRROR_FRESH: Duration = Duration::from_secs(300);
 /// Longest wait of a mirror for an upstream's answer: a manifest, or the beginning of a blob.
 pub const MIRROR_ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// Most requests to one upstream at a time, each for a manifest, a list or a blob.
+/// Most manifests and lists that one upstream is asked for at a time, and as many blobs.
 pub const MIRROR_REQUESTS: usize = 32;
 
 /// Longest wait for a turn among them.

@@ -90,6 +90,7 @@ pub(crate) fn run_all(rounds: usize) -> Result<(), Failure> {
     uploads(&slipway, rounds, &mut rows)?;
     pages(&slipway, &things, rounds, &mut rows)?;
     pushes(&slipway, rounds, &mut rows)?;
+    mirrors(&slipway, &things, rounds, &mut rows)?;
     print(&rows);
     let file = house::folder("bench")?.join("registry.json");
     let text =
@@ -387,6 +388,40 @@ fn pushes(slipway: &Path, rounds: usize, rows: &mut Vec<Row>) -> Result<(), Fail
         }
     }
     rows.extend([start, push]);
+    Ok(())
+}
+
+/// Other registries' content: the first time, for as many as a load has at once, and afterwards.
+fn mirrors(slipway: &Path, things: &Things, rounds: usize, rows: &mut Vec<Row>) -> Result<(), Failure> {
+    let upstream = Server::slipway(slipway, &house::empty_folder("bench/registry")?, &[])?;
+    things.push(&upstream)?;
+    let mut first = Row::new("16 clients get a blob of 10 MB through a mirror, the first time", "ms");
+    let mut later = Row::new("manifest by tag through a mirror, later", "requests/s");
+    let [(_, manifest), _, (_, blob)] = things.targets();
+    let accept = [format!("Accept: {MANIFEST_TYPE}")];
+    for _ in 0..rounds {
+        let storage = house::empty_folder("bench/registry-mirror")?;
+        let flags = ["--mirror".to_owned(), format!("up=http://{} host=*", upstream.address)];
+        let mut servers = vec![Server::slipway(slipway, &storage, &flags)?];
+        let storage = house::empty_folder("bench/registry-docker")?;
+        servers.extend(Server::docker_mirror(&storage, &upstream.address)?);
+        for server in &servers {
+            let begun = Instant::now();
+            let get = || {
+                let answer = Connection::open(&server.address)?.ask("GET", &blob, &[], b"")?;
+                let whole = answer.body.len() == things.large.bytes.len();
+                if whole { expect(answer, 200, "a blob") } else { Err(Failure("a blob was cut".to_owned())) }
+            };
+            let done: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(get)).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            done.into_iter().collect::<Result<(), Failure>>()?;
+            first.add(server.name, begun.elapsed().as_secs_f64() * 1000.0);
+            later.add(server.name, load(server, &manifest, &accept)?);
+        }
+    }
+    rows.extend([first, later]);
     Ok(())
 }
 

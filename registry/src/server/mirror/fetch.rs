@@ -11,6 +11,7 @@ use crate::{
     server::{
         call::Shared,
         event::Event,
+        memory::Held,
         storage::{StorageError, Upload},
         upstreams::{Begun, Fetch, Progress, Source},
     },
@@ -83,7 +84,7 @@ impl Coming {
         if there {
             return Ok(None);
         }
-        let turn = self.source().turn().await?;
+        let turn = self.source().stream_turn().await?;
         let part = self.ask(0).await?;
         // the last byte is kept back until all are verified, and here there is none
         if part.size_bytes == Some(0) && Digest::of(self.digest.algorithm(), b"") != self.digest {
@@ -190,7 +191,7 @@ impl Coming {
             // the whole in the mean, and no pause by itself
             let mean = (begun + budgets.time_for(received)).saturating_duration_since(Instant::now());
             let came = timeout(mean.min(budgets.pause), gather(&self.shared, &mut part)).await;
-            let (pieces, end) = match came {
+            let (pieces, end, held) = match came {
                 Ok(Ok(gathered)) => gathered,
                 Ok(Err(error)) => {
                     let why = slipway_oci::error::chain(&error).into();
@@ -207,6 +208,7 @@ impl Coming {
             if bytes > 0 {
                 let wrote = tokio::task::spawn_blocking(move || {
                     let wrote = pieces.iter().try_for_each(|piece| upload.append(piece));
+                    drop((pieces, held));
                     (upload, wrote)
                 });
                 let wrote = match wrote.await {
@@ -229,8 +231,11 @@ impl Coming {
     }
 }
 
-/// What has come by now, at least one piece; and whether that is the end.
-async fn gather(shared: &Shared, part: &mut Part) -> Result<(Vec<Bytes>, bool), reqwest::Error> {
+/// What has come by now, at least one piece; whether that is the end; and the room that it takes.
+async fn gather(
+    shared: &Shared,
+    part: &mut Part,
+) -> Result<(Vec<Bytes>, bool, Option<Held>), reqwest::Error> {
     let held = shared.memory.large(limits::PIECE_BYTES);
     let most = if held.is_some() { limits::PIECE_BYTES } else { limits::PIECE_SMALL_BYTES };
     let (mut pieces, mut size) = (Vec::new(), 0);
@@ -238,9 +243,9 @@ async fn gather(shared: &Shared, part: &mut Part) -> Result<(Vec<Bytes>, bool), 
         let Some(mut piece) =
             (if size == 0 { Some(part.response.chunk().await?) } else { ready(part).transpose()? })
         else {
-            return Ok((pieces, false));
+            return Ok((pieces, false, held));
         };
-        let Some(bytes) = &mut piece else { return Ok((pieces, true)) };
+        let Some(bytes) = &mut piece else { return Ok((pieces, true, held)) };
         // a registry that does not know ranges sends all of it again
         let known = part.skip.min(bytes.len() as u64);
         part.skip -= known;
@@ -248,7 +253,7 @@ async fn gather(shared: &Shared, part: &mut Part) -> Result<(Vec<Bytes>, bool), 
         size += fresh.len().max(1);
         pieces.push(fresh);
     }
-    Ok((pieces, false))
+    Ok((pieces, false, held))
 }
 
 /// The next piece where it is there already.

@@ -329,6 +329,47 @@ fn one_fetch_serves_all_who_wait_whatever_becomes_of_some() {
 }
 
 #[test]
+fn one_request_brings_a_manifest_to_all_who_ask() {
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let content = honest(b"x".to_vec());
+    let upstream = Fake::start(move |head, stream| {
+        // ends when the test says so
+        let _ = gate.lock().expect("held").recv();
+        content(head, stream);
+    });
+    let own = mirror(upstream.address, "");
+    let request =
+        "GET /v2/mirror/up/a/manifests/1 HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n".as_bytes();
+    let ask = || {
+        let mut stream = own.connect();
+        stream.write_all(request).expect("a request");
+        stream
+    };
+    let leaver = ask();
+    let until = Instant::now() + Duration::from_secs(20);
+    while upstream.asked("") == 0 {
+        assert!(Instant::now() < until, "nobody is asked");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let waiting: Vec<TcpStream> = (0..50).map(|_| ask()).collect();
+    // who began it goes away
+    drop(leaver);
+    // a HEAD joins them
+    let head = thread::scope(|scope| {
+        let head = scope.spawn(|| own.call("HEAD", "/v2/mirror/up/a/manifests/1", &[], b""));
+        thread::sleep(Duration::from_millis(300));
+        drop(open);
+        head.join().expect("a client")
+    });
+    assert_eq!(head.status, 200);
+    for stream in waiting {
+        assert_eq!(Reply::read(stream, false).body, image(b"x", ""));
+    }
+    assert_eq!(upstream.asked(""), 1, "{:?}", upstream.seen);
+}
+
+#[test]
 fn a_blob_that_breaks_off_is_taken_up_or_cut() {
     let layer = bytes(2_000_000, 3);
     let digest = Digest::sha256(&layer);

@@ -59,7 +59,9 @@ pub(in crate::server) struct Source {
     pub(super) setting: MirrorSetting,
     pub(in crate::server) upstream: Upstream,
     health: Mutex<Health>,
-    requests: Arc<Semaphore>,
+    /// Turns for what is answered at once, and for blobs, which take their time.
+    answers: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     /// When tags were last found to be what they are upstream.
     checked: Mutex<HashMap<(String, String), Instant>>,
     pub(in crate::server) manifests: Flights<(String, String), ()>,
@@ -73,7 +75,8 @@ impl Source {
             setting,
             upstream,
             health: Mutex::default(),
-            requests: Arc::new(Semaphore::new(limits::MIRROR_REQUESTS)),
+            answers: Arc::new(Semaphore::new(limits::MIRROR_REQUESTS)),
+            streams: Arc::new(Semaphore::new(limits::MIRROR_REQUESTS)),
             checked: Mutex::default(),
             manifests: Flights::default(),
             blobs: Flights::default(),
@@ -82,8 +85,17 @@ impl Source {
 
     /// A turn to ask, unless nothing is asked at present.
     pub(in crate::server) async fn turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
+        self.turn_of(&self.answers).await
+    }
+
+    /// A turn to fetch a blob.
+    pub(in crate::server) async fn stream_turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
+        self.turn_of(&self.streams).await
+    }
+
+    async fn turn_of(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Trouble> {
         self.open()?;
-        let turn = Arc::clone(&self.requests).acquire_owned();
+        let turn = Arc::clone(turns).acquire_owned();
         let turn = tokio::time::timeout(limits::MIRROR_TURN_TIME, turn).await.map_err(|_| Trouble::Busy)?;
         // it may have closed while others were asking
         self.open()?;

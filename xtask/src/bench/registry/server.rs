@@ -45,6 +45,20 @@ impl Server {
         Server::start("docker-registry", command, address).map(Some)
     }
 
+    /// Debian's `docker-registry` as a mirror of another one.
+    pub(super) fn docker_mirror(storage: &Path, upstream: &str) -> Result<Option<Server>, Failure> {
+        let Some(program) = find("docker-registry") else { return Ok(None) };
+        let address = free()?;
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
+             storage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\nproxy:\n  remoteurl: http://{upstream}\n",
+            storage.display()
+        );
+        let mut command = Command::new(program);
+        command.arg("serve").arg(config("docker-registry-mirror.yml", &text)?);
+        Server::start("docker-registry", command, address).map(Some)
+    }
+
     /// nginx with the files of `root`; `None` where it is not.
     pub(super) fn nginx(root: &Path) -> Result<Option<Server>, Failure> {
         let Some(program) = find("nginx") else { return Ok(None) };
