@@ -461,5 +461,8 @@ pub const WEB_LISTS_BYTES: usize = 32 << 20;
 /// Most layers and documents that are read for the web page at a time; each takes a decoder's window, of zstd up to 128 MiB.
 pub const WEB_READERS: usize = 2;
 
+/// Most look-ups for the web page at a time: threads and readers of the database that clients' requests lack meanwhile.
+pub const WEB_LOOKS: usize = 4;
+
 /// Longest wait for one of these.
 pub const WEB_WAIT: Duration = Duration::from_secs(15);

@@ -13,7 +13,7 @@ use crate::server::error::ApiError;
 use axum::response::Response;
 use maud::{Markup, html};
 use slipway_oci::{
-    Digest,
+    Descriptor, Digest, Platform,
     layer::Kind,
     spec::{ImageConfig, Manifest, Parsed},
 };
@@ -49,7 +49,9 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
     };
     let body = match (route::is_reference(from), route::is_reference(to)) {
         (true, true) => {
-            let (one, other) = (side(visit, &name, from).await?, side(visit, &name, to).await?);
+            let one = side(visit, &name, from, None).await?;
+            let platform = one.config.as_ref().map(|config| config.platform.clone());
+            let other = side(visit, &name, to, platform).await?;
             html! { (form) (layers(&one, &other)) (configurations(&one, &other)) (changes(&one, &other)) }
         }
         // an unknown repository is said to be one
@@ -62,14 +64,21 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
     Ok(frame::show(visit, Frame::within(&name, &[("Compare", path)], body)))
 }
 
-/// An image; of an index the first one, which is said to be so by its platform.
-async fn side(visit: &Visit, name: &str, reference: &str) -> Result<Side, ApiError> {
+/// An image; of an index the one for `platform`, or the first one.
+async fn side(
+    visit: &Visit,
+    name: &str,
+    reference: &str,
+    platform: Option<Platform>,
+) -> Result<Side, ApiError> {
     let (repository, key) = (name.to_owned(), super::read::key(reference));
     let first = visit.look(move |storage| super::read::manifest(storage, &repository, &key)).await?.1;
     let reference = match first {
         Some(Parsed::Index(index)) => {
-            let images = index.manifests.iter().filter(|one| !super::facts::is_attestation(one));
-            images.map(|one| one.digest.to_string()).next().ok_or(ApiError::PathUnknown)?
+            let images = || index.manifests.iter().filter(|one| !super::facts::is_attestation(one));
+            let fits = |one: &&Descriptor| platform.is_some() && one.platform == platform;
+            let chosen = images().find(fits).or_else(|| images().next());
+            chosen.ok_or(ApiError::PathUnknown)?.digest.to_string()
         }
         _ => reference.to_owned(),
     };

@@ -141,7 +141,7 @@ fn folder(place: &Place<'_>, tree: &Tree) -> Markup {
         @if children.is_empty() { section.empty { h2 { "Nothing is here" } } }
         @else {
             table.rows.files {
-                (head())
+                (head(place.layer.is_none()))
                 tbody { @for child in children.iter().skip(place.from).take(ROWS) { (row(place, child, most)) } }
             }
         }
@@ -151,11 +151,11 @@ fn folder(place: &Place<'_>, tree: &Tree) -> Markup {
     }
 }
 
-fn head() -> Markup {
+fn head(whole: bool) -> Markup {
     html! {
         thead { tr {
             th scope="col" { "Name" } th scope="col" { "Size" } th scope="col" { "Mode" } th scope="col" { "Owner" }
-            th scope="col" { "Changed" } th scope="col" { "Layer" }
+            th scope="col" { "Changed" } @if whole { th scope="col" { "Layer" } }
         } }
     }
 }
@@ -177,7 +177,7 @@ fn row(place: &Place<'_>, child: &Child<'_>, most: u64) -> Markup {
             td.bar data-label="Size" {
                 @if child.files > 0 { (usage::bar(child.bytes, most)) span { (words::size(child.bytes)) } } @else { span.dim { "–" } }
             }
-            @if let Some(item) = child.item { (facts(&item)) } @else { td {} td {} td {} td {} }
+            @if let Some(item) = child.item { (facts(&item, place.layer.is_none())) } @else { td {} td {} td {} @if place.layer.is_none() { td {} } }
         }
     }
 }
@@ -197,13 +197,13 @@ fn target(item: &Item<'_>) -> Markup {
     }
 }
 
-fn facts(item: &Item<'_>) -> Markup {
+fn facts(item: &Item<'_>, whole: bool) -> Markup {
     let deletes = item.row.kind == Kind::Whiteout;
     html! {
         td data-label="Mode" { @if !deletes { code { (mode(item)) } } }
         td data-label="Owner" { @if !deletes { (item.row.uid) ":" (item.row.gid) } }
         td data-label="Changed" { @if item.row.mtime > 0 { (words::moment(item.row.mtime)) } @else { span.dim { "–" } } }
-        td.number data-label="Layer" { (item.layer + 1) }
+        @if whole { td.number data-label="Layer" { (item.layer + 1) } }
     }
 }
 
@@ -244,7 +244,7 @@ fn found(place: &Place<'_>, tree: &Tree) -> Markup {
         p.facts { span { (words::things(count as u64, "path", "paths")) " with “" (place.wanted) "”" } }
         @if count > 0 {
             table.rows.files {
-                (head())
+                (head(place.layer.is_none()))
                 tbody {
                     @for item in &items {
                         tr {
@@ -255,7 +255,7 @@ fn found(place: &Place<'_>, tree: &Tree) -> Markup {
                                 (target(item))
                             }
                             td.number data-label="Size" { @if item.row.kind == Kind::File { (words::size(item.row.size_bytes)) } @else { span.dim { "–" } } }
-                            (facts(item))
+                            (facts(item, place.layer.is_none()))
                         }
                     }
                 }

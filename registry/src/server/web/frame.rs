@@ -43,12 +43,12 @@ pub(super) fn show(visit: &Visit, frame: Frame) -> Response {
                     button.quiet type="submit" { "Log out" }
                 }
             }
-        } @else if visit.visitor.access().has_users() {
+        } @else if visit.visitor.access().has_users() && !visit.is_at_login() {
             a.button href=(route::with_query("/login", &[("next", &visit.here())])) { "Log in" }
         }
     };
     let head = visit.is_head();
-    html(StatusCode::OK, &document(&frame, &account), head)
+    html(StatusCode::OK, document(&frame, &account), head)
 }
 
 fn document(frame: &Frame, account: &Markup) -> Markup {
@@ -119,7 +119,7 @@ pub(in crate::server) fn failed(error: ApiError, head: bool) -> Response {
         section.lone { h1 { (title) } p { (words) } p { a href="/" { "To the repositories" } } }
     };
     let frame = Frame { title: title.to_owned(), trail: Vec::new(), body };
-    let mut response = html(status, &document(&frame, &html! {}), head);
+    let mut response = html(status, document(&frame, &html! {}), head);
     for name in [header::RETRY_AFTER, header::ALLOW] {
         if let Some(value) = plain.headers().get(&name) {
             response.headers_mut().insert(name, value.clone());
@@ -133,8 +133,8 @@ pub(in crate::server) fn failed(error: ApiError, head: bool) -> Response {
 }
 
 /// A reply that is a page.
-pub(super) fn html(status: StatusCode, document: &Markup, head: bool) -> Response {
-    let text = words::harmless(document.0.clone());
+pub(super) fn html(status: StatusCode, document: Markup, head: bool) -> Response {
+    let text = words::harmless(document.into_string());
     let mut response = reply::empty(status);
     reply::set(&mut response, header::CONTENT_TYPE, "text/html; charset=utf-8");
     reply::set(&mut response, header::CONTENT_LENGTH, &text.len().to_string());

@@ -1,4 +1,5 @@
-//! `/r/NAME/_history`: where tags pointed, since when, and who moved them.
+//! `/r/NAME/_history`: where tags pointed, since when, and who moved them. Names and addresses of people are for who works on the
+//! repository, not for everybody who may pull.
 
 use super::{
     frame::{self, Frame},
@@ -25,6 +26,7 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
             &[("tag", tag.as_deref().unwrap_or_default()), ("before", &last.number.to_string())],
         )
     });
+    let people = visit.works_on(&name);
     let body = html! {
         div.head {
             h1 { @if let Some(tag) = &tag { "Moves of " (tag) } @else { "Moves of tags" } }
@@ -40,9 +42,9 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
             table.rows {
                 thead { tr {
                     th scope="col" { "Tag" } th scope="col" { "From" } th scope="col" { "To" }
-                    th scope="col" { "When" } th scope="col" { "Who" } th scope="col" { "From where" }
+                    th scope="col" { "When" } @if people { th scope="col" { "Who" } th scope="col" { "From where" } }
                 } }
-                tbody { @for event in &events { (row(visit, &name, event)) } }
+                tbody { @for event in &events { (row(visit, &name, event, people)) } }
             }
         }
         @if let Some(next) = next { nav.pages aria-label="Pages" { a rel="next" href=(next) { "Earlier moves" } } }
@@ -50,7 +52,7 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
     Ok(frame::show(visit, Frame::within(&name, &[("History", path)], body)))
 }
 
-fn row(visit: &Visit, name: &str, event: &TagEvent) -> Markup {
+fn row(visit: &Visit, name: &str, event: &TagEvent, people: bool) -> Markup {
     let place = |digest: &Option<Digest>, nothing: &str| {
         html! {
             @if let Some(digest) = digest { a href=(route::image(name, &digest.to_string())) { code.digest { (words::short(digest)) } } }
@@ -63,8 +65,10 @@ fn row(visit: &Visit, name: &str, event: &TagEvent) -> Markup {
             td data-label="From" { (place(&event.former, "new")) }
             td data-label="To" { (place(&event.digest, "deleted")) }
             td data-label="When" { (words::age(visit.now, event.change.at)) }
-            td data-label="Who" { @if let Some(who) = &event.change.who { (words::text(who)) } @else { span.dim { "anyone" } } }
-            td data-label="From where" { (words::text(event.change.origin.as_deref().unwrap_or("–"))) }
+            @if people {
+                td data-label="Who" { @if let Some(who) = &event.change.who { (words::text(who)) } @else { span.dim { "anyone" } } }
+                td data-label="From where" { (words::text(event.change.origin.as_deref().unwrap_or("–"))) }
+            }
         }
     }
 }

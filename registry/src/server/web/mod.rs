@@ -41,23 +41,31 @@ use super::{
     reply,
     throttle::Whose,
 };
+use crate::limits;
 use axum::{
     body::Body,
     http::{Method, request::Parts},
     response::Response,
 };
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use visit::Visit;
 
 /// What was read before and is small: it is made again when it is not there.
 pub(super) struct Kept {
     facts: facts::Known,
     lists: listing::Lists,
+    /// Who looks something up for the page: clients' requests go on beside them, whatever is asked of it.
+    looks: Arc<Semaphore>,
 }
 
 impl Kept {
     pub(super) fn new() -> Kept {
-        Kept { facts: facts::Known::default(), lists: listing::Lists::new() }
+        Kept {
+            facts: facts::Known::default(),
+            lists: listing::Lists::new(),
+            looks: Arc::new(Semaphore::new(limits::WEB_LOOKS)),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Names {
     pub(super) names: Vec<String>,
     /// Whether there are more.
     pub(super) more: bool,
+    /// Whether some were left out because the visitor may not see them.
+    pub(super) hidden: bool,
     /// Whether the search ended before it had looked at all.
     pub(super) cut: bool,
 }
@@ -25,7 +27,7 @@ pub(super) struct Names {
 /// Looks for at most `count` names after `last`.
 pub(super) async fn names(visit: &Visit, wanted: &str, last: &str, count: usize) -> Result<Names, ApiError> {
     let wanted = wanted.to_lowercase();
-    let (mut found, mut last, mut looked) = (Vec::new(), last.to_owned(), 0);
+    let (mut found, mut last, mut looked, mut hidden) = (Vec::new(), last.to_owned(), 0, false);
     let piece = limits::PAGE_ENTRIES_DEFAULT;
     loop {
         let after = last.clone();
@@ -35,20 +37,21 @@ pub(super) async fn names(visit: &Visit, wanted: &str, last: &str, count: usize)
         if let Some(name) = names.last() {
             last.clone_from(name);
         }
+        hidden |= names.iter().any(|name| !visit.visitor.sees(name));
         let seen = names.into_iter().filter(|name| name.contains(&wanted) && visit.visitor.sees(name));
         // one more than is shown tells whether there is a next page
         found.extend(seen.take(count + 1 - found.len()));
         let (more, cut) = (found.len() > count, !end && looked >= limits::WEB_NAMES);
         if end || more || cut {
             found.truncate(count);
-            return Ok(Names { names: found, more, cut });
+            return Ok(Names { names: found, more, hidden, cut });
         }
     }
 }
 
 pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
     let (wanted, last) = (visit.asked("q"), visit.asked("last"));
-    let Names { names, more, cut } = names(visit, wanted, last, limits::WEB_ROWS).await?;
+    let Names { names, more, cut, .. } = names(visit, wanted, last, limits::WEB_ROWS).await?;
     let asked = names.clone();
     let usages: Vec<Usage> =
         visit.look(move |storage| asked.iter().map(|name| storage.usage(name)).collect()).await?;

@@ -24,6 +24,11 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
         .await?;
     rows.sort_by(|(a, x), (b, y)| y.bytes.cmp(&x.bytes).then_with(|| a.cmp(b)));
     let most = rows.first().map_or(0, |(_, usage)| usage.bytes).max(1);
+    // what nobody else has tells what others have: for who sees everything (as mounts, which ask for a right to the source)
+    let alone = visit.visitor.sees_all()
+        || (!found.hidden
+            && !found.more
+            && rows.iter().all(|(name, _)| visit.visitor.may(Action::Delete, name)));
     let own: u64 = rows.iter().map(|(_, usage)| usage.own_bytes).sum();
     let (count, from) = (rows.len(), visit.number("from"));
     let next = from + limits::WEB_ROWS;
@@ -31,14 +36,14 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
         div.head { h1 { "Usage" } }
         p.facts {
             span { (words::things(count as u64, "repository", "repositories")) }
-            span { (words::size(own)) " that one repository alone has" }
+            @if alone { span { (words::size(own)) " that one repository alone has" } }
         }
         @if found.more { p.note { "There are more repositories than are summed up here." } }
         @if rows.is_empty() { section.empty { h2 { "Nothing is here yet" } } }
         @else {
             table.rows {
                 thead { tr {
-                    th scope="col" { "Repository" } th scope="col" { "Bytes" } th scope="col" { "Its alone" }
+                    th scope="col" { "Repository" } th scope="col" { "Bytes" } @if alone { th scope="col" { "Its alone" } }
                     th scope="col" { "Trash" } th scope="col" { "Tags" } th scope="col" { "Manifests" }
                 } }
                 tbody {
@@ -46,7 +51,7 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
                         tr {
                             th scope="row" { a href=(route::tags(name)) { (name) } }
                             td.bar data-label="Bytes" { (bar(usage.bytes, most)) span { (words::size(usage.bytes)) } }
-                            td.number data-label="Its alone" { (words::size(usage.own_bytes)) }
+                            @if alone { td.number data-label="Its alone" { (words::size(usage.own_bytes)) } }
                             td.number data-label="Trash" { @if usage.trash_bytes > 0 { (words::size(usage.trash_bytes)) } @else { "–" } }
                             td.number data-label="Tags" { (words::count(usage.tags)) }
                             td.number data-label="Manifests" { (words::count(usage.manifests)) }

@@ -4,7 +4,7 @@ use super::{Asked, Page, route};
 use crate::{
     limits,
     server::{
-        access::{Demand, Visitor, enter_page, form_token, is_form_token, now_seconds},
+        access::{Action, Demand, Visitor, enter_page, form_token, is_form_token, now_seconds},
         body::{self, Incoming},
         call::{Shared, blocking},
         error::ApiError,
@@ -76,6 +76,16 @@ impl Visit {
         self.method == Method::HEAD
     }
 
+    /// Whether this is the form to log in.
+    pub(super) fn is_at_login(&self) -> bool {
+        self.page == Page::Login
+    }
+
+    /// Whether the visitor changes things in a repository, and may know who else does.
+    pub(super) fn works_on(&self, repository: &str) -> bool {
+        [Action::Push, Action::Overwrite, Action::Delete].iter().any(|one| self.visitor.may(*one, repository))
+    }
+
     /// The page with what was asked for, for who comes back to it.
     pub(super) fn here(&self) -> String {
         match &self.page {
@@ -110,8 +120,17 @@ impl Visit {
         &self,
         work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let wait = Arc::clone(&self.shared.pages.looks).acquire_owned();
+        let turn = tokio::time::timeout(limits::WEB_WAIT, wait).await.map_err(|_| ApiError::Busy)?;
+        let turn = turn.expect("the semaphore is never closed");
         let storage = Arc::clone(&self.shared.storage);
-        blocking(move || work(&storage)).await
+        blocking(move || {
+            let found = work(&storage);
+            // held until the work is done, whether or not the browser still waits
+            drop(turn);
+            found
+        })
+        .await
     }
 
     pub(super) async fn read_form(&mut self) -> Result<(), ApiError> {

@@ -136,3 +136,19 @@ fn large_texts_are_cut() {
         page.len()
     );
 }
+
+/// The template crate escapes what it is not told to leave alone: nothing here tells it.
+#[test]
+fn no_page_writes_markup_that_is_not_checked() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/web");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).expect("the pages") {
+        let path = entry.expect("a page").path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        files += 1;
+        for word in ["PreEscaped", "Markup("] {
+            assert!(!text.contains(word), "{}: {word}", path.display());
+        }
+    }
+    assert!(files > 15, "{files}");
+}

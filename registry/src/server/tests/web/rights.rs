@@ -236,3 +236,36 @@ fn a_registry_that_only_reads_takes_nothing_out_of_the_trash() {
     let body = form(&[("digest", &Digest::sha256(b"x").to_string())]);
     assert_eq!(registry.call("POST", "/r/a/_undelete", &[FORM], &body).status, 400);
 }
+
+#[test]
+fn who_only_pulls_is_told_nothing_of_others() {
+    let registry = ruled();
+    registry.ask(
+        "ann",
+        "PUT",
+        "/v2/team/a/manifests/w",
+        &[("content-type", media_type::OCI_MANIFEST)],
+        &image(b"x", ""),
+    );
+    let page = |user: &str, path: &str| registry.ask(user, "GET", path, &[], b"").page(200);
+    let (own, others) = (page("ann", "/r/team/a/_history"), page("bob", "/r/team/a/_history"));
+    assert!(own.contains("127.0.0.1") && own.contains(">ann</td>"), "{own}");
+    assert!(!others.contains("127.0.0.1") && !others.contains(">ann<"), "{others}");
+    // the same blobs are in a repository that she does not see: what is hers alone would tell
+    assert!(!page("ann", "/usage").contains("Its alone"));
+    assert!(start(|_| {}).get("/usage").page(200).contains("Usage"));
+}
+
+#[test]
+fn over_tls_cookies_are_of_this_host_by_tls_alone() {
+    let registry = start(|config| config.access = access(&[], &["ann"], |_| {}));
+    let by_tls = ("x-forwarded-proto", "https");
+    let page = registry.call("GET", "/login", &[by_tls], b"").page(200);
+    let body = form(&[("token", &token(&page)), ("name", "ann"), ("password", "secret of ann")]);
+    let reply = registry.call("POST", "/login", &[FORM, by_tls], &body);
+    let cookie = reply.header("set-cookie").expect("a cookie");
+    assert!(
+        cookie.starts_with("__Host-slipway=") && cookie.contains("; Secure") && cookie.contains("; Path=/;"),
+        "{cookie}"
+    );
+}
