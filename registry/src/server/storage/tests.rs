@@ -409,3 +409,92 @@ fn what_is_pushed_while_it_is_taken_aside_is_put_back() {
     assert_eq!(storage.scrub_now().damaged, 0);
     assert_eq!(storage.blob_size("a", &digest).expect("healed"), 10);
 }
+
+/// What the journal of a folder comes to.
+fn journal(folder: &Path) -> keep::reindex::Kept {
+    let (kept, broken) = keep::reindex::read_journal(&folder.join("pointers")).expect("a journal");
+    assert_eq!(broken, 0);
+    kept
+}
+
+/// The same from the database alone.
+fn written_anew(folder: &Path) -> keep::reindex::Kept {
+    fs::remove_dir_all(folder.join("pointers")).expect("remove");
+    Storage::open(folder).expect("open").write_down(true).expect("a snapshot");
+    journal(folder)
+}
+
+#[test]
+fn the_journal_is_right_whoever_writes_and_makes_snapshots_meanwhile() {
+    let folder = folder();
+    let open = || Storage::open(folder.path()).expect("open");
+    // two processes' worth, and a third that makes nothing but snapshots
+    let (one, two, third) = (open(), open(), open());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = [&one, &one, &two, &two]
+            .into_iter()
+            .enumerate()
+            .map(|(writer, storage)| {
+                scope.spawn(move || {
+                    for number in 0..60_u8 {
+                        let bytes = [number % 7, (writer / 2) as u8];
+                        let digest = push(storage, &format!("r{}", writer % 2), &bytes);
+                        if number % 3 == 0 {
+                            // another one may have been first
+                            let _ = storage.delete_blob(&format!("r{}", writer % 2), &digest, &deletion());
+                        }
+                    }
+                })
+            })
+            .collect();
+        let snapshots = scope.spawn(|| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                third.write_down(true).expect("a snapshot");
+                count += 1;
+            }
+            count
+        });
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
+        stop.store(true, Ordering::Relaxed);
+        assert!(snapshots.join().expect("snapshots") > 3);
+    });
+    drop((one, two, third));
+    assert_eq!(journal(folder.path()), written_anew(folder.path()));
+}
+
+#[test]
+fn a_snapshot_that_a_crash_cut_off_loses_nothing() {
+    let first = folder();
+    let storage = Storage::open(first.path()).expect("open");
+    push(&storage, "a", b"in the snapshot");
+    storage.write_down(true).expect("a snapshot");
+    push(&storage, "a", b"in the former log");
+    let gone = push(&storage, "a", b"gone since");
+    // the log is moved away, and the snapshot that makes it superfluous is half done
+    let pointers = first.path().join("pointers");
+    fs::rename(pointers.join("log"), pointers.join("log.1")).expect("rename");
+    fs::write(pointers.join("snapshot.new"), b"00000000 [\"b\",\"a\"").expect("half of one");
+    storage.delete_blob("a", &gone, &deletion()).expect("delete");
+    push(&storage, "b", b"in the log");
+    let crashed = crash(first.path());
+    let told = journal(crashed.path());
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(told["a"].blobs.len(), 2);
+    assert_eq!(told, written_anew(crashed.path()));
+    // the next snapshot takes all of it in
+    storage.write_down(true).expect("a snapshot");
+    let names = fs::read_dir(&pointers).expect("list");
+    let mut names: Vec<_> = names.map(|entry| entry.expect("entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["lock", "snapshot"]);
+    assert_eq!(journal(first.path()), told);
+    // and where there is nothing new there is none to make
+    let made = fs::metadata(pointers.join("snapshot")).and_then(|found| found.modified()).expect("a time");
+    storage.write_down(true).expect("nothing");
+    assert_eq!(
+        fs::metadata(pointers.join("snapshot")).and_then(|found| found.modified()).expect("a time"),
+        made
+    );
+}
