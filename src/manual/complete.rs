@@ -231,6 +231,7 @@ mod tests {
         "TIME",
         "RATE",
         "ADDRESS",
+        "ID:KEY",
         "DATE",
         "NAME=USERS",
         "PATTERN",

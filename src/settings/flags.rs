@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Deprecation, Hook, Limit, Listen, MirrorSetting, Scrub,
+    Deprecation, External, Hook, Limit, Listen, MirrorSetting, Scrub,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -38,6 +38,9 @@ pub(crate) struct Settings {
     /// The directory of the certificate's authority [default: Let's Encrypt's]
     #[arg(long, value_name = "URL", env = "SLIPWAY_ACME_DIRECTORY", value_parser = directory)]
     pub(crate) acme_directory: Option<String>,
+    /// ID:KEY of an account that you have with the authority, where it asks for one
+    #[arg(long, value_name = "ID:KEY", env = "SLIPWAY_ACME_EXTERNAL", hide_env_values = true, value_parser = |text: &str| text.parse::<External>())]
+    pub(crate) acme_external: Option<External>,
     /// Where to answer the authority by plain HTTP, which it asks at port 80, in the words of --listen [default: over TLS,
     /// which it asks at port 443]
     #[arg(

@@ -67,12 +67,13 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 33] = [
+pub(crate) const KEYS: [Key; 34] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
     key("acme-contact", "acme-contact", Form::Text, "a mail address"),
     key("acme-directory", "acme-directory", Form::Text, "`https://HOST/PATH`"),
+    key("acme-external", "acme-external", Form::Text, "`ID:KEY`, as the authority shows them"),
     key("acme-http", "acme-http", Form::Texts, "a list of places: `[\":80\"]`"),
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
@@ -141,6 +142,7 @@ impl Settings {
             "acme" => self.acme.push(host(text)?),
             "acme-contact" => self.acme_contact = Some(mail(text)?),
             "acme-directory" => self.acme_directory = Some(directory(text)?),
+            "acme-external" => self.acme_external = Some(text.parse()?),
             "acme-http" => {
                 let wrong = |words| format!("`{text}` is no place to listen: {words}");
                 self.acme_http.push(request::serve::listen(text).map_err(wrong)?);
@@ -228,6 +230,7 @@ impl Settings {
             acme: list(self.acme, file.acme),
             acme_contact: self.acme_contact.or(file.acme_contact),
             acme_directory: self.acme_directory.or(file.acme_directory),
+            acme_external: self.acme_external.or(file.acme_external),
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             web: self.web.or(file.web),
@@ -319,7 +322,12 @@ impl Settings {
             let all = own.listen.iter().chain(&own.metrics_listen).chain(&own.acme_http);
             let listen: Vec<String> = all.map(ToString::to_string).collect();
             let logs = (own.access_log, own.log_format, own.audit_log.clone(), own.webhooks.clone());
-            let acme = (own.acme.clone(), own.acme_contact.clone(), own.acme_directory.clone());
+            let acme = (
+                own.acme.clone(),
+                own.acme_contact.clone(),
+                own.acme_directory.clone(),
+                own.acme_external.clone(),
+            );
             (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some(), acme)
         };
         fixed(self) != fixed(former)
@@ -351,6 +359,7 @@ impl Settings {
             let others = [
                 ("acme-contact", self.acme_contact.is_some()),
                 ("acme-directory", self.acme_directory.is_some()),
+                ("acme-external", self.acme_external.is_some()),
                 ("acme-http", !self.acme_http.is_empty()),
             ];
             return match others.iter().find(|(_, set)| *set) {
@@ -366,6 +375,7 @@ impl Settings {
         Ok(Some(Acme {
             directory: self.acme_directory.clone().unwrap_or(own.directory),
             contact: self.acme_contact.clone(),
+            external: self.acme_external.clone(),
             http: self.acme_http.clone(),
             authorities: authorities()?,
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),

@@ -155,6 +155,7 @@ mod tests {
             "acme" => (r#"["registry.example"]"#, Some(r#"["*.example"]"#)),
             "acme-contact" => (r#""ops@example.com""#, Some(r#""ops""#)),
             "acme-directory" => (r#""https://ca.example/dir""#, Some(r#""http://ca.example/dir""#)),
+            "acme-external" => (r#""kid:c2VjcmV0""#, Some(r#""kid""#)),
             "acme-http" => (r#"[":80"]"#, Some(r#"["nowhere"]"#)),
             "access-log" | "basic-only" | "read-only" | "sparse" | "web" => ("true", None),
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),

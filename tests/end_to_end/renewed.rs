@@ -22,7 +22,7 @@ fn port(address: &str) -> &str {
 
 impl Pebble {
     /// Certificates last so many seconds; every name is this machine's.
-    fn start(slipway: &Slipway, tls: &str, http: &str, seconds: u64) -> Pebble {
+    fn start(slipway: &Slipway, tls: &str, http: &str, seconds: u64, external: bool) -> Pebble {
         let (certificate, key) = (slipway.path("pebble.pem"), slipway.path("pebble.key"));
         let words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout";
         run(Command::new("openssl").args(words.split(' ')).arg(&key).arg("-out").arg(&certificate)).ok();
@@ -52,6 +52,9 @@ impl Pebble {
             "httpPort": port(http).parse::<u16>().unwrap(),
             "tlsPort": port(tls).parse::<u16>().unwrap(),
             "certificateValidityPeriod": seconds,
+            // whether who asks has to show an account of elsewhere
+            "externalAccountBindingRequired": external,
+            "externalAccountMACKeys": { "kid-1": KEY },
         }});
         let place = slipway.path("pebble.json");
         fs::write(&place, config.to_string()).unwrap();
@@ -143,6 +146,9 @@ impl Drop for Kept {
     }
 }
 
+/// An account's key that the authority knows.
+const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+
 const NEW: &str = "a new certificate for localhost, registry.test, until ";
 
 #[test]
@@ -150,7 +156,7 @@ fn a_certificate_is_got_over_tls_and_renewed_ahead_of_time() {
     slipway_skip::need!("pebble", "pebble-challtestsrv", "openssl");
     let slipway = Slipway::new();
     let address = free_address();
-    let pebble = Pebble::start(&slipway, &address, &free_address(), 12);
+    let pebble = Pebble::start(&slipway, &address, &free_address(), 12, false);
     let mut server = serve(&slipway, &address, &pebble, &[]);
     wait_until("there is a certificate", || said(&slipway, NEW) == 1);
     let root = pebble.root(&slipway);
@@ -184,8 +190,10 @@ fn a_certificate_is_got_by_http() {
     slipway_skip::need!("pebble", "pebble-challtestsrv", "openssl");
     let slipway = Slipway::new();
     let (address, http) = (free_address(), free_address());
-    let pebble = Pebble::start(&slipway, &address, &http, 86_400);
-    let _server = serve(&slipway, &address, &pebble, &["--acme-http", &http]);
+    let pebble = Pebble::start(&slipway, &address, &http, 86_400, true);
+    let external = format!("kid-1:{KEY}");
+    let words = ["--acme-http", &http, "--acme-external", &external];
+    let _server = serve(&slipway, &address, &pebble, &words);
     wait_until("there is a certificate", || said(&slipway, NEW) == 1);
     assert!(handshake(&address, "registry.test", &pebble.root(&slipway)));
     // the place answers nothing else
@@ -200,7 +208,7 @@ fn an_authority_that_cannot_see_the_server_is_said() {
     let slipway = Slipway::new();
     let address = free_address();
     // it asks where nobody listens
-    let pebble = Pebble::start(&slipway, &free_address(), &free_address(), 86_400);
+    let pebble = Pebble::start(&slipway, &free_address(), &free_address(), 86_400, false);
     let _server = serve(&slipway, &address, &pebble, &[]);
     wait_until("it is said", || said(&slipway, "is this server") == 1);
     assert!(!handshake(&address, "registry.test", &pebble.own), "there is no certificate");

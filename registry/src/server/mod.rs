@@ -46,7 +46,7 @@ mod web;
 #[cfg(test)]
 mod tests;
 
-pub use acme::{Acme, AcmeError, is_host_name};
+pub use acme::{Acme, AcmeError, External, is_host_name};
 pub use connection::Budgets;
 pub use event::{Change, Dropped, Event, Handled, Observer};
 pub use notice::{Form, Hook, HookError, Hooks, What};

@@ -21,6 +21,7 @@ use crate::{
     client::{Authorities, Proxies},
     limits,
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use keep::Kept;
 use order::Orders;
 use std::{
@@ -38,6 +39,8 @@ pub struct Acme {
     pub directory: String,
     /// A mail address for the authority to write to.
     pub contact: Option<String>,
+    /// What ties a new account to one that its owner has with the authority already.
+    pub external: Option<External>,
     /// Where challenges are answered by plain HTTP; over TLS where there is no such place.
     pub http: Vec<Listen>,
     /// Who vouches for the authority's own certificate, beside the system's.
@@ -55,11 +58,38 @@ impl Acme {
             names,
             directory: instant_acme::LetsEncrypt::Production.url().to_owned(),
             contact: None,
+            external: None,
             http: Vec::new(),
             authorities: None,
             proxies: Proxies::default(),
             clients: None,
         }
+    }
+}
+
+/// The key of an account that an authority keeps elsewhere (RFC 8555, section 7.3.4): `ID:KEY`, the key in base64url as authorities
+/// show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct External {
+    id: String,
+    key: Vec<u8>,
+}
+
+impl std::fmt::Debug for External {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "External({})", self.id)
+    }
+}
+
+impl std::str::FromStr for External {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<External, String> {
+        let wrong = || "it is ID:KEY, as the authority shows them, the key in base64url".to_owned();
+        let (id, key) = text.trim().split_once(':').ok_or_else(wrong)?;
+        let key = URL_SAFE_NO_PAD.decode(key.trim_end_matches('=')).ok().filter(|key| !key.is_empty());
+        let fits = !id.is_empty() && id.chars().all(|c| c.is_ascii_graphic());
+        key.filter(|_| fits).map(|key| External { id: id.to_owned(), key }).ok_or_else(wrong)
     }
 }
 
@@ -256,6 +286,17 @@ mod tests {
             &longer,
         ] {
             assert!(!is_host_name(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_of_accounts_elsewhere() {
+        let external: External = " kid-1:c2VjcmV0 ".parse().expect("a key");
+        assert_eq!((external.id.as_str(), external.key.as_slice()), ("kid-1", b"secret".as_slice()));
+        assert_eq!(format!("{external:?}"), "External(kid-1)", "the key is nobody's to see");
+        assert!("kid:c2VjcmV0cw==".parse::<External>().is_ok());
+        for text in ["", "kid", ":c2VjcmV0", "kid:", "kid:?", "k d:c2VjcmV0"] {
+            assert!(text.parse::<External>().is_err(), "{text}");
         }
     }
 

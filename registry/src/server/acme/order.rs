@@ -7,8 +7,8 @@ use crate::{
     server::tls::Certificates,
 };
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder,
+    Order, OrderStatus, RetryPolicy,
 };
 use std::{
     path::{Path, PathBuf},
@@ -74,7 +74,8 @@ impl Orders {
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let wanted =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let created = builder().create(&wanted, acme.directory.clone(), None).await;
+        let external = acme.external.as_ref().map(|own| ExternalAccountKey::new(own.id.clone(), &own.key));
+        let created = builder().create(&wanted, acme.directory.clone(), external.as_ref()).await;
         let (account, credentials) = created.map_err(failed)?;
         let credentials = serde_json::to_value(&credentials).expect("texts are JSON");
         let directory = acme.directory.clone();
