@@ -5,7 +5,7 @@
 //! hold up all that its thread serves. So each is timed, and after one that took long they go to the threads that may
 //! wait, for a while.
 
-use super::{call::blocking, error::ApiError, storage::StorageError};
+use super::{error::ApiError, storage::StorageError};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -35,7 +35,7 @@ impl Quick {
         work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, ApiError> {
         if !self.is_quick(Instant::now()) {
-            return blocking(work).await;
+            return Ok(tokio::task::spawn_blocking(work).await??);
         }
         let begun = Instant::now();
         let found = work();
