@@ -62,6 +62,9 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
 
 type Started = (Fetch, Part, Upload, tokio::sync::OwnedSemaphorePermit);
 
+/// An upload with all that a reply brought; or why not all, and the upload where it is still there.
+type Taken = Result<Upload, (Option<Upload>, Trouble)>;
+
 struct Coming {
     shared: Arc<Shared>,
     at: At,
@@ -141,28 +144,34 @@ impl Coming {
     async fn store(&mut self, part: Part, mut upload: Upload) -> Result<(), Trouble> {
         let (size, most) = (part.size_bytes, self.most(part.size_bytes));
         let mut next = Some(part);
-        loop {
+        let upload = loop {
             let before = upload.length();
-            let (back, taken) = match next.take() {
+            let taken = match next.take() {
                 Some(part) => self.take(part, upload, size.unwrap_or(most)).await,
                 None => match self.ask(before).await {
                     Ok(part) if part.size_bytes.is_some() && part.size_bytes != size => {
-                        (upload, Err(Trouble::Wrong { why: "a blob of another size than before".into() }))
+                        let why = "a blob of another size than before".into();
+                        Err((Some(upload), Trouble::Wrong { why }))
                     }
                     Ok(part) => self.take(part, upload, size.unwrap_or(most)).await,
-                    Err(trouble) => (upload, Err(trouble)),
+                    Err(trouble) => Err((Some(upload), trouble)),
                 },
             };
-            upload = back;
-            match taken {
-                Ok(()) if size.is_none_or(|size| size == upload.length()) => break,
+            upload = match taken {
+                Ok(whole) if size.is_none_or(|size| size == whole.length()) => break whole,
                 // shorter than it was said
-                Ok(()) => {
-                    self.pause(Trouble::Away { why: "it broke off".into(), pause: Duration::ZERO }).await?
+                Ok(back) => {
+                    let why = "it broke off".into();
+                    self.pause(Trouble::Away { why, pause: Duration::ZERO }).await?;
+                    back
                 }
-                Err(trouble) => self.pause(trouble).await?,
-            }
-        }
+                Err((None, trouble)) => return Err(trouble),
+                Err((Some(back), trouble)) => {
+                    self.pause(trouble).await?;
+                    back
+                }
+            };
+        };
         let digest = self.digest.clone();
         let stored = run(move || upload.finish(&digest)).await;
         stored.map_err(|trouble| match trouble {
@@ -184,7 +193,7 @@ impl Coming {
     }
 
     /// Writes one reply's bytes behind those that are there.
-    async fn take(&self, mut part: Part, mut upload: Upload, most: u64) -> (Upload, Result<(), Trouble>) {
+    async fn take(&self, mut part: Part, mut upload: Upload, most: u64) -> Taken {
         let budgets = self.shared.budgets;
         let (begun, mut received) = (Instant::now(), 0_u64);
         loop {
@@ -195,15 +204,15 @@ impl Coming {
                 Ok(Ok(gathered)) => gathered,
                 Ok(Err(error)) => {
                     let why = slipway_oci::error::chain(&error).into();
-                    return (upload, Err(Trouble::Away { why, pause: Duration::ZERO }));
+                    return Err((Some(upload), Trouble::Away { why, pause: Duration::ZERO }));
                 }
-                Err(_) => return (upload, Err(Trouble::slow())),
+                Err(_) => return Err((Some(upload), Trouble::slow())),
             };
             let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
             received += bytes;
             if upload.length() + bytes > most {
                 let why = format!("more than {most} bytes").into();
-                return (upload, Err(Trouble::Wrong { why }));
+                return Err((Some(upload), Trouble::Wrong { why }));
             }
             if bytes > 0 {
                 let wrote = tokio::task::spawn_blocking(move || {
@@ -211,21 +220,19 @@ impl Coming {
                     drop((pieces, held));
                     (upload, wrote)
                 });
-                let wrote = match wrote.await {
-                    Ok((back, wrote)) => {
-                        upload = back;
-                        wrote
-                    }
-                    // it took the upload with it
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                let (back, wrote) = match wrote.await {
+                    Ok(back) => back,
+                    // the server ends, or the work died: the upload went with it
+                    Err(error) => return Err((None, Trouble::Own(error.to_string().into()))),
                 };
+                upload = back;
                 if let Err(error) = wrote {
-                    return (upload, Err(error.into()));
+                    return Err((Some(upload), error.into()));
                 }
                 self.say(|progress| progress.written = upload.length());
             }
             if end {
-                return (upload, Ok(()));
+                return Ok(upload);
             }
         }
     }
