@@ -5,6 +5,7 @@ use super::{
     connection::Budgets,
     error::ApiError,
     event::{Event, Observer},
+    kept::Kept,
     memory::Memory,
     metrics::Metrics,
     notice::Notices,
@@ -15,7 +16,6 @@ use super::{
     throttle::Throttle,
     tls::CurrentTls,
     upstreams::Mirrors,
-    web,
 };
 use axum::{
     body::Body,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     /// Webhooks, where there are any.
     pub(super) notices: Option<Arc<Notices>>,
     /// What the web page keeps of what it read.
-    pub(super) pages: web::Kept,
+    pub(super) pages: Kept,
     /// Whether the server is stopping.
     pub(super) draining: AtomicBool,
     pub(super) observer: Option<Observer>,

@@ -19,6 +19,7 @@ mod endpoint;
 mod error;
 mod event;
 mod follow;
+mod kept;
 mod listen;
 mod memory;
 mod metrics;
@@ -297,7 +298,7 @@ impl Server {
             quick: Quick::new(),
             metrics: Metrics::default(),
             notices,
-            pages: web::Kept::new(),
+            pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,
         });

@@ -4,7 +4,7 @@ use super::{
     config, files,
     frame::{self, Frame},
     image::configuration,
-    listing, route, tags,
+    layers, route, tags,
     tree::{Item, Tree},
     visit::Visit,
     words,
@@ -84,7 +84,7 @@ async fn side(
     };
     let manifest = files::image(visit, name, &reference).await?;
     let digests: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
-    let lists = listing::of(visit, name, digests).await?;
+    let lists = layers::of(visit, name, digests).await?;
     let repository = name.to_owned();
     visit
         .look(move |storage| {

@@ -3,7 +3,7 @@
 use super::{
     frame::{self, Frame},
     image::shown_reference,
-    listing, read, route,
+    layers, read, route,
     tree::{Child, Item, Tree},
     usage,
     visit::Visit,
@@ -63,7 +63,7 @@ pub(super) async fn get(visit: &Visit, name: String, reference: &str) -> Result<
         Some(layer) if digests.contains(layer) => vec![layer.clone()],
         Some(_) => return Err(ApiError::PathUnknown),
     };
-    let lists = listing::of(visit, &name, wanted).await?;
+    let lists = layers::of(visit, &name, wanted).await?;
     let place = Place {
         name: &name,
         reference,

@@ -37,7 +37,7 @@ enum Found {
 pub(super) async fn get(visit: &Visit, name: String, reference: &str) -> Result<Response, ApiError> {
     let key = read::key(reference);
     let (shared, repository) = (Arc::clone(&visit.shared), name.clone());
-    let permit = super::listing::readers(visit).await?;
+    let permit = super::layers::readers(visit).await?;
     let (record, found, attached) = visit
         .look(move |storage| {
             let (record, parsed) = read::manifest(storage, &repository, &key)?;

@@ -11,14 +11,12 @@ mod asset;
 mod compare;
 mod config;
 mod document;
-mod facts;
 mod files;
 mod frame;
 mod history;
 mod image;
-mod listing;
+mod layers;
 mod login;
-mod read;
 mod referrers;
 mod repositories;
 mod route;
@@ -38,36 +36,17 @@ use super::{
     change::Changed,
     error::ApiError,
     follow::Followed,
+    kept::{facts, listing, read},
     reply,
     throttle::Whose,
 };
-use crate::limits;
 use axum::{
     body::Body,
     http::{Method, request::Parts},
     response::Response,
 };
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use visit::Visit;
-
-/// What was read before and is small: it is made again when it is not there.
-pub(super) struct Kept {
-    facts: facts::Known,
-    lists: listing::Lists,
-    /// Who looks something up for the page: clients' requests go on beside them, whatever is asked of it.
-    looks: Arc<Semaphore>,
-}
-
-impl Kept {
-    pub(super) fn new() -> Kept {
-        Kept {
-            facts: facts::Known::default(),
-            lists: listing::Lists::new(),
-            looks: Arc::new(Semaphore::new(limits::WEB_LOOKS)),
-        }
-    }
-}
 
 /// A request for a page.
 pub(super) struct Asked {

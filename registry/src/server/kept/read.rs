@@ -8,13 +8,13 @@ use std::{
 };
 
 /// A reference as it is asked for.
-pub(super) fn key(reference: &str) -> ManifestKey {
+pub(in crate::server) fn key(reference: &str) -> ManifestKey {
     // the route has looked at it
     reference.parse().map_or_else(|_| ManifestKey::Tag(reference.to_owned()), ManifestKey::Digest)
 }
 
 /// A manifest, parsed; `None` where it is of a form that is stored and not understood.
-pub(super) fn manifest(
+pub(in crate::server) fn manifest(
     storage: &Storage,
     repository: &str,
     key: &ManifestKey,
@@ -26,7 +26,7 @@ pub(super) fn manifest(
 }
 
 /// A whole blob of at most `most` bytes, verified; `None` where it is larger, not here or damaged.
-pub(super) fn blob(
+pub(in crate::server) fn blob(
     storage: &Storage,
     repository: &str,
     digest: &Digest,
@@ -46,7 +46,7 @@ pub(super) fn blob(
 }
 
 /// A JSON document that a descriptor names.
-pub(super) fn document(
+pub(in crate::server) fn document(
     storage: &Storage,
     repository: &str,
     descriptor: &Descriptor,
@@ -56,7 +56,7 @@ pub(super) fn document(
 }
 
 /// A blob from its beginning to its end.
-pub(super) struct Blob {
+pub(in crate::server) struct Blob {
     reader: Arc<dyn Reader>,
     offset: u64,
     size: u64,
@@ -64,7 +64,7 @@ pub(super) struct Blob {
 
 impl Blob {
     /// `None` where the repository has none.
-    pub(super) fn open(
+    pub(in crate::server) fn open(
         storage: &Storage,
         repository: &str,
         digest: &Digest,

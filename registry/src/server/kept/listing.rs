@@ -3,13 +3,10 @@
 //! The archive is hostile: bytes, time, paths and names have caps, and what a cap cut off is said. Nothing of it touches a file
 //! system.
 
-use super::{Visit, read::Blob};
+use super::read::Blob;
 use crate::{
     limits,
-    server::{
-        error::ApiError,
-        storage::{Storage, StorageError},
-    },
+    server::storage::{Storage, StorageError},
 };
 use slipway_oci::{
     Digest, compression,
@@ -21,13 +18,13 @@ use std::{
     io::{self, BufReader, Read},
     ops::ControlFlow,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::Semaphore;
 
 /// Why a list is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(in crate::server) enum Cut {
     Paths,
     Names,
     Bytes,
@@ -40,7 +37,7 @@ pub(super) enum Cut {
 
 impl Cut {
     /// In words that begin after the layer was named.
-    pub(super) fn words(&self) -> String {
+    pub(in crate::server) fn words(&self) -> String {
         match self {
             Cut::Paths => {
                 format!("has more than {} paths; the others are not shown", limits::WEB_LAYER_PATHS)
@@ -56,36 +53,36 @@ impl Cut {
 
 /// One path.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(in crate::server) struct Row {
     start: u32,
     path: u16,
     link: u16,
-    pub(super) kind: Kind,
-    pub(super) opaque: bool,
-    pub(super) mode: u16,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime: i64,
-    pub(super) size_bytes: u64,
+    pub(in crate::server) kind: Kind,
+    pub(in crate::server) opaque: bool,
+    pub(in crate::server) mode: u16,
+    pub(in crate::server) uid: u32,
+    pub(in crate::server) gid: u32,
+    pub(in crate::server) mtime: i64,
+    pub(in crate::server) size_bytes: u64,
     /// The beginning of a file's digest.
-    pub(super) content: [u8; 16],
+    pub(in crate::server) content: [u8; 16],
 }
 
 /// A layer's paths, sorted.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(in crate::server) struct Listing {
     names: Vec<u8>,
-    pub(super) rows: Vec<Row>,
-    pub(super) cut: Option<Cut>,
+    pub(in crate::server) rows: Vec<Row>,
+    pub(in crate::server) cut: Option<Cut>,
 }
 
 impl Listing {
-    pub(super) fn path<'a>(&'a self, row: &Row) -> &'a [u8] {
+    pub(in crate::server) fn path<'a>(&'a self, row: &Row) -> &'a [u8] {
         let start = row.start as usize;
         &self.names[start..start + usize::from(row.path)]
     }
 
-    pub(super) fn link<'a>(&'a self, row: &Row) -> &'a [u8] {
+    pub(in crate::server) fn link<'a>(&'a self, row: &Row) -> &'a [u8] {
         let start = row.start as usize + usize::from(row.path);
         &self.names[start..start + usize::from(row.link)]
     }
@@ -95,12 +92,12 @@ impl Listing {
     }
 
     /// A list of nothing, and why.
-    fn none(cut: Cut) -> Listing {
+    pub(in crate::server) fn none(cut: Cut) -> Listing {
         Listing { cut: Some(cut), ..Listing::default() }
     }
 
     /// Reads an archive, compressed or not.
-    pub(super) fn read(source: impl Read + Send, until: Instant) -> Listing {
+    pub(in crate::server) fn read(source: impl Read + Send, until: Instant) -> Listing {
         let mut listing = Listing::default();
         let source = BufReader::with_capacity(limits::PIECE_BYTES, source);
         let cut = match compression::decoder(source) {
@@ -220,9 +217,10 @@ fn cut(error: &(dyn Error + 'static)) -> Cut {
 }
 
 /// Lists that were read, the ones used last.
-pub(super) struct Lists {
+pub(in crate::server) struct Lists {
     kept: Mutex<Kept>,
-    readers: Arc<Semaphore>,
+    /// Turns to read something large.
+    pub(in crate::server) readers: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -257,7 +255,7 @@ impl Kept {
 }
 
 impl Lists {
-    pub(super) fn new() -> Lists {
+    pub(in crate::server) fn new() -> Lists {
         Lists { kept: Mutex::default(), readers: Arc::new(Semaphore::new(limits::WEB_READERS)) }
     }
 
@@ -266,7 +264,7 @@ impl Lists {
     }
 
     /// The list of a layer that the repository has. Blocks.
-    fn of(
+    pub(in crate::server) fn of(
         &self,
         storage: &Storage,
         repository: &str,
@@ -288,42 +286,5 @@ impl Lists {
             self.kept.lock().expect("no panic happens while the lists are held").put(digest, &listing);
         }
         Ok(listing)
-    }
-}
-
-/// The lists of layers, the base first; a few requests at a time read them.
-pub(super) async fn of(
-    visit: &Visit,
-    repository: &str,
-    digests: Vec<Digest>,
-) -> Result<Vec<Arc<Listing>>, ApiError> {
-    let permit = readers(visit).await?;
-    let (shared, name) = (Arc::clone(&visit.shared), repository.to_owned());
-    visit
-        .look(move |storage| {
-            let until = Instant::now() + limits::WEB_FILES_TIME;
-            let mut left = limits::WEB_IMAGE_PATHS;
-            let mut lists = Vec::with_capacity(digests.len());
-            for digest in &digests {
-                if left == 0 {
-                    lists.push(Arc::new(Listing::none(Cut::Paths)));
-                    continue;
-                }
-                let list = shared.pages.lists.of(storage, &name, digest, until)?;
-                left = left.saturating_sub(list.rows.len());
-                lists.push(list);
-            }
-            drop(permit);
-            Ok(lists)
-        })
-        .await
-}
-
-/// A turn to read something large.
-pub(super) async fn readers(visit: &Visit) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
-    let wait = Arc::clone(&visit.shared.pages.lists.readers).acquire_owned();
-    match tokio::time::timeout(limits::WEB_WAIT.max(Duration::from_secs(1)), wait).await {
-        Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
-        Err(_) => Err(ApiError::Busy),
     }
 }

@@ -17,24 +17,24 @@ use std::{
 
 /// What is said of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(in crate::server) struct Facts {
     /// What it is, where it is no image.
-    pub(super) kind: Option<String>,
+    pub(in crate::server) kind: Option<String>,
     /// Bytes of configurations and layers; `None` where something is missing.
-    pub(super) size_bytes: Option<u64>,
-    pub(super) platforms: Vec<String>,
+    pub(in crate::server) size_bytes: Option<u64>,
+    pub(in crate::server) platforms: Vec<String>,
     /// How many more there are.
-    pub(super) more: usize,
-    pub(super) created: Option<i64>,
+    pub(in crate::server) more: usize,
+    pub(in crate::server) created: Option<i64>,
 }
 
 /// Facts by manifest.
 #[derive(Default)]
-pub(super) struct Known(Mutex<HashMap<Digest, Arc<Facts>>>);
+pub(in crate::server) struct Known(Mutex<HashMap<Digest, Arc<Facts>>>);
 
 impl Known {
     /// What is known of what a repository has under `key`, looked up where it has to be. Blocks.
-    pub(super) fn of(
+    pub(in crate::server) fn of(
         &self,
         storage: &Storage,
         repository: &str,
@@ -99,18 +99,18 @@ impl Known {
 }
 
 /// Whether an entry of an index is BuildKit's attestation of another one.
-pub(super) fn is_attestation(one: &slipway_oci::Descriptor) -> bool {
+pub(in crate::server) fn is_attestation(one: &slipway_oci::Descriptor) -> bool {
     one.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
 }
 
 /// Whether a manifest is of an image that runs.
-pub(super) fn is_image(manifest: &Manifest) -> bool {
+pub(in crate::server) fn is_image(manifest: &Manifest) -> bool {
     matches!(manifest.config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
         && manifest.artifact_type.as_deref().is_none_or(|kind| kind == media_type::OCI_CONFIG)
 }
 
 /// What an artifact calls itself.
-pub(super) fn kind(manifest: &Manifest) -> &str {
+pub(in crate::server) fn kind(manifest: &Manifest) -> &str {
     manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type)
 }
 
