@@ -44,6 +44,16 @@ pub(crate) fn run_steps() -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
+/// A recipe whose one step makes many small files.
+pub(crate) fn run_files() -> Result<PathBuf, Failure> {
+    let folder = house::folder("bench/made")?;
+    let step =
+        "RUN busybox mkdir /made && i=0; while [ $i -lt 5000 ]; do echo $i > /made/$i; i=$((i + 1)); done";
+    fs::write(folder.join("Dockerfile"), format!("FROM bench-base\n{step}\n"))
+        .map_err(failed("cannot write"))?;
+    Ok(folder)
+}
+
 /// The same files in another recipe, with a step that runs on them.
 pub(crate) fn files_with_step(count: usize) -> Result<PathBuf, Failure> {
     let folder = files(count)?;

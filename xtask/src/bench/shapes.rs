@@ -22,7 +22,7 @@ const RUNS: u32 = 20;
 /// Measures every row in both shapes; prints each as it comes.
 pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, Failure> {
     let registry = Registry::start(slipway, &house::empty_folder("bench/registry")?)?;
-    let (name, stack) = (format!("{}/base:1", registry.address), format!("{}/stack:1", registry.address));
+    let [name, stack, made] = ["base", "stack", "made"].map(|name| format!("{}/{name}:1", registry.address));
     let context = input::files_with_step(settings.files)?;
     let mut cases = Vec::new();
     for shape in SHAPES {
@@ -42,6 +42,7 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
             "copy + run touched",
             "read all of a base, cold",
             "read all of a base, warm",
+            "remove 5,000 files of a RUN",
         ]
         .map(|row| Case { name: format!("{row}, {shape}"), builder: "slipway", times: Vec::new() });
         let build = ["build", "--progress", "quiet", "-t"];
@@ -51,7 +52,10 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
             quiet(&mut command(&["push", "-q", &name])?)?;
             quiet(command(&["import"])?.arg(input::base()?).arg("bench-base"))?;
             quiet(command(&[&build[..], &[&stack]].concat())?.arg(input::run_steps()?))?;
-            quiet(&mut command(&["push", "-q", &stack])?)?;
+            quiet(command(&[&build[..], &[&made]].concat())?.arg(input::run_files()?))?;
+            for image in [&stack, &made] {
+                quiet(&mut command(&["push", "-q", image])?)?;
+            }
             house::empty_folder("bench/shapes")?;
             let pulled = quiet(&mut command(&["pull", "-q", &name])?)?.1;
             rows[0].times.push(pulled + quiet(&mut command(&["run", "--rm", &name, "true"])?)?.1);
@@ -61,6 +65,10 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
             run()?;
             let runs = (0..RUNS).map(|_| run()).sum::<Result<Duration, Failure>>()?;
             rows[2].times.push(runs / RUNS);
+            // what a RUN made stays a folder where it was made: here as it comes from elsewhere
+            quiet(&mut command(&["pull", "-q", &made])?)?;
+            quiet(&mut command(&["run", "--rm", &made, "true"])?)?;
+            rows[7].times.push(quiet(&mut command(&["rmi", &made])?)?.1);
             quiet(command(&["import"])?.arg(input::base()?).arg("bench-base"))?;
             let build = [&build[..], &["bench"]].concat();
             rows[3].times.push(quiet(command(&build)?.arg(&context))?.1);
