@@ -10,14 +10,14 @@ use crate::{
     digest::CONTENT,
     limits::{AHEAD_BYTES, PIECES_AHEAD},
     pieces::{Content, Known, Piece},
+    pool::{Pool, Pooled},
     spec::media_type,
     unpacking,
 };
 use std::{
-    collections::VecDeque,
     io::{self, BufRead, Read, Write},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -60,52 +60,22 @@ impl Compression {
         }
     }
 
-    fn compress(self, piece: &Arc<Buffer>) -> io::Result<Arc<Buffer>> {
+    fn compress(self, piece: &Arc<Pooled>) -> io::Result<Arc<Pooled>> {
         match self {
             Compression::None => Ok(piece.clone()),
             Compression::Gzip => {
                 let level = flate2::Compression::new(GZIP_LEVEL);
                 let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(piece.len() / 2), level);
                 encoder.write_all(piece)?;
-                encoder.finish().map(Buffer::of)
+                encoder.finish().map(shared)
             }
-            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(Buffer::of),
+            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(shared),
         }
     }
 }
 
-/// Buffers of pieces that are done with. The kernel clears each page that it gives anew, which for all of a long stream costs
-/// the thread that writes a sixth of its time.
-type Pool = Mutex<Vec<Vec<u8>>>;
-
-/// Bytes of a piece; they go back to where they are from.
-struct Buffer {
-    bytes: Vec<u8>,
-    pool: Option<Arc<Pool>>,
-}
-
-impl Buffer {
-    fn of(bytes: Vec<u8>) -> Arc<Buffer> {
-        Arc::new(Buffer { bytes, pool: None })
-    }
-}
-
-impl std::ops::Deref for Buffer {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if let Some(pool) = &self.pool {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            pool.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
-        }
-    }
+fn shared(bytes: Vec<u8>) -> Arc<Pooled> {
+    Arc::new(bytes.into())
 }
 
 /// How pieces are compressed.
@@ -117,15 +87,15 @@ struct Packer {
 }
 
 /// A compressed piece, and what there is to remember of it.
-type Packed = (Arc<Buffer>, Option<Piece>);
+type Packed = (Arc<Pooled>, Option<Piece>);
 
 impl Packer {
-    fn pack(&self, plain: &Arc<Buffer>, contents: &[Content]) -> io::Result<Packed> {
+    fn pack(&self, plain: &Arc<Pooled>, contents: &[Content]) -> io::Result<Packed> {
         let Some(known) = self.known.as_ref().filter(|_| self.compression != Compression::None) else {
             return Ok((self.compression.compress(plain)?, None));
         };
         if let Some((packed, piece)) = known.find(plain, contents) {
-            return Ok((Buffer::of(packed), Some(piece)));
+            return Ok((shared(packed), Some(piece)));
         }
         let packed = self.compression.compress(plain)?;
         let piece = Piece::new(plain, contents, &packed);
@@ -139,10 +109,10 @@ pub struct Compressor<W: Write + Send + 'static> {
     /// The bytes before compression, where somebody wants their digest.
     digests: bool,
     plain_bytes: u64,
-    piece: Vec<u8>,
+    piece: Pooled,
     /// Those bytes of the piece whose digest is known.
     contents: Vec<Content>,
-    pool: Arc<Pool>,
+    pool: Pool,
     state: Option<State<W>>,
 }
 
@@ -169,11 +139,11 @@ fn given_up() -> io::Error {
 }
 
 /// A piece, and where its compressed form goes.
-type Job = (Arc<Buffer>, Vec<Content>, SyncSender<io::Result<Packed>>);
+type Job = (Arc<Pooled>, Vec<Content>, SyncSender<io::Result<Packed>>);
 type Answer = Receiver<io::Result<Packed>>;
 
 /// A thread that digests what it is given.
-type Digester = (SyncSender<Arc<Buffer>>, JoinHandle<Hasher>);
+type Digester = (SyncSender<Arc<Pooled>>, JoinHandle<Hasher>);
 
 /// Workers that compress, one thread that joins their answers in order, and one that digests what they are given.
 struct Pipeline<W> {
@@ -194,9 +164,9 @@ impl<W: Write + Send + 'static> Compressor<W> {
             packer,
             digests: false,
             plain_bytes: 0,
-            piece: Vec::new(),
+            piece: Pooled::default(),
             contents: Vec::new(),
-            pool: Arc::default(),
+            pool: Pool::default(),
             state,
         }
     }
@@ -231,11 +201,8 @@ impl<W: Write + Send + 'static> Compressor<W> {
 
     /// Hands over a piece that is not the last one.
     fn flush_piece(&mut self) -> io::Result<()> {
-        let used = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let next = used.unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
-        let bytes = std::mem::replace(&mut self.piece, next);
+        let piece = Arc::new(std::mem::replace(&mut self.piece, self.pool.take(PIECE_BYTES)));
         let contents = std::mem::take(&mut self.contents);
-        let piece = Arc::new(Buffer { bytes, pool: Some(self.pool.clone()) });
         let pipeline = match self.state.take() {
             Some(State::Inline(mut output))
                 if self.packer.compression == Compression::None && !self.digests =>
@@ -260,7 +227,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses the rest, and says what there is to say of the stream.
     pub fn finish_described(mut self) -> io::Result<Compressed<W>> {
         let plain_bytes = self.plain_bytes;
-        let last = Buffer::of(std::mem::take(&mut self.piece));
+        let last = Arc::new(std::mem::take(&mut self.piece));
         match self.state.take().ok_or_else(given_up)? {
             State::Inline(mut output) => {
                 let (packed, piece) = self.packer.pack(&last, &self.contents)?;
@@ -340,7 +307,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
             Ok((output, pieces))
         });
         let digester = digests.then(|| {
-            let (send, receive) = sync_channel::<Arc<Buffer>>(cores);
+            let (send, receive) = sync_channel::<Arc<Pooled>>(cores);
             let digest = move || {
                 let mut hasher = Hasher::new(Algorithm::Sha256);
                 receive.iter().for_each(|piece| hasher.update(&piece));
@@ -352,7 +319,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
     }
 
     /// Hands a piece on. Where nobody takes it, the thread that writes has ended, and knows why.
-    fn submit(mut self, piece: Arc<Buffer>, contents: Vec<Content>) -> io::Result<Self> {
+    fn submit(mut self, piece: Arc<Pooled>, contents: Vec<Content>) -> io::Result<Self> {
         let (send, receive) = sync_channel(1);
         let worker = self.next % self.jobs.len();
         self.next += 1;
@@ -438,14 +405,16 @@ pub(crate) fn uncapped<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<B
 /// A reader that decompresses on a thread of its own, so that the consumer's work runs beside it.
 pub struct BackgroundReader {
     pieces: Receiver<io::Result<Ahead>>,
-    current: VecDeque<u8>,
+    /// What comes next, and how much of it was taken.
+    current: Pooled,
+    taken: usize,
     /// Once nothing more comes: what [`BackgroundReader::finish`] answers.
     end: Option<Option<(Digest, u64)>>,
 }
 
 /// What comes from the thread.
 enum Ahead {
-    Piece(Vec<u8>),
+    Piece(Pooled),
     /// Nothing more.
     End(Option<(Digest, u64)>),
 }
@@ -464,9 +433,9 @@ impl BackgroundReader {
     fn start(mut source: Box<dyn Read + Send>, mut hasher: Option<Hasher>) -> BackgroundReader {
         let (send, pieces) = sync_channel(PIECES_AHEAD);
         std::thread::spawn(move || {
-            let mut bytes = 0;
+            let (mut bytes, pool) = (0, Pool::default());
             loop {
-                let mut piece = Vec::with_capacity(AHEAD_BYTES);
+                let mut piece = pool.take(AHEAD_BYTES);
                 let read = source.by_ref().take(AHEAD_BYTES as u64).read_to_end(&mut piece);
                 let is_last = !matches!(read, Ok(1..));
                 bytes += piece.len() as u64;
@@ -483,7 +452,7 @@ impl BackgroundReader {
                 }
             }
         });
-        BackgroundReader { pieces, current: VecDeque::new(), end: None }
+        BackgroundReader { pieces, current: Pooled::default(), taken: 0, end: None }
     }
 
     /// The digest of all that came out, and its length in bytes, once it was read to its end.
@@ -494,14 +463,16 @@ impl BackgroundReader {
 
 impl Read for BackgroundReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() && self.end.is_none() {
+        if self.taken == self.current.len() && self.end.is_none() {
             let ahead = self.pieces.recv();
             match ahead.map_err(|_| io::Error::other("the decompression thread ended early"))?? {
-                Ahead::Piece(piece) => self.current = piece.into(),
+                Ahead::Piece(piece) => (self.current, self.taken) = (piece, 0),
                 Ahead::End(digest) => self.end = Some(digest),
             }
         }
-        self.current.read(buffer)
+        let count = (&self.current[self.taken..]).read(buffer)?;
+        self.taken += count;
+        Ok(count)
     }
 }
 

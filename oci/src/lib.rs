@@ -25,6 +25,7 @@ pub mod lease;
 pub mod limits;
 pub mod pieces;
 pub mod platform;
+pub mod pool;
 pub mod private;
 pub mod reference;
 pub mod reserve;
@@ -35,6 +36,7 @@ pub mod unpacking;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use platform::Platform;
+pub use pool::{Pool, Pooled};
 pub use reference::Reference;
 pub use root::Root;
 pub use spec::Descriptor;

@@ -2,7 +2,9 @@
 
 use super::push::BlobReader;
 use crate::limits;
+use bytes::Bytes;
 use futures_util::stream;
+use slipway_oci::Pool;
 use std::io::{self, Read, Seek, SeekFrom};
 use tokio::sync::mpsc;
 
@@ -20,6 +22,7 @@ struct State {
     seek: Option<u64>,
     left: u64,
     sent: mpsc::UnboundedSender<Sent>,
+    pool: Pool,
 }
 
 /// A body of exactly `length` bytes from `offset`, and news of its way.
@@ -29,7 +32,7 @@ pub(super) fn body(
     length: u64,
 ) -> (reqwest::Body, mpsc::UnboundedReceiver<Sent>) {
     let (sent, news) = mpsc::unbounded_channel();
-    let state = State { reader, seek: Some(offset), left: length, sent };
+    let state = State { reader, seek: Some(offset), left: length, sent, pool: Pool::default() };
     let pieces = stream::try_unfold(state, |mut state| async move {
         if state.left == 0 {
             return Ok::<_, io::Error>(None);
@@ -53,12 +56,12 @@ pub(super) fn body(
     (reqwest::Body::wrap_stream(pieces), news)
 }
 
-fn read_piece(state: &mut State) -> io::Result<Vec<u8>> {
+fn read_piece(state: &mut State) -> io::Result<Bytes> {
     if let Some(offset) = state.seek.take() {
         state.reader.seek(SeekFrom::Start(offset))?;
     }
-    let mut piece = vec![0; state.left.min(limits::PIECE_BYTES as u64) as usize];
+    let mut piece = state.pool.filled(state.left.min(limits::PIECE_BYTES as u64) as usize);
     // a blob shorter than its descriptor says ends here, not in the registry
     state.reader.read_exact(&mut piece)?;
-    Ok(piece)
+    Ok(Bytes::from_owner(piece))
 }

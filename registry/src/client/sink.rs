@@ -4,7 +4,10 @@
 use super::error::ClientError;
 use crate::limits;
 use reqwest::Response;
-use slipway_oci::blobs::{BlobError, BlobWriter};
+use slipway_oci::{
+    Pool, Pooled,
+    blobs::{BlobError, BlobWriter},
+};
 use std::{io::Write, path::PathBuf};
 use tokio::task::JoinHandle;
 
@@ -12,7 +15,8 @@ use tokio::task::JoinHandle;
 pub(super) struct Sink {
     /// `None` only after a failed write, which ends the transfer.
     writing: Option<JoinHandle<Result<BlobWriter, BlobError>>>,
-    gathered: Vec<u8>,
+    gathered: Pooled,
+    pool: Pool,
     received: u64,
 }
 
@@ -20,7 +24,8 @@ impl Sink {
     pub(super) fn new(writer: BlobWriter) -> Sink {
         Sink {
             writing: Some(tokio::task::spawn_blocking(move || Ok(writer))),
-            gathered: Vec::new(),
+            gathered: Pooled::default(),
+            pool: Pool::default(),
             received: 0,
         }
     }
@@ -39,8 +44,7 @@ impl Sink {
 
     async fn write_out(&mut self) -> Result<(), ClientError> {
         let mut writer = self.writer().await?;
-        let next = Vec::with_capacity(limits::PIECE_BYTES);
-        let bytes = std::mem::replace(&mut self.gathered, next);
+        let bytes = std::mem::replace(&mut self.gathered, self.pool.take(limits::PIECE_BYTES));
         self.writing = Some(tokio::task::spawn_blocking(move || {
             writer.write_all(&bytes).map_err(|source| BlobError::Io {
                 operation: "write",

@@ -5,10 +5,8 @@
 
 use super::error::ApiError;
 use crate::limits;
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use slipway_oci::{Pool, Pooled};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory in use, until it is dropped.
@@ -18,28 +16,19 @@ pub(super) type Held = OwnedSemaphorePermit;
 #[derive(Clone)]
 pub(super) struct Memory {
     left: Arc<Semaphore>,
-    used: Arc<Used>,
+    /// Of large pieces.
+    pool: Pool,
 }
-
-/// Buffers of large pieces that were sent: the kernel clears each page that it gives anew, which takes a third as long as
-/// reading and sending what is put there.
-type Used = Mutex<Vec<Vec<u8>>>;
-
-/// How many of them are kept for the next pieces.
-const MOST_USED: usize = 8;
 
 impl Memory {
     pub(super) fn new() -> Memory {
-        Memory { left: Arc::new(Semaphore::new(limits::MEMORY_BYTES)), used: Arc::default() }
+        Memory { left: Arc::new(Semaphore::new(limits::MEMORY_BYTES)), pool: Pool::default() }
     }
 
     /// Memory for `length` bytes, for which there is room (`held`).
     pub(super) fn piece(&self, length: usize, held: Option<Held>) -> Piece {
-        let is_large = length > limits::PIECE_SMALL_BYTES && length <= limits::PIECE_BYTES;
-        let used = is_large.then(|| Arc::clone(&self.used));
-        let again = used.as_ref().and_then(|used| locked(used).pop());
-        let bytes = again.unwrap_or_else(|| vec![0; if is_large { limits::PIECE_BYTES } else { length }]);
-        Piece { bytes, length, used, _held: held }
+        let is_large = length > limits::PIECE_SMALL_BYTES;
+        Piece { bytes: if is_large { self.pool.filled(length) } else { vec![0; length].into() }, _held: held }
     }
 
     /// Room for a large piece of at most `bytes`, if there is some now.
@@ -64,39 +53,21 @@ impl Memory {
 /// Longest wait for memory.
 const WAIT: Duration = Duration::from_secs(10);
 
-fn locked(used: &Used) -> MutexGuard<'_, Vec<Vec<u8>>> {
-    used.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Some bytes of a body, which hold their room until they are sent.
 pub(super) struct Piece {
-    /// At least `length`.
-    bytes: Vec<u8>,
-    length: usize,
-    /// Where they go then.
-    used: Option<Arc<Used>>,
+    bytes: Pooled,
     _held: Option<Held>,
 }
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes
     }
 }
 
 impl AsMut<[u8]> for Piece {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.length]
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let Some(used) = &self.used else { return };
-        let mut used = locked(used);
-        if used.len() < MOST_USED {
-            used.push(std::mem::take(&mut self.bytes));
-        }
+        &mut self.bytes
     }
 }
 
@@ -109,25 +80,5 @@ pub(super) struct HeldBytes {
 impl AsRef<[u8]> for HeldBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_piece_is_as_long_as_it_was_asked_for_whoever_had_its_memory_before() {
-        let memory = Memory::new();
-        let mut first = memory.piece(limits::PIECE_BYTES, None);
-        first.as_mut().fill(7);
-        drop(first);
-        for length in [0, 1, limits::PIECE_SMALL_BYTES, limits::PIECE_SMALL_BYTES + 1, limits::PIECE_BYTES] {
-            let piece = memory.piece(length, None);
-            assert_eq!(piece.as_ref().len(), length);
-        }
-        let many: Vec<Piece> = (0..3 * MOST_USED).map(|_| memory.piece(limits::PIECE_BYTES, None)).collect();
-        drop(many);
-        assert_eq!(locked(&memory.used).len(), MOST_USED);
     }
 }
