@@ -83,11 +83,18 @@ impl Coming {
     async fn begin(&mut self) -> Result<Option<Started>, Trouble> {
         let (storage, local, digest) =
             (Arc::clone(&self.shared.storage), self.at.local.clone(), self.digest.clone());
-        let there = run(move || Ok(storage.blob_size(&local, &digest).is_ok())).await?;
+        let (there, elsewhere) = run(move || {
+            let there = storage.blob_size(&local, &digest).is_ok();
+            Ok((there, !there && !storage.holders(&digest, "", 1)?.is_empty()))
+        })
+        .await?;
         if there {
             return Ok(None);
         }
         let turn = self.source().stream_turn().await?;
+        if elsewhere && self.mount().await? {
+            return Ok(None);
+        }
         let part = self.ask(0).await?;
         // the last byte is kept back until all are verified, and here there is none
         if part.size_bytes == Some(0) && Digest::of(self.digest.algorithm(), b"") != self.digest {
@@ -108,6 +115,15 @@ impl Coming {
         let (tell, progress) = watch::channel(Progress::default());
         self.tell = Some(tell);
         Ok(Some((Fetch { reader, size_bytes: part.size_bytes, progress }, part, upload, turn)))
+    }
+
+    /// What another repository here has needs not come again, if upstream says that this one has it too.
+    async fn mount(&self) -> Result<bool, Trouble> {
+        let source = self.source();
+        source.ask(source.upstream.blob_size(&self.at.remote, &self.digest)).await?;
+        let (storage, local, digest) =
+            (Arc::clone(&self.shared.storage), self.at.local.clone(), self.digest.clone());
+        run(move || storage.mount(&local, &digest, None)).await
     }
 
     async fn ask(&mut self, start: u64) -> Result<Part, Trouble> {

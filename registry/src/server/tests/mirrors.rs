@@ -329,6 +329,104 @@ fn one_fetch_serves_all_who_wait_whatever_becomes_of_some() {
 }
 
 #[test]
+fn what_another_repository_has_comes_no_second_time_where_upstream_has_it_too() {
+    let layer = bytes(100_000, 7);
+    let digest = Digest::sha256(&layer);
+    let upstream = Fake::start(honest(layer.clone()));
+    let own = mirror(upstream.address, "");
+    own.push_blob("private", &layer);
+    for name in ["a", "b"] {
+        let found = own.get(&format!("/v2/mirror/up/{name}/blobs/{digest}"));
+        assert_eq!((found.status, found.body == layer), (200, true), "{name}");
+    }
+    assert_eq!((upstream.asked("head "), upstream.asked("get ")), (2, 0));
+    // what is here is no answer where upstream has it not
+    upstream.behave(|_, stream| say(stream, "404 Not Found", "", b""));
+    assert_eq!(own.get(&format!("/v2/mirror/up/c/blobs/{digest}")).status, 404);
+    upstream.behave(|_, stream| say(stream, "401 Unauthorized", "", b""));
+    assert_eq!(own.get(&format!("/v2/mirror/up/d/blobs/{digest}")).status, 403);
+}
+
+#[test]
+fn every_name_may_be_an_upstream_s_and_settings_change_while_it_runs() {
+    let (one, two) = (Fake::start(honest(b"one".to_vec())), Fake::start(honest(b"two".to_vec())));
+    let text = |upstream: &Fake, words: &str| format!("http://{} {words}", upstream.address);
+    let all = vec![("one", text(&one, "host=*")), ("two", text(&two, "host=two.example"))];
+    let own = Registry::start_with(|config| {
+        config.mirrors = mirrors(&all);
+        config.policy.read_only = true;
+    });
+    let get = |path: &str, host: &str| own.call("GET", path, &[("host", host)], b"").body;
+    let (first, second) = (image(b"one", ""), image(b"two", ""));
+    for (path, host, expected) in [
+        ("/v2/library/app/manifests/1", "anything", &first),
+        ("/v2/library/app/manifests/1", "two.example", &second),
+        ("/v2/mirror/two/library/app/manifests/1", "anything", &second),
+        ("/v2/mirror/one/library/app/manifests/1", "two.example", &first),
+    ] {
+        assert_eq!(get(path, host), *expected, "{path} {host}");
+    }
+    assert_eq!(own.call("PUT", "/v2/library/app/manifests/1", &[], b"{}").status, 405);
+    let control = own.server.as_ref().expect("a server").control();
+    control.replace_mirrors(mirrors(&[("two", text(&two, "host=*"))]));
+    assert_eq!(get("/v2/library/other/manifests/1", "anything"), second);
+    // what came stays, under its name
+    assert!(!get("/v2/mirror/one/library/app/manifests/1", "anything").is_empty());
+    control.replace_mirrors(mirrors(&[]));
+    assert_eq!(own.get("/v2/library/other/manifests/1").status, 404);
+    assert_eq!(get("/v2/mirror/one/library/app/manifests/1", "anything"), first);
+}
+
+/// A proxy that leads to one place, whatever it is asked for.
+fn tunnel(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let (mut head, mut byte) = (Vec::new(), [0; 1]);
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read > 0) {
+                    head.push(byte[0]);
+                }
+                let mut server = TcpStream::connect(to).expect("the upstream");
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("an answer");
+                let (mut back, mut forth) =
+                    (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
+                thread::spawn(move || std::io::copy(&mut back, &mut forth));
+                let _ = std::io::copy(&mut client, &mut server);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn upstreams_over_tls_are_believed_by_their_authority() {
+    let part = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/client/tests/tls/");
+        std::fs::read(format!("{folder}{name}")).expect("a file")
+    };
+    let upstream = Registry::start_with(|config| {
+        let tls = crate::server::Tls::from_pem(&part("leaf.crt"), &part("server.key"), None);
+        config.tls = Some(tls.expect("a certificate"));
+    });
+    let proxy = tunnel(upstream.address());
+    let proxies =
+        Proxies::from_environment(|name| (name == "HTTPS_PROXY").then(|| format!("http://{proxy}")));
+    for (authority, status) in [(Some("root.crt"), 404), (Some("stranger.crt"), 503), (None, 503)] {
+        let setting = "https://registry.test".parse().expect("a setting");
+        let authorities = authority.map(|name| {
+            crate::client::Authorities::from_pem(name.as_ref(), &part(name)).expect("authorities")
+        });
+        let named = NamedMirror { name: "up".to_owned(), setting, password: None, authorities };
+        let all = Mirrors::new(vec![named], &proxies).expect("mirrors");
+        let own = Registry::start_with(|config| config.mirrors = Arc::new(all));
+        // whoever is believed says that there is none
+        assert_eq!(own.get("/v2/mirror/up/a/manifests/1").status, status, "{authority:?}");
+    }
+}
+
+#[test]
 fn one_request_brings_a_manifest_to_all_who_ask() {
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = Mutex::new(gate);
