@@ -103,15 +103,25 @@ pub(in crate::server) fn is_attestation(one: &slipway_oci::Descriptor) -> bool {
     one.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
 }
 
-/// Whether a manifest is of an image that runs.
+/// Whether a manifest is of an image that runs. cosign's signatures and BuildKit's attestations call their configuration an image's,
+/// and have no archives for layers.
 pub(in crate::server) fn is_image(manifest: &Manifest) -> bool {
-    matches!(manifest.config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
-        && manifest.artifact_type.as_deref().is_none_or(|kind| kind == media_type::OCI_CONFIG)
+    let archives =
+        manifest.layers.is_empty() || manifest.layers.iter().any(|layer| layer.media_type.contains("tar"));
+    let typed = manifest.artifact_type.as_deref().is_some_and(|kind| kind != media_type::OCI_CONFIG);
+    has_image_config(manifest) && archives && !typed
 }
 
-/// What an artifact calls itself.
+fn has_image_config(manifest: &Manifest) -> bool {
+    matches!(manifest.config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+}
+
+/// What an artifact calls itself; the first of its files where its configuration says nothing.
 pub(in crate::server) fn kind(manifest: &Manifest) -> &str {
-    manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type)
+    let first = || {
+        manifest.layers.first().filter(|_| has_image_config(manifest)).map(|layer| layer.media_type.as_str())
+    };
+    manifest.artifact_type.as_deref().or_else(first).unwrap_or(&manifest.config.media_type)
 }
 
 fn one(storage: &Storage, repository: &str, manifest: &Manifest) -> Result<Facts, StorageError> {

@@ -54,8 +54,9 @@ pub(super) fn parts(
     for (at, descriptor) in manifest.layers.iter().take(200).enumerate() {
         let is_read = at < READ && may_be_known(manifest, descriptor);
         let shown = match is_read {
-            true => read::document(storage, repository, descriptor)?
-                .map(|document| document::read(&document, &descriptor.annotations)),
+            true => {
+                read::document(storage, repository, descriptor)?.map(|document| document::read(&document))
+            }
             false => None,
         };
         parts.push(Part { descriptor: descriptor.clone(), shown: shown.flatten() });
@@ -96,6 +97,16 @@ pub(super) fn show(name: &str, manifest: &Manifest, parts: &[Part]) -> Markup {
                 }
             }
             @if manifest.layers.len() > parts.len() { p.note { "The first " (parts.len()) " are shown." } }
+        }
+        @for part in parts {
+            @let title = "org.opencontainers.image.title";
+            @let others = || part.descriptor.annotations.iter().filter(move |(name, _)| *name != title);
+            @if others().next().is_some() {
+                section {
+                    h2 { "Of " (words::short(&part.descriptor.digest)) }
+                    (super::image::pairs(others().map(|(name, value)| (name.as_str(), value.as_str()))))
+                }
+            }
         }
         @for shown in parts.iter().filter_map(|part| part.shown.as_ref()) { (document::show(shown)) }
         @if let Some(subject) = &manifest.subject {

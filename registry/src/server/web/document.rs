@@ -4,7 +4,6 @@ use super::{image::pairs, words};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Most packages or materials that are shown.
 const MOST: usize = 1000;
@@ -43,13 +42,8 @@ fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
 }
 
 /// Reads a document of a known form.
-pub(super) fn read(document: &Value, annotations: &BTreeMap<String, String>) -> Option<Shown> {
+pub(super) fn read(document: &Value) -> Option<Shown> {
     let mut shown = unwrap(document, 3)?;
-    for name in ["dev.sigstore.cosign/certificate", "dev.cosignproject.cosign/signature"] {
-        if let Some(value) = annotations.get(name) {
-            shown.lines.push((name.to_owned(), value.clone()));
-        }
-    }
     shown.lines.retain(|(_, value)| !value.is_empty());
     Some(shown)
 }
@@ -267,7 +261,7 @@ mod tests {
     use serde_json::json;
 
     fn of(document: &Value) -> Option<Shown> {
-        read(document, &BTreeMap::new())
+        read(document)
     }
 
     #[test]

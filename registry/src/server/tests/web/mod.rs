@@ -312,3 +312,54 @@ fn lists_have_pages() {
     let usage = registry.get("/usage").page(200);
     registry.get(&link(&usage, "from=100")).page(200);
 }
+
+/// Signatures of cosign and attestations of BuildKit look like images by their configuration.
+#[test]
+fn attestations_and_signatures_are_no_images() {
+    let (registry, one) = filled();
+    let push = |tag: Option<&str>,
+                kind: &str,
+                document: &serde_json::Value,
+                annotations: serde_json::Value| {
+        let bytes = document.to_string().into_bytes();
+        registry.push_blob("team/app", &bytes);
+        registry.push_blob("team/app", b"{}");
+        let config = serde_json::to_value(Descriptor::of(media_type::OCI_CONFIG, b"{}")).expect("json");
+        let mut layer = serde_json::to_value(Descriptor::of(kind, &bytes)).expect("json");
+        layer["annotations"] = annotations;
+        let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [layer] });
+        let bytes = manifest.to_string().into_bytes();
+        (registry.push_manifest("team/app", tag, media_type::OCI_MANIFEST, &bytes), bytes.len())
+    };
+    let signed = serde_json::json!({ "critical": { "identity": { "docker-reference": "team/app" },
+        "image": { "docker-manifest-digest": one.to_string() }, "type": "cosign container image signature" } });
+    let tag = format!("{}.sig", one.to_string().replace(':', "-"));
+    let signature = serde_json::json!({ "dev.cosignproject.cosign/signature": "MEUCIQ" });
+    push(Some(&tag), "application/vnd.dev.cosign.simplesigning.v1+json", &signed, signature);
+    let image = registry.get("/r/team/app/_image/v1").page(200);
+    assert!(image.contains("Signature (cosign)") && image.contains(&format!("/_image/{tag}")), "{image}");
+    let page = registry.get(&format!("/r/team/app/_image/{tag}")).page(200);
+    for wanted in ["Signature (cosign)", "MEUCIQ", "cosign container image signature", &one.to_string()] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    assert!(!page.contains("Files of the image"));
+    let provenance = serde_json::json!({ "predicateType": "https://slsa.dev/provenance/v1", "subject": [],
+        "predicate": { "runDetails": { "builder": { "id": "https://builder.example/1" } } } });
+    let (digest, size) = push(
+        None,
+        "application/vnd.in-toto+json",
+        &provenance,
+        serde_json::json!({ "in-toto.io/predicate-type": "slsa" }),
+    );
+    let entry = |digest: &Digest, size: usize, annotations: serde_json::Value| {
+        serde_json::json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest.to_string(), "size": size, "annotations": annotations,
+            "platform": { "architecture": "unknown", "os": "unknown" } })
+    };
+    let attests = serde_json::json!({ "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": one.to_string() });
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry(&digest, size, attests)] });
+    registry.push_manifest("team/app", Some("attested"), media_type::OCI_INDEX, index.to_string().as_bytes());
+    let page = registry.get("/r/team/app/_image/attested").page(200);
+    assert!(page.contains("Attestation") && page.contains("index of 0 images"), "{page}");
+    let page = registry.get(&format!("/r/team/app/_image/{digest}")).page(200);
+    assert!(page.contains("<h2>Provenance</h2>") && page.contains("https://builder.example/1"), "{page}");
+}
