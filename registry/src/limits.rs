@@ -154,6 +154,36 @@ pub const CONDEMNED_AGE: Duration = Duration::from_secs(6);
 /// by far, so that what a client was told is there is there when it is named.
 pub const LOOSE_RENEWED: Duration = Duration::from_secs(600);
 
+/// How long deleted things stay in the trash without settings.
+pub const TRASH_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Pointers a second that a collection takes without settings: it leaves nine tenths of the database's writer to pushes.
+pub const COLLECT_RATE: u64 = 1000;
+
+/// Time between two passes of the collection without settings.
+pub const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long something is loose without settings before it is collected: longer than any push takes.
+pub const COLLECT_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// Pointers that a collection takes in one transaction: a few milliseconds that others wait.
+pub const COLLECT_PAGE: u64 = 50;
+
+/// How far the time of day may run ahead between two passes of the collection before it is not believed.
+pub const CLOCK_LEAP: Duration = Duration::from_secs(3600);
+
+/// Time between two looks whether pulls are to be written down, or a pass of the collection is due.
+pub const PULLS_EVERY: Duration = Duration::from_secs(10);
+
+/// Different pulls that wait in memory at most: some 20 MiB.
+pub const PULLS_WAITING: usize = 100_000;
+
+/// Pulls that are written in one transaction.
+pub const PULLS_PAGE: usize = 500;
+
+/// Moves of tags that are read at a time.
+pub const HISTORY_PAGE: u64 = 1000;
+
 /// Moves of each tag that are remembered.
 pub const TAG_MOVES: u64 = 100;
 

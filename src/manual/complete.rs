@@ -264,6 +264,7 @@ mod tests {
         "COMMAND",
         "TEMPLATE",
         "TEXT",
+        "TAG",
         "INSTRUCTION",
         "RULE",
         "CHARACTER",

@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Deprecation, External, Hook, Limit, Listen, MirrorSetting, Scrub,
+    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Scrub, Trash,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -58,6 +58,13 @@ pub(crate) struct Settings {
     /// Whether the web page is shown at `/` [default: true]
     #[arg(long, value_name = "BOOL", env = "SLIPWAY_WEB")]
     pub(crate) web: Option<bool>,
+    /// How long deleted manifests, tags and blobs stay in the trash: `7d`, `12h`, `0` for not at all [default: 7d]
+    #[arg(long, value_name = "TIME", env = "SLIPWAY_TRASH", value_parser = |text: &str| text.parse::<Trash>())]
+    pub(crate) trash: Option<Trash>,
+    /// How what nothing needs is collected: pointers a second, how often, and how long after it was needed last:
+    /// `1000/s every 1h after 1d`, `off` [default: 1000/s every 1h after 1d]
+    #[arg(long, value_name = "RATE", env = "SLIPWAY_COLLECT", value_parser = |text: &str| text.parse::<Collect>())]
+    pub(crate) collect: Option<Collect>,
     /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,

@@ -67,7 +67,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 34] = [
+pub(crate) const KEYS: [Key; 36] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -77,6 +77,7 @@ pub(crate) const KEYS: [Key; 34] = [
     key("acme-http", "acme-http", Form::Texts, "a list of places: `[\":80\"]`"),
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
+    key("collect", "collect", Form::Text, "`off`, or how: `1000/s every 1h after 1d`"),
     key(
         "deprecated",
         "deprecated",
@@ -124,6 +125,7 @@ pub(crate) const KEYS: [Key; 34] = [
     key("tls-client-ca", "tls-client-ca", Form::Text, "the path of a PEM file"),
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
+    key("trash", "trash", Form::Text, "a time: `7d`, `12h`, `0`"),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
     key("web", "web", Form::Switch, "`true` or `false`"),
     key(
@@ -171,6 +173,8 @@ impl Settings {
             }
             "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
+            "collect" => self.collect = Some(text.parse()?),
+            "trash" => self.trash = Some(text.parse()?),
             "scrub" => self.scrub = Some(text.parse()?),
             "deprecated" => {
                 self.deprecated.push(Deprecation::new(name, text).map_err(|error| error.to_string())?);
@@ -234,6 +238,8 @@ impl Settings {
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             web: self.web.or(file.web),
+            trash: self.trash.or(file.trash),
+            collect: self.collect.or(file.collect),
             sparse: self.sparse || file.sparse,
             sparse_in: list(self.sparse_in, file.sparse_in),
             deprecated: list(self.deprecated, file.deprecated),
@@ -287,6 +293,8 @@ impl Settings {
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
             scrub: self.scrub.unwrap_or_default(),
+            trash: self.trash.unwrap_or_default(),
+            collect: self.collect.unwrap_or_default(),
         }
     }
 

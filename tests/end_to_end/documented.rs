@@ -176,7 +176,15 @@ fn the_examples_of_every_page_run_as_they_stand() {
         for name in ["debian", "app", &app] {
             slipway.ok(["tag", "debian:12", name]);
         }
+        if example.contains("registry rollback") {
+            slipway.ok(["tag", "base", &app]);
+            slipway.ok(["push", "-q", &app]);
+            slipway.ok(["tag", "debian:12", &app]);
+        }
         slipway.ok(["push", "-q", &app]);
+        if example.contains("registry undelete") {
+            slipway.ok(["delete", &app]);
+        }
         slipway.ok(["save", "-o", slipway.path("home/app.tar").to_str().unwrap(), "app"]);
         let line = example
             .replace("https://git.example/team/app.git#main", ".")
@@ -186,7 +194,8 @@ fn the_examples_of_every_page_run_as_they_stand() {
             .replace("/usr/local/share/man/man1", "man1")
             .replace("/var/lib/slipway-registry", "registry")
             .replace("/var/lib/docker-registry", "distribution")
-            .replace("/backup/registry", "backup");
+            .replace("/backup/registry", "backup")
+            .replace("./registry team/app", "../storage team/app");
         if line.starts_with("slipway serve") {
             let address = free_address();
             let (_, port) = address.rsplit_once(':').unwrap();

@@ -17,6 +17,7 @@ mod caches;
 mod callers;
 mod changes;
 mod cli;
+mod collection;
 mod contexts;
 mod copy;
 mod crash;

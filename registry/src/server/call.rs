@@ -10,6 +10,7 @@ use super::{
     metrics::Metrics,
     notice::Notices,
     policy::Policy,
+    pulls::PullCounts,
     query::Query,
     quick::Quick,
     storage::{Author, Storage, StorageError},
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
     pub(super) quick: Quick,
+    /// Pulls that were not written down yet.
+    pub(super) pulls: PullCounts,
     pub(super) metrics: Metrics,
     /// Webhooks, where there are any.
     pub(super) notices: Option<Arc<Notices>>,

@@ -1,6 +1,6 @@
 //! What the operator may want to know, as typed events.
 
-use super::storage::Damage;
+use super::storage::{Collected, Damage};
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -37,6 +37,8 @@ pub enum Event<'a> {
     },
     /// Something that is stored is not what it was.
     Damaged(&'a Damage),
+    /// A pass of the collection took something away.
+    Collected(&'a Collected),
     /// The server has a new certificate.
     Certificate {
         /// For these names.

@@ -66,6 +66,12 @@ pub(super) struct Metrics {
     pub(super) scrubbed: AtomicU64,
     /// Contents that were found to be damaged or missing.
     pub(super) damaged: AtomicU64,
+    /// Pointers that the collection looked at and took.
+    pub(super) collected: AtomicU64,
+    /// Bytes of content that it freed.
+    pub(super) freed: AtomicU64,
+    /// When its last pass ended, in seconds since 1970.
+    passed: AtomicU64,
     stored: Mutex<Option<(Instant, Counts)>>,
     started: SystemTime,
 }
@@ -81,6 +87,9 @@ impl Default for Metrics {
             mirrored: Default::default(),
             scrubbed: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
+            collected: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             stored: Mutex::default(),
             started: SystemTime::now(),
         }
@@ -120,6 +129,12 @@ impl Metrics {
     /// Counts a request to a mirror; `here`: no upstream was asked.
     pub(super) fn mirror(&self, here: bool) {
         self.mirrored[usize::from(!here)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A pass of the collection is over.
+    pub(super) fn passed(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.passed.store(now, Ordering::Relaxed);
     }
 
     /// What is stored, looked up again only where it is old: it takes the database a while. Blocks.
@@ -177,6 +192,7 @@ impl Metrics {
         text.one("slipway_failures_total", "counter", "Failures of the registry's own.", "", failures);
         text.one("slipway_draining", "gauge", "Whether the server is stopping.", "", u8::from(now.draining));
         self.scrub(now.storage, &mut text);
+        self.collection(&mut text);
         if let Some(counts) = self.stored(now.storage) {
             for (name, help, value) in [
                 ("slipway_store_repositories", "Repositories.", counts.repositories),
@@ -215,6 +231,26 @@ impl Metrics {
             ("slipway_scrub_damaged", "Contents that it found damaged or missing.", round.damaged as i64),
         ] {
             text.one(name, "gauge", help, "", value);
+        }
+    }
+
+    fn collection(&self, text: &mut Text) {
+        for (name, kind, help, value) in [
+            (
+                "slipway_collected_total",
+                "counter",
+                "Pointers that the collection took away.",
+                &self.collected,
+            ),
+            ("slipway_collected_bytes_total", "counter", "Bytes of content that it removed.", &self.freed),
+            (
+                "slipway_collection_ended_seconds",
+                "gauge",
+                "When its last pass ended, since 1970; 0 before the first.",
+                &self.passed,
+            ),
+        ] {
+            text.one(name, kind, help, "", value.load(Ordering::Relaxed));
         }
     }
 

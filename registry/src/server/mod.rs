@@ -12,6 +12,7 @@ mod arriving;
 mod body;
 mod call;
 mod change;
+mod collector;
 mod connection;
 mod descriptors;
 mod dispatch;
@@ -20,6 +21,7 @@ mod error;
 mod event;
 mod follow;
 mod kept;
+mod life;
 mod listen;
 mod memory;
 mod metrics;
@@ -29,6 +31,7 @@ mod outside;
 mod pace;
 mod policy;
 mod precondition;
+mod pulls;
 mod query;
 mod quick;
 mod range;
@@ -50,6 +53,7 @@ mod tests;
 pub use acme::{Acme, AcmeError, External, is_host_name};
 pub use connection::Budgets;
 pub use event::{Change, Dropped, Event, Handled, Observer};
+pub use life::{Collect, Trash, period};
 pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
@@ -65,6 +69,7 @@ use call::{Current, Shared, blocking};
 use memory::Memory;
 use metrics::Metrics;
 use notice::{Notices, Sender};
+use pulls::PullCounts;
 use quick::Quick;
 use sockets::Socket;
 use std::{
@@ -211,6 +216,7 @@ impl Control {
 
     /// Another policy takes the place of the former one.
     pub fn replace_policy(&self, policy: Policy) {
+        self.0.storage.keep_trash(policy.trash.0);
         self.0.policy.replace(Arc::new(policy));
     }
 
@@ -296,12 +302,14 @@ impl Server {
             keys: Keys::default(),
             throttle: Arc::default(),
             quick: Quick::new(),
+            pulls: PullCounts::default(),
             metrics: Metrics::default(),
             notices,
             pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,
         });
+        shared.storage.keep_trash(shared.policy.current().trash.0);
         tell_of_damage(&shared);
         let drain = config.drain;
         Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, renewing, drain })
@@ -328,6 +336,9 @@ impl Server {
         let (scrubbing, told) = std::sync::mpsc::channel::<()>();
         let scrubbed = Arc::clone(&self.shared);
         let scrubber = thread::spawn(move || scrub::run(&scrubbed, &told));
+        let (collecting, told) = std::sync::mpsc::channel::<()>();
+        let collected = Arc::clone(&self.shared);
+        let collector = thread::spawn(move || collector::run(&collected, &told));
         let Server { runtime, sockets, outside, shared, sender, renewing, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
@@ -360,9 +371,9 @@ impl Server {
             }
             sweeper.abort();
         });
-        drop(scrubbing);
+        drop((scrubbing, collecting));
         // a panic there was reported by itself
-        let _ = scrubber.join();
+        let _ = (scrubber.join(), collector.join());
         // blocking work that is under way ends by itself; it holds the storage until then
         runtime.shutdown_timeout(limits::STOP_TIME);
     }

@@ -2,6 +2,7 @@
 
 use super::{
     access::{PatternError, RepositoryPattern},
+    life::{Collect, Trash},
     pace::Scrub,
     throttle::Limits,
 };
@@ -28,6 +29,10 @@ pub struct Policy {
     pub deprecated: Vec<Deprecation>,
     /// How everything that is stored is read again.
     pub scrub: Scrub,
+    /// How long deleted things stay.
+    pub trash: Trash,
+    /// How what nothing holds goes.
+    pub collect: Collect,
 }
 
 impl Policy {

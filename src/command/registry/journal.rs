@@ -46,6 +46,9 @@ pub(super) fn observer(settings: &Settings) -> Result<Observer, Failure> {
                 write(path, &of_damage(damage));
             }
         }
+        Event::Collected(collected) => {
+            show::note(format_args!("collected {}", super::gc::in_words(collected)));
+        }
         Event::Certificate { names, ends } => show::note(format_args!(
             "a new certificate for {}, until {}",
             names.join(", "),

@@ -5,7 +5,8 @@ use crate::{
     error::Failure,
     settings::{self, Settings},
 };
-use std::path::PathBuf;
+use slipway_registry::server::storage::Storage;
+use std::{path::PathBuf, sync::Arc};
 
 /// The folder, or the settings that name it.
 #[derive(clap::Args)]
@@ -19,13 +20,26 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The registry, which has to be there, and its settings.
+    pub(crate) fn open(&self, global: &Global) -> Result<(Arc<Storage>, Settings), Failure> {
+        let file = settings::named(self.config.as_deref());
+        let settings = Settings::default().with_file(file.as_deref())?;
+        let folder = self.folder_of(global, &settings)?;
+        let storage = Storage::open_existing(&folder).map_err(|error| Failure::of(&error))?;
+        Ok((storage, settings))
+    }
+
     /// Where the registry keeps everything.
     pub(crate) fn folder(&self, global: &Global) -> Result<PathBuf, Failure> {
         if let Some(folder) = &self.storage {
             return Ok(folder.clone());
         }
         let file = settings::named(self.config.as_deref());
-        match Settings::default().with_file(file.as_deref())?.storage {
+        self.folder_of(global, &Settings::default().with_file(file.as_deref())?)
+    }
+
+    fn folder_of(&self, global: &Global, settings: &Settings) -> Result<PathBuf, Failure> {
+        match self.storage.clone().or_else(|| settings.storage.clone()) {
             Some(folder) => Ok(folder),
             None => Ok(app::own_folder(global)?.join("registry")),
         }

@@ -1,14 +1,113 @@
 //! What goes: condemned content, sessions that nobody finishes, and what a crash left.
 
-use super::{Storage, StorageError, now_seconds, seconds};
+use super::{Candidate, Kind, Pointer, Reason, Storage, StorageError, now_seconds, seconds};
 use crate::limits;
 use slipway_oci::Digest;
 use std::{
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+/// What a collection took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Manifests that went into the trash.
+    pub trashed: u64,
+    /// Manifests that went for good.
+    pub manifests: u64,
+    /// Blobs, each once in each repository.
+    pub blobs: u64,
+    /// Contents that nothing pointed at any more, and that were removed.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Told how many pointers were taken; waits as long as that is worth, and answers whether to go on.
+pub(super) type Pause<'a> = dyn FnMut(u64) -> bool + 'a;
+
+/// The reasons in the order in which a collection goes through them.
+const REASONS: [Reason; 2] = [Reason::Trashed, Reason::Loose];
+
 impl Storage {
+    /// Before when something has to be in the trash, or loose, to go; with no time at all everything does, whatever the clock
+    /// said.
+    fn due(&self, reason: Reason, grace: Duration, now: i64) -> i64 {
+        let age = match reason {
+            Reason::Trashed => self.trash.load(Ordering::Relaxed),
+            Reason::Loose | Reason::Untagged => i64::try_from(grace.as_secs()).unwrap_or(i64::MAX),
+        };
+        if age == 0 { i64::MAX } else { now.saturating_sub(age) }
+    }
+
+    /// Takes away what lay in the trash for its time, and what nothing has held for `grace`, in small transactions beside
+    /// everybody else's, of any process. Whatever is pushed, named, mounted or asked for meanwhile stays: each transaction looks
+    /// again.
+    pub fn collect(&self, grace: Duration, pause: &mut Pause<'_>) -> Result<Collected, StorageError> {
+        let mut collected = Collected::default();
+        let begun = now_seconds();
+        loop {
+            let before = collected;
+            for reason in REASONS {
+                let due = self.due(reason, grace, begun);
+                while let Some(gone) = self.collect_page(reason, due, &mut collected)? {
+                    if !pause(gone) {
+                        return Ok(collected);
+                    }
+                }
+            }
+            // what one takes away makes others loose: without a grace they go at once
+            if before == collected {
+                self.carry_out_old(SystemTime::now())?;
+                return Ok(collected);
+            }
+        }
+    }
+
+    /// One transaction; `None`: there is nothing more.
+    fn collect_page(
+        &self,
+        reason: Reason,
+        due: i64,
+        collected: &mut Collected,
+    ) -> Result<Option<u64>, StorageError> {
+        let found = self.pointers.candidates(reason, None, due, limits::COLLECT_PAGE)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let pointers: Vec<Pointer> = found.iter().map(|one| one.pointer.clone()).collect();
+        let trash = self.trash.load(Ordering::Relaxed) > 0;
+        let (gone, condemned) = self.with_reserve(|| {
+            let now = now_seconds();
+            let (gone, condemned) = self.pointers.collect(&pointers, reason, due, trash, now)?;
+            condemned.iter().try_for_each(|digest| self.carry_out(digest, now))?;
+            Ok((gone, condemned))
+        })?;
+        let manifests = pointers.iter().filter(|one| one.kind == Kind::Manifest).count() as u64;
+        match reason {
+            Reason::Trashed => collected.manifests += manifests.min(gone),
+            _ if trash => collected.trashed += manifests.min(gone),
+            _ => collected.manifests += manifests.min(gone),
+        }
+        collected.blobs += gone.saturating_sub(manifests);
+        collected.contents += condemned.len() as u64;
+        let size = |digest: &Digest| found.iter().find(|one| one.pointer.digest == *digest);
+        collected.bytes += condemned.iter().filter_map(size).map(|one| one.size_bytes).sum::<u64>();
+        Ok(Some(gone))
+    }
+
+    /// What the next collection takes as things are now, at most `count` for each reason.
+    pub fn collectable(&self, grace: Duration, count: u64) -> Result<Vec<(Reason, Candidate)>, StorageError> {
+        let now = now_seconds();
+        let mut all = Vec::new();
+        for reason in REASONS {
+            let found = self.pointers.candidates(reason, None, self.due(reason, grace, now), count)?;
+            all.extend(found.into_iter().map(|one| (reason, one)));
+        }
+        Ok(all)
+    }
+
     /// Removes content that this process condemned at `since`, and lifts the sentence. One that was held up for long
     /// leaves it to those who come after, for they may have carried it out already.
     pub(super) fn carry_out(&self, digest: &Digest, since: i64) -> Result<(), StorageError> {

@@ -25,9 +25,9 @@ impl Storage {
         self.pointers.usage(repository)
     }
 
-    /// What lies in the trash of a repository, the oldest first, at most `count`.
-    pub fn trash(&self, repository: &str, count: u64) -> Result<Vec<Candidate>, StorageError> {
-        self.pointers.candidates(Reason::Trashed, Some(repository), i64::MAX, count)
+    /// What lies in the trash, of one repository where it is named, the oldest first, at most `count`.
+    pub fn trash(&self, repository: Option<&str>, count: u64) -> Result<Vec<Candidate>, StorageError> {
+        self.pointers.candidates(Reason::Trashed, repository, i64::MAX, count)
     }
 
     /// Takes a manifest out of the trash, with all that it needs.

@@ -28,6 +28,7 @@ mod look;
 pub mod pointers;
 mod round;
 mod seen;
+mod undo;
 mod upload;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use collect::Collected;
 pub use content::Reader;
 pub use error::StorageError;
 pub use examine::{Damage, Examined, Fault, Pace, Watcher};
@@ -46,6 +48,7 @@ pub use pointers::{
     TagFacts, Undeleted, Usage,
 };
 pub use round::{Round, Scrubbed, Scrubbing};
+pub use undo::Revived;
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
@@ -122,6 +125,14 @@ impl Storage {
         // nobody makes it anew while this lives
         storage.used.set(used).expect("it was just made");
         Ok(storage)
+    }
+
+    /// Opens a folder that is a registry's.
+    pub fn open_existing(folder: &Path) -> Result<Arc<Storage>, StorageError> {
+        if !folder.join("registry.db").is_file() {
+            return Err(StorageError::NoRegistry(folder.to_owned()));
+        }
+        Storage::open(folder)
     }
 
     /// The same for who has the folder already.
@@ -265,6 +276,11 @@ impl Storage {
     /// Writes down what it takes to make the database again, if that is due; `began`: for the first time since the process started.
     pub fn write_down(&self, began: bool) -> Result<(), StorageError> {
         self.pointers.write_down(began)
+    }
+
+    /// Writes pulls down.
+    pub fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
+        self.pointers.record_pulls(pulls)
     }
 
     /// Writes that wait for the database.

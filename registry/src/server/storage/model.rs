@@ -218,8 +218,12 @@ impl Driven {
                 return Ok(format!("{found:?}"));
             }
             Operation::Pull { repository, tag } => {
-                let (repository, tag) = (name(*repository), format!("t{tag}"));
-                storage.pointers.record_pulls(&[Pulls { repository, tag, at: 7, count: 1 }])?;
+                let repository = name(*repository);
+                let key = match tag {
+                    0 => ManifestKey::Digest(manifest(0, None, false).0.record.digest),
+                    tag => ManifestKey::Tag(format!("t{tag}")),
+                };
+                storage.pointers.record_pulls(&[Pulls { repository, key, at: 7, count: 1 }])?;
             }
             Operation::Start { repository } => {
                 let id = storage.start_upload(&name(*repository), Algorithm::Sha256)?;

@@ -123,7 +123,7 @@ fn several_ranges_of_a_blob() {
 
 #[test]
 fn blobs_belong_to_their_repository() {
-    let registry = Registry::start();
+    let registry = Registry::start_with(|config| config.policy.trash = "0".parse().expect("none"));
     let digest = registry.push_blob("one", b"content");
     let path = |name: &str| format!("/v2/{name}/blobs/{digest}");
     assert_eq!(registry.get(&path("one")).status, 200);

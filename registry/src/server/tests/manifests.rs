@@ -124,7 +124,7 @@ fn indexes_name_manifests_or_blobs_that_are_there() {
 
 #[test]
 fn deleting_a_tag_and_a_digest_differ() {
-    let registry = Registry::start();
+    let registry = Registry::start_with(|config| config.policy.trash = "0".parse().expect("none"));
     let (digest, bytes) = registry.push_image("a", "one", b"layer");
     for tag in ["two", "three"] {
         assert_eq!(registry.put_manifest("a", tag, media_type::OCI_MANIFEST, &bytes).status, 201);

@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod collection;
 mod drain;
 mod hostile;
 mod issuer;

@@ -25,7 +25,7 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
         .look(move |storage| {
             // an unknown repository is an error here
             let moves = storage.tag_history(&repository, None, i64::MAX, 1000)?;
-            let trash = storage.trash(&repository, 10_000)?;
+            let trash = storage.trash(Some(&repository), 10_000)?;
             let manifests: Vec<_> =
                 trash.into_iter().filter(|one| one.pointer.kind == Kind::Manifest).collect();
             Ok((manifests, moves))

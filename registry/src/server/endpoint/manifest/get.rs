@@ -22,6 +22,9 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
     let (shared, headers) = (Arc::clone(&call.shared), call.headers);
     let look = move || {
         let record = shared.storage.manifest(&name, &key)?;
+        if !head {
+            shared.pulls.count(&name, &key);
+        }
         let unchanged = reply::not_modified(&headers, &record.digest);
         // most are small and read at once
         let small = record.size_bytes <= limits::PIECE_SMALL_BYTES as u64;

@@ -5,7 +5,7 @@
 //! noted in the transaction that made it so. A loose manifest is an *orphan* when what held it was taken away; one that was
 //! pushed by digest, or whose tag was moved on, is not. Collection takes loose blobs and orphans; retention, what it is told to.
 
-use super::{IsImmutable, StorageError};
+use super::{IsImmutable, ManifestKey, StorageError};
 use slipway_oci::Digest;
 
 /// Who changes something, when, and from where.
@@ -176,13 +176,13 @@ pub struct Usage {
     pub pulls: u64,
 }
 
-/// Pulls of one tag that were not written down yet.
+/// Pulls of one manifest that were not written down yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulls {
     /// The repository.
     pub repository: String,
-    /// The tag.
-    pub tag: String,
+    /// The tag, or the digest, which counts for every tag on it.
+    pub key: ManifestKey,
     /// The last one, in seconds since 1970.
     pub at: i64,
     /// How many.

@@ -27,7 +27,7 @@ use slipway_oci::{Algorithm, Digest};
 use std::sync::Arc;
 
 /// How a manifest is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ManifestKey {
     /// By tag.
     Tag(String),

@@ -370,8 +370,12 @@ impl Pointers for MemoryPointers {
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
         let mut state = self.state();
         for one in pulls {
-            let repository = state.repositories.get_mut(&one.repository);
-            if let Some(tag) = repository.and_then(|repository| repository.tags.get_mut(&one.tag)) {
+            let Some(repository) = state.repositories.get_mut(&one.repository) else { continue };
+            let meant = |(name, tag): &(&String, &mut repository::Tag)| match &one.key {
+                ManifestKey::Tag(wanted) => *name == wanted,
+                ManifestKey::Digest(digest) => tag.digest == *digest,
+            };
+            for (_, tag) in repository.tags.iter_mut().filter(meant) {
                 tag.pulled = tag.pulled.max(Some(one.at));
                 tag.pulls += one.count;
             }

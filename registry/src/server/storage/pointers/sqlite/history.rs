@@ -5,7 +5,7 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
-        pointers::{Change, Condition, Pulls, TagEvent, TagFacts},
+        pointers::{Change, Condition, ManifestKey, Pulls, TagEvent, TagFacts},
     },
 };
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -169,12 +169,19 @@ pub(super) fn facts(
 }
 
 pub(super) fn record_pulls(database: &Connection, pulls: &[Pulls]) -> Result<(), StorageError> {
-    let mut statement = database.prepare_cached(
-        "UPDATE tags SET pulled = max(coalesce(pulled, 0), ?3), pulls = pulls + ?4
-         WHERE name = ?2 AND repository = (SELECT id FROM repositories WHERE name = ?1)",
-    )?;
     for one in pulls {
-        statement.execute((&one.repository, &one.tag, one.at, one.count))?;
+        let statement = match one.key {
+            ManifestKey::Tag(_) => {
+                "UPDATE tags SET pulled = max(coalesce(pulled, 0), ?3), pulls = pulls + ?4
+                 WHERE name = ?2 AND repository = (SELECT id FROM repositories WHERE name = ?1)"
+            }
+            ManifestKey::Digest(_) => {
+                "UPDATE tags SET pulled = max(coalesce(pulled, 0), ?3), pulls = pulls + ?4
+                 WHERE digest = ?2 AND repository = (SELECT id FROM repositories WHERE name = ?1)"
+            }
+        };
+        let key = one.key.to_string();
+        database.prepare_cached(statement)?.execute((&one.repository, key, one.at, one.count))?;
     }
     Ok(())
 }

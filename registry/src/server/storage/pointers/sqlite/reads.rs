@@ -208,7 +208,7 @@ pub(super) fn condemned(database: &Connection, before: i64, count: u64) -> Resul
 pub(super) fn counts(database: &Connection) -> Result<Counts, StorageError> {
     let (blobs, bytes) = database
         .prepare_cached(
-            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM blobs GROUP BY digest)",
+            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM blobs WHERE deleted IS NULL GROUP BY digest)",
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let one = |table: &str| -> Result<u64, StorageError> {
@@ -218,7 +218,7 @@ pub(super) fn counts(database: &Connection) -> Result<Counts, StorageError> {
     };
     Ok(Counts {
         repositories: one("repositories")?,
-        manifests: one("manifests")?,
+        manifests: one("manifests WHERE deleted IS NULL")?,
         tags: one("tags")?,
         blobs,
         bytes,
