@@ -1,7 +1,6 @@
 //! What is looked at beside the protocol: by the web page, and by the operator's commands.
 
-use super::{Candidate, Reason, Storage, StorageError, TagEvent, TagFacts, Undeleted, Usage, now_seconds};
-use slipway_oci::Digest;
+use super::{Candidate, Reason, Storage, StorageError, TagEvent, TagFacts, Usage};
 
 impl Storage {
     /// Tags with when they were moved and pulled, sorted by byte, after `last`, at most `count`.
@@ -28,10 +27,5 @@ impl Storage {
     /// What lies in the trash, of one repository where it is named, the oldest first, at most `count`.
     pub fn trash(&self, repository: Option<&str>, count: u64) -> Result<Vec<Candidate>, StorageError> {
         self.pointers.candidates(Reason::Trashed, repository, i64::MAX, count)
-    }
-
-    /// Takes a manifest out of the trash, with all that it needs.
-    pub fn undelete(&self, repository: &str, digest: &Digest) -> Result<Undeleted, StorageError> {
-        self.with_reserve(|| self.pointers.undelete(repository, digest, now_seconds()))
     }
 }

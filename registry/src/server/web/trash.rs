@@ -45,7 +45,7 @@ pub(super) async fn get(visit: &Visit, name: String) -> Result<Response, ApiErro
     let rows = all.len().min(limits::WEB_ROWS);
     let body = html! {
         div.head { h1 { "Trash" } (tags::views(visit, &name, "trash")) }
-        @if !visit.asked("back").is_empty() { p.done role="status" { "It is back. Tags that were on it have to be set again." } }
+        @if !visit.asked("back").is_empty() { p.done role="status" { "It is back, with the tags that were deleted with it, unless they are something else by now." } }
         @if all.is_empty() { section.empty { h2 { "The trash is empty" } } }
         @else {
             p.note { (words::things(all.len() as u64, "manifest", "manifests")) " that can be taken out again, with all that they need, until the trash is emptied." }
@@ -98,14 +98,15 @@ pub(super) async fn undelete(
     }
     let digest: Digest = visit.field("digest").parse()?;
     let (repository, wanted) = (name.clone(), digest.clone());
-    let found = visit.look(move |storage| storage.undelete(&repository, &wanted)).await?;
+    let author = visit.author();
+    let found = visit.look(move |storage| storage.revive(&repository, &wanted, &author)).await?;
     if found.back.is_empty() {
         return Err(StorageError::ManifestUnknown(digest.to_string()).into());
     }
     *change = Some(Changed {
         action: "undelete",
         repository: name.clone(),
-        tags: Vec::new(),
+        tags: found.tags,
         digest: Some(digest.to_string()),
     });
     Ok(frame::lead(&format!("{}/_trash?back=1", route::tags(&name))))

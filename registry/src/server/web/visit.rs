@@ -9,7 +9,7 @@ use crate::{
         call::{Shared, blocking},
         error::ApiError,
         query::Query,
-        storage::{Storage, StorageError},
+        storage::{Author, Storage, StorageError},
     },
 };
 use axum::{
@@ -17,7 +17,10 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, header},
 };
 use maud::{Markup, html};
-use std::sync::{Arc, Mutex};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
 /// One request, by somebody who may see the page.
 pub(super) struct Visit {
@@ -36,6 +39,7 @@ pub(super) struct Visit {
     uri_query: String,
     host: Option<String>,
     body: Mutex<Option<Body>>,
+    client: Option<IpAddr>,
     form: Vec<(String, String)>,
     token: String,
 }
@@ -49,7 +53,7 @@ impl Visit {
         let Asked { page, head, body, origin } = asked;
         let uri_query = head.uri.query().unwrap_or_default().to_owned();
         let query = Query::parse(Some(&uri_query))?;
-        let (secure, host) = (origin.secure, origin.host.clone());
+        let (secure, host, client) = (origin.secure, origin.host.clone(), origin.address);
         let secure = secure || shared.access.current().is_reached_by_tls();
         let cookies = cookies(&head.headers, secure);
         let (visitor, session) = enter_page(shared, origin, &head.headers, &cookies, demand).await?;
@@ -67,6 +71,7 @@ impl Visit {
             host,
             headers: head.headers,
             body: Mutex::new(Some(body)),
+            client,
             form: Vec::new(),
             token,
         })
@@ -113,6 +118,11 @@ impl Visit {
     /// What a form of this page brings along.
     pub(super) fn token(&self) -> Markup {
         html! { input type="hidden" name="token" value=(self.token); }
+    }
+
+    /// Who changes something by this request, for what remembers it.
+    pub(super) fn author(&self) -> Author {
+        Author { who: self.visitor.name().clone(), origin: self.client.map(|client| client.to_string()) }
     }
 
     /// Looks something up off the async threads.
