@@ -1,6 +1,7 @@
 //! Pointers in memory: for tests, and for a registry that may forget everything.
 
 mod repository;
+mod usage;
 
 use super::{
     BlobRecord, Candidate, Change, Condition, Kind, ManifestKey, ManifestRecord, NewManifest, Pointer,
@@ -341,30 +342,7 @@ impl Pointers for MemoryPointers {
     }
 
     fn usage(&self, name: &str) -> Result<Usage, StorageError> {
-        let state = self.state();
-        let Ok(own) = state.known(name) else { return Ok(Usage::default()) };
-        let blobs = || own.blobs.iter().map(|(digest, blob)| (digest, blob.size, blob.deleted.is_some()));
-        let manifests =
-            || own.manifests.values().map(|one| (one.manifest.record.size_bytes, one.deleted.is_some()));
-        let elsewhere = |digest: &Digest| {
-            let mut others = state.repositories.iter().filter(|(other, _)| other.as_str() != name);
-            others.any(|(_, other)| other.blobs.contains_key(digest))
-        };
-        let both = || blobs().map(|(_, size, gone)| (size, gone)).chain(manifests());
-        Ok(Usage {
-            tags: own.tags.len() as u64,
-            manifests: manifests().filter(|(_, gone)| !gone).count() as u64,
-            blobs: blobs().filter(|(.., gone)| !gone).count() as u64,
-            bytes: both().filter(|(_, gone)| !gone).map(|(size, _)| size).sum(),
-            own_bytes: blobs()
-                .filter(|(digest, _, gone)| !gone && !elsewhere(digest))
-                .map(|(_, size, _)| size)
-                .sum(),
-            trash_bytes: both().filter(|(_, gone)| *gone).map(|(size, _)| size).sum(),
-            updated: own.tags.values().map(|tag| tag.updated).max(),
-            pulled: own.tags.values().filter_map(|tag| tag.pulled).max(),
-            pulls: own.tags.values().map(|tag| tag.pulls).sum(),
-        })
+        Ok(usage::of(&self.state().repositories, name))
     }
 
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
