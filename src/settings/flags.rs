@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Scrub, Trash,
+    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Retention, Scrub, Trash,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -65,6 +65,10 @@ pub(crate) struct Settings {
     /// `1000/s every 1h after 1d`, `off` [default: 1000/s every 1h after 1d]
     #[arg(long, value_name = "RATE", env = "SLIPWAY_COLLECT", value_parser = |text: &str| text.parse::<Collect>())]
     pub(crate) collect: Option<Collect>,
+    /// What is kept of tags and untagged manifests: `keep 10 newest, pulled within 30d in team/**:ci-*`,
+    /// `expire after 14d in **:pr-*`, `untagged after 7d in **` [default: everything]
+    #[arg(long, value_name = "RULE", env = "SLIPWAY_RETENTION", value_delimiter = ';', value_parser = |text: &str| text.parse::<Retention>())]
+    pub(crate) retention: Vec<Retention>,
     /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,

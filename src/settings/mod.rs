@@ -67,7 +67,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 36] = [
+pub(crate) const KEYS: [Key; 37] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -116,6 +116,12 @@ pub(crate) const KEYS: [Key; 36] = [
         "a table of names with upstreams: `hub = \"https://docker.io fresh=24h\"`",
     ),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
+    key(
+        "retention",
+        "retention",
+        Form::Texts,
+        "a list of sentences: `[\"keep 10 newest in team/**:ci-*\", \"untagged after 7d in **\"]`",
+    ),
     key("rules", "rule", Form::Texts, "a list of sentences: `[\"users may pull, push in team/**\"]`"),
     key("scrub", "scrub", Form::Text, "`off` or a rate: `50MiB/s`, `50MiB/s every 7d`"),
     key("sparse", "sparse", Form::Switch, "`true` or `false`"),
@@ -173,6 +179,7 @@ impl Settings {
             }
             "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
+            "retention" => self.retention.push(text.parse()?),
             "collect" => self.collect = Some(text.parse()?),
             "trash" => self.trash = Some(text.parse()?),
             "scrub" => self.scrub = Some(text.parse()?),
@@ -238,6 +245,7 @@ impl Settings {
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             web: self.web.or(file.web),
+            retention: list(self.retention, file.retention),
             trash: self.trash.or(file.trash),
             collect: self.collect.or(file.collect),
             sparse: self.sparse || file.sparse,
@@ -293,6 +301,7 @@ impl Settings {
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
             scrub: self.scrub.unwrap_or_default(),
+            retention: self.retention.clone(),
             trash: self.trash.unwrap_or_default(),
             collect: self.collect.unwrap_or_default(),
         }

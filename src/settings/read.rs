@@ -160,6 +160,9 @@ mod tests {
             "access-log" | "basic-only" | "read-only" | "sparse" | "web" => ("true", None),
             "deprecated" => (r#"{ "old/**" = "use new" }"#, Some(r#"{ "old/**" = "ü" }"#)),
             "collect" => (r#""50/s every 1h after 2d""#, Some(r#""1000 every 1h""#)),
+            "retention" => {
+                (r#"["keep 10 newest in team/**:ci-*"]"#, Some(r#"["keep ten newest in team/**"]"#))
+            }
             "trash" => (r#""7d""#, Some(r#""7""#)),
             "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),

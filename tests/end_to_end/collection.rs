@@ -1,8 +1,8 @@
 //! What a registry lets go and brings back, with the real binary: beside a server that is pushed to and killed.
 
 use crate::support::http::{request, try_request};
-use crate::support::server::Server;
-use crate::support::{Slipway, run};
+use crate::support::server::{Server, free_address};
+use crate::support::{Slipway, run, wait_until};
 use slipway_oci::Digest;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -211,4 +211,42 @@ fn the_operator_sees_what_goes_and_brings_it_back() {
     slipway.fails(1, ["registry", "undelete", at[0], at[1], &one]);
     slipway.fails(1, ["registry", "gc", "--storage", text(&slipway.path("nowhere"))]);
     assert!(!slipway.path("nowhere").exists());
+}
+
+#[test]
+fn tags_that_the_settings_keep_no_longer_go_by_themselves() {
+    let slipway = Slipway::new();
+    let storage = slipway.path("storage");
+    let settings = slipway.path("slipway.toml");
+    let by = ["--config", text(&settings), "--storage", text(&storage)];
+    std::fs::write(&settings, "retention = [\n  \"keep 1 newest in **:ci-*\",\n  \"keep all on **\",\n]\n")
+        .unwrap();
+    let message = slipway.fails(1, ["registry", "check", by[1]]);
+    assert!(message.contains(":3:") && message.contains("`keep all on **` is not like"), "{message}");
+    let rules = "retention = [\"keep 1 newest in **:ci-*\"]\nimmutable-tags = [\"**:ci-prod\"]\n";
+    std::fs::write(&settings, format!("{rules}collect = \"1000/s every 1s\"\n")).unwrap();
+    let address = free_address();
+    let mut command = slipway.command(["serve", "--listen", &address]);
+    let server = Server::start(command.args(by), &address);
+    for tag in ["ci-prod", "ci-a", "other"] {
+        assert!(push(&server.address, "team/app", tag, tag));
+    }
+    // the newest by a second
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(push(&server.address, "team/app", "ci-b", "ci-b"));
+    let tags = || {
+        let listed = request(&server.address, "GET", "/v2/team/app/tags/list", &[], b"").json();
+        serde_json::from_value::<Vec<String>>(listed["tags"].clone()).unwrap()
+    };
+    let dry = slipway.ok(["registry", "retain", "--dry-run", "--json", by[0], by[1], by[2], by[3]]);
+    let dry: serde_json::Value = serde_json::from_str(&dry).unwrap();
+    let named: Vec<_> = dry["entries"].as_array().unwrap().iter().map(|one| one["tag"].clone()).collect();
+    assert!(named.is_empty() || named == ["ci-a"], "{dry}");
+    wait_until("the server takes it", || tags() == ["ci-b", "ci-prod", "other"]);
+    let events = slipway.ok(["registry", "tag-history", by[2], by[3], "team/app:ci-a"]);
+    assert!(events.lines().next().unwrap().ends_with("deleted from retention"), "{events}");
+    slipway.ok(["registry", "undelete", by[2], by[3], "team/app:ci-a"]);
+    check(&server.address, "team/app", "ci-a", "ci-a");
+    let went = slipway.ok(["registry", "retain", by[0], by[1], by[2], by[3]]);
+    assert!(went.ends_with("went\n") || went.is_empty(), "{went}");
 }

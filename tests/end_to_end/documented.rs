@@ -203,7 +203,9 @@ fn the_examples_of_every_page_run_as_they_stand() {
             let issuer = "[issuers]\ngithub = \"https://issuer.example audience=r\"";
             let rules =
                 "rules = [\"issuer:github may push in ci/${claim:repository}\", \"anyone may all in **\"]";
-            let settings = format!("listen = [\"{address}\"]\nstorage = \"registry\"\n{rules}\n{issuer}\n");
+            let kept = "retention = [\"keep 10 newest in **\"]";
+            let settings =
+                format!("listen = [\"{address}\"]\nstorage = \"registry\"\n{rules}\n{kept}\n{issuer}\n");
             std::fs::write(slipway.path("home/slipway.toml"), settings).unwrap();
             let (shown, status) = typed(&mut shell, &format!("{line} 2> /dev/null &"));
             assert_eq!(status, 0, "{line}: {shown}");

@@ -2,8 +2,9 @@
 
 use super::{
     call::Shared,
-    event::Event,
-    storage::{Collected, StorageError},
+    event::{Change, Event},
+    retention::{expired, untagged},
+    storage::{Author, Collected, IsImmutable, Keeping, Retired, StorageError},
 };
 use crate::limits;
 use std::{
@@ -62,10 +63,48 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
         let now = Clocks::now();
         let agree = std::mem::replace(&mut clocks, now).agree(now);
         if agree {
+            retire(shared, stop);
             pass(shared, stop);
         }
     }
     write_pulls(shared);
+}
+
+/// Tags and untagged manifests that are kept no longer.
+fn retire(shared: &Arc<Shared>, stop: &Receiver<()>) {
+    let (policy, access) = (shared.policy.current(), shared.access.current());
+    let rules = &policy.retention;
+    if rules.is_empty() {
+        return;
+    }
+    let immutable = |repository: &str| -> IsImmutable {
+        let (access, repository) = (Arc::clone(&access), repository.to_owned());
+        Arc::new(move |tag| access.is_immutable(&repository, tag))
+    };
+    let keeping = Keeping {
+        expired: &|repository, facts, now| expired(rules, repository, facts, now),
+        untagged: &|repository| untagged(rules, repository),
+        immutable: &immutable,
+        author: &Author { who: None, origin: Some("retention".to_owned()) },
+    };
+    let rate = policy.collect.rate.unwrap_or(limits::COLLECT_RATE);
+    let mut pause = |one: &Retired| {
+        let (tags, digest) = (Vec::from_iter(one.tag.clone()), one.digest.to_string());
+        shared.tell(&Event::Change(Change {
+            time: SystemTime::now(),
+            action: "expire",
+            repository: &one.repository,
+            tags: &tags,
+            digest: Some(&digest),
+            user: None,
+            client: None,
+            agent: None,
+        }));
+        !stopped(stop, Duration::from_secs_f64(1.0 / rate as f64))
+    };
+    if let Err(error) = shared.storage.retire(&keeping, false, &mut pause) {
+        failed(shared, "retire tags", &error);
+    }
 }
 
 fn pass(shared: &Arc<Shared>, stop: &Receiver<()>) {

@@ -98,7 +98,7 @@ pub struct Handled<'a> {
 pub struct Change<'a> {
     /// When.
     pub time: SystemTime,
-    /// In one word: `push`, `delete`, `blob-push`, `blob-mount`, `blob-delete`.
+    /// In one word: `push`, `delete`, `blob-push`, `blob-mount`, `blob-delete`, `expire`.
     pub action: &'static str,
     /// Where.
     pub repository: &'a str,

@@ -4,6 +4,7 @@ use super::{
     access::{PatternError, RepositoryPattern},
     life::{Collect, Trash},
     pace::Scrub,
+    retention::Retention,
     throttle::Limits,
 };
 use crate::limits;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub trash: Trash,
     /// How what nothing holds goes.
     pub collect: Collect,
+    /// What is kept of tags and untagged manifests.
+    pub retention: Vec<Retention>,
 }
 
 impl Policy {

@@ -1,7 +1,8 @@
 //! `slipway registry`: what the operator of a registry needs beside `serve`.
 
 use super::{
-    adopt, backup, check, delete, explain, gc, htpasswd, reindex, tag_history, token, trash, undelete, verify,
+    adopt, backup, check, delete, explain, gc, htpasswd, reindex, retain, tag_history, token, trash,
+    undelete, verify,
 };
 use crate::{app::Global, error::Failure};
 
@@ -32,6 +33,8 @@ enum Command {
     Reindex(reindex::Arguments),
     /// Bring a backup of a registry back
     Restore(backup::RestoreArguments),
+    /// Take away what `retention` no longer keeps
+    Retain(retain::Arguments),
     /// Point a tag at what it pointed at before
     Rollback(tag_history::RollbackArguments),
     /// List where a tag pointed, when, and who moved it
@@ -54,6 +57,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         Command::Check(arguments) => check::run(arguments),
         Command::Delete(arguments) => delete::run(global, arguments),
         Command::Gc(arguments) => gc::run(global, arguments),
+        Command::Retain(arguments) => retain::run(global, arguments),
         Command::Rollback(arguments) => tag_history::rollback(global, arguments),
         Command::TagHistory(arguments) => tag_history::run(global, arguments),
         Command::Trash(arguments) => trash::run(global, arguments),

@@ -14,6 +14,7 @@ pub(crate) mod logout;
 mod named;
 mod place;
 pub(crate) mod reindex;
+pub(crate) mod retain;
 pub(crate) mod serve;
 pub(crate) mod tag_history;
 pub(crate) mod token;

@@ -26,6 +26,7 @@ mod examine;
 pub mod keep;
 mod look;
 pub mod pointers;
+mod retire;
 mod round;
 mod seen;
 mod undo;
@@ -47,6 +48,7 @@ pub use pointers::{
     NewManifest, Pointer, Pulls, Reason, Referrer, ReferrersPage, Removal, Required, SigningKey, TagEvent,
     TagFacts, Undeleted, Usage,
 };
+pub use retire::{Expired, Keeping, Retired};
 pub use round::{Round, Scrubbed, Scrubbing};
 pub use undo::Revived;
 pub use upload::{Upload, UploadId};
@@ -175,6 +177,7 @@ impl Storage {
             condition: deletion.condition.clone(),
             force: deletion.force,
             trash: self.trash.load(Ordering::Relaxed) > 0,
+            seen: None,
         }
     }
 

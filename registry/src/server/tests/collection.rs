@@ -1,7 +1,10 @@
 //! What goes and what comes back, beside a server that goes on: its own storage is opened a second time, as another process does.
 
 use super::*;
-use crate::server::storage::{Author, Collected, Deletion, ManifestKey, Storage, StorageError};
+use crate::server::storage::{
+    Author, Collected, Deletion, Expired, IsImmutable, Keeping, ManifestKey, Pulls, Retired, Storage,
+    StorageError, TagFacts,
+};
 use std::sync::Arc;
 
 const NOW: Duration = Duration::ZERO;
@@ -168,4 +171,49 @@ fn pulls_count_for_tags() {
     let facts = beside(&registry, NOW).tag_facts("a", "", 10).expect("facts");
     assert_eq!(facts[0].pulls, 3);
     assert!(facts[0].pulled >= Some(facts[0].updated));
+}
+
+#[test]
+fn tags_that_are_kept_no_longer_go_with_all_below() {
+    let registry = Registry::start();
+    let (child, bytes) = registry.push_image("a", "child", b"layer");
+    let index = index_of(&bytes, "");
+    assert_eq!(registry.put_manifest("a", "pr-1", media_type::OCI_INDEX, &index).status, 201);
+    let (other, _) = registry.push_image("a", "pr-2", b"two");
+    let (never, _) = registry.push_image("a", "pr-prod", b"three");
+    assert_eq!(delete(&registry, "child"), 202);
+    let storage = beside(&registry, week());
+    let author = Author { who: None, origin: Some("retention".to_owned()) };
+    let goes = |facts: &[TagFacts]| -> Vec<TagFacts> {
+        facts.iter().filter(|one| one.tag.starts_with("pr-")).cloned().collect()
+    };
+    // one is pulled between the look and the removal
+    let pulled = |repository: &str, facts: &[TagFacts], _| {
+        let key = ManifestKey::Tag("pr-2".to_owned());
+        let pull = Pulls { repository: repository.to_owned(), key, at: facts[0].updated + 1, count: 1 };
+        storage.record_pulls(&[pull]).expect("a pull");
+        goes(facts)
+    };
+    let quiet = |_: &str, facts: &[TagFacts], _| goes(facts);
+    let immutable = |_: &str| -> IsImmutable { Arc::new(|tag| tag == "pr-prod") };
+    let retire = |expired: &Expired<'_>, dry_run| {
+        let keeping = Keeping { expired, untagged: &|_| None, immutable: &immutable, author: &author };
+        let mut gone = Vec::new();
+        let mut note = |one: &Retired| {
+            gone.extend(one.tag.clone());
+            true
+        };
+        storage.retire(&keeping, dry_run, &mut note).expect("retired");
+        gone
+    };
+    assert_eq!(retire(&quiet, true), ["pr-1", "pr-2"]);
+    assert_eq!(registry.get("/v2/a/manifests/pr-1").status, 200);
+    assert_eq!(retire(&pulled, false), ["pr-1"]);
+    // into the trash: the index, and then its child
+    assert_eq!(collect(&storage).trashed, 2);
+    for (digest, status) in [(&Digest::sha256(&index), 404), (&child, 404), (&other, 200), (&never, 200)] {
+        assert_eq!(registry.get(&format!("/v2/a/manifests/{digest}")).status, status, "{digest}");
+    }
+    storage.revive_tag("a", "pr-1", &author).expect("back");
+    assert_eq!(registry.get(&format!("/v2/a/manifests/{child}")).status, 200);
 }

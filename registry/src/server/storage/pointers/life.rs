@@ -79,6 +79,8 @@ pub struct Removal {
     pub force: bool,
     /// Whether it stays in the trash for a while.
     pub trash: bool,
+    /// A tag as it was seen, and has to be still; then what it points at is an orphan, unless something else holds that.
+    pub seen: Option<TagFacts>,
 }
 
 /// One move of a tag.
@@ -125,6 +127,17 @@ pub enum Reason {
     Untagged,
     /// It lies in the trash.
     Trashed,
+}
+
+impl TagFacts {
+    /// Refuses what was pushed, moved or pulled since it was seen.
+    pub fn check(&self, found: Option<(Digest, i64, Option<i64>)>) -> Result<(), StorageError> {
+        let own = (self.digest.clone(), self.updated, self.pulled);
+        match found {
+            Some(found) if found == own => Ok(()),
+            found => Err(StorageError::Moved { what: self.tag.clone(), current: found.map(|found| found.0) }),
+        }
+    }
 }
 
 /// Something in the trash, or about to get there.

@@ -236,8 +236,15 @@ impl Repository {
                 if (removal.immutable)(tag) {
                     return Err(StorageError::TagImmutable { tag: tag.clone() });
                 }
-                found.ok_or_else(unknown)?;
+                let digest = found.ok_or_else(unknown)?.clone();
+                if let Some(seen) = &removal.seen {
+                    let found = self.tags.get(tag);
+                    seen.check(found.map(|own| (own.digest.clone(), own.updated, own.pulled)))?;
+                }
                 self.unpoint(tag, &removal.change, number);
+                if removal.seen.is_some() {
+                    self.settle(&digest, true, removal.change.at);
+                }
                 Ok(None)
             }
             ManifestKey::Digest(digest) => {

@@ -22,6 +22,18 @@ pub(super) fn tagged(
     Ok(statement.query_row((repository, tag), |row| digest_column(row, 0)).optional()?)
 }
 
+/// What a tag points at, when it was pushed last, and pulled.
+pub(super) fn seen(
+    database: &Connection,
+    repository: i64,
+    tag: &str,
+) -> Result<Option<(Digest, i64, Option<i64>)>, StorageError> {
+    let mut statement = database
+        .prepare_cached("SELECT digest, updated, pulled FROM tags WHERE repository = ?1 AND name = ?2")?;
+    let row = |row: &Row<'_>| Ok((digest_column(row, 0)?, row.get(1)?, row.get(2)?));
+    Ok(statement.query_row((repository, tag), row).optional()?)
+}
+
 /// Notes one move, and forgets the oldest beyond [`limits::TAG_MOVES`].
 fn note(
     database: &Connection,

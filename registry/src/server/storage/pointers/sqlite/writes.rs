@@ -299,7 +299,10 @@ pub(super) fn delete_manifest(
                 return Err(StorageError::TagImmutable { tag: tag.clone() });
             }
             let digest = found.ok_or_else(unknown)?;
-            history::unpoint(database, repository, tag, &digest, false, change)?;
+            if let Some(seen) = &removal.seen {
+                seen.check(history::seen(database, repository, tag)?)?;
+            }
+            history::unpoint(database, repository, tag, &digest, removal.seen.is_some(), change)?;
             Ok(None)
         }
         ManifestKey::Digest(digest) => {
