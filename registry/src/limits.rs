@@ -169,6 +169,9 @@ pub const COLLECT_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Pointers that a collection takes in one transaction: a few milliseconds that others wait.
 pub const COLLECT_PAGE: u64 = 50;
 
+/// Pointers that a collection looks up at a time: of a hundred thousand that were deleted in one second each look-up sorts all.
+pub const COLLECT_FIND: u64 = 2000;
+
 /// How far the time of day may run ahead between two passes of the collection before it is not believed.
 pub const CLOCK_LEAP: Duration = Duration::from_secs(3600);
 

@@ -51,9 +51,16 @@ impl Storage {
             let before = collected;
             for reason in REASONS {
                 let due = self.due(reason, grace, begun);
-                while let Some(gone) = self.collect_page(reason, due, &mut collected)? {
-                    if !pause(gone) {
-                        return Ok(collected);
+                loop {
+                    let found = self.pointers.candidates(reason, None, due, limits::COLLECT_FIND)?;
+                    for page in found.chunks(limits::COLLECT_PAGE as usize) {
+                        let gone = self.collect_page(reason, due, page, &mut collected)?;
+                        if !pause(gone) {
+                            return Ok(collected);
+                        }
+                    }
+                    if found.is_empty() {
+                        break;
                     }
                 }
             }
@@ -65,17 +72,14 @@ impl Storage {
         }
     }
 
-    /// One transaction; `None`: there is nothing more.
+    /// One transaction. Answers how many went.
     fn collect_page(
         &self,
         reason: Reason,
         due: i64,
+        found: &[Candidate],
         collected: &mut Collected,
-    ) -> Result<Option<u64>, StorageError> {
-        let found = self.pointers.candidates(reason, None, due, limits::COLLECT_PAGE)?;
-        if found.is_empty() {
-            return Ok(None);
-        }
+    ) -> Result<u64, StorageError> {
         let pointers: Vec<Pointer> = found.iter().map(|one| one.pointer.clone()).collect();
         let trash = self.trash.load(Ordering::Relaxed) > 0;
         let (gone, condemned) = self.with_reserve(|| {
@@ -94,7 +98,7 @@ impl Storage {
         collected.contents += condemned.len() as u64;
         let size = |digest: &Digest| found.iter().find(|one| one.pointer.digest == *digest);
         collected.bytes += condemned.iter().filter_map(size).map(|one| one.size_bytes).sum::<u64>();
-        Ok(Some(gone))
+        Ok(gone)
     }
 
     /// What the next collection takes as things are now, at most `count` for each reason.

@@ -217,3 +217,34 @@ fn tags_that_are_kept_no_longer_go_with_all_below() {
     storage.revive_tag("a", "pr-1", &author).expect("back");
     assert_eq!(registry.get(&format!("/v2/a/manifests/{child}")).status, 200);
 }
+
+#[test]
+fn a_large_trash_is_emptied_in_small_steps() {
+    let registry = Registry::start();
+    let storage = beside(&registry, week());
+    registry.push_image("a", "t", b"layer");
+    for number in 0..300 {
+        let bytes = image(b"layer", &format!(r#","annotations":{{"n":"{number}"}}"#));
+        let digest = Digest::sha256(&bytes);
+        assert_eq!(
+            registry.put_manifest("a", &digest.to_string(), media_type::OCI_MANIFEST, &bytes).status,
+            201
+        );
+        assert_eq!(delete(&registry, &digest.to_string()), 202);
+    }
+    storage.keep_trash(NOW);
+    let mut steps = Vec::new();
+    let stop_after = |steps: &mut Vec<u64>, most: usize| {
+        let mut note = |gone| {
+            steps.push(gone);
+            steps.len() < most
+        };
+        storage.collect(NOW, &mut note).expect("a collection")
+    };
+    // one that is stopped goes on with the next
+    assert_eq!(stop_after(&mut steps, 2).manifests, 100);
+    assert_eq!(stop_after(&mut steps, usize::MAX).manifests, 200);
+    assert!(steps.len() >= 6 && steps.iter().all(|gone| *gone <= 50), "{steps:?}");
+    assert_eq!(registry.get("/v2/a/manifests/t").status, 200);
+    assert_eq!(files(&registry), 3);
+}
