@@ -189,6 +189,10 @@ fn the_operator_sees_what_goes_and_brings_it_back() {
     assert_eq!(request(&server.address, "GET", "/v2/team/app/manifests/v", &[], b"").status, 404);
     let trash = slipway.ok(["registry", "trash", at[0], at[1], "team/app"]);
     assert!(trash.starts_with(&format!("manifest {one} (")) && trash.lines().count() == 1, "{trash}");
+    let usage = slipway.ok(["registry", "usage", "--json", at[0], at[1]]);
+    let usage: serde_json::Value = serde_json::from_str(&usage).unwrap();
+    assert_eq!((&usage[0]["repository"], &usage[0]["manifests"]), (&"team/app".into(), &1.into()), "{usage}");
+    assert_eq!(usage[0]["trashBytes"], image("one").len());
     // neither long enough in the trash, nor loose for long
     let nothing = slipway.ok(["registry", "gc", "--dry-run", at[0], at[1]]);
     assert_eq!(nothing, "0 would go\n");

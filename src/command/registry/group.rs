@@ -2,7 +2,7 @@
 
 use super::{
     adopt, backup, check, delete, explain, gc, htpasswd, reindex, retain, tag_history, token, trash,
-    undelete, verify,
+    undelete, usage, verify,
 };
 use crate::{app::Global, error::Failure};
 
@@ -45,6 +45,8 @@ enum Command {
     Trash(trash::Arguments),
     /// Bring a deleted tag or manifest back
     Undelete(undelete::Arguments),
+    /// List how much each repository has
+    Usage(usage::Arguments),
     /// Read everything that a registry stores, and say what is damaged, missing or needless
     Verify(verify::Arguments),
 }
@@ -57,6 +59,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         Command::Check(arguments) => check::run(arguments),
         Command::Delete(arguments) => delete::run(global, arguments),
         Command::Gc(arguments) => gc::run(global, arguments),
+        Command::Usage(arguments) => usage::run(global, arguments),
         Command::Retain(arguments) => retain::run(global, arguments),
         Command::Rollback(arguments) => tag_history::rollback(global, arguments),
         Command::TagHistory(arguments) => tag_history::run(global, arguments),

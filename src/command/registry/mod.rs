@@ -20,4 +20,5 @@ pub(crate) mod tag_history;
 pub(crate) mod token;
 pub(crate) mod trash;
 pub(crate) mod undelete;
+pub(crate) mod usage;
 pub(crate) mod verify;
