@@ -48,9 +48,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
 fn in_words(name: &str, usage: &Usage) -> String {
     let Usage { tags, manifests, blobs, bytes, own_bytes, trash_bytes, .. } = usage;
     let [bytes, own, trash] = [*bytes, *own_bytes, *trash_bytes].map(show::human);
-    format!(
-        "{name}: {bytes}, {own} of them its own; {tags} tags, {manifests} manifests, {blobs} blobs; in the trash {trash}"
-    )
+    let [tags, manifests, blobs] = [(*tags, "tag"), (*manifests, "manifest"), (*blobs, "blob")]
+        .map(|(count, thing)| format!("{count} {thing}{}", if count == 1 { "" } else { "s" }));
+    format!("{name}: {bytes}, {own} of them its own; {tags}, {manifests}, {blobs}; in the trash {trash}")
 }
 
 fn as_json(name: &str, usage: &Usage) -> Value {
