@@ -258,9 +258,33 @@ impl Access {
         ]
     }
 
+    /// What a token of this registry says of `principal`: for `purpose` and so many seconds from `now`, by the name `id`.
+    pub(super) fn claims(
+        &self,
+        principal: &Principal,
+        purpose: Use,
+        id: String,
+        now: i64,
+        life: i64,
+    ) -> Claims {
+        Claims {
+            iss: self.service().to_owned(),
+            sub: principal.name.clone().unwrap_or_default(),
+            aud: self.service().to_owned(),
+            exp: now + life,
+            nbf: now,
+            iat: now,
+            jti: id,
+            purpose,
+            stamp: self.stamp(principal),
+            job: principal.job.as_deref().cloned(),
+            access: Vec::new(),
+        }
+    }
+
     /// What a token stands on: it holds as long as the password and the configured token of its user, or the issuers of its
     /// job, are the same.
-    pub(super) fn stamp(&self, principal: &Principal) -> Option<String> {
+    fn stamp(&self, principal: &Principal) -> Option<String> {
         let text = match (&principal.job, &principal.name) {
             (Some(job), _) => self.issuers.stamp(job),
             (None, Some(name)) => self.stamp_of(name),

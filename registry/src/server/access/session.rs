@@ -3,9 +3,7 @@
 //! A session is a token of the kind that clients get ([`super::jwt`]), for another use, so that it ends with the user and the
 //! password as those do. It opens the page alone: no request of the protocol reads a cookie.
 
-use super::{
-    Access, Caller, Claims, Demand, Origin, Principal, Use, Visitor, claims, enter, now_seconds, sign,
-};
+use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, claims, enter, now_seconds, sign};
 use crate::{
     limits,
     server::{
@@ -84,24 +82,11 @@ async fn signed(
     access: &Access,
     principal: &Principal,
     purpose: Use,
-    jti: String,
+    id: String,
     life: i64,
 ) -> Result<String, ApiError> {
     let now = now_seconds();
     let owner = Arc::clone(shared);
     let key = blocking(move || owner.keys.current(&owner.storage, now)).await?;
-    let claims = Claims {
-        iss: access.service().to_owned(),
-        sub: principal.name.clone().unwrap_or_default(),
-        aud: access.service().to_owned(),
-        exp: now + life,
-        nbf: now,
-        iat: now,
-        jti,
-        purpose,
-        stamp: access.stamp(principal),
-        job: principal.job.as_deref().cloned(),
-        access: Vec::new(),
-    };
-    Ok(sign(&claims, &key))
+    Ok(sign(&access.claims(principal, purpose, id, now, life), &key))
 }

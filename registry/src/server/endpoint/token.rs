@@ -5,7 +5,7 @@
 
 use crate::limits;
 use crate::server::{
-    access::{Access, Claims, Login, Principal, Scope, Use, basic, claims, job, log_in, now_seconds, sign},
+    access::{Access, Login, Principal, Scope, Use, basic, claims, job, log_in, now_seconds, sign},
     body::{self, Incoming},
     call::{Call, Shared, blocking},
     error::{ApiError, Wanted},
@@ -152,19 +152,8 @@ async fn answer(
     let left = principal.job.as_ref().map_or(i64::MAX, |job| job.until.saturating_sub(now));
     let life = limits::TOKEN_LIFE_SECONDS.min(left);
     let token = |purpose: Use, life: i64, scopes: &[Scope]| {
-        let claims = Claims {
-            iss: access.service().to_owned(),
-            sub: principal.name.clone().unwrap_or_default(),
-            aud: access.service().to_owned(),
-            exp: now + life,
-            nbf: now,
-            iat: now,
-            jti: random_id()?,
-            purpose,
-            stamp: access.stamp(principal),
-            job: principal.job.as_deref().cloned(),
-            access: scopes.to_vec(),
-        };
+        let mut claims = access.claims(principal, purpose, random_id()?, now, life);
+        claims.access = scopes.to_vec();
         Ok::<String, ApiError>(sign(&claims, &key))
     };
     let own = token(Use::Access, life, &scopes)?;
