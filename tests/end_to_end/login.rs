@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 /// A private registry with the user `ann`, whose password is `secret`.
-fn private(slipway: &Slipway, flags: &[&str]) -> Server {
+pub(super) fn private(slipway: &Slipway, flags: &[&str]) -> Server {
     let users = slipway.path("users");
     let mut command = slipway.command(["registry", "htpasswd", "--password-stdin", "ann"]);
     fs::write(&users, run_with_input(&mut command, b"secret\n").ok()).unwrap();
@@ -24,7 +24,7 @@ fn config(slipway: &Slipway) -> PathBuf {
     slipway.path(".docker/config.json")
 }
 
-fn login(slipway: &Slipway, address: &str, user: &str, password: &str) -> Ended {
+pub(super) fn login(slipway: &Slipway, address: &str, user: &str, password: &str) -> Ended {
     let words = ["login", "-u", user, "--password-stdin", address];
     run_with_input(&mut slipway.command(words), format!("{password}\n").as_bytes())
 }

@@ -1,19 +1,66 @@
 //! What the machine has, and what can be put on it.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{find, quiet};
+use crate::process::{built, find, quiet};
+use crate::{Failure, failed};
 
-/// A program that the richer parts use, and Debian's package that has it.
+/// A program that the richer parts use, and where it comes from.
 pub(crate) struct Tool {
-    pub(crate) program: &'static str,
-    pub(crate) package: &'static str,
+    program: &'static str,
+    source: Source,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Debian's package of this name.
+    Debian(&'static str),
+    /// A package of the Go module proxy, in one version: built here, kept in the user's cache folder.
+    Go(&'static str, &'static str),
 }
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {
-    Tool { program, package }
+    Tool { program, source: Source::Debian(package) }
+}
+
+const fn go(program: &'static str, package: &'static str, version: &'static str) -> Tool {
+    Tool { program, source: Source::Go(package, version) }
+}
+
+impl Tool {
+    /// What a person types to have it.
+    fn hint(&self) -> String {
+        match self.source {
+            Source::Debian(package) => format!("{} (as root: apt-get install {package})", self.program),
+            Source::Go(package, version) => format!("{} (go install {package}@{version})", self.program),
+        }
+    }
+
+    /// What is to be installed.
+    fn package(&self) -> &'static str {
+        match self.source {
+            Source::Debian(package) | Source::Go(package, _) => package,
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        match self.source {
+            Source::Debian(_) => find(self.program).is_some(),
+            Source::Go(package, version) => {
+                let link = fs::read_link(built().join(self.program));
+                link.is_ok_and(|target| target == made(package, version)) && find(self.program).is_some()
+            }
+        }
+    }
+}
+
+/// Where a program of a Go package is put, below the folder of all of them.
+fn made(package: &str, version: &str) -> PathBuf {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    Path::new(&package.replace('/', "-")).join(version).join(name)
 }
 
 /// What the whole of the tests uses.
@@ -47,6 +94,14 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("mount.exfat-fuse", "exfat-fuse"),
     tool("bindfs", "bindfs"),
     tool("fuse-overlayfs", "fuse-overlayfs"),
+    // what others measure registries with, and use them by
+    go(
+        "oci-conformance",
+        "github.com/opencontainers/distribution-spec/conformance",
+        "v0.0.0-20260831232431-97274622c111",
+    ),
+    go("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
+    go("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
 ];
 
 /// What the demo uses.
@@ -82,31 +137,52 @@ pub(crate) fn is_ci() -> bool {
 
 /// Installs what is missing, where that is possible, and says what stays missing.
 pub(crate) fn provide(tools: &[Tool]) -> Vec<&'static str> {
-    let missing = |tools: &[Tool]| -> Vec<&'static str> {
-        tools.iter().filter(|tool| find(tool.program).is_none()).map(|tool| tool.package).collect()
-    };
-    let wanted = missing(tools);
-    if wanted.is_empty() {
-        return wanted;
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_here()).collect();
+    let (debian, own): (Vec<&Tool>, Vec<&Tool>) =
+        missing.iter().partition(|tool| matches!(tool.source, Source::Debian(_)));
+    let debian: Vec<&str> = debian.iter().map(|tool| tool.package()).collect();
+    if !debian.is_empty() && is_root() && Path::new("/usr/bin/apt-get").exists() {
+        install_all(&debian);
     }
-    if is_root() && Path::new("/usr/bin/apt-get").exists() {
-        println!("installing {}", wanted.join(" "));
-        if let Err(first) = install(&wanted) {
-            println!("{first}\nupdating the package lists and trying again");
-            let _ = quiet(apt().arg("update"));
-            // one at a time: a package that this release lacks must not keep the others away
-            for package in &wanted {
-                if let Err(failure) = install(&[package]) {
-                    println!("{failure}");
-                }
+    for tool in own {
+        if let Source::Go(package, version) = tool.source {
+            println!("building {package}");
+            if let Err(failure) = build(tool.program, package, version) {
+                println!("{failure}");
             }
         }
     }
-    let left = missing(tools);
-    if !left.is_empty() {
-        println!("not on this machine: {} (as root: apt-get install {})", left.join(", "), left.join(" "));
+    let missing: Vec<&Tool> = missing.into_iter().filter(|tool| !tool.is_here()).collect();
+    for tool in &missing {
+        println!("not on this machine: {}", tool.hint());
     }
-    left
+    missing.iter().map(|tool| tool.package()).collect()
+}
+
+fn install_all(packages: &[&str]) {
+    println!("installing {}", packages.join(" "));
+    let Err(first) = install(packages) else { return };
+    println!("{first}\nupdating the package lists and trying again");
+    let _ = quiet(apt().arg("update"));
+    // one at a time: a package that this release lacks must not keep the others away
+    for package in packages {
+        if let Err(failure) = install(&[package]) {
+            println!("{failure}");
+        }
+    }
+}
+
+/// Builds a Go program and lets it be found under its name here.
+fn build(program: &str, package: &str, version: &str) -> Result<(), Failure> {
+    let folder = built();
+    let target = made(package, version);
+    let place = folder.join(&target);
+    let place = place.parent().expect("it lies in a folder of its version");
+    fs::create_dir_all(place).map_err(failed(format!("cannot create `{}`", place.display())))?;
+    quiet(Command::new("go").arg("install").arg(format!("{package}@{version}")).env("GOBIN", place))?;
+    let link = folder.join(program);
+    let _ = fs::remove_file(&link);
+    symlink(target, &link).map_err(failed(format!("cannot link `{}`", link.display())))
 }
 
 fn apt() -> Command {
@@ -115,6 +191,6 @@ fn apt() -> Command {
     command
 }
 
-fn install(packages: &[&str]) -> Result<(), crate::Failure> {
+fn install(packages: &[&str]) -> Result<(), Failure> {
     quiet(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages)).map(|_| ())
 }

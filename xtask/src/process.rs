@@ -1,6 +1,6 @@
 //! Running other programs and waiting for them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,12 +45,19 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Where a program is: on the path, or where Debian puts an administrator's.
-pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
+/// Where programs are kept that are built here, for every checkout of a user. `tests/skip` knows it too.
+pub(crate) fn built() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    cache.unwrap_or_else(crate::house::target).join("slipway-peers")
+}
+
+/// Where a program is: on the path, where Debian puts an administrator's, or built here.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders =
         std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Into::into));
-    folders.map(|folder| folder.join(program)).find(|file| Path::is_file(file))
+    folders.chain([built()]).map(|folder| folder.join(program)).find(|file| Path::is_file(file))
 }
 
 /// `1.23 s`, or milliseconds where that says more.

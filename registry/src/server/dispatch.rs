@@ -153,7 +153,7 @@ async fn dispatch(
     if let Some(address) = address {
         shared.throttle.request(Whose::Address(address), &limits.address)?;
     }
-    let visitor = admit(&shared, origin, &route, &head.method, &head.headers).await?;
+    let visitor = admit(&shared, origin, (&route, &query), &head.method, &head.headers).await?;
     let pushes = access::changes(&route, &head.method) && head.method != Method::DELETE;
     if let Some(name) = route.repository().filter(|_| mirrored.is_some() && pushes) {
         return Err(ApiError::Mirrored(name.to_owned()));
@@ -200,12 +200,12 @@ fn place(
 async fn admit(
     shared: &Arc<Shared>,
     origin: Origin,
-    route: &Route,
+    (route, query): (&Route, &Query),
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Visitor, ApiError> {
     // a method that no endpoint takes is refused by name, to whoever would be let in
-    let demand = access::demand(route, method).unwrap_or(Demand::Entry);
+    let demand = access::demand(route, query, method).unwrap_or(Demand::Entry);
     let visitor = access::enter(shared, origin, headers, &demand).await?;
     visitor.demand(&demand)?;
     if shared.policy.current().read_only && access::changes(route, method) {

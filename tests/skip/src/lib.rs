@@ -60,11 +60,14 @@ pub fn shape() -> Option<String> {
     std::env::var("SLIPWAY_LAYERS").ok().filter(|shape| !shape.is_empty() && shape != "auto")
 }
 
-/// Where a program is.
+/// Where a program is: on the path, or built by `cargo xtask test` (`xtask/src/process.rs`).
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    let built = cache.map(|cache| cache.join("slipway-peers"));
+    folders.chain(built).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Ends the test as skipped unless a condition holds; the rest are the words for that.

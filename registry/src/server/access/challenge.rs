@@ -71,6 +71,9 @@ impl Access {
                 };
                 text.push_str(&format!(",scope=\"repository:{name}:{actions}\""));
             }
+            Demand::Mount(name, from) => {
+                text.push_str(&format!(",scope=\"repository:{name}:pull,push repository:{from}:pull\""));
+            }
             Demand::Catalog => text.push_str(",scope=\"registry:catalog:*\""),
             Demand::Entry | Demand::Nothing => {}
         }

@@ -2,8 +2,9 @@
 //! endpoint makes for itself is one that some endpoint forgets.)
 
 use super::Action;
-use crate::server::{error::Wanted, route::Route};
+use crate::server::{error::Wanted, query::Query, route::Route};
 use axum::http::Method;
+use slipway_oci::reference::is_repository_name;
 
 /// What a request needs to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub(in crate::server) enum Demand<'a> {
     Catalog,
     /// An action in a repository.
     In(&'a str, Action),
+    /// To push into the first repository. What is pushed may be the second one's already, for who may pull there; so a
+    /// client is told to ask for both rights at once, as distribution does.
+    Mount(&'a str, &'a str),
 }
 
 impl Demand<'_> {
@@ -23,13 +27,18 @@ impl Demand<'_> {
     pub(super) fn wanted(&self) -> Wanted {
         Wanted(match self {
             Demand::In(name, action) => Some(((*name).to_owned(), action.name())),
-            _ => None,
+            Demand::Mount(name, _) => Some(((*name).to_owned(), Action::Push.name())),
+            Demand::Nothing | Demand::Entry | Demand::Catalog => None,
         })
     }
 }
 
 /// What `method` on `route` demands; `None` for methods that no endpoint takes.
-pub(in crate::server) fn demand<'a>(route: &'a Route, method: &Method) -> Option<Demand<'a>> {
+pub(in crate::server) fn demand<'a>(
+    route: &'a Route,
+    query: &'a Query,
+    method: &Method,
+) -> Option<Demand<'a>> {
     let reads = matches!(method.as_str(), "GET" | "HEAD");
     let writes = matches!(method.as_str(), "POST" | "PUT" | "PATCH");
     let deletes = method == Method::DELETE;
@@ -41,7 +50,10 @@ pub(in crate::server) fn demand<'a>(route: &'a Route, method: &Method) -> Option
         Route::Base => Demand::Entry,
         Route::Catalog => Demand::Catalog,
         // sessions belong to a push from start to end
-        Route::Uploads { name } | Route::Upload { name, .. } => Demand::In(name, Action::Push),
+        Route::Uploads { name } | Route::Upload { name, .. } => match mounted(route, query) {
+            Some(from) if from != name => Demand::Mount(name, from),
+            _ => Demand::In(name, Action::Push),
+        },
         Route::Blob { name, .. }
         | Route::Manifest { name, .. }
         | Route::Tags { name }
@@ -54,6 +66,12 @@ pub(in crate::server) fn demand<'a>(route: &'a Route, method: &Method) -> Option
             Demand::In(name, action)
         }
     })
+}
+
+/// The repository that a mount names.
+fn mounted<'a>(route: &Route, query: &'a Query) -> Option<&'a str> {
+    let from = query.get("from").filter(|from| is_repository_name(from))?;
+    (matches!(route, Route::Uploads { .. }) && query.get("mount").is_some()).then_some(from)
 }
 
 /// Whether a request would change something.
@@ -92,9 +110,33 @@ mod tests {
         ] {
             let route = route::parse(path).expect("a route");
             let method: Method = method.parse().expect("a method");
-            assert_eq!(demand(&route, &method), expected, "{method} {path}");
+            let query = Query::parse(None).expect("a query");
+            assert_eq!(demand(&route, &query, &method), expected, "{method} {path}");
             let changing = !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "CONNECT");
             assert_eq!(changes(&route, &method), changing && path != "/token", "{method} {path}");
+        }
+    }
+    #[test]
+    fn a_mount_tells_where_from() {
+        for (path, query, expected) in [
+            ("/v2/a/b/blobs/uploads/", "mount=sha256:0&from=c/d", Demand::Mount("a/b", "c/d")),
+            ("/v2/a/b/blobs/uploads/", "from=c/d&mount=", Demand::Mount("a/b", "c/d")),
+            ("/v2/a/b/blobs/uploads/", "mount=sha256:0", Demand::In("a/b", Action::Push)),
+            ("/v2/a/b/blobs/uploads/", "mount=sha256:0&from=a/b", Demand::In("a/b", Action::Push)),
+            // what would end the quoted string, or ask for more
+            ("/v2/a/b/blobs/uploads/", "mount=sha256:0&from=c/d\"", Demand::In("a/b", Action::Push)),
+            (
+                "/v2/a/b/blobs/uploads/",
+                "mount=sha256:0&from=c+repository:e:*",
+                Demand::In("a/b", Action::Push),
+            ),
+            ("/v2/a/b/blobs/uploads/", "mount=sha256:0&from=", Demand::In("a/b", Action::Push)),
+            ("/v2/a/b/blobs/uploads/", "from=c/d", Demand::In("a/b", Action::Push)),
+            ("/v2/a/b/blobs/uploads/x", "mount=sha256:0&from=c/d", Demand::In("a/b", Action::Push)),
+        ] {
+            let route = route::parse(path).expect("a route");
+            let query = Query::parse(Some(query)).unwrap_or_else(|_| panic!("{query}"));
+            assert_eq!(demand(&route, &query, &Method::POST), Some(expected), "{path}");
         }
     }
 }

@@ -32,9 +32,7 @@ impl Visitor {
         if self.access.is_open {
             return true;
         }
-        let scopes = self.caller.scopes.as_deref();
-        scopes.is_none_or(|scopes| scopes.iter().any(|scope| scope.covers(action, repository)))
-            && self.access.decide(&self.caller.principal, action, repository).allowed
+        self.judged(action, repository) == (true, true)
     }
 
     /// Whether the caller sees the repository in the catalog.
@@ -92,10 +90,12 @@ impl Visitor {
                     self.caller.scopes.as_ref().is_none_or(|all| all.iter().any(Scope::covers_catalog));
                 (self.access.rules.anywhere(caller, Action::Catalog), scoped)
             }
-            Demand::In(name, action) => {
-                let scoped = self.caller.scopes.as_ref();
-                let scoped = scoped.is_none_or(|all| all.iter().any(|scope| scope.covers(*action, name)));
-                (self.access.decide(caller, *action, name).allowed, scoped)
+            Demand::In(name, action) => self.judged(*action, name),
+            // a token that could have more is asked for again, as by distribution; what may not be read at all is not
+            // there, which the endpoint finds
+            Demand::Mount(name, from) => {
+                let (allowed, scoped) = self.judged(Action::Push, name);
+                (allowed, scoped && self.judged(Action::Pull, from) != (true, false))
             }
         };
         match (allowed, caller.name.is_some()) {
@@ -112,6 +112,13 @@ impl Visitor {
                     .then(|| self.access.challenge(&self.origin, demand, Some("insufficient_scope"))),
             }),
         }
+    }
+
+    /// Whether the rules allow it, and whether the caller's token covers it.
+    fn judged(&self, action: Action, repository: &str) -> (bool, bool) {
+        let scopes = self.caller.scopes.as_ref();
+        let scoped = scopes.is_none_or(|all| all.iter().any(|scope| scope.covers(action, repository)));
+        (self.access.decide(&self.caller.principal, action, repository).allowed, scoped)
     }
 
     fn unauthorized(&self, demand: &Demand<'_>, error: Option<&str>) -> ApiError {

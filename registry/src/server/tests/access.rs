@@ -3,6 +3,7 @@
 use super::*;
 use crate::server::{
     access::{Access, AccessConfig, Action, Demand, Htpasswd, Mode, Principal, Rule, SecretHash, demand},
+    query::Query,
     route::{self, Route},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -70,6 +71,7 @@ fn paths(name: &str, digest: &Digest, session: &str) -> Vec<String> {
         format!("/v2/{name}/blobs/{digest}"),
         format!("/v2/{name}/blobs/uploads/"),
         format!("/v2/{name}/blobs/uploads/?mount={digest}&from={name}"),
+        format!("/v2/{name}/blobs/uploads/?mount={digest}&from=public/app"),
         format!("/v2/{name}/blobs/uploads/?digest={digest}"),
         format!("/v2/{name}/blobs/uploads/{session}"),
         format!("/v2/{name}/blobs/uploads/{session}?digest={digest}"),
@@ -108,9 +110,11 @@ fn every_route_method_and_principal_is_decided_by_the_rules() {
     let nowhere = "00000000-0000-4000-8000-000000000000";
     for repository in ["team/app", "public/app", "other", "team"] {
         for path in paths(repository, &digest, nowhere) {
-            let route = route::parse(path.split('?').next().expect("a path")).expect("a route");
+            let (plain, query) = path.split_once('?').unwrap_or((&path, ""));
+            let route = route::parse(plain).expect("a route");
+            let query = Query::parse(Some(query)).expect("a query");
             for method in METHODS {
-                let demand = demand(&route, &method.parse().expect("a method"));
+                let demand = demand(&route, &query, &method.parse().expect("a method"));
                 for name in [""].into_iter().chain(USERS) {
                     let own = Some(name.to_owned()).filter(|name| !name.is_empty());
                     let caller = Principal { name: own, job: None };
@@ -125,6 +129,9 @@ fn every_route_method_and_principal_is_decided_by_the_rules() {
                         Some(Demand::Catalog) => anywhere(),
                         Some(Demand::In(repository, action)) => {
                             access.decide(&caller, action, repository).allowed
+                        }
+                        Some(Demand::Mount(repository, _)) => {
+                            access.decide(&caller, Action::Push, repository).allowed
                         }
                     };
                     let reply = registry.ask(name, method, &path, &[], b"");

@@ -82,6 +82,47 @@ fn the_challenge_leads_to_a_token_that_works() {
     assert!(registry.get("/v2/").json()["errors"][0]["detail"].is_array());
 }
 
+/// A client without a special path for mounts does what the challenge says: OCI's conformance program, for one.
+#[test]
+fn the_challenge_of_a_mount_leads_to_a_token_that_mounts() {
+    let registry = start();
+    let digest = Digest::sha256(b"layer");
+    let pushed =
+        registry.ask("ann", "POST", &format!("/v2/team/a/blobs/uploads/?digest={digest}"), &[], b"layer");
+    assert_eq!(pushed.status, 201);
+    let path = format!("/v2/team/b/blobs/uploads/?mount={digest}&from=team/a");
+    let reply = registry.call("POST", &path, &[], b"");
+    assert_eq!(reply.status, 401);
+    let challenge = reply.header("www-authenticate").expect("a challenge").to_owned();
+    let scope = "repository:team/b:pull,push repository:team/a:pull";
+    assert_eq!(
+        challenge,
+        format!("Bearer realm=\"http://test/token\",service=\"slipway\",scope=\"{scope}\"")
+    );
+    // as one parameter, as the challenge has it, and as docker cuts it up
+    for query in [scope.replace(' ', "%20"), scope.replace(' ', "&scope=")] {
+        let token = text(&registry.token("ann", &format!("service=slipway&scope={query}")), "token");
+        assert_eq!(registry.bearer(&token, "POST", &path).status, 201, "{query}");
+    }
+    // a token for the push alone is not enough, as it could be
+    let token = text(&registry.token("ann", "service=slipway&scope=repository:team/b:pull,push"), "token");
+    let reply = registry.bearer(&token, "POST", &path);
+    let expected = format!(
+        "Bearer realm=\"http://test/token\",service=\"slipway\",scope=\"{scope}\",error=\"insufficient_scope\""
+    );
+    assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some(expected.as_str())));
+    // a right that is not had costs the mount, not the push
+    let hidden = "/v2/team/b/blobs/uploads/?mount=sha256:0&from=secret/a";
+    let reply = registry.call("POST", hidden, &[], b"");
+    assert!(reply.header("www-authenticate").expect("a challenge").contains("repository:secret/a:pull"));
+    let token =
+        registry.token("ann", "service=slipway&scope=repository:team/b:pull,push%20repository:secret/a:pull");
+    let token = text(&token, "token");
+    assert_eq!(access_of(&token).as_array().map(Vec::len), Some(1));
+    let path = format!("/v2/team/b/blobs/uploads/?mount={digest}&from=secret/a");
+    assert_eq!(registry.bearer(&token, "POST", &path).status, 202);
+}
+
 #[test]
 fn what_is_granted_is_what_is_asked_and_allowed() {
     let registry = start();
