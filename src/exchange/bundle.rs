@@ -5,7 +5,11 @@ use crate::{
     remote::{Fetched, Remote},
 };
 use slipway_oci::{
-    Descriptor, Digest, Platform, Reference, layout::ANNOTATION_REF_NAME, limits, spec::Parsed, store::Store,
+    Descriptor, Digest, Platform, Reference,
+    layout::ANNOTATION_REF_NAME,
+    limits,
+    spec::{Parsed, media_type},
+    store::Store,
 };
 use std::collections::BTreeSet;
 
@@ -197,7 +201,9 @@ impl Gatherer<'_> {
             }
             Parsed::Index(index) => {
                 for child in &index.manifests {
-                    if !self.seen.contains(&child.digest) {
+                    if media_type::is_content(&child.media_type) {
+                        self.blobs.push(child.clone());
+                    } else if !self.seen.contains(&child.digest) {
                         let child = self.origin.manifest(child)?;
                         self.add(child, depth + 1)?;
                     }

@@ -150,6 +150,43 @@ pub(crate) fn indexed(slipway: &Slipway, server: &Server, repository: &str) -> S
     digest
 }
 
+/// What `buildx --cache-to type=registry` has pushed for years: an index over layers and a configuration.
+#[test]
+fn an_index_of_blobs_is_copied_like_any_other() {
+    let slipway = Slipway::new();
+    let (here, there) = (ours(&slipway, "here"), ours(&slipway, "there"));
+    let mut entries = Vec::new();
+    for (kind, bytes) in [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", &b"one layer"[..]),
+        ("application/vnd.buildkit.cacheconfig.v0", b"{}"),
+    ] {
+        let digest = slipway_oci::Digest::sha256(bytes);
+        let path = format!("/v2/cache/blobs/uploads/?digest={digest}");
+        assert_eq!(request(&here.address, "POST", &path, &[], bytes).status, 201);
+        entries.push(json!({ "mediaType": kind, "digest": digest.to_string(), "size": bytes.len() }));
+    }
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": entries }).to_string();
+    let put =
+        request(&here.address, "PUT", "/v2/cache/manifests/1", &[("content-type", kind)], index.as_bytes());
+    assert_eq!(put.status, 201);
+    let digest = slipway_oci::Digest::sha256(index.as_bytes()).to_string();
+    let layout = format!("oci:{}:v", slipway.path("layout").display());
+    let archive = format!("oci-archive:{}:v", slipway.path("cache.tar").display());
+    let mut from = here.name("cache:1");
+    for (number, place) in
+        [here.name("near:1"), there.name("far:1"), layout, archive, there.name("back:1")].iter().enumerate()
+    {
+        assert_eq!(slipway.ok(["copy", "-q", &from, place]).trim(), digest, "{number}");
+        from.clone_from(place);
+    }
+    assert_eq!(blobs_of(&there, "back", &digest), index.as_bytes());
+    for entry in &entries {
+        let path = format!("/v2/back/blobs/{}", entry["digest"].as_str().unwrap());
+        assert_eq!(request(&there.address, "HEAD", &path, &[], b"").status, 200, "{path}");
+    }
+}
+
 #[test]
 fn images_are_copied_byte_for_byte_between_all_places() {
     let slipway = Slipway::new();

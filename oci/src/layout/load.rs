@@ -210,8 +210,12 @@ impl Files {
             }
             Parsed::Index(index) => {
                 for inner in &index.manifests {
-                    if self.has(store, &inner.digest)? {
-                        self.take_manifest(store, inner, depth + 1, seen)?;
+                    if !self.has(store, &inner.digest)? {
+                        continue;
+                    }
+                    match media_type::is_content(&inner.media_type) {
+                        true => self.copy_blob(store, inner)?,
+                        false => self.take_manifest(store, inner, depth + 1, seen)?,
                     }
                 }
                 Ok(())

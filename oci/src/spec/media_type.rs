@@ -35,5 +35,11 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
+/// Whether an index's entry of this type is content that lies among the blobs, and no manifest: BuildKit's caches list layers
+/// and a configuration of their own (moby/buildkit#2251).
+pub fn is_content(media_type: &str) -> bool {
+    !media_type.is_empty() && !is_manifest(media_type) && !is_index(media_type)
+}
+
 /// Every type that a puller of images accepts, for an `Accept` header.
 pub const ACCEPTED: [&str; 4] = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST];
