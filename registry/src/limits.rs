@@ -499,3 +499,9 @@ pub const WEB_LOOKS: usize = 4;
 
 /// Longest wait for one of these.
 pub const WEB_WAIT: Duration = Duration::from_secs(15);
+
+/// Most components of a namespace that quotas can be about. Each costs a row for each content below it (a name has up to 128).
+pub const NAMESPACE_DEPTH: usize = 4;
+
+/// Most repositories that are looked at for a content before a push of it is refused early.
+pub const QUOTA_PLACES: u64 = 100;

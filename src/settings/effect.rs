@@ -33,6 +33,7 @@ impl Settings {
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
             scrub: self.scrub.unwrap_or_default(),
+            quotas: self.quotas.clone(),
             retention: self.retention.clone(),
             trash: self.trash.unwrap_or_default(),
             collect: self.collect.unwrap_or_default(),

@@ -4,7 +4,7 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Retention, Scrub, Trash,
+    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention, Scrub, Trash,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -69,6 +69,10 @@ pub(crate) struct Settings {
     /// `expire after 14d in **:pr-*`, `untagged after 7d in **` [default: everything]
     #[arg(long, value_name = "RULE", env = "SLIPWAY_RETENTION", value_delimiter = ';', value_parser = |text: &str| text.parse::<Retention>())]
     pub(crate) retention: Vec<Retention>,
+    /// How much there may be: `10GiB, 100 tags in each team/**` of each of these repositories, `200GiB in all of team` of all
+    /// below it together, `1TiB in all` of the registry [default: as much as there is room for]
+    #[arg(long = "quota", value_name = "QUOTA", env = "SLIPWAY_QUOTAS", value_delimiter = ';', value_parser = |text: &str| text.parse::<Quota>())]
+    pub(crate) quotas: Vec<Quota>,
     /// Take manifests of which not everything is pushed (mirrors of a few platforms)
     #[arg(long, env = "SLIPWAY_SPARSE")]
     pub(crate) sparse: bool,

@@ -61,7 +61,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 37] = [
+pub(crate) const KEYS: [Key; 38] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -108,6 +108,12 @@ pub(crate) const KEYS: [Key; 37] = [
         "mirror",
         Form::Named,
         "a table of names with upstreams: `hub = \"https://docker.io fresh=24h\"`",
+    ),
+    key(
+        "quotas",
+        "quota",
+        Form::Texts,
+        "a list of sentences: `[\"10GiB, 100 tags in each team/**\", \"200GiB in all of team\"]`",
     ),
     key("read-only", "read-only", Form::Switch, "`true` or `false`"),
     key(
@@ -173,6 +179,7 @@ impl Settings {
             }
             "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
+            "quotas" => self.quotas.push(text.parse()?),
             "retention" => self.retention.push(text.parse()?),
             "collect" => self.collect = Some(text.parse()?),
             "trash" => self.trash = Some(text.parse()?),
@@ -239,6 +246,7 @@ impl Settings {
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             web: self.web.or(file.web),
+            quotas: list(self.quotas, file.quotas),
             retention: list(self.retention, file.retention),
             trash: self.trash.or(file.trash),
             collect: self.collect.or(file.collect),

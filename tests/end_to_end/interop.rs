@@ -113,7 +113,7 @@ impl Containers {
 
     /// crun refuses version 1 control groups with version 2 beside them, so these are hidden from it in a mount
     /// namespace of its own.
-    fn run(&self, program: &str, arguments: &[&str]) -> crate::support::Ended {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> crate::support::Ended {
         self.run_with(program, arguments, std::path::Path::new("/dev/null"))
     }
 

@@ -52,6 +52,7 @@ mod plumbing;
 mod private;
 mod processes;
 mod prune;
+mod quotas;
 mod registry;
 mod remote;
 mod renewed;

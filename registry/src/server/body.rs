@@ -5,7 +5,7 @@ use super::{
     connection::Budgets,
     error::ApiError,
     memory::{Held, HeldBytes, Memory},
-    storage::{StorageError, Upload},
+    storage::{Ceiling, StorageError, Upload},
 };
 use crate::limits;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     announced: u64,
     /// Most bytes of a blob.
     max_blob: Option<u64>,
+    /// Most bytes of a blob by quotas.
+    ceilings: Vec<Ceiling>,
 }
 
 /// What came in at a time, and the room that it takes.
@@ -39,11 +41,25 @@ impl Incoming {
         Incoming {
             announced: body.size_hint().lower(),
             max_blob: shared.policy.current().max_blob,
+            ceilings: Vec::new(),
             stream: body.into_data_stream(),
             budgets: shared.budgets,
             memory: shared.memory.clone(),
             begun: Instant::now(),
             received: 0,
+        }
+    }
+
+    /// The same, for a blob for which there is so much room.
+    pub(super) fn below(self, ceilings: Vec<Ceiling>) -> Incoming {
+        Incoming { ceilings, ..self }
+    }
+
+    /// Refuses a blob that is too long.
+    fn fits(&self, size_bytes: u64) -> Result<(), ApiError> {
+        match self.max_blob {
+            Some(most) if size_bytes > most => Err(ApiError::BlobLarge { most }),
+            _ => Ok(self.ceilings.iter().try_for_each(|ceiling| ceiling.check(size_bytes))?),
         }
     }
 
@@ -143,12 +159,10 @@ pub(super) async fn receive(
     expected: Option<u64>,
 ) -> Result<Upload, ApiError> {
     let start = upload.length();
-    let most = incoming.max_blob;
-    let too_large = |bytes: u64| most.filter(|most| start.saturating_add(bytes) > *most);
-    if let Some(most) = too_large(incoming.announced) {
+    if let Err(refused) = incoming.fits(start.saturating_add(incoming.announced)) {
         // its lease ends off the async threads
         drop(Lease(Some(upload)));
-        return Err(ApiError::BlobLarge { most });
+        return Err(refused);
     }
     let mut writing: JoinHandle<Result<Lease, StorageError>> =
         tokio::task::spawn_blocking(move || Ok(Lease(Some(upload))));
@@ -164,9 +178,9 @@ pub(super) async fn receive(
             blocking(move || lease.upload().truncate(start)).await?;
             return Err(ApiError::ChunkLength { expected, actual: received });
         }
-        if let Some(most) = too_large(received) {
+        if let Err(refused) = incoming.fits(start.saturating_add(received)) {
             blocking(move || lease.upload().truncate(start)).await?;
-            return Err(ApiError::BlobLarge { most });
+            return Err(refused);
         }
         writing = tokio::task::spawn_blocking(move || {
             for piece in &gathered.pieces {
@@ -229,6 +243,7 @@ mod tests {
                 received: 0,
                 announced: 0,
                 max_blob: None,
+                ceilings: Vec::new(),
             };
             let mut total = 0;
             loop {

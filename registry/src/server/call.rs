@@ -1,7 +1,7 @@
 //! One request on its way to an endpoint, and what every request sees.
 
 use super::{
-    access::{Access, Keys, Visitor},
+    access::{Access, Action, Keys, Visitor},
     connection::Budgets,
     error::ApiError,
     event::{Event, Observer},
@@ -13,7 +13,7 @@ use super::{
     pulls::PullCounts,
     query::Query,
     quick::Quick,
-    storage::{Author, Storage, StorageError},
+    storage::{Author, Sight, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
     upstreams::Mirrors,
@@ -106,6 +106,12 @@ impl Call {
     /// Who changes something by this request, for what remembers it.
     pub(super) fn author(&self) -> Author {
         Author { who: self.visitor.name().clone(), origin: self.client.map(|client| client.to_string()) }
+    }
+
+    /// What the caller may know of what is there.
+    pub(super) fn sight(&self, repository: &str) -> Sight {
+        let repository = self.visitor.may(Action::Pull, repository);
+        Sight { repository, everything: self.visitor.sees_all() }
     }
 
     /// A header's text; one that is no text counts as missing.

@@ -3,7 +3,7 @@
 use super::{
     access::{self, Demand, Origin, Visitor},
     arriving::Arriving,
-    call::{Call, Shared},
+    call::{Call, Shared, blocking},
     change::Changed,
     connection::{self, Connection},
     endpoint::{base, blob, catalog, manifest, referrers, tags, token, upload},
@@ -12,7 +12,9 @@ use super::{
     follow::Followed,
     mirror,
     outside::{self, Seen},
+    policy,
     query::Query,
+    quota,
     route::{self, Route},
     throttle::{Meter, Whose},
     upstreams::At,
@@ -25,7 +27,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts, uri::Authority},
     response::Response,
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// The whole server. Names contain slashes, so paths are split by [`route`] rather than by axum's router.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -162,14 +164,7 @@ async fn dispatch(
     if let (Some(meter), Some(user)) = (&known.meter, visitor.name()) {
         meter.is_of(user);
     }
-    let user = visitor.name().as_deref().map(Whose::User);
-    if let Some(user) = user {
-        shared.throttle.request(user, &limits.user)?;
-    }
-    if matches!(route, Route::Uploads { .. }) {
-        address.map_or(Ok(()), |one| shared.throttle.upload(Whose::Address(one), &limits.address))?;
-        user.map_or(Ok(()), |user| shared.throttle.upload(user, &limits.user))?;
-    }
+    count(&shared, &route, address, visitor.name().as_deref())?;
     if let Some(name) = route.repository() {
         known.warnings = shared.policy.current().warnings(name);
     }
@@ -177,10 +172,48 @@ async fn dispatch(
     known.home = visitor.home();
     known.mounts = query.get("mount").is_some();
     let (method, headers, client) = (head.method, head.headers, followed.client);
-    let call = Call { shared, visitor, client, method, headers, query, body };
+    let pushed = route.repository().filter(|_| pushes).map(str::to_owned);
+    let call = Call { shared: Arc::clone(&shared), visitor, client, method, headers, query, body };
     match mirrored {
         Some(at) if matches!(call.method, Method::GET | Method::HEAD) => reach_mirror(route, call, at).await,
-        _ => reach(route, call).await,
+        _ => {
+            let response = reach(route, call).await?;
+            if let Some(name) = pushed {
+                warn(&shared, name, &mut known.warnings).await;
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// Counts a request of somebody who is let in, and refuses one too many.
+fn count(
+    shared: &Shared,
+    route: &Route,
+    address: Option<IpAddr>,
+    user: Option<&str>,
+) -> Result<(), ApiError> {
+    let (limits, user) = (shared.policy.current().limits, user.map(Whose::User));
+    if let Some(user) = user {
+        shared.throttle.request(user, &limits.user)?;
+    }
+    if matches!(route, Route::Uploads { .. }) {
+        address.map_or(Ok(()), |one| shared.throttle.upload(Whose::Address(one), &limits.address))?;
+        user.map_or(Ok(()), |user| shared.throttle.upload(user, &limits.user))?;
+    }
+    Ok(())
+}
+
+/// Says what is nearly full of what was pushed into.
+async fn warn(shared: &Arc<Shared>, name: String, values: &mut Vec<String>) {
+    if shared.policy.current().quotas.is_empty() {
+        return;
+    }
+    let storage = Arc::clone(&shared.storage);
+    // the push is done, and its answer is not this look's to take back
+    if let Ok(room) = blocking(move || storage.room(&name)).await {
+        let words = quota::warnings(&room);
+        policy::warn(values, words.iter().map(String::as_str));
     }
 }
 

@@ -1,6 +1,10 @@
 //! The one place where errors become status codes and the specification's error bodies.
 
-use super::{reply, storage::StorageError, trouble::Trouble};
+use super::{
+    reply,
+    storage::{Measure, Scope, StorageError},
+    trouble::Trouble,
+};
 use crate::{
     limits,
     protocol::{
@@ -241,6 +245,20 @@ fn storage_detail(error: &StorageError) -> serde_json::Value {
         StorageError::BlobNeeded { manifest: by, .. } | StorageError::ManifestNeeded { index: by, .. } => {
             serde_json::json!({ "neededBy": by })
         }
+        StorageError::OverQuota(over) => {
+            let (name, kind) = match &over.scope {
+                Scope::Repository(name) => (name, "repository"),
+                Scope::Namespace(name) => (name, "namespace"),
+            };
+            let measure = match over.measure {
+                Measure::Bytes => "bytes",
+                Measure::Tags => "tags",
+            };
+            serde_json::json!({
+                "scope": kind, "name": name, "measure": measure,
+                "quota": over.most, "used": over.used, "asked": over.more,
+            })
+        }
         StorageError::Moved { what, current } => serde_json::json!({ "reference": what, "digest": current }),
         _ => serde_json::Value::Null,
     }
@@ -268,6 +286,8 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::OtherType { .. } => (S::BAD_REQUEST, ManifestInvalid),
         StorageError::SessionsMany => (S::TOO_MANY_REQUESTS, TooManyRequests),
         StorageError::TagImmutable { .. } | StorageError::TagTaken { .. } => (S::FORBIDDEN, Denied),
+        // docker and containers-image try everything again but `DENIED` and its like; Harbor answers the same
+        StorageError::OverQuota(_) => (S::FORBIDDEN, Denied),
         StorageError::Stopped | StorageError::Skipped | StorageError::Condemned(_) => {
             (S::SERVICE_UNAVAILABLE, Unknown)
         }

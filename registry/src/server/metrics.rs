@@ -3,7 +3,10 @@
 //! Labels are of a closed set each (class of route, method, status), so that no request can make more of them. No name of a
 //! repository or user is among them.
 
-use super::storage::{Counts, Storage};
+use super::{
+    quota::{self, Fullness, Quota},
+    storage::{Counts, Storage},
+};
 use crate::limits;
 use std::{
     collections::BTreeMap,
@@ -24,6 +27,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// What others count, at the moment that the numbers are asked for.
 pub(super) struct Gauges<'a> {
     pub(super) storage: &'a Storage,
+    pub(super) quotas: &'a [Quota],
     pub(super) most_connections: usize,
     pub(super) draining: bool,
     /// Notices that wait, where there are webhooks.
@@ -73,6 +77,7 @@ pub(super) struct Metrics {
     /// When its last pass ended, in seconds since 1970.
     passed: AtomicU64,
     stored: Mutex<Option<(Instant, Counts)>>,
+    filled: Mutex<Option<(Instant, Vec<Fullness>)>>,
     started: SystemTime,
 }
 
@@ -91,6 +96,7 @@ impl Default for Metrics {
             freed: AtomicU64::new(0),
             passed: AtomicU64::new(0),
             stored: Mutex::default(),
+            filled: Mutex::default(),
             started: SystemTime::now(),
         }
     }
@@ -150,6 +156,44 @@ impl Metrics {
         Some(counts)
     }
 
+    /// How full quotas are, in the same way; that of a sentence, so that there are no more labels than sentences.
+    fn filled(&self, now: &Gauges<'_>) -> Vec<Fullness> {
+        let mut filled = held(&self.filled);
+        let same = |all: &[Fullness]| {
+            all.iter().map(|one| one.quota.as_str()).eq(now.quotas.iter().map(|quota| quota.text()))
+        };
+        if let Some((when, all)) = &*filled
+            && when.elapsed() < limits::METRICS_AGE
+            && same(all)
+        {
+            return all.clone();
+        }
+        let all = quota::fullness(now.quotas, now.storage).unwrap_or_default();
+        *filled = Some((Instant::now(), all.clone()));
+        all
+    }
+
+    fn quotas(&self, now: &Gauges<'_>, text: &mut Text) {
+        let all = self.filled(now);
+        type Value = fn(&Fullness) -> f64;
+        let values: [(&str, &str, Value); 3] = [
+            ("slipway_quota_fullest_ratio", "How full the fullest scope of a quota is, of 1.", |one| {
+                one.fullest
+            }),
+            ("slipway_quota_near_scopes", "Scopes of a quota that are nine tenths full or more.", |one| {
+                one.near as f64
+            }),
+            ("slipway_quota_scopes", "Scopes that a quota is about.", |one| one.scopes as f64),
+        ];
+        for (name, help, value) in values.into_iter().filter(|_| !all.is_empty()) {
+            text.head(name, "gauge", help);
+            for one in &all {
+                // no sentence has a quote or a backslash
+                text.line(name, &format!("{{quota=\"{}\"}}", one.quota), value(one));
+            }
+        }
+    }
+
     /// All of it. Blocks.
     pub(super) fn text(&self, now: &Gauges<'_>) -> String {
         let mut text = Text::default();
@@ -205,6 +249,7 @@ impl Metrics {
                 text.one(name, "gauge", help, "", value);
             }
         }
+        self.quotas(now, &mut text);
         if let Some(waiting) = now.waiting {
             text.one("slipway_notices_waiting", "gauge", "Notices that wait for webhooks.", "", waiting);
         }

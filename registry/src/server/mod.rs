@@ -34,6 +34,7 @@ mod precondition;
 mod pulls;
 mod query;
 mod quick;
+mod quota;
 mod range;
 mod reply;
 mod retention;
@@ -58,6 +59,7 @@ pub use life::{Collect, Trash, period};
 pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
+pub use quota::{Quota, bound, bounds, filled, share};
 pub use retention::{Retention, expired, untagged};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
@@ -218,7 +220,7 @@ impl Control {
 
     /// Another policy takes the place of the former one.
     pub fn replace_policy(&self, policy: Policy) {
-        self.0.storage.keep_trash(policy.trash.0);
+        set_up(&self.0.storage, &policy);
         self.0.policy.replace(Arc::new(policy));
     }
 
@@ -311,7 +313,7 @@ impl Server {
             draining: AtomicBool::new(false),
             observer: config.observer,
         });
-        shared.storage.keep_trash(shared.policy.current().trash.0);
+        set_up(&shared.storage, &shared.policy.current());
         tell_of_damage(&shared);
         let drain = config.drain;
         Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, renewing, drain })
@@ -435,6 +437,13 @@ pub fn serve(
     on_ready(server.places(), server.control());
     server.run(shutdown);
     Ok(())
+}
+
+/// What of a policy holds inside the storage's transactions.
+fn set_up(storage: &Storage, policy: &Policy) {
+    storage.keep_trash(policy.trash.0);
+    let quotas = policy.quotas.clone();
+    storage.limit(Arc::new(move |repository| quota::bounds(&quotas, repository)));
 }
 
 /// What the storage finds damaged, in the background or while it serves, is counted and told.

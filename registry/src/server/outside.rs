@@ -66,6 +66,7 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
             let text = blocking(move || {
                 Ok(asked.metrics.text(&Gauges {
                     storage: &asked.storage,
+                    quotas: &asked.policy.current().quotas,
                     most_connections: asked.budgets.connections,
                     draining: asked.is_draining(),
                     waiting: asked.notices.as_ref().map(|notices| notices.waiting()),

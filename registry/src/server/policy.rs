@@ -4,6 +4,7 @@ use super::{
     access::{PatternError, RepositoryPattern},
     life::{Collect, Trash},
     pace::Scrub,
+    quota::Quota,
     retention::Retention,
     throttle::Limits,
 };
@@ -28,6 +29,8 @@ pub struct Policy {
     pub max_blob: Option<u64>,
     /// What requests for some repositories are told.
     pub deprecated: Vec<Deprecation>,
+    /// How much repositories and namespaces may have.
+    pub quotas: Vec<Quota>,
     /// How everything that is stored is read again.
     pub scrub: Scrub,
     /// How long deleted things stay.
@@ -48,15 +51,20 @@ impl Policy {
     /// no more bytes in all than it allows.
     pub(super) fn warnings(&self, repository: &str) -> Vec<String> {
         let meant = self.deprecated.iter().filter(|one| one.pattern.means(repository));
-        let mut bytes = 0;
-        let values = meant.map(|one| format!("299 - \"{}\"", quoted(&one.words)));
+        let mut values = Vec::new();
+        warn(&mut values, meant.map(|one| one.words.as_str()));
         values
-            .take_while(|value| {
-                bytes += value.len();
-                bytes <= limits::WARNING_BYTES
-            })
-            .collect()
     }
+}
+
+/// Adds values that say so many of `words` as fit.
+pub(super) fn warn<'a>(values: &mut Vec<String>, words: impl Iterator<Item = &'a str>) {
+    let mut bytes: usize = values.iter().map(String::len).sum();
+    let new = words.map(|words| format!("299 - \"{}\"", quoted(words)));
+    values.extend(new.take_while(|value| {
+        bytes += value.len();
+        bytes <= limits::WARNING_BYTES
+    }));
 }
 
 /// What stands within a quoted string (RFC 9110, section 5.6.4).

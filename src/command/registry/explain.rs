@@ -7,7 +7,11 @@ use crate::{
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_oci::reference::is_repository_name;
-use slipway_registry::server::access::{Action, IdentityClaims, Principal, is_name};
+use slipway_registry::server::{
+    access::{Action, IdentityClaims, Principal, is_name},
+    bounds,
+    storage::{Bound, Measure},
+};
 use std::path::PathBuf;
 
 /// Show whether a user may do something, and which rule says so.
@@ -63,10 +67,21 @@ fn repository(text: &str) -> Result<String, String> {
     }
 }
 
+/// What a quota leaves of the right to push.
+fn in_words(bound: &Bound) -> String {
+    let amount = |(measure, most): (Measure, u64)| match measure {
+        Measure::Bytes => show::human(most),
+        Measure::Tags => format!("{most} tag{}", if most == 1 { "" } else { "s" }),
+    };
+    let amounts: Vec<String> = bound.measures().map(amount).collect();
+    format!("the quota of {} is {}", bound.scope, amounts.join(", "))
+}
+
 /// Carries the command out. Status 1 says that it is not allowed.
 pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let path = settings::named(arguments.config.as_deref()).unwrap_or_else(|| PathBuf::from("slipway.toml"));
-    let access = Settings::default().with_file(Some(&path))?.access()?;
+    let settings = Settings::default().with_file(Some(&path))?;
+    let access = settings.access()?;
     let Arguments { user, action, repository, .. } = arguments;
     let (user, who) = match user {
         User::Principal(user) if !arguments.claims.is_empty() => {
@@ -92,6 +107,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         None => "no rule speaks of it".to_owned(),
     };
     show::say(format!("{who} {may} {action} in {repository}\n  {why}"))?;
+    if decision.allowed && matches!(action, Action::Push | Action::Overwrite) {
+        for bound in bounds(&settings.quotas, repository) {
+            show::say(format!("  {}", in_words(&bound)))?;
+        }
+    }
     let name = user.name.as_deref().filter(|_| user.job.is_none());
     if let Some(name) = name.filter(|name| !access.knows(name)) {
         show::note(format_args!(

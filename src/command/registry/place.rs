@@ -5,7 +5,7 @@ use crate::{
     error::Failure,
     settings::{self, Settings},
 };
-use slipway_registry::server::storage::Storage;
+use slipway_registry::server::{bounds, storage::Storage};
 use std::{path::PathBuf, sync::Arc};
 
 /// The folder, or the settings that name it.
@@ -26,6 +26,9 @@ impl Place {
         let settings = Settings::default().with_file(file.as_deref())?;
         let folder = self.folder_of(global, &settings)?;
         let storage = Storage::open_existing(&folder).map_err(|error| Failure::of(&error))?;
+        // what brings something back is bounded as by the server
+        let quotas = settings.quotas.clone();
+        storage.limit(Arc::new(move |repository| bounds(&quotas, repository)));
         Ok((storage, settings))
     }
 

@@ -4,9 +4,12 @@ use super::{named::repository, place::Place};
 use crate::{app::Global, error::Failure, show};
 use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
-use slipway_registry::server::storage::Usage;
+use slipway_registry::server::{
+    filled, share,
+    storage::{Bound, Measure, Scope, Usage, Used},
+};
 
-/// List how much each repository has.
+/// List how much each repository has, and how much of quotas is used.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -24,7 +27,7 @@ const PAGE: u64 = 1000;
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let (storage, _) = arguments.place.open(global)?;
+    let (storage, settings) = arguments.place.open(global)?;
     let mut names = Vec::from_iter(arguments.repository.clone());
     while arguments.repository.is_none() {
         let last = names.last().cloned().unwrap_or_default();
@@ -39,8 +42,18 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         let usage = storage.usage(&name).map_err(|error| Failure::of(&error))?;
         if arguments.json { all.push(as_json(&name, &usage)) } else { show::say(in_words(&name, &usage))? }
     }
+    let filled = match &arguments.repository {
+        Some(name) => storage.room(name),
+        None => filled(&settings.quotas, &storage),
+    };
+    let filled = filled.map_err(|error| Failure::of(&error))?;
     if arguments.json {
+        all.extend(filled.iter().map(|(bound, used)| quota_as_json(bound, *used)));
         show::say(Value::from(all))?;
+        return Ok(0);
+    }
+    for (bound, used) in &filled {
+        show::say(quota_in_words(bound, *used))?;
     }
     Ok(0)
 }
@@ -51,6 +64,34 @@ fn in_words(name: &str, usage: &Usage) -> String {
     let [tags, manifests, blobs] = [(*tags, "tag"), (*manifests, "manifest"), (*blobs, "blob")]
         .map(|(count, thing)| format!("{count} {thing}{}", if count == 1 { "" } else { "s" }));
     format!("{name}: {bytes}, {own} of them its own; {tags}, {manifests}, {blobs}; in the trash {trash}")
+}
+
+/// How much of a quota is used.
+fn quota_in_words(bound: &Bound, used: Used) -> String {
+    let one = |(measure, most): (Measure, u64)| {
+        let (used, words): (u64, fn(u64) -> String) = match measure {
+            Measure::Bytes => (used.bytes, show::human),
+            Measure::Tags => (used.tags, |count| format!("{count} tag{}", if count == 1 { "" } else { "s" })),
+        };
+        format!("{} of {} ({:.0} %)", words(used), words(most), (share(used, most) * 100.0).floor())
+    };
+    let all: Vec<String> = bound.measures().map(one).collect();
+    format!("quota of {}: {}", bound.scope, all.join(", "))
+}
+
+fn quota_as_json(bound: &Bound, used: Used) -> Value {
+    let (kind, name) = match &bound.scope {
+        Scope::Repository(name) => ("repository", name),
+        Scope::Namespace(name) => ("namespace", name),
+    };
+    json!({
+        "quotaOf": kind,
+        "name": name,
+        "bytes": used.bytes,
+        "tags": used.tags,
+        "mostBytes": bound.bytes,
+        "mostTags": bound.tags,
+    })
 }
 
 fn as_json(name: &str, usage: &Usage) -> Value {

@@ -123,7 +123,12 @@ impl Coming {
         source.ask(source.upstream.blob_size(&self.at.remote, &self.digest)).await?;
         let (storage, local, digest) =
             (Arc::clone(&self.shared.storage), self.at.local.clone(), self.digest.clone());
-        run(move || storage.mount(&local, &digest, None)).await
+        run(move || match storage.mount(&local, &digest, None) {
+            // it comes from upstream then, and is not kept
+            Err(StorageError::OverQuota(_)) => Ok(false),
+            mounted => mounted,
+        })
+        .await
     }
 
     async fn ask(&mut self, start: u64) -> Result<Part, Trouble> {
@@ -189,13 +194,18 @@ impl Coming {
             };
         };
         let digest = self.digest.clone();
-        let stored = run(move || upload.finish(&digest)).await;
-        stored.map_err(|trouble| match trouble {
-            Trouble::Storage(error) if matches!(*error, StorageError::DigestMismatch { .. }) => {
-                Trouble::Wrong { why: error.to_string().into() }
+        match run(move || upload.finish(&digest)).await {
+            Err(Trouble::Storage(error)) if matches!(*error, StorageError::DigestMismatch { .. }) => {
+                Err(Trouble::Wrong { why: error.to_string().into() })
             }
-            other => other,
-        })
+            // the digest is right, and whoever waits reads what was received; it is not kept
+            Err(Trouble::Storage(error)) if matches!(*error, StorageError::OverQuota(_)) => {
+                let operation = format!("keep `{}` of `{}`", self.digest, self.at.local);
+                self.shared.tell(&Event::Failure { operation: &operation, error: &error });
+                Ok(())
+            }
+            stored => stored,
+        }
     }
 
     /// Waits before the next attempt after what may pass; gives back what does not, or what was tried often enough.

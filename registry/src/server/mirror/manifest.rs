@@ -11,8 +11,12 @@ use crate::server::{
     event::Event,
     reply,
     storage::{Author, ManifestKey, ManifestRecord, NewManifest, StorageError},
+    upstreams::Passing,
 };
-use axum::{http::header, response::Response};
+use axum::{
+    http::{Method, header},
+    response::Response,
+};
 use slipway_oci::{Descriptor, Digest, spec::Parsed};
 use std::sync::Arc;
 
@@ -26,9 +30,14 @@ pub(in crate::server) async fn get(call: Call, at: At, reference: &str) -> Resul
     };
     let known = known(&call.shared, &at, &key).await?;
     call.shared.metrics.mirror(fixed && known.is_some());
-    let trouble = match &known {
-        Some(_) if fixed => None,
-        known => bring(&call.shared, &at, &key, known.as_ref().map(|known| known.digest.clone())).await.err(),
+    let brought = match &known {
+        Some(_) if fixed => Ok(None),
+        known => bring(&call.shared, &at, &key, known.as_ref().map(|known| known.digest.clone())).await,
+    };
+    let trouble = match brought {
+        Ok(Some(passing)) => return Ok(hand_on(&call, &key, &passing)),
+        Ok(None) => None,
+        Err(trouble) => Some(trouble),
     };
     match trouble {
         Some(trouble) if known.is_none() || !trouble.passes() => Err(at.manifest_error(trouble, reference)),
@@ -40,6 +49,13 @@ pub(in crate::server) async fn get(call: Call, at: At, reference: &str) -> Resul
             Ok(response)
         }
     }
+}
+
+/// Answers with what upstream has sent and a quota left no room for.
+fn hand_on(call: &Call, key: &ManifestKey, passing: &Passing) -> Response {
+    let unchanged = reply::not_modified(&call.headers, &passing.record.digest);
+    let bytes = (call.method != Method::HEAD).then(|| passing.bytes.clone());
+    local::respond(&passing.record, local::cached(key), unchanged, bytes)
 }
 
 /// What is said with something that may be older than upstream's (distribution specification, "Warnings": code 299 alone).
@@ -67,7 +83,7 @@ async fn bring(
     at: &At,
     key: &ManifestKey,
     known: Option<Digest>,
-) -> Result<(), Trouble> {
+) -> Result<Option<Arc<Passing>>, Trouble> {
     let (shared, own, key) = (Arc::clone(shared), at.clone(), key.clone());
     at.source
         .manifests
@@ -91,7 +107,7 @@ async fn fetch(
     at: &At,
     key: &ManifestKey,
     known: Option<Digest>,
-) -> Result<(), Trouble> {
+) -> Result<Option<Arc<Passing>>, Trouble> {
     let (source, upstream) = (&at.source, &at.source.upstream);
     let _turn = source.turn().await?;
     let (tag, digest) = match key {
@@ -102,18 +118,28 @@ async fn fetch(
         let found = source.ask(upstream.resolve(&at.remote, tag)).await?;
         if found.digest == known {
             source.check(&at.local, tag);
-            return Ok(());
+            return Ok(None);
         }
     }
     let (descriptor, bytes) = source.ask(upstream.manifest(&at.remote, tag, digest)).await?;
     let manifest = taken(descriptor, &bytes, tag)?;
     let (storage, local) = (Arc::clone(&shared.storage), at.local.clone());
     let author = Author { who: None, origin: Some(format!("mirror {}", source.name)) };
-    blocking(move || storage.put_manifest(&local, &manifest, &bytes, &author)).await?;
+    let passing = Passing { record: manifest.record.clone(), bytes: bytes.into() };
+    let kept = passing.bytes.clone();
+    match blocking(move || storage.put_manifest(&local, &manifest, &kept, &author)).await {
+        Ok(()) => {}
+        Err(ApiError::Storage(error @ StorageError::OverQuota(_))) => {
+            let operation = format!("keep `{key}` of `{}`", at.local);
+            shared.tell(&Event::Failure { operation: &operation, error: &error });
+            return Ok(Some(Arc::new(passing)));
+        }
+        Err(error) => return Err(error.into()),
+    }
     if let Some(tag) = tag {
         source.check(&at.local, tag);
     }
-    Ok(())
+    Ok(None)
 }
 
 /// As it is stored: nothing that it names needs to be here.

@@ -1,5 +1,6 @@
 //! What storage answers when it cannot do what it was asked.
 
+use super::OverQuota;
 use slipway_oci::{Digest, blobs::BlobError};
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -99,6 +100,9 @@ pub enum StorageError {
         /// The tag.
         tag: String,
     },
+    /// It does not fit into a quota.
+    #[error("{0}")]
+    OverQuota(Box<OverQuota>),
     /// A key that was just made is not there.
     #[error("the registry has no key to sign tokens with")]
     SigningKey,

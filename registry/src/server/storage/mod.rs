@@ -27,6 +27,7 @@ pub mod keep;
 mod look;
 pub mod pointers;
 mod retire;
+mod room;
 mod round;
 mod seen;
 mod undo;
@@ -44,11 +45,12 @@ pub use content::Reader;
 pub use error::StorageError;
 pub use examine::{Damage, Examined, Fault, Pace, Watcher};
 pub use pointers::{
-    Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kind, ManifestKey, ManifestRecord,
-    NewManifest, Pointer, Pulls, Reason, Referrer, ReferrersPage, Removal, Required, SigningKey, TagEvent,
-    TagFacts, Undeleted, Usage,
+    Bound, Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kin, Kind, ManifestKey,
+    ManifestRecord, Measure, NewManifest, OverQuota, Pointer, Pulls, Reason, Referrer, ReferrersPage,
+    Removal, Required, Scope, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, namespaces,
 };
 pub use retire::{Expired, Keeping, Retired};
+pub use room::{Ceiling, Quotas, Sight};
 pub use round::{Round, Scrubbed, Scrubbing};
 pub use undo::Revived;
 pub use upload::{Upload, UploadId};
@@ -61,7 +63,7 @@ use slipway_oci::{Digest, Hasher};
 use std::{
     path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, RwLock,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -73,6 +75,8 @@ pub struct Storage {
     caps: SessionCaps,
     /// How long deleted things stay, in seconds.
     trash: AtomicI64,
+    /// How much of what a repository lies in there may be.
+    quotas: RwLock<Quotas>,
     /// Told of damage.
     watcher: OnceLock<Watcher>,
     /// What was right when it was last looked at.
@@ -158,6 +162,7 @@ impl Storage {
             pointers: Box::new(pointers),
             caps,
             trash: AtomicI64::new(0),
+            quotas: RwLock::new(Arc::new(|_| Vec::new())),
             watcher: OnceLock::new(),
             seen: seen::Seen::default(),
             used: OnceLock::new(),
@@ -263,7 +268,7 @@ impl Storage {
         if self.content.size(digest)? != Some(size) {
             return Ok(false);
         }
-        self.pointers.mount(repository, digest, from, now_seconds())
+        self.pointers.mount(repository, digest, from, &self.bounds(repository), now_seconds())
     }
 
     /// Repositories that have the blob, sorted by byte, after `last`, at most `count`.
@@ -391,7 +396,8 @@ impl Storage {
         let digest = &manifest.record.digest;
         let mut upload = self.stage(repository, digest.algorithm())?;
         upload.append(bytes)?;
-        upload.place(digest, || self.pointers.put_manifest(repository, manifest, &author.now()))
+        let bounds = self.bounds(repository);
+        upload.place(digest, || self.pointers.put_manifest(repository, manifest, &bounds, &author.now()))
     }
 
     /// What a manifest names is asked for again where its pointer is there and its bytes are not.

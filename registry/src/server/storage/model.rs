@@ -4,6 +4,7 @@
 use super::*;
 use proptest::prelude::*;
 use slipway_oci::{Algorithm, spec::media_type};
+use std::collections::BTreeMap;
 
 /// One thing that a client does. Numbers choose among few names and contents, so that they meet.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ enum Operation {
     DeleteTag { repository: u8, tag: u8, wanted: Wanted },
     SetTag { repository: u8, tag: u8, manifest: u8 },
     Trash { days: u8 },
+    Limit { which: u8, bytes: Option<u64>, tags: Option<u64> },
     Collect { reason: Reason, trash: bool },
     Undelete { repository: u8, manifest: u8 },
     Pull { repository: u8, tag: u8 },
@@ -79,6 +81,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (repository.clone(), tag.clone(), manifest.clone())
             .prop_map(|(repository, tag, manifest)| O::SetTag { repository, tag, manifest }),
         1 => (0..2_u8).prop_map(|days| O::Trash { days }),
+        2 => (0..4_u8, proptest::option::of(0..60_u64), proptest::option::of(0..4_u64))
+            .prop_map(|(which, bytes, tags)| O::Limit { which, bytes, tags }),
         3 => (reason(), any::<bool>()).prop_map(|(reason, trash)| O::Collect { reason, trash }),
         2 => (repository.clone(), manifest)
             .prop_map(|(repository, manifest)| O::Undelete { repository, manifest }),
@@ -91,8 +95,32 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// Two of three lie in a namespace.
 fn name(repository: u8) -> String {
-    format!("r{repository}")
+    let above = if repository == 0 { "" } else { "n/" };
+    format!("{above}r{repository}")
+}
+
+/// What quotas may be about.
+fn scope(which: u8) -> Scope {
+    match which {
+        0 => Scope::Namespace(String::new()),
+        1 => Scope::Namespace("n".to_owned()),
+        2 => Scope::Repository(name(0)),
+        _ => Scope::Repository(name(1)),
+    }
+}
+
+/// The quotas that hold, by what they are about.
+fn quotas(all: &[Bound]) -> room::Quotas {
+    let all = all.to_vec();
+    Arc::new(move |repository| {
+        let meant = |bound: &&Bound| match &bound.scope {
+            Scope::Repository(own) => repository == own,
+            Scope::Namespace(own) => own.is_empty() || namespaces(repository).any(|above| above == own),
+        };
+        all.iter().filter(meant).cloned().collect()
+    })
 }
 
 fn deletion() -> Deletion {
@@ -150,6 +178,7 @@ struct Driven {
     sessions: Vec<(String, UploadId, Vec<u8>)>,
     /// Whether something was taken away although it is needed, or came back without all that it needs.
     forced: bool,
+    bounds: Vec<Bound>,
 }
 
 impl Driven {
@@ -205,16 +234,23 @@ impl Driven {
                 let digest = manifest(*number, None, false).0.record.digest;
                 let change = Author { who: Some("ann".to_owned()), origin: None }.now();
                 let (name, tag) = (name(*repository), format!("t{tag}"));
-                storage.pointers.set_tag(&name, &tag, &digest, &Condition::default(), &change)?;
+                let bounds = storage.bounds(&name);
+                storage.pointers.set_tag(&name, &tag, &digest, &Condition::default(), &bounds, &change)?;
             }
             Operation::Trash { days } => {
                 let time = std::time::Duration::from_secs(u64::from(*days) * 86400);
                 self.storage.keep_trash(time);
             }
+            Operation::Limit { which, bytes, tags } => {
+                self.bounds.retain(|bound| bound.scope != scope(*which));
+                self.bounds.push(Bound { scope: scope(*which), bytes: *bytes, tags: *tags });
+                storage.limit(quotas(&self.bounds));
+            }
             Operation::Collect { reason, trash } => return self.collect(*reason, *trash),
             Operation::Undelete { repository, manifest: number } => {
                 let digest = manifest(*number, None, false).0.record.digest;
-                let found = storage.pointers.undelete(&name(*repository), &digest, now_seconds())?;
+                let bounds = storage.bounds(&name(*repository));
+                let found = storage.pointers.undelete(&name(*repository), &digest, &bounds, now_seconds())?;
                 return Ok(format!("{found:?}"));
             }
             Operation::Pull { repository, tag } => {
@@ -252,6 +288,7 @@ impl Driven {
                     self.storage.write_down(false)?;
                     self.storage = Storage::open(folder.path())?;
                     self.storage.trash.store(trash, Ordering::Relaxed);
+                    self.storage.limit(quotas(&self.bounds));
                 }
             }
         }
@@ -306,6 +343,10 @@ impl Driven {
             ));
         }
         lines.push(format!("{:?}", pointers.contents("", 100).expect("contents")));
+        for of in [Kin::Repositories, Kin::Namespaces] {
+            lines.push(format!("{:?}", pointers.all_used(of, "", 100).expect("sums")));
+        }
+        lines.push(format!("{:?}", pointers.used(&scope(0)).expect("a sum")));
         lines.join("\n")
     }
 
@@ -337,6 +378,39 @@ impl Driven {
             lines.push(format!("{:?}", storage.upload_length(repository, id).ok()));
         }
         lines.join("\n")
+    }
+
+    /// How much each scope of a quota has.
+    fn sums(&self) -> Vec<(Bound, Used)> {
+        let sum = |bound: &Bound| self.storage.used(&bound.scope).expect("a sum");
+        self.bounds.iter().map(|bound| (bound.clone(), sum(bound))).collect()
+    }
+
+    /// Nothing grew beyond its quota; and what is pulled counts.
+    fn check_bounds(&self, before: &[(Bound, Used)]) {
+        for ((bound, used), (_, now)) in before.iter().zip(self.sums()) {
+            for (measure, most) in bound.measures() {
+                let (used, now) = (used.of(measure), now.of(measure));
+                assert!(now <= most.max(used), "{bound:?}: {used} became {now}");
+            }
+        }
+        for repository in (0..3).map(name) {
+            let live = |number: &u8| {
+                let key = ManifestKey::Digest(manifest(*number, None, false).0.record.digest);
+                self.storage.pointers.manifest(&repository, &key).is_ok()
+            };
+            let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+            for (manifest, _) in (0..5).filter(live).map(|number| manifest(number, None, false)) {
+                sizes.insert(manifest.record.digest.clone(), manifest.record.size_bytes);
+                for needed in &manifest.required {
+                    if let Ok(Some(blob)) = self.storage.pointers.blob(&repository, &needed.digest) {
+                        sizes.insert(needed.digest.clone(), blob.size_bytes);
+                    }
+                }
+            }
+            let used = self.storage.used(&Scope::Repository(repository.clone())).expect("a sum").bytes;
+            assert!(sizes.values().sum::<u64>() <= used, "{repository}: {sizes:?} are more than {used}");
+        }
     }
 
     /// What content is there, and whether it has to be.
@@ -397,10 +471,12 @@ proptest! {
         let forced = history.iter().any(|one| matches!(one, Operation::DeleteManifest { force: true, .. }));
         let folder = tempfile::tempdir().expect("folder");
         let storage = Storage::open(folder.path()).expect("open");
-        let mut durable = Driven { storage, folder: Some(folder), sessions: Vec::new(), forced };
-        let mut fleeting = Driven { storage: Storage::in_memory(), folder: None, sessions: Vec::new(), forced };
+        let mut durable = Driven { storage, folder: Some(folder), sessions: Vec::new(), forced, bounds: Vec::new() };
+        let mut fleeting = Driven { storage: Storage::in_memory(), folder: None, sessions: Vec::new(), forced, bounds: Vec::new() };
         for operation in &history {
+            let before = fleeting.sums();
             prop_assert_eq!(durable.apply(operation), fleeting.apply(operation), "{:?}", operation);
+            fleeting.check_bounds(&before);
             prop_assert_eq!(durable.life(), fleeting.life(), "{:?}", operation);
         }
         prop_assert_eq!(durable.picture(), fleeting.picture());

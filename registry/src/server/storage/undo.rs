@@ -1,6 +1,8 @@
 //! What brings deleted manifests and moved tags back.
 
-use super::{Author, Condition, Entities, ManifestKey, Pointer, Storage, StorageError, now_seconds};
+use super::{
+    Author, Condition, Entities, ManifestKey, Pointer, Storage, StorageError, Undeleted, now_seconds,
+};
 use crate::limits;
 use slipway_oci::Digest;
 
@@ -27,7 +29,8 @@ impl Storage {
         author: &Author,
     ) -> Result<(), StorageError> {
         let free = Condition { is: None, is_not: Some(Entities::Any) };
-        self.with_reserve(|| self.pointers.set_tag(repository, tag, digest, &free, &author.now()))
+        let bounds = self.bounds(repository);
+        self.with_reserve(|| self.pointers.set_tag(repository, tag, digest, &free, &bounds, &author.now()))
     }
 
     /// Takes a manifest out of the trash with all that it needs, and gives it the tags back that were deleted with it and that
@@ -40,7 +43,7 @@ impl Storage {
     ) -> Result<Revived, StorageError> {
         let trashed = self.trash(Some(repository), i64::MAX as u64)?;
         let deleted = trashed.iter().find(|one| one.pointer.digest == *digest).map(|one| one.since);
-        let found = self.with_reserve(|| self.pointers.undelete(repository, digest, now_seconds()))?;
+        let found = self.undelete(repository, digest)?;
         let mut tags = Vec::new();
         for tag in self.lost_tags(repository, digest, deleted)? {
             match self.add_tag(repository, &tag, digest, author) {
@@ -106,8 +109,16 @@ impl Storage {
             Some(current) => Condition::is(current),
             None => Condition { is: None, is_not: Some(Entities::Any) },
         };
-        self.with_reserve(|| self.pointers.set_tag(repository, tag, &digest, &still, &author.now()))?;
+        let bounds = self.bounds(repository);
+        self.with_reserve(|| {
+            self.pointers.set_tag(repository, tag, &digest, &still, &bounds, &author.now())
+        })?;
         Ok((digest, missing))
+    }
+
+    fn undelete(&self, repository: &str, digest: &Digest) -> Result<Undeleted, StorageError> {
+        let bounds = self.bounds(repository);
+        self.with_reserve(|| self.pointers.undelete(repository, digest, &bounds, now_seconds()))
     }
 
     /// A manifest that is there, or comes out of the trash.
@@ -119,8 +130,7 @@ impl Storage {
         match self.pointers.manifest(repository, &ManifestKey::Digest(digest.clone())) {
             Ok(_) => Ok((Vec::new(), Vec::new())),
             Err(StorageError::ManifestUnknown(_)) => {
-                let found =
-                    self.with_reserve(|| self.pointers.undelete(repository, digest, now_seconds()))?;
+                let found = self.undelete(repository, digest)?;
                 Ok((found.back, found.missing))
             }
             Err(error) => Err(error),

@@ -275,12 +275,13 @@ impl Upload {
         let (storage, repository, id) = (Arc::clone(&self.storage), self.repository.clone(), self.id.clone());
         let (length, session) = (self.length, self.session.then_some(&id));
         let placed = self.place(expected, || {
-            storage.pointers.put_blob(&repository, expected, length, session, now_seconds())
+            let bounds = storage.bounds(&repository);
+            storage.pointers.put_blob(&repository, expected, length, session, &bounds, now_seconds())
         });
         match &placed {
             Ok(()) => self.session = false,
-            // its bytes would keep the disk full
-            Err(error) if error.is_full() => self.cancel()?,
+            // its bytes would keep the disk full; and what was placed for nothing is no session's any more
+            Err(error) if error.is_full() || matches!(error, StorageError::OverQuota(_)) => self.cancel()?,
             Err(_) => {}
         }
         placed

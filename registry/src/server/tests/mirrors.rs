@@ -780,6 +780,39 @@ fn local_rules_say_who_may_pull_through() {
 }
 
 #[test]
+fn what_a_quota_leaves_no_room_for_is_handed_on_and_not_kept() {
+    let layer = bytes(300_000, 3);
+    let fake = Fake::start(honest(layer.clone()));
+    let text = format!("http://{} fresh=1h", fake.address);
+    let registry = Registry::start_with(|config| {
+        config.mirrors = mirrors(&[("up", text)]);
+        config.policy.quotas = vec!["100000 in all of mirror/up".parse().expect("a quota")];
+    });
+    let (digest, manifest) = (Digest::sha256(&layer), image(&layer, ""));
+    assert_eq!(registry.get("/v2/mirror/up/a/manifests/v").body, manifest, "there is room for that");
+    for time in 1..=2 {
+        let whole = registry.get(&format!("/v2/mirror/up/a/blobs/{digest}"));
+        assert_eq!((whole.status, whole.body == layer), (200, true), "{time}");
+        assert!(!is_stored(&registry, "mirror/up/a", &digest));
+        assert_eq!(fake.asked(&format!("get /v2/a/blobs/{digest}")), time);
+    }
+    assert_eq!(registry.push_blob("own", &layer), digest);
+    let whole = registry.get(&format!("/v2/mirror/up/a/blobs/{digest}"));
+    assert_eq!((whole.status, whole.body == layer), (200, true), "nor mounted");
+    let quotas = vec!["1 in all of mirror/up".parse().expect("a quota")];
+    let policy = crate::server::Policy { quotas, ..crate::server::Policy::default() };
+    registry.server.as_ref().expect("a server").control().replace_policy(policy);
+    for reference in ["v".to_owned(), Digest::sha256(&manifest).to_string()] {
+        let path = format!("/v2/mirror/up/b/manifests/{reference}");
+        let reply = registry.get(&path);
+        assert_eq!((reply.status, &reply.body), (200, &manifest), "{reference}");
+        assert_eq!(reply.header("content-type"), Some(media_type::OCI_MANIFEST));
+        assert_eq!(registry.call("HEAD", &path, &[], b"").status, 200);
+    }
+    assert_eq!(registry.get("/v2/mirror/up/a/manifests/v").body, manifest, "what was kept stays");
+}
+
+#[test]
 fn lists_are_upstream_s_and_what_is_here_while_it_is_away() {
     let upstream = Registry::start();
     for tag in ["a", "b", "c"] {

@@ -14,6 +14,7 @@ mod mirrors;
 mod notices;
 mod outside;
 mod pressure;
+mod quotas;
 mod reindex;
 mod rot;
 mod stranger;

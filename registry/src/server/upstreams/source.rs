@@ -4,8 +4,12 @@ use super::{flights::Flights, setting::MirrorSetting};
 use crate::{
     client::{ClientError, Upstream},
     limits,
-    server::{storage::Reader, trouble::Trouble},
+    server::{
+        storage::{ManifestRecord, Reader},
+        trouble::Trouble,
+    },
 };
+use axum::body::Bytes;
 use slipway_oci::Digest;
 use std::{
     collections::HashMap,
@@ -40,6 +44,12 @@ pub(in crate::server) enum Begun {
     Going(Fetch),
 }
 
+/// A manifest that is not kept.
+pub(in crate::server) struct Passing {
+    pub(in crate::server) record: ManifestRecord,
+    pub(in crate::server) bytes: Bytes,
+}
+
 /// Until when nothing is asked, and why.
 struct Closed {
     until: Instant,
@@ -64,7 +74,8 @@ pub(in crate::server) struct Source {
     streams: Arc<Semaphore>,
     /// When tags were last found to be what they are upstream.
     checked: Mutex<HashMap<(String, String), Instant>>,
-    pub(in crate::server) manifests: Flights<(String, String), ()>,
+    /// What it brings is here then, or handed on where there is no room for it.
+    pub(in crate::server) manifests: Flights<(String, String), Option<Arc<Passing>>>,
     pub(in crate::server) blobs: Flights<(String, Digest), Begun>,
 }
 

@@ -8,7 +8,12 @@ use super::{
 };
 use crate::{
     limits,
-    server::{access::Action, error::ApiError, storage::Usage},
+    server::{
+        access::Action,
+        error::ApiError,
+        filled, share,
+        storage::{Bound, Measure, Scope, Usage, Used},
+    },
 };
 use axum::response::Response;
 use maud::html;
@@ -30,6 +35,7 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
             && !found.more
             && rows.iter().all(|(name, _)| visit.visitor.may(Action::Delete, name)));
     let own: u64 = rows.iter().map(|(_, usage)| usage.own_bytes).sum();
+    let quotas = quotas(visit, !found.hidden && !found.more).await?;
     let (count, from) = (rows.len(), visit.number("from"));
     let next = from + limits::WEB_ROWS;
     let body = html! {
@@ -39,6 +45,7 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
             @if alone { span { (words::size(own)) " that one repository alone has" } }
         }
         @if found.more { p.note { "There are more repositories than are summed up here." } }
+        (quota_rows(&quotas))
         @if rows.is_empty() { section.empty { h2 { "Nothing is here yet" } } }
         @else {
             table.rows {
@@ -64,6 +71,58 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
         @if count > next { nav.pages aria-label="Pages" { a rel="next" href={ "/usage?from=" (next) } { "Next page" } } }
     };
     Ok(frame::show(visit, Frame { title: "Usage".to_owned(), trail: Vec::new(), body }))
+}
+
+/// What quotas are about and the visitor may know, the fullest first. `nothing_hidden`: they see every repository.
+async fn quotas(visit: &Visit, nothing_hidden: bool) -> Result<Vec<(Bound, Used)>, ApiError> {
+    let quotas = visit.shared.policy.current().quotas.clone();
+    if quotas.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = visit.look(move |storage| filled(&quotas, storage)).await?;
+    let everything = nothing_hidden || visit.visitor.sees_all();
+    rows.retain(|(bound, _)| match &bound.scope {
+        Scope::Repository(name) => visit.visitor.may(Action::Pull, name),
+        // what a namespace has tells of all that lies in it
+        Scope::Namespace(_) => everything,
+    });
+    let full = |(bound, used): &(Bound, Used)| {
+        bound.measures().map(|(measure, most)| share(used.of(measure), most)).fold(0.0, f64::max)
+    };
+    rows.sort_by(|a, b| full(b).total_cmp(&full(a)).then_with(|| a.0.scope.cmp(&b.0.scope)));
+    rows.truncate(limits::WEB_ROWS);
+    Ok(rows)
+}
+
+fn quota_rows(rows: &[(Bound, Used)]) -> maud::Markup {
+    let amount = |measure: Measure, number: u64| match measure {
+        Measure::Bytes => words::size(number),
+        Measure::Tags => words::things(number, "tag", "tags"),
+    };
+    html! {
+        @if !rows.is_empty() {
+            table.rows.quotas {
+                thead { tr { th scope="col" { "Quota of" } th scope="col" { "Used" } th scope="col" { "Of" } } }
+                tbody {
+                    @for (bound, used) in rows {
+                        @for (measure, most) in bound.measures() {
+                            tr {
+                                th scope="row" {
+                                    @match &bound.scope {
+                                        Scope::Repository(name) => a href=(route::tags(name)) { (name) },
+                                        Scope::Namespace(name) if name.is_empty() => "the registry",
+                                        Scope::Namespace(name) => { (name) "/…" },
+                                    }
+                                }
+                                td.bar data-label="Used" { (bar(used.of(measure), most)) span { (amount(measure, used.of(measure))) } }
+                                td.number data-label="Of" { (amount(measure, most)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A part of the most. No style is written into pages, so that it is a drawing.

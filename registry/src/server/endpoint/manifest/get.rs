@@ -6,7 +6,7 @@ use crate::server::{
     error::ApiError,
     memory::HeldBytes,
     reply,
-    storage::ManifestKey,
+    storage::{ManifestKey, ManifestRecord},
 };
 use axum::{
     body::{Body, Bytes},
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(in crate::server) async fn get(call: Call, name: String, reference: &str) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let head = call.method == Method::HEAD;
-    let cache = if matches!(key, ManifestKey::Tag(_)) { reply::REVALIDATE } else { reply::IMMUTABLE };
+    let cache = cached(&key);
     let (shared, headers) = (Arc::clone(&call.shared), call.headers);
     let look = move || {
         let record = shared.storage.manifest(&name, &key)?;
@@ -42,6 +42,21 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
             HeldBytes { bytes: blocking(move || storage.manifest_bytes(&wanted)).await?, _held: held }
         }
     };
+    Ok(respond(&record, cache, unchanged, (!head).then(|| Bytes::from_owner(bytes))))
+}
+
+/// How long an answer may be kept.
+pub(in crate::server) fn cached(key: &ManifestKey) -> &'static str {
+    if matches!(key, ManifestKey::Tag(_)) { reply::REVALIDATE } else { reply::IMMUTABLE }
+}
+
+/// The answer to who asked for a manifest; to `HEAD` without its bytes.
+pub(in crate::server) fn respond(
+    record: &ManifestRecord,
+    cache: &'static str,
+    unchanged: bool,
+    bytes: Option<Bytes>,
+) -> Response {
     let mut response = reply::empty(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     reply::set_validators(&mut response, &record.digest);
     reply::set(&mut response, header::CACHE_CONTROL, cache);
@@ -49,9 +64,9 @@ pub(in crate::server) async fn get(call: Call, name: String, reference: &str) ->
         // what is stored is what is answered, whatever `Accept` says: all clients cope, 404 helps none
         reply::set(&mut response, header::CONTENT_TYPE, &record.media_type);
         reply::set(&mut response, header::CONTENT_LENGTH, &record.size_bytes.to_string());
-        if !head {
-            *response.body_mut() = Body::from(Bytes::from_owner(bytes));
+        if let Some(bytes) = bytes {
+            *response.body_mut() = Body::from(bytes);
         }
     }
-    Ok(response)
+    response
 }

@@ -5,18 +5,21 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     range, reply,
-    storage::{Storage, Upload, UploadId},
+    storage::{Ceiling, Sight, Storage, Upload, UploadId},
 };
 use axum::{
     http::{StatusCode, header},
     response::Response,
 };
+use slipway_oci::Digest;
 use std::sync::Arc;
 
 pub(in crate::server) async fn patch(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
-    let upload = lease(call.shared.storage.clone(), &name, id).await?;
+    let sight = call.sight(&name);
+    let (upload, ceilings) = lease(Arc::clone(&call.shared.storage), &name, id, None, sight).await?;
     let expected = placed(&call, &name, &upload)?;
-    let mut upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
+    let incoming = Incoming::new(&call.shared, call.body).below(ceilings);
+    let mut upload = body::receive(upload, incoming, expected).await?;
     let upload = blocking(move || {
         upload.save()?;
         Ok(upload)
@@ -25,11 +28,21 @@ pub(in crate::server) async fn patch(call: Call, name: String, id: &str) -> Resu
     Ok(reply::upload_progress(StatusCode::ACCEPTED, &name, upload.id(), upload.length()))
 }
 
-/// Takes the lease on a session.
-pub(super) async fn lease(storage: Arc<Storage>, name: &str, id: &str) -> Result<Upload, ApiError> {
+/// Takes the lease on a session; answers how long it may become too, for a closing digest where that is known.
+pub(super) async fn lease(
+    storage: Arc<Storage>,
+    name: &str,
+    id: &str,
+    digest: Option<&Digest>,
+    sight: Sight,
+) -> Result<(Upload, Vec<Ceiling>), ApiError> {
     let id: UploadId = id.parse()?;
-    let name = name.to_owned();
-    blocking(move || storage.open_upload(&name, &id)).await
+    let (name, digest) = (name.to_owned(), digest.cloned());
+    blocking(move || {
+        let upload = storage.open_upload(&name, &id)?;
+        Ok((upload, storage.ceilings(&name, digest.as_ref(), sight)?))
+    })
+    .await
 }
 
 /// Checks that a chunk with a `Content-Range` begins where the session ends; answers how long it has to be.

@@ -15,12 +15,14 @@ use std::sync::Arc;
 pub(in crate::server) async fn put(call: Call, name: String, id: &str) -> Result<Response, ApiError> {
     let digest: Digest = call.query.get("digest").ok_or(ApiError::DigestMissing)?.parse()?;
     let storage = call.shared.storage.clone();
-    let upload = match lease(Arc::clone(&storage), &name, id).await {
+    let sight = call.sight(&name);
+    let (upload, ceilings) = match lease(Arc::clone(&storage), &name, id, Some(&digest), sight).await {
         Err(ApiError::Storage(StorageError::UploadUnknown)) => return repeated(storage, name, digest).await,
         other => other?,
     };
     let expected = placed(&call, &name, &upload)?;
-    let upload = body::receive(upload, Incoming::new(&call.shared, call.body), expected).await?;
+    let incoming = Incoming::new(&call.shared, call.body).below(ceilings);
+    let upload = body::receive(upload, incoming, expected).await?;
     let wanted = digest.clone();
     blocking(move || upload.finish(&wanted)).await?;
     Ok(reply::created(&name, "blobs", &digest))

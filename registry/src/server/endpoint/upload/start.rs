@@ -7,7 +7,7 @@ use crate::server::{
     call::{Call, blocking},
     error::ApiError,
     reply,
-    storage::Storage,
+    storage::{Sight, Storage},
 };
 use axum::{http::StatusCode, response::Response};
 use slipway_oci::{Algorithm, Digest, digest::DigestError, reference::is_repository_name};
@@ -29,8 +29,9 @@ pub(in crate::server) async fn post(call: Call, name: String) -> Result<Response
     }
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
+        let sight = call.sight(&name);
         let incoming = Incoming::new(&call.shared, call.body);
-        return whole(&storage, name, digest, incoming).await;
+        return whole(&storage, name, digest, sight, incoming).await;
     }
     let algorithm = match call.query.get("digest-algorithm") {
         None | Some("sha256") => Algorithm::Sha256,
@@ -75,11 +76,16 @@ async fn whole(
     storage: &Arc<Storage>,
     name: String,
     digest: Digest,
+    sight: Sight,
     content: Incoming,
 ) -> Result<Response, ApiError> {
-    let (storage, repository, algorithm) = (Arc::clone(storage), name.clone(), digest.algorithm());
-    let upload = blocking(move || storage.stage(&repository, algorithm)).await?;
-    let upload = body::receive(upload, content, None).await?;
+    let (storage, repository, wanted) = (Arc::clone(storage), name.clone(), digest.clone());
+    let (upload, ceilings) = blocking(move || {
+        let ceilings = storage.ceilings(&repository, Some(&wanted), sight)?;
+        Ok((storage.stage(&repository, wanted.algorithm())?, ceilings))
+    })
+    .await?;
+    let upload = body::receive(upload, content.below(ceilings), None).await?;
     let expected = digest.clone();
     blocking(move || upload.finish(&expected)).await?;
     Ok(reply::created(&name, "blobs", &digest))

@@ -13,6 +13,7 @@
 
 mod life;
 mod memory;
+mod quota;
 pub(super) mod sqlite;
 
 pub use life::{
@@ -20,6 +21,7 @@ pub use life::{
     Undeleted, Usage,
 };
 pub use memory::MemoryPointers;
+pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
 pub use sqlite::SqlitePointers;
 
 use super::{StorageError, UploadId};
@@ -195,6 +197,9 @@ pub struct SessionCaps {
 }
 
 /// Where pointers are kept. Times are seconds since 1970, told by the caller; names and digests sort by byte.
+///
+/// A verb that may add something is told the quotas that hold for its repository. It refuses what does not fit with
+/// [`StorageError::OverQuota`] as its last refusal, and changes nothing then; of several at once no more pass than fit.
 pub trait Pointers: Send + Sync {
     /// A blob that the repository has.
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError>;
@@ -230,6 +235,7 @@ pub trait Pointers: Send + Sync {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<(), StorageError>;
 
@@ -239,6 +245,7 @@ pub trait Pointers: Send + Sync {
         repository: &str,
         digest: &Digest,
         from: Option<&str>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<bool, StorageError>;
 
@@ -248,6 +255,7 @@ pub trait Pointers: Send + Sync {
         &self,
         repository: &str,
         manifest: &NewManifest,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError>;
 
@@ -287,7 +295,13 @@ pub trait Pointers: Send + Sync {
     ) -> Result<(u64, Vec<Digest>), StorageError>;
 
     /// Takes a manifest out of the trash with all that it needs. Durable.
-    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError>;
+    fn undelete(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<Undeleted, StorageError>;
 
     /// Points a tag at a manifest that is there. Durable.
     fn set_tag(
@@ -296,6 +310,7 @@ pub trait Pointers: Send + Sync {
         tag: &str,
         digest: &Digest,
         condition: &Condition,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError>;
 
@@ -313,6 +328,12 @@ pub trait Pointers: Send + Sync {
 
     /// How much a repository has; an unknown one has nothing.
     fn usage(&self, repository: &str) -> Result<Usage, StorageError>;
+
+    /// How much a scope has of what counts; an unknown one has nothing. Cheap, however much that is.
+    fn used(&self, scope: &Scope) -> Result<Used, StorageError>;
+
+    /// Repositories, or namespaces, with how much each has, after `last`, at most `count`; those of everything apart.
+    fn all_used(&self, of: Kin, last: &str, count: u64) -> Result<Vec<(String, Used)>, StorageError>;
 
     /// Writes pulls down.
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError>;

@@ -218,7 +218,8 @@ impl Taking<'_> {
                 self.unfit(format!("{name}:{tag}"), Why::Dangling(digest.clone()));
                 continue;
             }
-            self.storage.pointers.set_tag(name, tag, digest, &Condition::default(), &change(*at))?;
+            // what is there already is taken, whatever a quota says
+            self.storage.pointers.set_tag(name, tag, digest, &Condition::default(), &[], &change(*at))?;
             adopted.tags += 1;
         }
         Ok(())
@@ -235,7 +236,14 @@ impl Taking<'_> {
                 .map(|part| {
                     scope.spawn(move || {
                         part.iter().try_for_each(|(digest, size_bytes)| {
-                            self.storage.pointers.put_blob(name, digest, *size_bytes, None, now_seconds())
+                            self.storage.pointers.put_blob(
+                                name,
+                                digest,
+                                *size_bytes,
+                                None,
+                                &[],
+                                now_seconds(),
+                            )
                         })
                     })
                 })
@@ -261,7 +269,7 @@ impl Taking<'_> {
             let mut left = Vec::new();
             let before = taken.len();
             for (manifest, at) in waiting {
-                match self.storage.pointers.put_manifest(name, &manifest, &change(at)) {
+                match self.storage.pointers.put_manifest(name, &manifest, &[], &change(at)) {
                     Ok(()) => drop(taken.insert(manifest.record.digest)),
                     Err(StorageError::ReferenceUnknown(needs)) => left.push((manifest, at, needs)),
                     Err(StorageError::ReferenceSize { digest, .. }) => {
@@ -292,7 +300,7 @@ impl Taking<'_> {
     ) -> Result<(), StorageError> {
         let digest = manifest.record.digest.clone();
         manifest.required.iter_mut().for_each(|required| required.optional = true);
-        let why = match self.storage.pointers.put_manifest(name, &manifest, &change(at)) {
+        let why = match self.storage.pointers.put_manifest(name, &manifest, &[], &change(at)) {
             Ok(()) => {
                 taken.insert(digest.clone());
                 Why::Incomplete(needs)

@@ -1,12 +1,14 @@
 //! Pointers in memory: for tests, and for a registry that may forget everything.
 
 mod repository;
+mod state;
+mod tally;
 mod usage;
 
 use super::{
-    BlobRecord, Candidate, Change, Condition, Kind, ManifestKey, ManifestRecord, NewManifest, Pointer,
-    Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
-    TagEvent, TagFacts, Undeleted, Usage,
+    BlobRecord, Bound, Candidate, Change, Condition, Kin, Kind, ManifestKey, ManifestRecord, NewManifest,
+    Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
+    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::{
     limits,
@@ -14,72 +16,16 @@ use crate::{
 };
 use repository::Repository;
 use slipway_oci::Digest;
+use state::{Held, State};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound as End,
     sync::{Mutex, MutexGuard},
 };
 
 /// Pointers in memory.
 #[derive(Default)]
 pub struct MemoryPointers(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    repositories: BTreeMap<String, Repository>,
-    condemned: BTreeMap<Digest, i64>,
-    sessions: HashMap<UploadId, Held>,
-    keys: Vec<SigningKey>,
-    /// Of the last move of a tag.
-    number: i64,
-}
-
-struct Held {
-    repository: String,
-    session: Session,
-    touched: i64,
-}
-
-impl State {
-    fn known(&self, name: &str) -> Result<&Repository, StorageError> {
-        self.repositories.get(name).ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
-    }
-
-    /// A repository, and the number of the last move of a tag.
-    fn known_mut(&mut self, name: &str) -> Result<(&mut Repository, &mut i64), StorageError> {
-        let found = self.repositories.get_mut(name);
-        let found = found.ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))?;
-        Ok((found, &mut self.number))
-    }
-
-    fn not_condemned(&self, digest: &Digest) -> Result<(), StorageError> {
-        if self.condemned.contains_key(digest) {
-            Err(StorageError::Condemned(digest.clone()))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn is_needed(&self, digest: &Digest) -> bool {
-        let has = |repository: &Repository| {
-            repository.blobs.contains_key(digest) || repository.manifests.contains_key(digest)
-        };
-        self.repositories.values().any(has)
-    }
-
-    fn condemn(&mut self, digest: &Digest, now: i64) -> bool {
-        let free = !self.is_needed(digest);
-        if free {
-            self.condemned.entry(digest.clone()).or_insert(now);
-        }
-        free
-    }
-
-    fn blob(&self, digest: &Digest, from: Option<&str>) -> Option<u64> {
-        let mut found = self.repositories.iter().filter(|(name, _)| from.is_none_or(|from| *name == from));
-        found.find_map(|(_, repository)| repository.blob(digest).map(|blob| blob.size))
-    }
-}
 
 impl MemoryPointers {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,7 +40,7 @@ fn page<'a, V: 'a>(
     keep: impl Fn(&V) -> bool,
     count: u64,
 ) -> Vec<String> {
-    let after = names.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+    let after = names.range::<str, _>((End::Excluded(last), End::Unbounded));
     let kept = after.filter(|(_, value)| keep(value)).map(|(name, _)| name.clone());
     kept.take(count as usize).collect()
 }
@@ -175,12 +121,16 @@ impl Pointers for MemoryPointers {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
         state.not_condemned(digest)?;
-        let repository = state.repositories.entry(repository.to_owned()).or_default();
-        repository.put_blob(digest, size_bytes, now);
+        state.within(repository, bounds, |state| {
+            let own = state.repositories.entry(repository.to_owned()).or_default();
+            own.put_blob(digest, size_bytes, now);
+            Ok(())
+        })?;
         session.map(|id| state.sessions.remove(id));
         Ok(())
     }
@@ -190,27 +140,33 @@ impl Pointers for MemoryPointers {
         repository: &str,
         digest: &Digest,
         from: Option<&str>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<bool, StorageError> {
         let mut state = self.state();
         let Some(size) = state.blob(digest, from) else { return Ok(false) };
-        state.repositories.entry(repository.to_owned()).or_default().put_blob(digest, size, now);
-        Ok(true)
+        state.within(repository, bounds, |state| {
+            state.repositories.entry(repository.to_owned()).or_default().put_blob(digest, size, now);
+            Ok(true)
+        })
     }
 
     fn put_manifest(
         &self,
         repository: &str,
         manifest: &NewManifest,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
         let mut state = self.state();
         state.not_condemned(&manifest.record.digest)?;
         let nothing = Repository::default();
         state.repositories.get(repository).unwrap_or(&nothing).judge(manifest)?;
-        let State { repositories, number, .. } = &mut *state;
-        repositories.entry(repository.to_owned()).or_default().put_manifest(manifest, change, number);
-        Ok(())
+        state.within(repository, bounds, |state| {
+            let State { repositories, number, .. } = state;
+            repositories.entry(repository.to_owned()).or_default().put_manifest(manifest, change, number);
+            Ok(())
+        })
     }
 
     fn delete_blob(
@@ -297,8 +253,16 @@ impl Pointers for MemoryPointers {
         Ok((gone, condemned))
     }
 
-    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError> {
-        self.state().known_mut(repository)?.0.undelete(repository, digest, now)
+    fn undelete(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<Undeleted, StorageError> {
+        self.state().within(repository, bounds, |state| {
+            state.known_mut(repository)?.0.undelete(repository, digest, now)
+        })
     }
 
     fn set_tag(
@@ -307,11 +271,13 @@ impl Pointers for MemoryPointers {
         tag: &str,
         digest: &Digest,
         condition: &Condition,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
-        let mut state = self.state();
-        let (repository, number) = state.known_mut(repository)?;
-        repository.set_tag(tag, digest, condition, change, number)
+        self.state().within(repository, bounds, |state| {
+            let (repository, number) = state.known_mut(repository)?;
+            repository.set_tag(tag, digest, condition, change, number)
+        })
     }
 
     fn tag_history(
@@ -330,7 +296,7 @@ impl Pointers for MemoryPointers {
     fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
         let state = self.state();
         let tags = &state.known(repository)?.tags;
-        let after = tags.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        let after = tags.range::<str, _>((End::Excluded(last), End::Unbounded));
         let facts = after.map(|(name, tag)| TagFacts {
             tag: name.clone(),
             digest: tag.digest.clone(),
@@ -343,6 +309,14 @@ impl Pointers for MemoryPointers {
 
     fn usage(&self, name: &str) -> Result<Usage, StorageError> {
         Ok(usage::of(&self.state().repositories, name))
+    }
+
+    fn used(&self, scope: &Scope) -> Result<Used, StorageError> {
+        Ok(tally::of(&self.state().repositories, scope))
+    }
+
+    fn all_used(&self, of: Kin, last: &str, count: u64) -> Result<Vec<(String, Used)>, StorageError> {
+        Ok(tally::all(&self.state().repositories, of, last, count))
     }
 
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
@@ -372,7 +346,7 @@ impl Pointers for MemoryPointers {
                 blobs.chain(manifests).map(|(digest, size)| (digest.to_string(), (digest.clone(), size))),
             );
         }
-        let after = all.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        let after = all.range::<str, _>((End::Excluded(last), End::Unbounded));
         Ok(after.map(|(_, content)| content.clone()).take(count as usize).collect())
     }
 

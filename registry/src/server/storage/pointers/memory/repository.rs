@@ -13,7 +13,7 @@ use crate::{
 use slipway_oci::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Repository {
     pub(super) blobs: BTreeMap<Digest, Blob>,
     pub(super) manifests: BTreeMap<Digest, Stored>,
@@ -21,12 +21,16 @@ pub(super) struct Repository {
     pub(super) history: Vec<TagEvent>,
 }
 
+#[derive(Clone)]
 pub(super) struct Blob {
     pub(super) size: u64,
     pub(super) loose: Option<i64>,
     pub(super) deleted: Option<i64>,
+    /// Whether it counts for quotas.
+    pub(super) counted: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Stored {
     pub(super) manifest: NewManifest,
     pub(super) loose: Option<i64>,
@@ -34,6 +38,7 @@ pub(super) struct Stored {
     pub(super) deleted: Option<i64>,
 }
 
+#[derive(Clone)]
 pub(super) struct Tag {
     pub(super) digest: Digest,
     pub(super) updated: i64,
@@ -108,7 +113,7 @@ impl Repository {
 
     pub(super) fn put_blob(&mut self, digest: &Digest, size: u64, now: i64) {
         let loose = (!self.is_named(digest)).then_some(now);
-        self.blobs.insert(digest.clone(), Blob { size, loose, deleted: None });
+        self.blobs.insert(digest.clone(), Blob { size, loose, deleted: None, counted: true });
     }
 
     /// Refuses what may not be pushed.
@@ -159,6 +164,7 @@ impl Repository {
         for required in stored.manifest.required.clone() {
             if let Some(blob) = self.blobs.get_mut(&required.digest) {
                 blob.loose = None;
+                blob.counted |= blob.deleted.is_none();
             }
             self.settle(&required.digest, false, 0);
         }
@@ -216,7 +222,9 @@ impl Repository {
             return Err(StorageError::BlobNeeded { digest: digest.clone(), manifest });
         }
         match self.blobs.get_mut(digest) {
-            Some(blob) if removal.trash => blob.deleted = Some(removal.change.at),
+            Some(blob) if removal.trash => {
+                (blob.deleted, blob.counted) = (Some(removal.change.at), false);
+            }
             _ => drop(self.blobs.remove(digest)),
         }
         Ok(!removal.trash)
@@ -271,6 +279,13 @@ impl Repository {
         let Some(stored) = self.manifests.get_mut(digest) else { return };
         (stored.deleted, stored.loose, stored.orphan) = (Some(now), None, false);
         let required = stored.manifest.required.clone();
+        for Required { digest, .. } in &required {
+            let names = |own: &Required| own.digest == *digest;
+            let needed = self.live().any(|(_, manifest)| manifest.required.iter().any(names));
+            if let Some(blob) = self.blobs.get_mut(digest) {
+                blob.counted &= needed;
+            }
+        }
         let children = required.into_iter().filter(|required| required.manifest);
         let below: Vec<Digest> =
             children.map(|required| required.digest).chain(self.attached(digest)).collect();

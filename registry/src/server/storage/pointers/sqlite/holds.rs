@@ -65,7 +65,7 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// Notes what a manifest holds from now on: its blobs and children, and what is attached to it.
+/// Notes what a manifest holds from now on: its blobs, which count, and children, and what is attached to it.
 pub(super) fn hold_below(database: &Connection, repository: i64, digest: &str) -> Result<(), StorageError> {
     for statement in [
         "UPDATE blobs SET loose = NULL WHERE repository = ?1 AND loose IS NOT NULL AND digest IN
@@ -74,6 +74,8 @@ pub(super) fn hold_below(database: &Connection, repository: i64, digest: &str) -
             (SELECT target FROM edges WHERE repository = ?1 AND manifest = ?2 AND kind = 2)",
         "UPDATE manifests SET loose = NULL, orphan = 0
          WHERE repository = ?1 AND subject = ?2 AND loose IS NOT NULL",
+        "UPDATE blobs SET counted = 1 WHERE repository = ?1 AND counted = 0 AND deleted IS NULL AND digest IN
+            (SELECT target FROM edges WHERE repository = ?1 AND manifest = ?2 AND kind IN (1, 2))",
     ] {
         database.prepare_cached(statement)?.execute((repository, digest))?;
     }
@@ -94,6 +96,25 @@ pub(super) fn orphan_below(
     let below: Vec<String> =
         statement.query_map((repository, digest), |row| row.get(0))?.collect::<Result<_, _>>()?;
     below.iter().try_for_each(|one| settle(database, repository, one, true, now))
+}
+
+/// Blobs of a manifest that went, or into the trash: those that no other needs do not count any more.
+pub(super) fn discount_below(
+    database: &Connection,
+    repository: i64,
+    digest: &str,
+) -> Result<(), StorageError> {
+    database
+        .prepare_cached(
+            "UPDATE blobs SET counted = 0 WHERE repository = ?1 AND counted = 1 AND digest IN (
+                SELECT target FROM edges WHERE repository = ?1 AND manifest = ?2 AND kind IN (1, 2))
+             AND NOT EXISTS (
+                SELECT 1 FROM edges e JOIN manifests m
+                ON m.repository = e.repository AND m.digest = e.manifest AND m.deleted IS NULL
+                WHERE e.repository = ?1 AND e.target = blobs.digest AND e.kind IN (1, 2))",
+        )?
+        .execute((repository, digest))?;
+    Ok(())
 }
 
 /// Drops a manifest's row and edges for good; blobs that no other needs are loose from now on.

@@ -287,7 +287,7 @@ mod tests {
 
     /// Tables that are noted, that are made from the others and from manifests' bytes, and that are of the moment.
     const NOTED: [&str; 4] = ["blobs", "manifests", "tag_history", "tags"];
-    const DERIVED: [&str; 2] = ["edges", "repositories"];
+    const DERIVED: [&str; 5] = ["edges", "holdings", "members", "namespaces", "repositories"];
     const MOMENTARY: [&str; 3] = ["condemned", "signing_keys", "uploads"];
 
     #[test]

@@ -121,6 +121,7 @@ pub(super) fn remove_manifest(
         )?
         .execute((repository, digest, now))?;
     holds::orphan_below(database, repository, digest, now)?;
+    holds::discount_below(database, repository, digest)?;
     if trash { Ok(()) } else { holds::drop_manifest(database, repository, digest, now) }
 }
 

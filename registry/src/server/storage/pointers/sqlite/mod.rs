@@ -14,13 +14,14 @@ pub(in crate::server::storage) mod rebuild;
 mod schema;
 mod sessions;
 pub(in crate::server::storage) mod survey;
+mod tally;
 mod writer;
 mod writes;
 
 use super::{
-    BlobRecord, Candidate, Change, Condition, Counts, ManifestKey, ManifestRecord, NewManifest, Pointer,
-    Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Session, SessionCaps, SigningKey,
-    TagEvent, TagFacts, Undeleted, Usage,
+    BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
+    Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
+    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::server::storage::{StorageError, UploadId};
 use journal::{Journal, Lossy};
@@ -90,11 +91,14 @@ impl Pointers for SqlitePointers {
         digest: &Digest,
         size_bytes: u64,
         session: Option<&UploadId>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<(), StorageError> {
         let (repository, digest, session) = (repository.to_owned(), digest.clone(), session.cloned());
+        let bounds = bounds.to_vec();
         self.writer.write(Durability::Durable, move |database| {
-            writes::put_blob(database, &repository, &digest, size_bytes, now)?;
+            let put = || writes::put_blob(database, &repository, &digest, size_bytes, now);
+            tally::within(database, &bounds, put)?;
             session.map_or(Ok(()), |id| sessions::end(database, &id))
         })
     }
@@ -104,12 +108,14 @@ impl Pointers for SqlitePointers {
         repository: &str,
         digest: &Digest,
         from: Option<&str>,
+        bounds: &[Bound],
         now: i64,
     ) -> Result<bool, StorageError> {
         let (repository, digest) = (repository.to_owned(), digest.clone());
-        let from = from.map(str::to_owned);
+        let (from, bounds) = (from.map(str::to_owned), bounds.to_vec());
         self.writer.write(Durability::Durable, move |database| {
-            writes::mount(database, &repository, &digest, from.as_deref(), now)
+            let mount = || writes::mount(database, &repository, &digest, from.as_deref(), now);
+            tally::within(database, &bounds, mount)
         })
     }
 
@@ -117,11 +123,14 @@ impl Pointers for SqlitePointers {
         &self,
         repository: &str,
         manifest: &NewManifest,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
         let (repository, manifest, change) = (repository.to_owned(), manifest.clone(), change.clone());
+        let bounds = bounds.to_vec();
         self.writer.write(Durability::Durable, move |database| {
-            writes::put_manifest(database, &repository, &manifest, &change)
+            let put = || writes::put_manifest(database, &repository, &manifest, &change);
+            tally::within(database, &bounds, put)
         })
     }
 
@@ -173,10 +182,17 @@ impl Pointers for SqlitePointers {
         })
     }
 
-    fn undelete(&self, repository: &str, digest: &Digest, now: i64) -> Result<Undeleted, StorageError> {
-        let (repository, digest) = (repository.to_owned(), digest.clone());
-        self.writer
-            .write(Durability::Durable, move |database| life::undelete(database, &repository, &digest, now))
+    fn undelete(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<Undeleted, StorageError> {
+        let (repository, digest, bounds) = (repository.to_owned(), digest.clone(), bounds.to_vec());
+        self.writer.write(Durability::Durable, move |database| {
+            tally::within(database, &bounds, || life::undelete(database, &repository, &digest, now))
+        })
     }
 
     fn set_tag(
@@ -185,12 +201,14 @@ impl Pointers for SqlitePointers {
         tag: &str,
         digest: &Digest,
         condition: &Condition,
+        bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
         let (repository, tag, digest) = (repository.to_owned(), tag.to_owned(), digest.clone());
-        let (condition, change) = (condition.clone(), change.clone());
+        let (condition, bounds, change) = (condition.clone(), bounds.to_vec(), change.clone());
         self.writer.write(Durability::Durable, move |database| {
-            history::set(database, &repository, &tag, &digest, &condition, &change)
+            let set = || history::set(database, &repository, &tag, &digest, &condition, &change);
+            tally::within(database, &bounds, set)
         })
     }
 
@@ -206,6 +224,14 @@ impl Pointers for SqlitePointers {
 
     fn usage(&self, repository: &str) -> Result<Usage, StorageError> {
         self.readers.read(|database| reads::usage(database, repository))
+    }
+
+    fn used(&self, scope: &Scope) -> Result<Used, StorageError> {
+        self.readers.read(|database| tally::used(database, scope))
+    }
+
+    fn all_used(&self, of: Kin, last: &str, count: u64) -> Result<Vec<(String, Used)>, StorageError> {
+        self.readers.read(|database| tally::all(database, of, last, count))
     }
 
     fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {

@@ -1,6 +1,6 @@
 //! A database made from what a journal kept.
 
-use super::{schema, writes};
+use super::{schema, tally, writes};
 use crate::{
     limits,
     server::storage::{
@@ -75,6 +75,7 @@ pub(in crate::server::storage) fn rebuild(
     for statement in SETTLE.split_inclusive(';').filter(|text| !text.trim().is_empty()) {
         transaction.execute(statement, [now])?;
     }
+    transaction.execute_batch(tally::COUNTED)?;
     transaction.commit()?;
     // what is renamed next is one file
     database.pragma_update(None, "wal_checkpoint", "TRUNCATE")?;

@@ -1,5 +1,6 @@
 //! The database: schema, and connections.
 
+use super::tally;
 use crate::{limits, server::storage::StorageError};
 use rusqlite::{Connection, Transaction};
 use slipway_oci::database::{self, OpenError, Schema, Settings};
@@ -10,14 +11,16 @@ use std::{
 };
 
 /// The version of [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
-/// Version 4. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
+/// Version 5, but for what [`tally`] has. Digests are text in their written form; times are seconds since 1970. Names and tags sort by byte, as
 /// every registry's do.
 const SCHEMA: &str = "
 CREATE TABLE repositories (
     id            INTEGER PRIMARY KEY,
-    name          TEXT NOT NULL UNIQUE
+    name          TEXT NOT NULL UNIQUE,
+    bytes         INTEGER NOT NULL DEFAULT 0, -- of different contents that count for quotas
+    tags          INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE blobs (               -- which repository has which blob: the one source of truth for membership
     repository    INTEGER NOT NULL REFERENCES repositories (id),
@@ -25,6 +28,7 @@ CREATE TABLE blobs (               -- which repository has which blob: the one s
     size          INTEGER NOT NULL, -- bytes
     loose         INTEGER,          -- since when no manifest holds it
     deleted       INTEGER,          -- since when it lies in the trash
+    counted       INTEGER NOT NULL DEFAULT 0, -- 1: it counts for quotas; never what lies in the trash
     PRIMARY KEY (repository, digest)
 ) WITHOUT ROWID;
 CREATE INDEX blobs_by_digest ON blobs (digest);
@@ -100,6 +104,13 @@ CREATE TABLE signing_keys (         -- what tokens are signed with
 ) WITHOUT ROWID;
 ";
 
+/// What version 5 has beyond version 4, before anything is counted.
+const FROM_4: &str = "
+ALTER TABLE repositories ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE repositories ADD COLUMN tags INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE blobs ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+";
+
 /// What version 4 has beyond version 3. What is loose has been so for no longer than is known.
 const FROM_3: &str = "
 ALTER TABLE blobs ADD COLUMN loose INTEGER;
@@ -151,12 +162,18 @@ const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_
 
 /// Opens the database for writing, making or refusing its schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StorageError> {
-    let migrate = |transaction: &Transaction<'_>, found| match found {
-        2 => Ok(transaction.execute_batch(FROM_2).and_then(|()| transaction.execute_batch(FROM_3))?),
-        3 => Ok(transaction.execute_batch(FROM_3)?),
-        _ => Err(StorageError::Older { found, known: SCHEMA_VERSION }),
+    let migrate = |transaction: &Transaction<'_>, found| {
+        let steps: &[&str] = match found {
+            2 => &[FROM_2, FROM_3, FROM_4],
+            3 => &[FROM_3, FROM_4],
+            4 => &[FROM_4],
+            _ => return Err(StorageError::Older { found, known: SCHEMA_VERSION }),
+        };
+        steps.iter().try_for_each(|step| transaction.execute_batch(step))?;
+        tally::begin(transaction)
     };
-    let schema = Schema { version: SCHEMA_VERSION, create: SCHEMA, migrate: &migrate };
+    let create = [SCHEMA, tally::TABLES, &tally::triggers()].concat();
+    let schema = Schema { version: SCHEMA_VERSION, create: &create, migrate: &migrate };
     let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
         OpenError::Sqlite(error) => error.into(),
         OpenError::Newer { found, known } => StorageError::Newer { found, known },
@@ -257,14 +274,17 @@ mod tests {
 
     #[test]
     fn databases_of_the_versions_before_are_taken_over() {
-        for (version, more) in [(2, ""), (3, FROM_2)] {
+        for (version, more, last) in [(2, "", ""), (3, FROM_2, ""), (4, FROM_2, FROM_3)] {
             let folder = tempfile::tempdir().expect("folder");
             let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
             let database = Connection::open(&old).expect("a database");
             database.execute_batch(VERSION_2).expect("version 2");
             database.execute_batch(more).expect("what came after");
             database.pragma_update(None, "user_version", version).expect("its number");
-            let rows = "INSERT INTO repositories VALUES (1, 'a');
+            let rows = "INSERT INTO repositories VALUES (1, 'a'), (2, 't/u/a'), (3, 't/b'), (4, 'd/e/e/p/e/r');
+                INSERT INTO blobs VALUES (2, 'shared', 100), (3, 'shared', 100), (3, 'sole', 1000), (4, 'shared', 100);
+                INSERT INTO manifests VALUES (2, 'shared', 't', 100, NULL, NULL, NULL);
+                INSERT INTO tags VALUES (2, 'v', 'shared', 7), (3, 'v', 'none', 7), (3, 'w', 'none', 7);
                 INSERT INTO blobs VALUES (1, 'held', 1), (1, 'free', 1), (1, 'cached', 1);
                 INSERT INTO manifests VALUES (1, 'm', 't', 1, NULL, NULL, NULL), (1, 'i', 't', 1, NULL, NULL, NULL),
                     (1, 's', 't', 1, 'm', NULL, NULL), (1, 'alone', 't', 1, 'gone', NULL, NULL),
@@ -272,16 +292,47 @@ mod tests {
                 INSERT INTO edges VALUES (1, 'm', 'held', 1), (1, 'i', 'child', 2), (1, 'i', 'cached', 2), (1, 's', 'm', 3);
                 INSERT INTO tags VALUES (1, 'v', 'm', 7), (1, 'w', 'i', 8);";
             database.execute_batch(rows).expect("rows");
+            database.execute_batch(last).expect("what came last");
             drop(database);
             let (migrated, made) = (open(&old).expect("migrated"), open(&new).expect("made"));
             assert_eq!(shape(&migrated), shape(&made), "{version}");
-            assert_eq!(texts(&migrated, "SELECT digest FROM blobs WHERE loose IS NOT NULL"), ["free"]);
-            assert_eq!(texts(&migrated, "SELECT digest FROM manifests WHERE loose IS NOT NULL"), ["alone"]);
+            let loose =
+                |table| format!("SELECT digest FROM {table} WHERE loose IS NOT NULL AND repository = 1");
+            assert_eq!(texts(&migrated, &loose("blobs")), ["free"]);
+            assert_eq!(texts(&migrated, &loose("manifests")), ["alone"]);
             assert_eq!(
-                texts(&migrated, "SELECT tag || digest || at FROM tag_history ORDER BY tag"),
+                texts(
+                    &migrated,
+                    "SELECT tag || digest || at FROM tag_history WHERE repository = 1 ORDER BY tag"
+                ),
                 ["vm7", "wi8"]
             );
             assert_eq!(texts(&migrated, "SELECT digest FROM manifests WHERE pushed = 0"), [""; 0]);
+            assert_eq!(
+                tally::tests::picture(&migrated),
+                [
+                    "r a 8 2",
+                    "r d/e/e/p/e/r 100 0",
+                    "r t/b 1100 2",
+                    "r t/u/a 100 1",
+                    "n  1108 5",
+                    "n d 100 0",
+                    "n d/e 100 0",
+                    "n d/e/e 100 0",
+                    "n d/e/e/p 100 0",
+                    "n t 1100 3",
+                    "n t/u 100 1",
+                    "h d shared 100 1",
+                    "h d/e shared 100 1",
+                    "h d/e/e shared 100 1",
+                    "h d/e/e/p shared 100 1",
+                    "h t shared 100 2",
+                    "h t sole 1000 1",
+                    "h t/u shared 100 1",
+                ]
+            );
+            let triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger' ORDER BY name";
+            assert_eq!(texts(&migrated, triggers), texts(&made, triggers));
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     history, holds, life,
     reads::{find, is_needed, known},
+    tally,
 };
 use crate::server::storage::{
     StorageError,
@@ -25,7 +26,9 @@ pub(super) fn ensure(database: &Connection, name: &str) -> Result<i64, StorageEr
         return Ok(id);
     }
     database.prepare_cached("INSERT INTO repositories (name) VALUES (?1)")?.execute([name])?;
-    Ok(database.last_insert_rowid())
+    let id = database.last_insert_rowid();
+    tally::join(database, id, name)?;
+    Ok(id)
 }
 
 /// Nobody points at content whose file is about to go.
@@ -45,11 +48,11 @@ fn insert_blob(
 ) -> Result<(), StorageError> {
     database
         .prepare_cached(
-            "INSERT INTO blobs (repository, digest, size, loose) VALUES (?1, ?2, ?3, CASE WHEN EXISTS (
+            "INSERT INTO blobs (repository, digest, size, counted, loose) VALUES (?1, ?2, ?3, 1, CASE WHEN EXISTS (
                 SELECT 1 FROM edges e WHERE e.repository = ?1 AND e.target = ?2 AND e.kind IN (1, 2))
                 THEN NULL ELSE ?4 END)
              ON CONFLICT (repository, digest) DO UPDATE
-             SET size = excluded.size, loose = excluded.loose, deleted = NULL",
+             SET size = excluded.size, loose = excluded.loose, deleted = NULL, counted = 1",
         )?
         .execute((repository, digest.to_string(), size_bytes, now))?;
     Ok(())
@@ -267,7 +270,9 @@ pub(super) fn delete_blob(
 ) -> Result<bool, StorageError> {
     let (repository, text) = (known(database, name)?, digest.to_string());
     let statement = match removal.trash {
-        true => "UPDATE blobs SET deleted = ?3 WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL",
+        true => {
+            "UPDATE blobs SET deleted = ?3, counted = 0 WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL"
+        }
         false => {
             "DELETE FROM blobs WHERE repository = ?1 AND digest = ?2 AND deleted IS NULL AND ?3 NOT NULL"
         }
