@@ -500,6 +500,9 @@ pub const WEB_LOOKS: usize = 4;
 /// Longest wait for one of these.
 pub const WEB_WAIT: Duration = Duration::from_secs(15);
 
+/// Most entries of a list of proxies that are looked at.
+pub const PROXIES: usize = 64;
+
 /// Most components of a namespace that quotas can be about. Each costs a row for each content below it (a name has up to 128).
 pub const NAMESPACE_DEPTH: usize = 4;
 

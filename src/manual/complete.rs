@@ -266,6 +266,7 @@ mod tests {
         "TEXT",
         "TAG",
         "INSTRUCTION",
+        "PROXY",
         "QUOTA",
         "RULE",
         "CHARACTER",

@@ -19,8 +19,8 @@ impl Settings {
         let mut limits = Limits::default();
         let mut add = |text: String| limits.add(&text.parse().expect("a limit"));
         add(format!("user: {guesses}"));
-        // behind a proxy everybody has its address
-        if self.url.is_none() {
+        // behind a proxy everybody has its address, unless its word is taken
+        if self.url.is_none() || !self.trusted_proxies.is_empty() {
             add(format!("address: {guesses}"));
         }
         self.limits.iter().for_each(|limit| limits.add(limit));
@@ -33,6 +33,7 @@ impl Settings {
             sparse_in: self.sparse_in.clone(),
             deprecated: self.deprecated.clone(),
             scrub: self.scrub.unwrap_or_default(),
+            trusted_proxies: self.trusted_proxies.clone(),
             quotas: self.quotas.clone(),
             retention: self.retention.clone(),
             trash: self.trash.unwrap_or_default(),

@@ -5,6 +5,7 @@ use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
     Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention, Scrub, Trash,
+    Trusted,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -169,6 +170,10 @@ pub(crate) struct Settings {
     /// Where clients reach the registry, if a proxy stands in front [default: where they say they came]
     #[arg(long, value_name = "URL", env = "SLIPWAY_URL", value_parser = url)]
     pub(crate) url: Option<String>,
+    /// A proxy in front whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`, or `Forwarded`, are believed: an
+    /// address, a network, or `unix` for sockets in the file system
+    #[arg(long = "trusted-proxy", value_name = "PROXY", env = "SLIPWAY_TRUSTED_PROXIES", value_delimiter = ',', value_parser = |text: &str| text.parse::<Trusted>())]
+    pub(crate) trusted_proxies: Vec<Trusted>,
     /// Ask for name and password with every request, and make no tokens
     #[arg(long, env = "SLIPWAY_BASIC_ONLY")]
     pub(crate) basic_only: bool,

@@ -61,7 +61,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 38] = [
+pub(crate) const KEYS: [Key; 39] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -132,6 +132,12 @@ pub(crate) const KEYS: [Key; 38] = [
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key("trash", "trash", Form::Text, "a time: `7d`, `12h`, `0`"),
+    key(
+        "trusted-proxies",
+        "trusted-proxy",
+        Form::Texts,
+        "a list of addresses and networks: `[\"10.0.0.0/8\", \"unix\"]`",
+    ),
     key("url", "url", Form::Text, "`https://HOST[:PORT]`"),
     key("web", "web", Form::Switch, "`true` or `false`"),
     key(
@@ -179,6 +185,7 @@ impl Settings {
             }
             "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
+            "trusted-proxies" => self.trusted_proxies.push(text.parse()?),
             "quotas" => self.quotas.push(text.parse()?),
             "retention" => self.retention.push(text.parse()?),
             "collect" => self.collect = Some(text.parse()?),
@@ -246,6 +253,7 @@ impl Settings {
             acme_http: list(self.acme_http, file.acme_http),
             scrub: self.scrub.or(file.scrub),
             web: self.web.or(file.web),
+            trusted_proxies: list(self.trusted_proxies, file.trusted_proxies),
             quotas: list(self.quotas, file.quotas),
             retention: list(self.retention, file.retention),
             trash: self.trash.or(file.trash),

@@ -163,6 +163,7 @@ mod tests {
             "retention" => {
                 (r#"["keep 10 newest in team/**:ci-*"]"#, Some(r#"["keep ten newest in team/**"]"#))
             }
+            "trusted-proxies" => (r#"["10.0.0.0/8", "unix"]"#, Some(r#"["10.0.0.0/99"]"#)),
             "quotas" => (r#"["1GiB, 9 tags in each a/*"]"#, Some(r#"["1GiB in some of a"]"#)),
             "trash" => (r#""7d""#, Some(r#""7""#)),
             "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),

@@ -10,7 +10,7 @@ use super::{
     error::ApiError,
     event::Event,
     follow::Followed,
-    mirror,
+    forwarded, mirror,
     outside::{self, Seen},
     policy,
     query::Query,
@@ -23,8 +23,9 @@ use super::{
 use crate::{limits, protocol};
 use axum::{
     Extension, Router,
+    body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     response::Response,
 };
 use std::{net::IpAddr, sync::Arc};
@@ -52,11 +53,14 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
     let active = connection.begin();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut followed = Followed::new(Arc::clone(&shared), method, path);
-    followed.client = connection.peer();
     let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     followed.agent = agent.map(|text| text.chars().take(limits::AGENT_CHARACTERS).collect());
     let mut known = Known::default();
-    let answered = dispatch(Arc::clone(&shared), connection, request, &mut followed, &mut known).await;
+    let (head, body) = request.into_parts();
+    let (origin, client) = forwarded::origin(&shared.policy.current().trusted_proxies, &connection, &head);
+    followed.client = client;
+    let came = Came { connection, origin, head, body };
+    let answered = dispatch(Arc::clone(&shared), came, &mut followed, &mut known).await;
     let mut response = answered.unwrap_or_else(|error| {
         if error.is_failure() {
             shared.metrics.fail();
@@ -96,6 +100,14 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
     response.map(|body| connection::watch(active, followed.follow(body, promised), known.meter))
 }
 
+/// A request, and how it came.
+struct Came {
+    connection: Arc<Connection>,
+    origin: Origin,
+    head: Parts,
+    body: Body,
+}
+
 /// What is found out about a request on its way.
 #[derive(Default)]
 struct Known {
@@ -116,21 +128,19 @@ struct Known {
 
 async fn dispatch(
     shared: Arc<Shared>,
-    connection: Arc<Connection>,
-    request: Request,
+    came: Came,
     followed: &mut Followed,
     known: &mut Known,
 ) -> Result<Response, ApiError> {
-    if let Some(seen) = outside::seen(request.uri().path()) {
+    let Came { connection, origin, head, body } = came;
+    if let Some(seen) = outside::seen(head.uri.path()) {
         followed.class = "outside";
         return match seen {
             Seen::Metrics if !shared.access.current().is_open() => Err(ApiError::PathUnknown),
-            _ => outside::show(&shared, seen, request.method()).await,
+            _ => outside::show(&shared, seen, &head.method).await,
         };
     }
-    let (head, body) = request.into_parts();
-    let (secure, certified) = (connection.is_secure(), connection.user().map(str::to_owned));
-    let address = connection.address();
+    let address = origin.address;
     let limits = shared.policy.current().limits;
     known.meter = Meter::new(&shared.throttle, limits, address);
     let (meter, received) = (known.meter.clone(), Arc::clone(&followed.received));
@@ -138,8 +148,6 @@ async fn dispatch(
     if shared.policy.current().web
         && let Some(page) = web::Page::of(head.uri.path())
     {
-        let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
-        (origin.user, origin.address) = (certified, address);
         (followed.class, known.page) = ("web", true);
         let asked = web::Asked { page, head, body, origin };
         return web::answer(&shared, asked, followed, &mut known.change).await;
@@ -147,11 +155,9 @@ async fn dispatch(
     let route = route::parse(head.uri.path())?;
     followed.class = route.class();
     let query = Query::parse(head.uri.query())?;
-    let (route, mirrored) = place(&shared, &head, route, &query)?;
+    let (route, mirrored) = place(&shared, &origin, route, &query)?;
     known.namespace = query.get("ns").filter(|_| mirrored.is_some()).map(str::to_owned);
     followed.repository = route.repository().map(str::to_owned);
-    let mut origin = Origin::new(secure, head.uri.authority().map(Authority::as_str), &head.headers);
-    (origin.user, origin.address) = (certified, address);
     if let Some(address) = address {
         shared.throttle.request(Whose::Address(address), &limits.address)?;
     }
@@ -220,13 +226,11 @@ async fn warn(shared: &Arc<Shared>, name: String, values: &mut Vec<String>) {
 /// Which repository a request is about, under the name that it has here, and of which other registry it is.
 fn place(
     shared: &Shared,
-    head: &Parts,
+    origin: &Origin,
     route: Route,
     query: &Query,
 ) -> Result<(Route, Option<At>), ApiError> {
-    let host = head.uri.authority().map(Authority::as_str);
-    let host = host.or_else(|| head.headers.get(header::HOST).and_then(|value| value.to_str().ok()));
-    shared.mirrors.current().place(route, query, host)
+    shared.mirrors.current().place(route, query, origin.host.as_deref())
 }
 
 /// Finds out who asks, and refuses what they may not do: before anything of an endpoint runs.

@@ -2,6 +2,7 @@
 
 use super::{
     access::{PatternError, RepositoryPattern},
+    forwarded::Trusted,
     life::{Collect, Trash},
     pace::Scrub,
     quota::Quota,
@@ -23,6 +24,8 @@ pub struct Policy {
     pub sparse: bool,
     /// The same, in these repositories.
     pub sparse_in: Vec<RepositoryPattern>,
+    /// Whose word about clients is taken.
+    pub trusted_proxies: Vec<Trusted>,
     /// What each address and each user may have.
     pub limits: Limits,
     /// Most bytes of a blob.

@@ -4,6 +4,7 @@ mod access;
 mod blobs;
 mod collection;
 mod drain;
+mod forwarded;
 mod hostile;
 mod issuer;
 mod issuers;
