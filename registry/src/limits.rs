@@ -113,6 +113,10 @@ pub const EARLY_FILES: usize = 64;
 /// Most requests of one HTTP/2 connection at a time.
 pub const STREAMS: u32 = 64;
 
+/// How far apart bytes are that are tried to find out whether a file is in the kernel's cache, which holds what was read in
+/// runs of about this length (`read_ahead_kb` without settings).
+pub const CACHE_STEP: usize = 128 << 10;
+
 /// Most bytes of a request's head, and of a reply that wait for a peer of HTTP/1 beside one piece.
 pub const HEAD_BYTES: usize = 32 << 10;
 

@@ -3,6 +3,7 @@
 use super::{
     access::{Access, Action, Keys, Visitor},
     connection::Budgets,
+    direct::Outbox,
     error::ApiError,
     event::{Event, Observer},
     kept::Kept,
@@ -100,6 +101,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
     pub(super) body: Body,
+    /// Where its reply may put ranges of files that the kernel sends.
+    pub(super) outbox: Option<Arc<Outbox>>,
 }
 
 impl Call {

@@ -11,9 +11,12 @@
 //!
 //! hyper asks a reply for its next bytes when the peer took the last ones, so that what is asked for is the measure.
 
-use super::throttle::Meter;
+use super::{direct::Outbox, throttle::Meter};
 use crate::limits;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::Version,
+};
 use http_body::{Frame, SizeHint};
 use std::{
     collections::BTreeMap,
@@ -73,6 +76,8 @@ pub(super) struct Connection {
     user: OnceLock<String>,
     /// Where it comes from.
     peer: OnceLock<IpAddr>,
+    /// Where ranges of files are put that the kernel sends.
+    outbox: OnceLock<Arc<Outbox>>,
     state: Mutex<State>,
     shed: Notify,
 }
@@ -118,6 +123,7 @@ impl Connection {
             address,
             user: OnceLock::new(),
             peer: OnceLock::new(),
+            outbox: OnceLock::new(),
             state: Mutex::new(state),
             shed: Notify::new(),
         }
@@ -148,6 +154,18 @@ impl Connection {
     pub(super) fn is_from(&self, peer: IpAddr) {
         // a connection has one other end
         let _ = self.peer.set(peer.to_canonical());
+    }
+
+    /// Its stream sends what is put there.
+    pub(super) fn sends(&self, outbox: Arc<Outbox>) {
+        // a connection has one stream
+        let _ = self.outbox.set(outbox);
+    }
+
+    /// Where ranges of files are put that the kernel sends, for a request of this version.
+    pub(super) fn outbox(&self, version: Version) -> Option<Arc<Outbox>> {
+        let is_plain = matches!(version, Version::HTTP_10 | Version::HTTP_11);
+        self.outbox.get().filter(|_| is_plain).cloned()
     }
 
     /// Whether it is over TLS.

@@ -144,6 +144,7 @@ async fn dispatch(
     let limits = shared.policy.current().limits;
     known.meter = Meter::new(&shared.throttle, limits, address);
     let (meter, received) = (known.meter.clone(), Arc::clone(&followed.received));
+    let outbox = connection.outbox(head.version);
     let body = Arriving::wrap(body, connection, head.version, &head.headers, meter, received);
     if shared.policy.current().web
         && let Some(page) = web::Page::of(head.uri.path())
@@ -179,7 +180,7 @@ async fn dispatch(
     known.mounts = query.get("mount").is_some();
     let (method, headers, client) = (head.method, head.headers, followed.client);
     let pushed = route.repository().filter(|_| pushes).map(str::to_owned);
-    let call = Call { shared: Arc::clone(&shared), visitor, client, method, headers, query, body };
+    let call = Call { shared: Arc::clone(&shared), visitor, client, method, headers, query, body, outbox };
     match mirrored {
         Some(at) if matches!(call.method, Method::GET | Method::HEAD) => reach_mirror(route, call, at).await,
         _ => {

@@ -3,6 +3,7 @@
 use super::{
     call::Shared,
     connection::{Budgets, Connection, Place, Places},
+    direct::{Direct, Outbox, Port},
     dispatch,
     sockets::Socket,
     throttle,
@@ -121,8 +122,10 @@ impl Loop {
         Ok(())
     }
 
-    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, place: Place) {
-        let connection = Arc::clone(&place.connection);
+    fn serve(&self, socket: impl Port, place: Place) {
+        let (connection, outbox) = (Arc::clone(&place.connection), Arc::new(Outbox::default()));
+        connection.sends(Arc::clone(&outbox));
+        let stream = Direct::new(socket, outbox);
         let served = speak(&self.router, &self.builder, self.graceful.watcher(), stream, &connection);
         let counted = Counted::new(&self.shared);
         tokio::spawn(async move {

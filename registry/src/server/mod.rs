@@ -15,6 +15,7 @@ mod change;
 mod collector;
 mod connection;
 mod descriptors;
+mod direct;
 mod dispatch;
 mod endpoint;
 mod error;

@@ -3,6 +3,7 @@
 mod access;
 mod blobs;
 mod collection;
+mod direct;
 mod drain;
 mod forwarded;
 mod hostile;

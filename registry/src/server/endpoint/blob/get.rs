@@ -38,7 +38,8 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let mut opened =
         call.shared.quick.look(move || open(&shared, &name, &wanted, range.as_deref(), read)).await?;
     let content = opened.content.take();
-    let body = content.map(|(content, kept)| send::body(Arc::clone(&call.shared), content, kept));
+    let body = content
+        .map(|(content, kept)| send::body(Arc::clone(&call.shared), content, kept, call.outbox.clone()));
     let body = opened.bytes.take().map(Body::from).or(body);
     respond(&digest, &opened, body, unchanged)
 }

@@ -125,6 +125,21 @@ impl Reader for FileReader {
     fn forget(&self) {
         let _ = fadvise(&*self.0, 0, None, Advice::DontNeed);
     }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.0)
+    }
+
+    fn is_at_hand(&self, offset: u64, length: usize) -> bool {
+        let end = offset + length as u64;
+        // what the kernel reads ahead comes and goes in pieces larger than this
+        let steps = (offset..end).step_by(limits::CACHE_STEP).chain(end.checked_sub(1));
+        steps.into_iter().all(|at| {
+            let mut byte = [0];
+            let cached = preadv2(&*self.0, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+            cached == Ok(1)
+        })
+    }
 }
 
 /// Opens a file that has `size_bytes` bytes.

@@ -26,6 +26,17 @@ pub trait Reader: Send + Sync {
 
     /// The next read asks the disk, as far as that can be had.
     fn forget(&self) {}
+
+    /// The file whose bytes they are, where they lie in one as they are.
+    fn as_file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
+    /// Whether `length` bytes from `offset` are in the machine's cache by all signs: whoever lets the kernel send them does not
+    /// wait for a disk.
+    fn is_at_hand(&self, _offset: u64, _length: usize) -> bool {
+        false
+    }
 }
 
 /// A turn that one process at a time has, until this is dropped.
