@@ -504,6 +504,9 @@ pub const WEB_LOOKS: usize = 4;
 /// Longest wait for one of these.
 pub const WEB_WAIT: Duration = Duration::from_secs(15);
 
+/// Most requests of each kind that all upstreams of mirrors are asked at a time; fewer where descriptors are few.
+pub const FETCHES: usize = 256;
+
 /// Most entries of a list of proxies that are looked at.
 pub const PROXIES: usize = 64;
 

@@ -3,6 +3,7 @@
 use super::{
     access::{Access, Action, Keys, Visitor},
     connection::Budgets,
+    descriptors::Fetches,
     direct::Outbox,
     error::ApiError,
     event::{Event, Observer},
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) memory: Memory,
     /// Files that replies may keep open.
     pub(super) files: Arc<Semaphore>,
+    /// Turns to ask other registries.
+    pub(super) fetches: Fetches,
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
     pub(super) quick: Quick,

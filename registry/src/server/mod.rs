@@ -73,6 +73,7 @@ use crate::limits;
 use access::{Access, Keys};
 use acme::Keeper;
 use call::{Current, Shared, blocking};
+use descriptors::Division;
 use memory::Memory;
 use metrics::Metrics;
 use notice::{Notices, Sender};
@@ -291,7 +292,7 @@ impl Server {
         let (sockets, places) = open_all(&runtime, &config.listen, config.tls.is_some())?;
         let (outside, outside_places) = open_all(&runtime, &config.metrics_listen, false)?;
         let mut budgets = config.budgets;
-        let files = descriptors::divide(&mut budgets);
+        let Division { files, fetches } = descriptors::divide(&mut budgets);
         let notices = Notices::open(&config.storage, &config.hooks);
         let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?.map(Arc::new);
         let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
@@ -301,6 +302,7 @@ impl Server {
             budgets,
             memory: Memory::new(),
             files,
+            fetches,
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Current::new(Arc::new(config.policy)),
             access: Current::new(config.access),

@@ -3,7 +3,7 @@
 use super::{At, body, fetch};
 use crate::protocol;
 use crate::server::{
-    call::{Call, blocking},
+    call::{Call, Shared, blocking},
     endpoint::blob::get as local,
     error::ApiError,
     range::{self, Part, Window},
@@ -30,7 +30,7 @@ pub(in crate::server) async fn get(call: Call, at: At, digest: &str) -> Result<R
         return local::get(call, at.local, digest).await;
     }
     if call.method == Method::HEAD {
-        return head(&at, &wanted).await;
+        return head(&call.shared, &at, &wanted).await;
     }
     call.shared.metrics.mirror(false);
     match fetch::begin(&call.shared, &at, &wanted).await.map_err(|trouble| at.blob_error(trouble, &wanted))? {
@@ -40,10 +40,10 @@ pub(in crate::server) async fn get(call: Call, at: At, digest: &str) -> Result<R
 }
 
 /// Whether it is there, and how large: nothing is fetched for that.
-async fn head(at: &At, digest: &Digest) -> Result<Response, ApiError> {
+async fn head(shared: &Shared, at: &At, digest: &Digest) -> Result<Response, ApiError> {
     let source = &at.source;
     let asked = async {
-        let _turn = source.turn().await?;
+        let _turn = source.turn(&shared.fetches).await?;
         source.ask(source.upstream.blob_size(&at.remote, digest)).await
     };
     let size = asked.await.map_err(|trouble| at.blob_error(trouble, digest))?;

@@ -13,7 +13,7 @@ use crate::{
         event::Event,
         memory::Held,
         storage::{StorageError, Upload},
-        upstreams::{Begun, Fetch, Progress, Source},
+        upstreams::{Begun, Fetch, Progress, Source, Turn},
     },
 };
 use axum::body::Bytes;
@@ -60,7 +60,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
         .await
 }
 
-type Started = (Fetch, Part, Upload, tokio::sync::OwnedSemaphorePermit);
+type Started = (Fetch, Part, Upload, Turn);
 
 /// An upload with all that a reply brought; or why not all, and the upload where it is still there.
 type Taken = Result<Upload, (Option<Upload>, Trouble)>;
@@ -91,7 +91,7 @@ impl Coming {
         if there {
             return Ok(None);
         }
-        let turn = self.source().stream_turn().await?;
+        let turn = self.source().stream_turn(&self.shared.fetches).await?;
         if elsewhere && self.mount().await? {
             return Ok(None);
         }

@@ -35,7 +35,7 @@ pub(in crate::server) async fn tags(call: Call, at: At) -> Result<Response, ApiE
     let query: Vec<(String, String)> = call.query.pairs().filter(|(name, _)| name != "ns").cloned().collect();
     let source = &at.source;
     let asked = async {
-        let _turn = source.turn().await?;
+        let _turn = source.turn(&call.shared.fetches).await?;
         source.ask(source.upstream.tags(&at.remote, &query)).await
     };
     let asked = asked.await;
@@ -64,7 +64,7 @@ pub(in crate::server) async fn referrers(call: Call, at: At, digest: &str) -> Re
     let kind = call.query.get("artifactType").map(str::to_owned);
     let source = &at.source;
     let asked = async {
-        let _turn = source.turn().await?;
+        let _turn = source.turn(&call.shared.fetches).await?;
         source.ask(source.upstream.referrers(&at.remote, &subject, kind.as_deref())).await
     };
     let asked = asked.await;

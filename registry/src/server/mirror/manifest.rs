@@ -109,7 +109,7 @@ async fn fetch(
     known: Option<Digest>,
 ) -> Result<Option<Arc<Passing>>, Trouble> {
     let (source, upstream) = (&at.source, &at.source.upstream);
-    let _turn = source.turn().await?;
+    let _turn = source.turn(&shared.fetches).await?;
     let (tag, digest) = match key {
         ManifestKey::Tag(tag) => (Some(tag.as_str()), None),
         ManifestKey::Digest(digest) => (None, Some(digest)),

@@ -158,6 +158,32 @@ fn nothing_is_left_of_what_nothing_needs_and_nothing_else_goes() {
     assert_eq!(registry.get(&format!("/v2/a/blobs/{}", Digest::sha256(b"gone"))).body, b"gone");
 }
 
+/// What comes back takes no tag from anybody, whether tags may move or not: so that none that never changes is ever moved.
+#[test]
+fn what_comes_back_never_moves_a_tag() {
+    let registry = Registry::start();
+    let storage = beside(&registry, week());
+    let author = Author::default();
+    let (one, _) = registry.push_image("a", "v", b"one");
+    assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{one}"), &[], b"").status, 202);
+    let (two, _) = registry.push_image("a", "v", b"two");
+    let at = || {
+        let key = ManifestKey::Tag("v".to_owned());
+        storage.manifest("a", &key).expect("the tag").digest
+    };
+    assert!(matches!(storage.revive_tag("a", "v", &author), Err(StorageError::Moved { .. })));
+    let revived = storage.revive("a", &one, &author).expect("back");
+    assert_eq!((revived.tags.len(), at()), (0, two.clone()), "somebody has taken it");
+    for digest in [&one, &two] {
+        // not even to where it is
+        let refused = storage.add_tag("a", "v", digest, &author);
+        assert!(matches!(refused, Err(StorageError::Moved { .. })), "{digest}");
+    }
+    assert_eq!(at(), two);
+    let moves = storage.tag_history("a", Some("v"), i64::MAX, 10).expect("moves");
+    assert_eq!(moves.len(), 3, "pushed, deleted, pushed: {moves:?}");
+}
+
 #[test]
 fn pulls_count_for_tags() {
     let mut registry = Registry::start();

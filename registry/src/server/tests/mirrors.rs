@@ -779,6 +779,112 @@ fn local_rules_say_who_may_pull_through() {
     );
 }
 
+/// Content of a mirror goes by the last pull, as content of one's own does: what clients ask for stays, however they ask.
+#[test]
+fn pulls_through_a_mirror_keep_what_is_pulled() {
+    use crate::server::storage::{Author, IsImmutable, Keeping, Retired, Storage, TagFacts};
+    let fake = Fake::start(honest(bytes(1000, 5)));
+    let text = format!("http://{} fresh=1h", fake.address);
+    let mut registry = Registry::start_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
+    let manifest = image(&bytes(1000, 5), "");
+    let own = "/v2/mirror/up/a/manifests/";
+    for tag in ["by-tag", "by-digest", "by-ns", "looked-at", "never-again"] {
+        // a manifest in the cache by another way than a client's pull
+        assert_eq!(registry.call("HEAD", &format!("{own}{tag}"), &[], b"").status, 200, "{tag}");
+    }
+    let digest = Digest::sha256(&manifest);
+    registry.restart_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
+    let pulled = |registry: &Registry| -> Vec<(String, u64)> {
+        let storage = Storage::open_existing(&registry.folder.path().join("registry")).expect("a registry");
+        let facts = storage.tag_facts("mirror/up/a", "", 10).expect("facts");
+        facts.into_iter().map(|one| (one.tag, one.pulls)).collect()
+    };
+    assert!(pulled(&registry).iter().all(|(_, pulls)| *pulls == 0), "to look is not to pull");
+    let asked = fake.asked("get ");
+    assert_eq!(registry.get(&format!("{own}by-tag")).status, 200);
+    assert_eq!(registry.get("/v2/a/manifests/by-ns?ns=up.example").status, 404, "no such name is set");
+    assert_eq!(registry.call("HEAD", &format!("{own}looked-at"), &[], b"").status, 200);
+    registry.restart_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
+    assert_eq!(fake.asked("get "), asked, "from what is here");
+    let counts = pulled(&registry);
+    let of = |tag: &str| counts.iter().find(|(own, _)| own == tag).expect(tag).1;
+    assert_eq!((of("by-tag"), of("looked-at"), of("never-again")), (1, 0, 0));
+    // retention by the last pull, as the setting has it, in a year
+    let rules = ["keep pulled within 30d in mirror/**".parse().expect("a sentence")];
+    let storage = Storage::open_existing(&registry.folder.path().join("registry")).expect("a registry");
+    let year = 365 * 86_400;
+    let pull = crate::server::storage::Pulls {
+        repository: "mirror/up/a".to_owned(),
+        key: crate::server::storage::ManifestKey::Tag("by-tag".to_owned()),
+        at: storage.tag_facts("mirror/up/a", "by-n", 1).expect("facts")[0].updated + year,
+        count: 1,
+    };
+    storage.record_pulls(&[pull]).expect("a pull");
+    let expired =
+        |name: &str, facts: &[TagFacts], now: i64| crate::server::expired(&rules, name, facts, now + year);
+    let immutable = |_: &str| -> IsImmutable { Arc::new(|_| false) };
+    let author = Author::default();
+    let keeping = Keeping { expired: &expired, untagged: &|_| None, immutable: &immutable, author: &author };
+    let mut gone = Vec::new();
+    let mut note = |one: &Retired| {
+        gone.extend(one.tag.clone());
+        true
+    };
+    storage.retire(&keeping, false, &mut note).expect("retired");
+    assert_eq!(gone, ["by-digest", "by-ns", "looked-at", "never-again"]);
+    // by digest, as containerd and podman pull after they looked: that counts for every tag on it
+    registry.get(&format!("{own}{digest}"));
+    registry.restart_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
+    assert_eq!(pulled(&registry), [("by-tag".to_owned(), 3)]);
+}
+
+/// All upstreams together take no more descriptors than there are for that.
+#[test]
+fn fetches_of_all_upstreams_are_bounded_together() {
+    // requests under way, and the most of them
+    let open: Arc<Mutex<(usize, usize)>> = Arc::default();
+    let layer = bytes(50_000, 9);
+    let fakes: Vec<Fake> = (0..6)
+        .map(|_| {
+            let (counted, whole) = (Arc::clone(&open), honest(layer.clone()));
+            Fake::start(move |head, stream| {
+                let mut now = counted.lock().expect("held");
+                now.0 += 1;
+                now.1 = now.1.max(now.0);
+                drop(now);
+                thread::sleep(Duration::from_millis(150));
+                counted.lock().expect("held").0 -= 1;
+                whole(head, stream);
+            })
+        })
+        .collect();
+    let place = |(number, fake): (usize, &Fake)| (format!("up{number}"), format!("http://{}", fake.address));
+    let all: Vec<(String, String)> = fakes.iter().enumerate().map(place).collect();
+    let registry = Registry::start_with(|config| {
+        let named: Vec<(&str, String)> =
+            all.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+        config.mirrors = mirrors(&named);
+    });
+    let shared = Arc::clone(&registry.server.as_ref().expect("a server").control().0);
+    let permits = shared.fetches.streams.available_permits();
+    // as where descriptors are few
+    let taken =
+        Arc::clone(&shared.fetches.streams).try_acquire_many_owned(permits as u32 - 2).expect("permits");
+    let digest = Digest::sha256(&layer);
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let (registry, layer, digest) = (&registry, &layer, &digest);
+            scope.spawn(move || {
+                let reply = registry.get(&format!("/v2/mirror/up{number}/a{number}/blobs/{digest}"));
+                assert_eq!((reply.status, &reply.body == layer), (200, true), "{number}");
+            });
+        }
+    });
+    assert!(open.lock().expect("held").1 <= 2, "two at a time");
+    drop(taken);
+    assert_eq!(shared.fetches.streams.available_permits(), permits, "every turn came back");
+}
+
 #[test]
 fn what_a_quota_leaves_no_room_for_is_handed_on_and_not_kept() {
     let layer = bytes(300_000, 3);

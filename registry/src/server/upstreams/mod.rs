@@ -17,7 +17,7 @@ mod setting;
 mod source;
 
 pub use setting::{MirrorSetting, PasswordSource};
-pub(super) use source::{Begun, Fetch, Passing, Progress, Source};
+pub(super) use source::{Begun, Fetch, Passing, Progress, Source, Turn};
 
 use super::{error::ApiError, query::Query, route::Route, storage::StorageError, trouble::Trouble};
 use crate::client::{Authorities, Credential, Proxies, Upstream, UpstreamConfig};

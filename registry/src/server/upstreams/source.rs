@@ -5,6 +5,7 @@ use crate::{
     client::{ClientError, Upstream},
     limits,
     server::{
+        descriptors::Fetches,
         storage::{ManifestRecord, Reader},
         trouble::Trouble,
     },
@@ -48,6 +49,12 @@ pub(in crate::server) enum Begun {
 pub(in crate::server) struct Passing {
     pub(in crate::server) record: ManifestRecord,
     pub(in crate::server) bytes: Bytes,
+}
+
+/// Leave to ask, while it is held.
+pub(in crate::server) struct Turn {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// Until when nothing is asked, and why.
@@ -94,23 +101,28 @@ impl Source {
         }
     }
 
-    /// A turn to ask, unless nothing is asked at present.
-    pub(in crate::server) async fn turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
-        self.turn_of(&self.answers).await
+    /// A turn to ask, unless nothing is asked at present: among those for this upstream, and among those for all.
+    pub(in crate::server) async fn turn(&self, all: &Fetches) -> Result<Turn, Trouble> {
+        self.turn_of(&self.answers, &all.answers).await
     }
 
     /// A turn to fetch a blob.
-    pub(in crate::server) async fn stream_turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
-        self.turn_of(&self.streams).await
+    pub(in crate::server) async fn stream_turn(&self, all: &Fetches) -> Result<Turn, Trouble> {
+        self.turn_of(&self.streams, &all.streams).await
     }
 
-    async fn turn_of(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Trouble> {
+    async fn turn_of(&self, own: &Arc<Semaphore>, all: &Arc<Semaphore>) -> Result<Turn, Trouble> {
         self.open()?;
-        let turn = Arc::clone(turns).acquire_owned();
-        let turn = tokio::time::timeout(limits::MIRROR_TURN_TIME, turn).await.map_err(|_| Trouble::Busy)?;
+        // one's own first: an upstream that is slow keeps none of the others' turns for those who wait for it
+        let both = async {
+            let own = Arc::clone(own).acquire_owned().await;
+            (own, Arc::clone(all).acquire_owned().await)
+        };
+        let both = tokio::time::timeout(limits::MIRROR_TURN_TIME, both).await.map_err(|_| Trouble::Busy)?;
         // it may have closed while others were asking
         self.open()?;
-        Ok(turn.expect("the semaphore is never closed"))
+        let given = |one: Result<_, _>| one.expect("the semaphore is never closed");
+        Ok(Turn { _own: given(both.0), _all: given(both.1) })
     }
 
     fn open(&self) -> Result<(), Trouble> {
