@@ -290,6 +290,10 @@ fn registry_hint(error: &ClientError) -> Option<String> {
         }
         ClientError::Foreign { .. } => Some("--foreign-layers fetches it from there".into()),
         ClientError::LoginRefused { .. } => Some("see whether name and password are those of this registry".into()),
+        ClientError::NoDevices { host } => {
+            Some(format!("log in by name and password, or a token: `slipway login -u NAME {host}`"))
+        }
+        ClientError::DeviceRefused { .. } => Some("begin again, and type the new code".into()),
         ClientError::NoAuthorities => {
             Some("install `ca-certificates`, or name a file with --tls-ca or SSL_CERT_FILE".into())
         }

@@ -515,3 +515,39 @@ pub const NAMESPACE_DEPTH: usize = 4;
 
 /// Most repositories that are looked at for a content before a push of it is refused early.
 pub const QUOTA_PLACES: u64 = 100;
+
+/// How long a device's code holds.
+pub const DEVICE_LIFE: Duration = Duration::from_secs(600);
+
+/// Time between two questions of a device.
+pub const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Most devices that wait at a time.
+pub const DEVICES: usize = 1000;
+
+/// The same of one address, as it is counted.
+pub const DEVICES_OF_ADDRESS: usize = 20;
+
+/// Most wrong codes of devices that one user types within [`DEVICE_GUESS_TIME`].
+pub const DEVICE_GUESSES: u32 = 10;
+
+/// After which the count begins anew.
+pub const DEVICE_GUESS_TIME: Duration = Duration::from_secs(600);
+
+/// Longest name of a client.
+pub const CLIENT_ID_BYTES: usize = 60;
+
+/// Longest time that a login waits for a code to be typed, whatever a registry says.
+pub const DEVICE_WAIT: Duration = Duration::from_secs(1800);
+
+/// Shortest time between two questions whether it was, whatever a registry says.
+pub const DEVICE_PAUSE_LEAST: Duration = Duration::from_secs(1);
+
+/// Longest time between them.
+pub const DEVICE_PAUSE_MOST: Duration = Duration::from_secs(60);
+
+/// Longest code that is shown.
+pub const DEVICE_CODE_BYTES: usize = 64;
+
+/// Longest address of a page that is shown.
+pub const DEVICE_PAGE_BYTES: usize = 2048;

@@ -1,10 +1,12 @@
 //! `slipway login` and `logout` (issue 8, point 10): docker's words, what is kept where, and that it was tried first.
 
+use crate::support::http::{Reply, request};
 use crate::support::server::{Server, free_address};
 use crate::support::shell::Shell;
 use crate::support::{Ended, Slipway, run, run_with_input};
 use slipway_skip::need;
 use std::fs;
+use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -156,4 +158,71 @@ fn helpers_and_named_files_keep_what_they_are_for() {
     slipway.fails(1, ["pull", "-q", &image]);
     run(&mut named(&["logout", address])).ok();
     run(&mut named(&["pull", "-q", &image])).fails(1);
+}
+
+/// A value of a form of the web page.
+fn hidden(page: &str) -> String {
+    let rest = page.split("name=\"token\" value=\"").nth(1).expect(page);
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+fn post(address: &str, path: &str, cookie: &str, fields: &[(&str, &str)]) -> Reply {
+    let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let kind = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookie)];
+    request(address, "POST", path, &kind, body.join("&").as_bytes())
+}
+
+/// Types a code at the registry's page, as `ann`, and decides.
+fn decide(address: &str, code: &str, decision: &str) {
+    let token = hidden(&request(address, "GET", "/login", &[], b"").text());
+    let name = [("token", token.as_str()), ("name", "ann"), ("password", "secret"), ("next", "/device")];
+    let cookie =
+        post(address, "/login", "", &name).header("set-cookie").split(';').next().unwrap().to_owned();
+    let page = request(address, "GET", "/device", &[("cookie", &cookie)], b"").text();
+    let fields = [("token", hidden(&page)), ("code", code.to_owned()), ("decision", decision.to_owned())];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let shown = post(address, "/device", &cookie, &fields[..2]);
+    assert!(shown.text().contains("<strong>slipway</strong>"), "{}", shown.text());
+    assert_eq!(post(address, "/device", &cookie, &fields).status, 200);
+}
+
+#[test]
+fn a_device_is_logged_in_by_a_code_that_is_typed_elsewhere() {
+    let slipway = Slipway::new();
+    let server = private(&slipway, &[]);
+    let (address, image) = (&server.address, server.name("app:1"));
+    let log_in = |decision: &str| {
+        let mut command = slipway.command(["login", "--device", address]);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.contains(&format!("Open http://{address}/device?user_code=")), "{first}");
+        let code = first.split("the code ").nth(1).unwrap().trim_end_matches('.').to_owned();
+        decide(address, &code, decision);
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        let ended = child.wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stdout).unwrap(), rest.join("\n"))
+    };
+    let (status, _, said) = log_in("refuse");
+    assert_eq!(status, Some(1));
+    assert!(said.contains("lets this device not in: it was refused there"), "{said}");
+    assert!(!fs::read_to_string(config(&slipway)).unwrap_or_default().contains(address));
+    let (status, out, said) = log_in("allow");
+    assert_eq!((status, out.trim()), (Some(0), "Login Succeeded"), "{said}");
+    // as docker keeps what a login gave it
+    let kept: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(config(&slipway)).unwrap()).unwrap();
+    assert!(kept["auths"][address.as_str()]["identitytoken"].is_string(), "{kept}");
+    slipway.ok(["push", "-q", "base", &image]);
+    slipway.ok(["pull", "-q", &image]);
+    slipway.ok(["logout", address]);
+    // a registry without accounts has no such thing
+    let open = Server::slipway(&slipway, &slipway.path("open"));
+    let refused = slipway.fails(1, ["login", "--device", &open.address]);
+    assert!(
+        refused.contains("offers no login by a code") && refused.contains("slipway login -u NAME"),
+        "{refused}"
+    );
+    slipway.fails(2, ["login", "--device", "-u", "ann", address]);
 }

@@ -130,6 +130,20 @@ pub enum ClientError {
         /// What the registry says.
         message: String,
     },
+    /// It lets no devices in.
+    #[error("`{host}` offers no login by a code that is typed elsewhere")]
+    NoDevices {
+        /// Host and port.
+        host: String,
+    },
+    /// A login by a code that came to nothing.
+    #[error("`{host}` lets this device not in: {message}")]
+    DeviceRefused {
+        /// Host and port.
+        host: String,
+        /// Why, in the registry's words or this program's.
+        message: String,
+    },
     /// The token ran out while a body was on its way; the next attempt has a new one.
     #[error("the token of `{host}` ran out")]
     TokenExpired {

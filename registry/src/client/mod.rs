@@ -25,6 +25,7 @@ mod auth;
 mod body;
 mod bounds;
 mod credential;
+mod device;
 mod dns;
 mod error;
 mod fetch;
@@ -53,6 +54,7 @@ mod warning;
 mod tests;
 
 pub use credential::{Credential, CredentialError, Credentials, DockerConfig};
+pub use device::DevicePrompt;
 pub use error::ClientError;
 pub use keep::{Kept, forget_credential, keep_credential};
 pub use manifest::{Condition, ManifestBytes};
@@ -255,6 +257,16 @@ impl Client {
     /// Whether the configured credential of a registry opens it; answers one to keep in its place, where it ends soon.
     pub fn log_in(&self, registry: &str) -> Result<Option<Credential>, ClientError> {
         self.runtime.block_on(self.inner.log_in(registry))
+    }
+
+    /// Logs in by a code that a person types at the registry's page; `prompt` shows it. Blocks until they did, or the code is over.
+    /// Answers what is to be kept.
+    pub fn device_log_in(
+        &self,
+        registry: &str,
+        prompt: &(dyn Fn(&DevicePrompt) + Sync),
+    ) -> Result<Credential, ClientError> {
+        self.runtime.block_on(self.inner.device_log_in(registry, prompt))
     }
 
     /// All tags of a repository.

@@ -4,6 +4,7 @@ use super::{
     access::{Access, Action, Keys, Visitor},
     connection::Budgets,
     descriptors::Fetches,
+    devices::Devices,
     direct::Outbox,
     error::ApiError,
     event::{Event, Observer},
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) files: Arc<Semaphore>,
     /// Turns to ask other registries.
     pub(super) fetches: Fetches,
+    /// Devices that wait to be let in.
+    pub(super) devices: Devices,
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
     pub(super) quick: Quick,

@@ -1,6 +1,7 @@
 //! The one place where errors become status codes and the specification's error bodies.
 
 use super::{
+    devices::NotYet,
     reply,
     storage::{Measure, Scope, StorageError},
     trouble::Trouble,
@@ -55,6 +56,9 @@ pub(super) enum ApiError {
     Often { retry: std::time::Duration },
     #[error("{0}")]
     TokenRequest(&'static str),
+    /// A device that is not let in, or not yet.
+    #[error("{}", not_yet(*.0).1)]
+    Device(NotYet),
     #[error("`{0}` is not a repository name")]
     NameInvalid(String),
     #[error(transparent)]
@@ -135,6 +139,8 @@ impl ApiError {
             ApiError::Denied { .. } => (S::FORBIDDEN, Denied),
             ApiError::PasswordsBusy | ApiError::Often { .. } => (S::TOO_MANY_REQUESTS, TooManyRequests),
             ApiError::TokenRequest(_) => (S::BAD_REQUEST, Unsupported),
+            // RFC 6749, section 5.2
+            ApiError::Device(_) => (S::BAD_REQUEST, Unauthorized),
             ApiError::NameInvalid(_) => (S::BAD_REQUEST, NameInvalid),
             ApiError::Digest(_) | ApiError::DigestMissing => (S::BAD_REQUEST, DigestInvalid),
             ApiError::TagInvalid(_) => (S::BAD_REQUEST, ManifestInvalid),
@@ -183,7 +189,10 @@ impl ApiError {
             ApiError::Storage(error) => storage_detail(error),
             _ => serde_json::Value::Null,
         };
-        let body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": detail }] });
+        let mut body = serde_json::json!({ "errors": [{ "code": code.as_str(), "message": message, "detail": detail }] });
+        if let ApiError::Device(why) = &self {
+            body["error"] = not_yet(*why).0.into();
+        }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let mut set = |name: HeaderName, value: &str| {
@@ -231,6 +240,17 @@ fn trouble_meaning(trouble: &Trouble) -> (StatusCode, ErrorCode) {
         Trouble::Wrong { .. } => (S::BAD_GATEWAY, Unknown),
         Trouble::Storage(error) if error.is_full() => (S::INSUFFICIENT_STORAGE, Unknown),
         Trouble::Storage(_) | Trouble::Own(_) => (S::INTERNAL_SERVER_ERROR, Unknown),
+    }
+}
+
+/// OAuth's code for it (RFC 8628, section 3.5), and words.
+fn not_yet(why: NotYet) -> (&'static str, &'static str) {
+    match why {
+        NotYet::Pending => ("authorization_pending", "nobody has let the device in yet: ask again"),
+        NotYet::SlowDown => ("slow_down", "nobody has let the device in yet: ask less often"),
+        NotYet::Refused => ("access_denied", "the device was refused"),
+        NotYet::Expired => ("expired_token", "nobody let the device in in time: begin again"),
+        NotYet::Unknown => ("invalid_grant", "the device code is not known: begin again"),
     }
 }
 

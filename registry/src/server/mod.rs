@@ -15,6 +15,7 @@ mod change;
 mod collector;
 mod connection;
 mod descriptors;
+mod devices;
 mod direct;
 mod dispatch;
 mod endpoint;
@@ -74,6 +75,7 @@ use access::{Access, Keys};
 use acme::Keeper;
 use call::{Current, Shared, blocking};
 use descriptors::Division;
+use devices::Devices;
 use memory::Memory;
 use metrics::Metrics;
 use notice::{Notices, Sender};
@@ -303,6 +305,7 @@ impl Server {
             memory: Memory::new(),
             files,
             fetches,
+            devices: Devices::default(),
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Current::new(Arc::new(config.policy)),
             access: Current::new(config.access),

@@ -13,6 +13,10 @@ pub(super) enum Route {
     Base,
     /// `/token`
     Token,
+    /// `/token/device`
+    Device,
+    /// `/.well-known/oauth-authorization-server`
+    Metadata,
     /// `/v2/_catalog`
     Catalog,
     /// `/v2/N/blobs/D`
@@ -34,7 +38,7 @@ impl Route {
     pub(super) fn class(&self) -> &'static str {
         match self {
             Route::Base => "base",
-            Route::Token => "token",
+            Route::Token | Route::Device | Route::Metadata => "token",
             Route::Catalog => "catalog",
             Route::Blob { .. } => "blob",
             Route::Uploads { .. } | Route::Upload { .. } => "upload",
@@ -47,7 +51,7 @@ impl Route {
     /// The same under another name of the repository.
     pub(super) fn renamed(self, to: String) -> Route {
         match self {
-            Route::Base | Route::Token | Route::Catalog => self,
+            Route::Base | Route::Token | Route::Device | Route::Metadata | Route::Catalog => self,
             Route::Blob { digest, .. } => Route::Blob { name: to, digest },
             Route::Uploads { .. } => Route::Uploads { name: to },
             Route::Upload { id, .. } => Route::Upload { name: to, id },
@@ -60,7 +64,7 @@ impl Route {
     /// The repository that it is about.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
-            Route::Base | Route::Token | Route::Catalog => None,
+            Route::Base | Route::Token | Route::Device | Route::Metadata | Route::Catalog => None,
             Route::Blob { name, .. }
             | Route::Uploads { name }
             | Route::Upload { name, .. }
@@ -79,6 +83,8 @@ pub(super) fn parse(path: &str) -> Result<Route, ApiError> {
     let rest = match decoded.as_ref() {
         "/v2" | "/v2/" => return Ok(Route::Base),
         "/token" => return Ok(Route::Token),
+        "/token/device" => return Ok(Route::Device),
+        "/.well-known/oauth-authorization-server" => return Ok(Route::Metadata),
         "/v2/_catalog" | "/v2/_catalog/" => return Ok(Route::Catalog),
         other => other.strip_prefix("/v2/").ok_or_else(unknown)?,
     };
@@ -138,7 +144,8 @@ mod tests {
             let name = match parse(&path) {
                 Ok(Route::Blob { name, .. } | Route::Uploads { name } | Route::Upload { name, .. }) => name,
                 Ok(Route::Manifest { name, .. } | Route::Tags { name } | Route::Referrers { name, .. }) => name,
-                Ok(Route::Base | Route::Catalog | Route::Token) | Err(_) => return Ok(()),
+                Ok(Route::Base | Route::Catalog) | Err(_) => return Ok(()),
+                Ok(Route::Token | Route::Device | Route::Metadata) => return Ok(()),
             };
             assert!(is_repository_name(&name), "{name}");
         }

@@ -1,7 +1,7 @@
 //! `slipway login`.
 
 use crate::{app::Global, credentials, error::Failure, registries::Registries, service::password, show};
-use slipway_registry::client::{Client, ClientError, Credential, Kept, keep_credential};
+use slipway_registry::client::{Client, ClientError, Credential, DevicePrompt, Kept, keep_credential};
 use std::{io::IsTerminal, sync::Arc};
 
 /// Log in to a registry.
@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Take the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Log in by a code that you type in a browser, where the registry offers that
+    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
+    device: bool,
     /// The registry [default: Docker Hub]
     #[arg(value_name = "REGISTRY")]
     registry: Option<String>,
@@ -24,6 +27,9 @@ pub(crate) struct Arguments {
 /// Carries the command out. A credential is kept only after it opened the registry.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let host = credentials::host(arguments.registry.as_deref())?;
+    if arguments.device {
+        return device(global, &host);
+    }
     let flags = given(arguments)?;
     if let (None, None) = (&arguments.username, &flags)
         && let Some(known) = known(global, &host)?
@@ -43,9 +49,31 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     }
     let credential = ask(arguments, flags)?;
     let better = open(global, &host, &credential)?.map_err(|error| Failure::of(&error))?;
-    let credential = better.unwrap_or(credential);
+    keep(global, &host, &better.unwrap_or(credential))
+}
+
+/// Logs in by a code that is typed elsewhere.
+fn device(global: &Global, host: &str) -> Result<u8, Failure> {
+    let config = Registries::read(global)?.client_config(global).map_err(Failure::new)?;
+    let client = Client::new(config).map_err(|error| Failure::of(&error))?;
+    let prompt = |shown: &DevicePrompt| {
+        let page = shown.page_with_code.as_ref().unwrap_or(&shown.page);
+        let minutes = shown.life.as_secs() / 60;
+        show::note(format_args!(
+            "Open {page} in a browser, and see that it asks for the code {}.\nWaiting for up to {minutes} minutes...",
+            shown.code
+        ));
+    };
+    let credential = client.device_log_in(host, &prompt).map_err(|error| Failure::of(&error))?;
+    // what is kept has to open it
+    let better = open(global, host, &credential)?.map_err(|error| Failure::of(&error))?;
+    keep(global, host, &better.unwrap_or(credential))
+}
+
+/// Keeps what opened a registry.
+fn keep(global: &Global, host: &str, credential: &Credential) -> Result<u8, Failure> {
     let path = credentials::place(global)?;
-    let kept = keep_credential(&path, &host, &credential).map_err(|error| Failure::of(&error))?;
+    let kept = keep_credential(&path, host, credential).map_err(|error| Failure::of(&error))?;
     if let Kept::File(path) = kept {
         show::note(format_args!(
             "WARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning.",

@@ -1,6 +1,7 @@
 //! The client against our own server, through a line that breaks, and against servers that lie.
 
 mod auth;
+mod devices;
 mod hostile;
 mod places;
 mod resume;

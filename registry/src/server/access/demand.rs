@@ -46,7 +46,7 @@ pub(in crate::server) fn demand<'a>(
         return None;
     }
     Some(match route {
-        Route::Token => Demand::Nothing,
+        Route::Token | Route::Device | Route::Metadata => Demand::Nothing,
         Route::Base => Demand::Entry,
         Route::Catalog => Demand::Catalog,
         // sessions belong to a push from start to end
@@ -76,7 +76,8 @@ fn mounted<'a>(route: &Route, query: &'a Query) -> Option<&'a str> {
 
 /// Whether a request would change something.
 pub(in crate::server) fn changes(route: &Route, method: &Method) -> bool {
-    !matches!(route, Route::Token) && matches!(method.as_str(), "POST" | "PUT" | "PATCH" | "DELETE")
+    !matches!(route, Route::Token | Route::Device | Route::Metadata)
+        && matches!(method.as_str(), "POST" | "PUT" | "PATCH" | "DELETE")
 }
 
 #[cfg(test)]
@@ -93,6 +94,8 @@ mod tests {
             ("GET", "/v2/", Some(Demand::Entry)),
             ("GET", "/token", Some(Demand::Nothing)),
             ("POST", "/token", Some(Demand::Nothing)),
+            ("POST", "/token/device", Some(Demand::Nothing)),
+            ("GET", "/.well-known/oauth-authorization-server", Some(Demand::Nothing)),
             ("GET", "/v2/_catalog", Some(Demand::Catalog)),
             ("HEAD", &blob, of(Action::Pull)),
             ("DELETE", &blob, of(Action::Delete)),
@@ -113,7 +116,8 @@ mod tests {
             let query = Query::parse(None).expect("a query");
             assert_eq!(demand(&route, &query, &method), expected, "{method} {path}");
             let changing = !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "CONNECT");
-            assert_eq!(changes(&route, &method), changing && path != "/token", "{method} {path}");
+            let changing = changing && !path.starts_with("/token");
+            assert_eq!(changes(&route, &method), changing, "{method} {path}");
         }
     }
     #[test]

@@ -211,6 +211,11 @@ impl Access {
         self.has_users
     }
 
+    /// Whether people can log in, not jobs alone.
+    pub(super) fn has_accounts(&self) -> bool {
+        self.certificates || !self.tokens.is_empty() || self.htpasswd.names().next().is_some()
+    }
+
     /// Whether there is somebody of this name, as far as can be known: certificates name whom they like.
     pub fn knows(&self, name: &str) -> bool {
         self.certificates || self.tokens.contains_key(name) || self.htpasswd.stamp(name).is_some()

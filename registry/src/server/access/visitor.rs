@@ -50,6 +50,11 @@ impl Visitor {
         self.access.is_immutable(repository, tag)
     }
 
+    /// Whether the caller is a job of a CI system.
+    pub(in crate::server) fn is_job(&self) -> bool {
+        self.caller.principal.job.is_some()
+    }
+
     /// The caller's name.
     pub(in crate::server) fn name(&self) -> &Option<String> {
         &self.caller.principal.name

@@ -3,6 +3,7 @@
 pub(super) mod base;
 pub(super) mod blob;
 pub(super) mod catalog;
+pub(super) mod device;
 pub(super) mod manifest;
 pub(super) mod referrers;
 pub(super) mod tags;

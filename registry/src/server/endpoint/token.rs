@@ -3,11 +3,13 @@
 //! A token is made for whatever part of the request the rules allow; asking for more is no failure. Who is not logged in gets
 //! one too, for what anyone may do: clients ask for it before they pull.
 
+use super::device::{self, GRANT};
 use crate::limits;
 use crate::server::{
     access::{Access, Login, Principal, Scope, Use, basic, claims, job, log_in, now_seconds, sign},
     body::{self, Incoming},
     call::{Call, Shared, blocking},
+    devices::NotYet,
     error::{ApiError, Wanted},
     reply,
 };
@@ -16,7 +18,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// What is asked for, in either form.
 struct Request {
@@ -78,7 +80,7 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     let get = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let scopes = form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str());
     let service = Some(get("service")).filter(|service| !service.is_empty());
-    let request = Request::new(service, scopes, get("access_type") == "offline")?;
+    let mut request = Request::new(service, scopes, get("access_type") == "offline")?;
     let mut more: &[(&str, &str)] = &[];
     let principal = match get("grant_type") {
         "password" if get("username").is_empty() => return Err(refused(&access)),
@@ -91,6 +93,17 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
             let found = claims(&call.shared, &access, token, Use::Refresh, now_seconds()).await?;
             let found = found.filter(|claims| !claims.sub.is_empty());
             found.ok_or_else(|| refused(&access))?.principal()
+        }
+        GRANT => {
+            device::offered(&call)?;
+            let asked = call.shared.devices.ask(get("device_code"), get("client_id"), Instant::now());
+            let user = asked.map_err(ApiError::Device)?;
+            // they may have gone since they said yes
+            if !access.knows(&user) {
+                return Err(ApiError::Device(NotYet::Refused));
+            }
+            request.offline = true;
+            Principal::named(&user)
         }
         // RFC 8693, section 2.1, and RFC 7523, section 2.1: with the same meaning
         "urn:ietf:params:oauth:grant-type:token-exchange" => {
@@ -108,7 +121,7 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
         }
         _ => {
             return Err(ApiError::TokenRequest(
-                "`grant_type` is `password`, `refresh_token`, or token exchange for an identity token",
+                "`grant_type` is `password`, `refresh_token`, a device's, or token exchange for an identity token",
             ));
         }
     };

@@ -47,7 +47,7 @@ impl Registry {
 }
 
 /// Every route once. Whoever adds a route is stopped here by the compiler, and then by the test below.
-const ROUTES: usize = 9;
+const ROUTES: usize = 11;
 fn number(route: &Route) -> usize {
     match route {
         Route::Base => 0,
@@ -59,6 +59,8 @@ fn number(route: &Route) -> usize {
         Route::Manifest { .. } => 6,
         Route::Tags { .. } => 7,
         Route::Referrers { .. } => 8,
+        Route::Device => 9,
+        Route::Metadata => 10,
     }
 }
 
@@ -67,6 +69,8 @@ fn paths(name: &str, digest: &Digest, session: &str) -> Vec<String> {
     let paths = vec![
         "/v2/".to_owned(),
         "/token".to_owned(),
+        "/token/device".to_owned(),
+        "/.well-known/oauth-authorization-server".to_owned(),
         "/v2/_catalog".to_owned(),
         format!("/v2/{name}/blobs/{digest}"),
         format!("/v2/{name}/blobs/uploads/"),

@@ -10,6 +10,7 @@ mod artifact;
 mod asset;
 mod compare;
 mod config;
+mod device;
 mod document;
 mod files;
 mod frame;
@@ -60,7 +61,7 @@ pub(super) struct Asked {
 fn demand(page: &Page) -> Demand<'_> {
     match page {
         Page::Repositories | Page::Usage => Demand::Catalog,
-        Page::Login | Page::Logout | Page::Asset(_) | Page::Nothing => Demand::Nothing,
+        Page::Login | Page::Logout | Page::Device | Page::Asset(_) | Page::Nothing => Demand::Nothing,
         Page::Tags(name)
         | Page::Image(name, _)
         | Page::Files(name, _)
@@ -114,6 +115,8 @@ pub(super) async fn answer(
         Page::Login if posts => login::post(&visit).await,
         Page::Login => login::get(&visit),
         Page::Logout => Ok(login::leave(&visit)),
+        Page::Device if posts => device::post(&visit),
+        Page::Device => device::get(&visit),
         Page::Tags(name) => tags::get(&visit, name).await,
         Page::Image(name, reference) => image::get(&visit, name, &reference).await,
         Page::Files(name, reference) => files::get(&visit, name, &reference).await,

@@ -4,6 +4,7 @@
 //! /                            repositories; `q` searches, `last` pages
 //! /usage                       who has how much
 //! /login, /logout
+//! /device                      lets a program without a browser in
 //! /assets/NAME                 what pages look like
 //! /r/NAME                      tags
 //! /r/NAME/_image/REFERENCE     an image, an index or an artifact
@@ -24,6 +25,7 @@ pub(in crate::server) enum Page {
     Usage,
     Login,
     Logout,
+    Device,
     Asset(String),
     Tags(String),
     Image(String, String),
@@ -44,6 +46,7 @@ impl Page {
             "/usage" => return Some(Page::Usage),
             "/login" => return Some(Page::Login),
             "/logout" => return Some(Page::Logout),
+            "/device" => return Some(Page::Device),
             _ => {}
         }
         if let Some(name) = path.strip_prefix("/assets/") {
@@ -97,7 +100,7 @@ impl Page {
     /// The methods that it takes.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Page::Login => "GET, HEAD, POST",
+            Page::Login | Page::Device => "GET, HEAD, POST",
             Page::Logout | Page::Undelete(_) => "POST",
             _ => "GET, HEAD",
         }
@@ -113,7 +116,7 @@ pub(super) fn is_reference(text: &str) -> bool {
 pub(super) fn onward(text: &str) -> String {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let page = match Page::of(path) {
-        Some(page @ (Page::Repositories | Page::Usage)) => page,
+        Some(page @ (Page::Repositories | Page::Usage | Page::Device)) => page,
         Some(page) if page.repository().is_some() && page.methods().starts_with("GET") => page,
         _ => return "/".to_owned(),
     };
@@ -131,6 +134,7 @@ impl std::fmt::Display for Page {
             Page::Usage => f.write_str("/usage"),
             Page::Login => f.write_str("/login"),
             Page::Logout => f.write_str("/logout"),
+            Page::Device => f.write_str("/device"),
             Page::Asset(name) => write!(f, "/assets/{name}"),
             Page::Tags(name) => write!(f, "/r/{name}"),
             Page::Image(name, reference) => write!(f, "/r/{name}/_image/{reference}"),
@@ -196,6 +200,8 @@ mod tests {
             ("/v2/".to_owned(), None),
             ("/v2/r/tags/list".to_owned(), None),
             ("/token".to_owned(), None),
+            ("/device".to_owned(), Some(Page::Device)),
+            ("/token/device".to_owned(), None),
             ("/favicon.ico".to_owned(), None),
             ("/rr".to_owned(), None),
             (String::new(), None),
@@ -210,6 +216,8 @@ mod tests {
         for (text, expected) in [
             ("/r/a/b", "/r/a/b"),
             ("/?q=x y", "/?q=x+y"),
+            ("/device?user_code=A%26b", "/device?user_code=A%26b"),
+            ("/devices", "/"),
             (
                 "/r/a/_files/v?path=a%2Fb&evil=%0d%0aset-cookie",
                 "/r/a/_files/v?path=a%2Fb&evil=%0D%0Aset-cookie",

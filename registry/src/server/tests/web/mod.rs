@@ -1,5 +1,6 @@
 //! The web page: every page, who sees it, and what cannot be done through it.
 
+mod devices;
 mod files;
 mod hostile;
 mod rights;

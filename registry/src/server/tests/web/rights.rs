@@ -4,19 +4,19 @@ use super::super::access::{access, basic};
 use super::*;
 
 /// A field of a page's forms.
-fn token(page: &str) -> String {
+pub(super) fn token(page: &str) -> String {
     let rest = page.split("name=\"token\" value=\"").nth(1).expect("a form");
     rest.split_once('"').expect("its end").0.to_owned()
 }
 
-fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn form(fields: &[(&str, &str)]) -> Vec<u8> {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish().into_bytes()
 }
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(super) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// A registry with rules, one image in each of three repositories.
-fn ruled() -> Registry {
+pub(super) fn ruled() -> Registry {
     let mut registry = start(|_| {});
     for name in ["public/a", "team/a", "secret/a"] {
         registry.push_image(name, "v", b"x");
@@ -35,7 +35,7 @@ fn ruled() -> Registry {
 }
 
 /// Logs in by the form and answers the cookie.
-fn log_in(registry: &Registry, name: &str) -> String {
+pub(super) fn log_in(registry: &Registry, name: &str) -> String {
     let page = registry.get("/login?next=%2Fr%2Fteam%2Fa").page(200);
     let body = form(&[
         ("token", &token(&page)),

@@ -1,0 +1,310 @@
+//! Devices that wait to be let in (RFC 8628): a program without a browser shows a code, and somebody who is logged in at the web page
+//! types it there and says whether that program may act as them.
+//!
+//! What the device keeps asking with is 256 random bits, of which only a digest is kept. What people type is 8 letters without
+//! vowels and digits, so that nothing looks like another and no word comes out (section 6.1): 34 bits, which only who is logged in
+//! can guess at, a few times in ten minutes, and hitting one lets a foreign device act as the guesser, nothing else. Codes
+//! live for minutes, in the memory of one process: a server that starts anew has forgotten them, and clients are told to begin again.
+
+use super::storage::StorageError;
+use crate::limits;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use slipway_oci::Digest;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+/// Letters of a code (RFC 8628, section 6.1).
+const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+
+/// How many of them.
+const CODE_LETTERS: usize = 8;
+
+/// Devices that wait.
+#[derive(Default)]
+pub(super) struct Devices(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// By the digest of what the device has.
+    waiting: HashMap<Digest, Waiting>,
+    /// Wrong codes that users typed: since when, and how many.
+    wrong: HashMap<String, (Instant, u32)>,
+}
+
+struct Waiting {
+    code: String,
+    device: Device,
+    until: Instant,
+    interval: Duration,
+    asked: Option<Instant>,
+    decided: Option<Decision>,
+}
+
+enum Decision {
+    /// It may act as this user.
+    Allowed(String),
+    Refused,
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// What it calls itself.
+    pub(super) client: String,
+    /// Where it asked from.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// What a device is given to begin with.
+#[derive(Debug)]
+pub(super) struct Codes {
+    /// What it asks with.
+    pub(super) device: String,
+    /// What people type, as it is shown.
+    pub(super) user: String,
+}
+
+/// Why there is no code.
+#[derive(Debug)]
+pub(super) enum NoCode {
+    /// Too many devices wait, of that address or at all.
+    Many,
+    Storage(StorageError),
+}
+
+/// Why a device has no token yet, or never (RFC 8628, section 3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotYet {
+    Pending,
+    SlowDown,
+    Refused,
+    Expired,
+    /// The code is none, or another client's.
+    Unknown,
+}
+
+/// Why a code that somebody typed is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WrongCode {
+    Unknown,
+    /// They typed too many wrong ones.
+    Often(Duration),
+}
+
+impl Devices {
+    fn state(&self, now: Instant) -> MutexGuard<'_, State> {
+        let mut state = self.0.lock().expect("no panic happens while devices are held");
+        // those that are over stay a while longer, so that their devices are told
+        state.waiting.retain(|_, one| one.until + limits::DEVICE_LIFE > now);
+        state.wrong.retain(|_, (since, _)| *since + limits::DEVICE_GUESS_TIME > now);
+        state
+    }
+
+    /// A device begins to wait.
+    pub(super) fn begin(&self, device: Device, now: Instant) -> Result<Codes, NoCode> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| NoCode::Storage(error.into()))?;
+        let secret = URL_SAFE_NO_PAD.encode(secret);
+        let mut state = self.state(now);
+        let of_address = state.waiting.values().filter(|one| one.device.address == device.address).count();
+        if state.waiting.len() >= limits::DEVICES || of_address >= limits::DEVICES_OF_ADDRESS {
+            return Err(NoCode::Many);
+        }
+        let code = loop {
+            let code = letters().map_err(|error| NoCode::Storage(error.into()))?;
+            if state.waiting.values().all(|one| one.code != code) {
+                break code;
+            }
+        };
+        let shown = format!("{}-{}", &code[..CODE_LETTERS / 2], &code[CODE_LETTERS / 2..]);
+        let waiting = Waiting {
+            code,
+            device,
+            until: now + limits::DEVICE_LIFE,
+            interval: limits::DEVICE_INTERVAL,
+            asked: None,
+            decided: None,
+        };
+        state.waiting.insert(Digest::sha256(secret.as_bytes()), waiting);
+        Ok(Codes { device: secret, user: shown })
+    }
+
+    /// A device asks whether it may act as somebody, and as whom. What is decided is told once.
+    pub(super) fn ask(&self, secret: &str, client: &str, now: Instant) -> Result<String, NotYet> {
+        let mut state = self.state(now);
+        let key = Digest::sha256(secret.as_bytes());
+        let one = state.waiting.get_mut(&key).filter(|one| one.device.client == client);
+        let one = one.ok_or(NotYet::Unknown)?;
+        let early = one.asked.is_some_and(|asked| now < asked + one.interval);
+        one.asked = Some(now);
+        let answer = match one.decided.take() {
+            _ if one.until <= now => Err(NotYet::Expired),
+            Some(Decision::Allowed(user)) => Ok(user),
+            Some(Decision::Refused) => Err(NotYet::Refused),
+            None if early => {
+                one.interval += limits::DEVICE_INTERVAL;
+                return Err(NotYet::SlowDown);
+            }
+            None => return Err(NotYet::Pending),
+        };
+        state.waiting.remove(&key);
+        answer
+    }
+
+    /// The device of a code that `user` typed.
+    pub(super) fn find(&self, user: &str, typed: &str, now: Instant) -> Result<Device, WrongCode> {
+        self.with(user, typed, now, |one| one.device.clone())
+    }
+
+    /// `user` says whether it may act as them.
+    pub(super) fn decide(
+        &self,
+        user: &str,
+        typed: &str,
+        allow: bool,
+        now: Instant,
+    ) -> Result<Device, WrongCode> {
+        self.with(user, typed, now, |one| {
+            one.decided = Some(if allow { Decision::Allowed(user.to_owned()) } else { Decision::Refused });
+            one.device.clone()
+        })
+    }
+
+    fn with<T>(
+        &self,
+        user: &str,
+        typed: &str,
+        now: Instant,
+        work: impl FnOnce(&mut Waiting) -> T,
+    ) -> Result<T, WrongCode> {
+        let mut state = self.state(now);
+        if let Some((since, count)) = state.wrong.get(user)
+            && *count >= limits::DEVICE_GUESSES
+        {
+            return Err(WrongCode::Often(*since + limits::DEVICE_GUESS_TIME - now));
+        }
+        let plain = |c: &char| c.is_ascii_alphanumeric();
+        let code: String =
+            typed.chars().filter(plain).take(CODE_LETTERS + 1).map(|c| c.to_ascii_uppercase()).collect();
+        let open = |one: &&mut Waiting| one.code == code && one.decided.is_none() && one.until > now;
+        match state.waiting.values_mut().find(open) {
+            Some(one) => Ok(work(one)),
+            None => {
+                let (_, count) = state.wrong.entry(user.to_owned()).or_insert((now, 0));
+                *count += 1;
+                Err(WrongCode::Unknown)
+            }
+        }
+    }
+}
+
+/// A code, each letter as likely as any other.
+fn letters() -> Result<String, getrandom::Error> {
+    let mut code = String::with_capacity(CODE_LETTERS);
+    while code.len() < CODE_LETTERS {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        // the largest multiple of 20 in a byte
+        let fair = bytes.iter().filter(|byte| **byte < 240);
+        code.extend(fair.map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])));
+    }
+    code.truncate(CODE_LETTERS);
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(number: u8) -> Device {
+        Device { client: "slipway".to_owned(), address: Some(IpAddr::from([127, 0, 0, number])) }
+    }
+
+    fn second(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn a_device_is_let_in_once_by_whoever_types_its_code() {
+        let (devices, start) = (Devices::default(), Instant::now());
+        let codes = devices.begin(device(1), start).expect("codes");
+        let ask = |at| devices.ask(&codes.device, "slipway", start + second(at));
+        assert_eq!(ask(0), Err(NotYet::Pending));
+        assert_eq!(ask(4), Err(NotYet::SlowDown));
+        assert_eq!(ask(13), Err(NotYet::SlowDown), "ten seconds by now");
+        assert_eq!(ask(28), Err(NotYet::Pending), "fifteen");
+        assert_eq!(devices.ask(&codes.device, "other", start + second(90)), Err(NotYet::Unknown));
+        assert_eq!(devices.ask(&codes.user, "slipway", start), Err(NotYet::Unknown));
+        let typed = codes.user.to_lowercase().replace('-', " - ");
+        assert_eq!(devices.find("ann", &typed, start), Ok(device(1)));
+        assert_eq!(devices.decide("ann", &typed, true, start), Ok(device(1)));
+        assert_eq!(devices.decide("bob", &typed, true, start), Err(WrongCode::Unknown), "it is decided");
+        assert_eq!(ask(29), Ok("ann".to_owned()), "who was let in waits no longer");
+        assert_eq!(ask(99), Err(NotYet::Unknown), "and only once");
+        let codes = devices.begin(device(1), start).expect("codes");
+        devices.decide("ann", &codes.user, false, start).expect("a device");
+        assert_eq!(devices.ask(&codes.device, "slipway", start), Err(NotYet::Refused));
+    }
+
+    #[test]
+    fn codes_end_and_are_bounded() {
+        let (devices, start) = (Devices::default(), Instant::now());
+        let codes = devices.begin(device(1), start).expect("codes");
+        let over = start + limits::DEVICE_LIFE;
+        assert_eq!(devices.find("ann", &codes.user, over), Err(WrongCode::Unknown));
+        assert_eq!(devices.ask(&codes.device, "slipway", over), Err(NotYet::Expired));
+        // allowed in the last moment, fetched too late
+        let codes = devices.begin(device(1), start).expect("codes");
+        devices.decide("ann", &codes.user, true, start).expect("a device");
+        assert_eq!(devices.ask(&codes.device, "slipway", over), Err(NotYet::Expired));
+        for _ in 0..limits::DEVICES_OF_ADDRESS {
+            devices.begin(device(2), start).expect("codes");
+        }
+        assert!(matches!(devices.begin(device(2), start), Err(NoCode::Many)));
+        devices.begin(device(3), start).expect("others have their own");
+        let mut number = 0_u32;
+        let full = loop {
+            number += 1;
+            let address = Some(IpAddr::from(number.to_be_bytes()));
+            let another = Device { client: String::new(), address };
+            if devices.begin(another, start).is_err() {
+                break number;
+            }
+        };
+        assert!(full as usize <= limits::DEVICES);
+        devices.begin(device(2), over + limits::DEVICE_LIFE).expect("all is over");
+    }
+
+    #[test]
+    fn nobody_guesses_for_long_and_letters_are_plain() {
+        let (devices, start) = (Devices::default(), Instant::now());
+        let codes = devices.begin(device(1), start).expect("codes");
+        let wrong = ["", "BCDF", "BCDFGHJKL", "aeiou", "\u{212a}", "'; --", "BCDF\0GHJK", "ＢＣＤＦＧＨＪＫ"];
+        for number in 0..limits::DEVICE_GUESSES {
+            let typed = wrong[number as usize % wrong.len()];
+            assert_eq!(devices.find("eve", typed, start), Err(WrongCode::Unknown), "{typed}");
+        }
+        assert!(
+            matches!(devices.find("eve", &codes.user, start), Err(WrongCode::Often(_))),
+            "not even a right one"
+        );
+        assert!(devices.find("ann", &codes.user, start).is_ok(), "others go on");
+        let later = start + limits::DEVICE_GUESS_TIME;
+        assert_eq!(devices.find("eve", &codes.user, later), Err(WrongCode::Unknown), "it is over by then");
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..2000 {
+            let code = letters().expect("letters");
+            assert!(code.len() == 8 && code.bytes().all(|letter| LETTERS.contains(&letter)), "{code}");
+            seen.insert(code);
+        }
+        assert_eq!(seen.len(), 2000);
+        assert_eq!(
+            seen.iter().flat_map(|code| code.bytes()).collect::<std::collections::BTreeSet<_>>().len(),
+            20
+        );
+    }
+}

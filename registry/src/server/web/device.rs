@@ -1,0 +1,112 @@
+//! `/device`: somebody who is logged in lets a device act as them (RFC 8628, section 3.3), or refuses it.
+//!
+//! Whoever follows a link with a code in it has to say yes to what is asked as well as who types one: the link may be another's
+//! (section 5.4). What asks is named, by its own words and by its address.
+
+use super::{
+    frame::{self, Frame},
+    route,
+    visit::Visit,
+};
+use crate::server::{
+    devices::{Device, WrongCode},
+    error::ApiError,
+};
+use axum::{http::StatusCode, response::Response};
+use maud::{Markup, html};
+use std::time::Instant;
+
+/// Who may let a device in; somebody else is led to the login. No job may: what it has ends soon, and what a device gets does not.
+fn user(visit: &Visit) -> Result<&str, Response> {
+    match visit.visitor.name().as_deref().filter(|_| !visit.visitor.is_job()) {
+        Some(user) => Ok(user),
+        None => Err(frame::lead(&route::with_query("/login", &[("next", &visit.here())]))),
+    }
+}
+
+fn offered(visit: &Visit) -> Result<(), ApiError> {
+    let access = visit.visitor.access();
+    if access.makes_tokens() && access.has_accounts() { Ok(()) } else { Err(ApiError::PathUnknown) }
+}
+
+/// The form for the code.
+pub(super) fn get(visit: &Visit) -> Result<Response, ApiError> {
+    offered(visit)?;
+    Ok(match user(visit) {
+        Ok(_) => form(visit, visit.asked("user_code"), None),
+        Err(lead) => lead,
+    })
+}
+
+/// Shows what asks for it, or does what was decided.
+pub(super) fn post(visit: &Visit) -> Result<Response, ApiError> {
+    offered(visit)?;
+    let user = match user(visit) {
+        Ok(user) => user,
+        Err(lead) => return Ok(lead),
+    };
+    let (devices, typed, now) = (&visit.shared.devices, visit.field("code"), Instant::now());
+    let found = match visit.field("decision") {
+        "" => devices.find(user, typed, now).map(|device| confirm(visit, typed, &device)),
+        "allow" => devices.decide(user, typed, true, now).map(|_| {
+            done(visit, "It is logged in", "The device acts as you from now on. You can close this page.")
+        }),
+        "refuse" => devices
+            .decide(user, typed, false, now)
+            .map(|_| done(visit, "It was refused", "The device is told so. You can close this page.")),
+        _ => return Err(ApiError::TokenRequest("`decision` is `allow` or `refuse`")),
+    };
+    match found {
+        Ok(response) => Ok(response),
+        Err(WrongCode::Often(retry)) => Err(ApiError::Often { retry }),
+        Err(WrongCode::Unknown) => {
+            let words = "No device waits with this code, or not any more.";
+            let mut response = form(visit, typed, Some(words));
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            Ok(response)
+        }
+    }
+}
+
+fn page(visit: &Visit, title: &str, body: &Markup) -> Response {
+    let body = html! { section.lone.login { h1 { (title) } (body) } };
+    frame::show(visit, Frame { title: title.to_owned(), trail: Vec::new(), body })
+}
+
+fn form(visit: &Visit, code: &str, wrong: Option<&str>) -> Response {
+    let body = html! {
+        @if let Some(wrong) = wrong { p.alert role="alert" { (wrong) } }
+        p { "Type the code that the device shows, if it is yours." }
+        form method="post" action="/device" {
+            (visit.token())
+            label for="code" { "Code" }
+            input id="code" name="code" value=(code) maxlength="20" autocomplete="off" autocapitalize="characters"
+                spellcheck="false" required autofocus;
+            button.primary type="submit" { "Go on" }
+        }
+    };
+    page(visit, "Log a device in", &body)
+}
+
+fn confirm(visit: &Visit, code: &str, device: &Device) -> Response {
+    let name = visit.visitor.name().as_deref().unwrap_or_default();
+    let body = html! {
+        p {
+            strong { (device.client) }
+            @if let Some(address) = device.address { " at " strong { (address) } }
+            " wants to act as " strong { (name) } " in this registry, with all that you may do."
+        }
+        p { "Say yes only if you have just begun this yourself, and your device shows the code " strong { (code) } "." }
+        form method="post" action="/device" {
+            (visit.token())
+            input type="hidden" name="code" value=(code);
+            button.primary type="submit" name="decision" value="allow" { "Allow" }
+            button type="submit" name="decision" value="refuse" { "Refuse" }
+        }
+    };
+    page(visit, "Log a device in?", &body)
+}
+
+fn done(visit: &Visit, title: &str, words: &str) -> Response {
+    page(visit, title, &html! { p role="status" { (words) } })
+}
