@@ -4,6 +4,7 @@
 //! `SLIPWAY_INSTANTS` says at how many moments for each shape of layers (`cargo xtask test --instants 200`), `SLIPWAY_SEED`
 //! from where they are drawn.
 
+use crate::support::chance::{Chance, number, seed};
 use crate::support::image::Image;
 use crate::support::server::Server;
 use crate::support::{Ended, Slipway, run, start};
@@ -21,10 +22,6 @@ const SHAPES: [&str; 3] = ["unpacked", "mounted", "loop"];
 /// Moments for each shape in the plain run.
 const INSTANTS: usize = 6;
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
-
 /// The shapes of this run that the machine has.
 fn shapes() -> Vec<&'static str> {
     let asked = slipway_skip::shape();
@@ -39,16 +36,6 @@ fn shapes() -> Vec<&'static str> {
         has
     };
     SHAPES.into_iter().filter(is_asked).filter(has).collect()
-}
-
-/// Numbers by chance, the same in every run with the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % most
-    }
 }
 
 /// What is killed.
@@ -307,7 +294,7 @@ fn one(bench: &Bench, work: &Work, whole: &Whole, pause: Duration, with_children
 #[test]
 fn privileged_kills_at_any_moment_leave_no_half_layer_and_nothing_on_the_machine() {
     slipway_skip::need_root!();
-    let seed = number("SLIPWAY_SEED").unwrap_or(20_261_126);
+    let seed = seed();
     let instants = number("SLIPWAY_INSTANTS").map_or(INSTANTS, |count| count as usize);
     for shape in shapes() {
         let bench = Bench::new(shape);

@@ -31,6 +31,7 @@ mod files;
 mod filter;
 mod full;
 mod help;
+mod histories;
 mod hostile;
 mod indexes;
 mod interop;

@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod browser;
+pub mod chance;
 pub mod http;
 pub mod image;
 pub mod place;

@@ -41,7 +41,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn parse(arguments: &[String]) -> Result<Settings, Failure> {
+    fn parse(arguments: &[String], rows: &[&str]) -> Result<Settings, Failure> {
         let mut settings = Settings { rounds: 3, files: 20_000, buildah: true, only: None };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
@@ -53,8 +53,8 @@ impl Settings {
                 "--rounds" => settings.rounds = number()?,
                 "--files" => settings.files = number()?,
                 "--only" => match words.next() {
-                    Some(rows) if ROWS.contains(&rows.as_str()) => settings.only = Some(rows.clone()),
-                    _ => return Err(Failure(format!("`{word}` needs one of {}", ROWS.join(", ")))),
+                    Some(asked) if rows.contains(&asked.as_str()) => settings.only = Some(asked.clone()),
+                    _ => return Err(Failure(format!("`{word}` needs one of {}", rows.join(", ")))),
                 },
                 "--without-buildah" => settings.buildah = false,
                 _ => return Err(Failure(format!("unknown flag `{word}`"))),
@@ -89,9 +89,9 @@ pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
         Some((first, rest)) if first == "registry" => (true, rest),
         _ => (false, arguments),
     };
-    let settings = Settings::parse(arguments)?;
+    let settings = Settings::parse(arguments, if is_registry { &registry::ROWS } else { &ROWS })?;
     if is_registry {
-        return registry::run_all(settings.rounds);
+        return registry::run_all(&settings);
     }
     machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..4] });
     let slipway = binary::build()?;
@@ -210,8 +210,9 @@ mod tests {
 
     #[test]
     fn flags_are_read_and_checked() {
-        let parse =
-            |text: &str| Settings::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let parse = |text: &str| {
+            Settings::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), &ROWS)
+        };
         let settings = parse("--rounds 5 --files 10 --without-buildah").unwrap();
         assert_eq!((settings.rounds, settings.files, settings.buildah), (5, 10, false));
         assert!(

@@ -121,6 +121,7 @@ pub(crate) const BENCH_TOOLS: &[Tool] = &[
 pub(crate) const REGISTRY_BENCH_TOOLS: &[Tool] = &[
     tool("wrk", "wrk"),
     tool("nginx", "nginx-light"),
+    tool("sqlite3", "sqlite3"),
     tool("docker-registry", "docker-registry"),
     tool("skopeo", "skopeo"),
 ];

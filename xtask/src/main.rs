@@ -43,8 +43,8 @@ usage: cargo xtask COMMAND
   build                the static release binary, at target/release/slipway
   bench [--rounds N] [--files N] [--without-buildah] [--only builds|shapes|pulls]
                        medians and ratios, under target/bench
-  bench registry [--rounds N]
-                       the same of the server: reads, uploads, rights, pushes";
+  bench registry [--rounds N] [--only reads|rights|uploads|pages|pushes|mirrors|collection]
+                       the same of the server";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -255,6 +255,11 @@ impl Metrics {
         }
         let queue = now.storage.queue();
         text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
+        let written = now.storage.written();
+        let (help, many) = ("Transactions that wrote.", written.transactions);
+        text.one("slipway_database_transactions_total", "counter", help, "", many);
+        let (help, long) = ("How long no other could write.", written.locked.as_secs_f64());
+        text.one("slipway_database_locked_seconds_total", "counter", help, "", long);
         text.0
     }
 

@@ -5,6 +5,7 @@
 //! those of 16 connections of our own ([`http`]). Reads are of one thing that is in memory: what is compared is the
 //! servers' own work. Uploads are as durable as each server makes them; ours syncs every one.
 
+mod collection;
 mod http;
 mod server;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::http::Connection;
 use self::server::Server;
+use super::Settings;
 use crate::process::{find, output, quiet};
 use crate::{Failure, binary, failed, house, machine};
 
@@ -79,18 +81,26 @@ struct Blob {
     bytes: Vec<u8>,
 }
 
-/// Measures every row and prints the table.
-pub(crate) fn run_all(rounds: usize) -> Result<(), Failure> {
+/// What may be measured alone.
+pub(super) const ROWS: [&str; 7] = ["reads", "rights", "uploads", "pages", "pushes", "mirrors", "collection"];
+
+/// Measures every row, or those asked for, and prints the table.
+pub(super) fn run_all(settings: &Settings) -> Result<(), Failure> {
     machine::provide(machine::REGISTRY_BENCH_TOOLS);
     let slipway = binary::build()?;
     let things = Things::make()?;
-    let mut rows = Vec::new();
-    reads(&slipway, &things, rounds, &mut rows)?;
-    rights(&slipway, &things, rounds, &mut rows)?;
-    uploads(&slipway, rounds, &mut rows)?;
-    pages(&slipway, &things, rounds, &mut rows)?;
-    pushes(&slipway, rounds, &mut rows)?;
-    mirrors(&slipway, &things, rounds, &mut rows)?;
+    let (rounds, mut rows) = (settings.rounds, Vec::new());
+    for name in ROWS.into_iter().filter(|name| settings.wants(name)) {
+        match name {
+            "reads" => reads(&slipway, &things, rounds, &mut rows),
+            "rights" => rights(&slipway, &things, rounds, &mut rows),
+            "uploads" => uploads(&slipway, rounds, &mut rows),
+            "pages" => pages(&slipway, &things, rounds, &mut rows),
+            "pushes" => pushes(&slipway, rounds, &mut rows),
+            "mirrors" => mirrors(&slipway, &things, rounds, &mut rows),
+            _ => collection::measure(&slipway, &things, rounds, &mut rows),
+        }?;
+    }
     print(&rows);
     let file = house::folder("bench")?.join("registry.json");
     let text =

@@ -85,7 +85,7 @@ impl Storage {
         let (gone, condemned) = self.with_reserve(|| {
             let now = now_seconds();
             let (gone, condemned) = self.pointers.collect(&pointers, reason, due, trash, now)?;
-            condemned.iter().try_for_each(|digest| self.carry_out(digest, now))?;
+            self.carry_out(&condemned, now)?;
             Ok((gone, condemned))
         })?;
         let manifests = pointers.iter().filter(|one| one.kind == Kind::Manifest).count() as u64;
@@ -112,21 +112,32 @@ impl Storage {
         Ok(all)
     }
 
-    /// Removes content that this process condemned at `since`, and lifts the sentence. One that was held up for long
-    /// leaves it to those who come after, for they may have carried it out already.
-    pub(super) fn carry_out(&self, digest: &Digest, since: i64) -> Result<(), StorageError> {
-        if now_seconds() > since + limits::CONDEMNED_OWN.as_secs() as i64 {
-            return Ok(());
+    /// Removes contents that this process condemned at `since`, and lifts the sentence. One that was held up for long
+    /// leaves the rest to those who come after, for they may have carried it out already.
+    pub(super) fn carry_out(&self, digests: &[Digest], since: i64) -> Result<(), StorageError> {
+        let in_time = || now_seconds() <= since + limits::CONDEMNED_OWN.as_secs() as i64;
+        let mut gone = 0;
+        let removed = digests.iter().take_while(|_| in_time()).try_for_each(|digest| {
+            self.content.remove(digest)?;
+            gone += 1;
+            Ok(())
+        });
+        if !in_time() {
+            // somebody may have it placed again by now, after another process carried it out
+            return removed;
         }
-        self.content.remove(digest)?;
-        self.pointers.forget(digest)
+        removed.and(self.pointers.forget(&digests[..gone]))
     }
 
     /// Removes what was placed for a pointer that was refused, unless something else points at it.
     pub(super) fn take_back(&self, digest: &Digest) {
         let now = now_seconds();
         let taken = self.with_reserve(|| {
-            if self.pointers.condemn(digest, now)? { self.carry_out(digest, now) } else { Ok(()) }
+            if self.pointers.condemn(digest, now)? {
+                self.carry_out(std::slice::from_ref(digest), now)
+            } else {
+                Ok(())
+            }
         });
         // the refusal is what its asker has to hear; what cannot go now is swept
         drop(taken);
@@ -152,10 +163,8 @@ impl Storage {
     fn carry_out_old(&self, now: SystemTime) -> Result<usize, StorageError> {
         let before = seconds(now) - limits::CONDEMNED_AGE.as_secs() as i64;
         let old = self.pointers.condemned(before, limits::SWEEP_ENTRIES)?;
-        for digest in &old {
-            self.content.remove(digest)?;
-            self.pointers.forget(digest)?;
-        }
+        old.iter().try_for_each(|digest| self.content.remove(digest))?;
+        self.pointers.forget(&old)?;
         Ok(old.len())
     }
 
@@ -185,7 +194,7 @@ impl Storage {
             for digest in &page {
                 let now = now_seconds();
                 if !self.pointers.is_needed(digest)? && self.pointers.condemn(digest, now)? {
-                    self.carry_out(digest, now)?;
+                    self.carry_out(std::slice::from_ref(digest), now)?;
                 }
             }
         }

@@ -47,7 +47,7 @@ pub use examine::{Damage, Examined, Fault, Pace, Watcher};
 pub use pointers::{
     Bound, Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kin, Kind, ManifestKey,
     ManifestRecord, Measure, NewManifest, OverQuota, Pointer, Pulls, Reason, Referrer, ReferrersPage,
-    Removal, Required, Scope, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, namespaces,
+    Removal, Required, Scope, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, Written, namespaces,
 };
 pub use retire::{Expired, Keeping, Retired};
 pub use room::{Ceiling, Quotas, Sight};
@@ -296,6 +296,11 @@ impl Storage {
         self.pointers.queue()
     }
 
+    /// Transactions of this process that wrote.
+    pub fn written(&self) -> Written {
+        self.pointers.written()
+    }
+
     /// The keys that sign tokens.
     pub fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
         self.pointers.signing_keys()
@@ -316,7 +321,7 @@ impl Storage {
         self.with_reserve(|| {
             let removal = self.removal(deletion);
             if self.pointers.delete_blob(repository, digest, &removal)? {
-                self.carry_out(digest, removal.change.at)?;
+                self.carry_out(std::slice::from_ref(digest), removal.change.at)?;
             }
             Ok(())
         })
@@ -433,7 +438,7 @@ impl Storage {
         self.with_reserve(|| {
             let removal = self.removal(deletion);
             if let Some(digest) = self.pointers.delete_manifest(repository, key, &removal)? {
-                self.carry_out(&digest, removal.change.at)?;
+                self.carry_out(std::slice::from_ref(&digest), removal.change.at)?;
             }
             Ok(())
         })

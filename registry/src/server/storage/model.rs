@@ -304,9 +304,7 @@ impl Driven {
         let now = now_seconds();
         let (gone, mut condemned) = pointers.collect(&found, reason, i64::MAX, trash, now)?;
         condemned.sort();
-        for digest in &condemned {
-            self.storage.carry_out(digest, now)?;
-        }
+        self.storage.carry_out(&condemned, now)?;
         Ok(format!("{found:?} {gone} {condemned:?}"))
     }
 

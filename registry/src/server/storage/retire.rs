@@ -127,7 +127,7 @@ impl Storage {
                     let now = now_seconds();
                     let (_, condemned) =
                         self.pointers.collect(&pointers, Reason::Untagged, before, trash, now)?;
-                    condemned.iter().try_for_each(|digest| self.carry_out(digest, now))
+                    self.carry_out(&condemned, now)
                 })?;
             }
             for pointer in &pointers {

@@ -26,7 +26,7 @@ pub use sqlite::SqlitePointers;
 
 use super::{StorageError, UploadId};
 use slipway_oci::{Algorithm, Digest};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// How a manifest is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +61,15 @@ pub struct Counts {
     pub bytes: u64,
     /// Unfinished uploads.
     pub uploads: u64,
+}
+
+/// Transactions that wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// How many.
+    pub transactions: u64,
+    /// How long no other could write, in sum.
+    pub locked: Duration,
 }
 
 /// What a reply about a manifest says.
@@ -350,8 +359,8 @@ pub trait Pointers: Send + Sync {
     /// Content condemned before `before` that was not forgotten since, at most `count`.
     fn condemned(&self, before: i64, count: u64) -> Result<Vec<Digest>, StorageError>;
 
-    /// Condemned content is gone from where it lay.
-    fn forget(&self, digest: &Digest) -> Result<(), StorageError>;
+    /// Condemned contents are gone from where they lay.
+    fn forget(&self, digests: &[Digest]) -> Result<(), StorageError>;
 
     /// Starts an upload session, unless there are too many.
     fn start_session(
@@ -408,6 +417,11 @@ pub trait Pointers: Send + Sync {
     /// the process started.
     fn write_down(&self, _began: bool) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// How many transactions wrote since the process started, and how long they held others up.
+    fn written(&self) -> Written {
+        Written::default()
     }
 
     /// Writes that wait for their transaction.

@@ -364,8 +364,9 @@ impl Pointers for MemoryPointers {
         Ok(old.map(|(digest, _)| digest.clone()).take(count as usize).collect())
     }
 
-    fn forget(&self, digest: &Digest) -> Result<(), StorageError> {
-        self.state().condemned.remove(digest);
+    fn forget(&self, digests: &[Digest]) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.condemned.retain(|digest, _| !digests.contains(digest));
         Ok(())
     }
 

@@ -21,7 +21,7 @@ mod writes;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
     Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
-    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, Written,
 };
 use crate::server::storage::{StorageError, UploadId};
 use journal::{Journal, Lossy};
@@ -260,10 +260,13 @@ impl Pointers for SqlitePointers {
         self.readers.read(|database| reads::condemned(database, before, count))
     }
 
-    fn forget(&self, digest: &Digest) -> Result<(), StorageError> {
-        let digest = digest.clone();
+    fn forget(&self, digests: &[Digest]) -> Result<(), StorageError> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let digests = digests.to_vec();
         // lost in a crash, it is done again
-        self.writer.write(Durability::Lazy, move |database| writes::forget(database, &digest))
+        self.writer.write(Durability::Lazy, move |database| writes::forget(database, &digests))
     }
 
     fn start_session(
@@ -338,6 +341,10 @@ impl Pointers for SqlitePointers {
 
     fn counts(&self) -> Result<Option<Counts>, StorageError> {
         self.readers.read(reads::counts).map(Some)
+    }
+
+    fn written(&self) -> Written {
+        self.writer.written()
     }
 
     fn queue(&self) -> usize {

@@ -5,15 +5,19 @@
 //! itself. What a transaction changes is noted in the [`super::journal`] before it is committed.
 
 use super::journal::Journal;
-use crate::{limits, server::storage::StorageError};
+use crate::{
+    limits,
+    server::storage::{StorageError, Written},
+};
 use rusqlite::Connection;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 /// How sure a write has to be before it is answered.
@@ -34,11 +38,19 @@ struct Job {
     work: Work,
 }
 
+/// What the thread's transactions took of the others' time.
+#[derive(Default)]
+struct Held {
+    transactions: AtomicU64,
+    microseconds: AtomicU64,
+}
+
 /// Hands writes to the thread.
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
     /// Writes that are not answered yet.
     waiting: AtomicUsize,
+    held: Arc<Held>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -46,8 +58,10 @@ impl Writer {
     /// Starts the thread over its own connection.
     pub(super) fn start(database: Connection, mut journal: Journal) -> Writer {
         let (queue, jobs) = mpsc::channel();
-        let thread = thread::spawn(move || run(&database, &jobs, &mut journal));
-        Writer { queue: Some(queue), waiting: AtomicUsize::new(0), thread: Some(thread) }
+        let held = Arc::new(Held::default());
+        let counted = Arc::clone(&held);
+        let thread = thread::spawn(move || run(&database, &jobs, &mut journal, &counted));
+        Writer { queue: Some(queue), waiting: AtomicUsize::new(0), held, thread: Some(thread) }
     }
 
     /// Runs `work` in a transaction and answers once that is committed. Blocks.
@@ -78,6 +92,15 @@ impl Writer {
         answer?
     }
 
+    /// How many transactions there were, and how long they kept others from writing.
+    pub(super) fn written(&self) -> Written {
+        let microseconds = self.held.microseconds.load(Ordering::Relaxed);
+        Written {
+            transactions: self.held.transactions.load(Ordering::Relaxed),
+            locked: Duration::from_micros(microseconds),
+        }
+    }
+
     /// Writes that are not answered yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -94,7 +117,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal) {
+fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal, held: &Held) {
     loop {
         let first = match journal.dirty() {
             Some(_) => jobs.recv_timeout(limits::JOURNAL_SYNC),
@@ -111,7 +134,7 @@ fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal)
         let mut waiting = vec![first];
         waiting.extend(jobs.try_iter().take(limits::BATCH_WRITES - 1));
         let mut replies = Vec::with_capacity(waiting.len());
-        let outcome = commit(database, waiting, &mut replies, journal).map_err(Arc::new);
+        let outcome = commit(database, waiting, &mut replies, journal, held).map_err(Arc::new);
         if outcome.is_err() {
             journal.lose();
             if !database.is_autocommit() {
@@ -136,10 +159,12 @@ fn commit(
     jobs: Vec<Job>,
     replies: &mut Vec<Reply>,
     journal: &mut Journal,
+    held: &Held,
 ) -> Result<(), StorageError> {
     let durable = jobs.iter().any(|job| job.durability == Durability::Durable);
     database.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
     database.execute_batch("BEGIN IMMEDIATE")?;
+    let begun = Instant::now();
     for job in jobs {
         database.execute_batch("SAVEPOINT job")?;
         let (keep, reply) = (job.work)(database);
@@ -152,5 +177,8 @@ fn commit(
     }
     journal.note(database)?;
     database.execute_batch("COMMIT")?;
+    held.transactions.fetch_add(1, Ordering::Relaxed);
+    let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    held.microseconds.fetch_add(took, Ordering::Relaxed);
     Ok(())
 }

@@ -345,7 +345,7 @@ pub(super) fn condemn(database: &Connection, digest: &Digest, now: i64) -> Resul
     Ok(true)
 }
 
-pub(super) fn forget(database: &Connection, digest: &Digest) -> Result<(), StorageError> {
-    database.prepare_cached("DELETE FROM condemned WHERE digest = ?1")?.execute([digest.to_string()])?;
-    Ok(())
+pub(super) fn forget(database: &Connection, digests: &[Digest]) -> Result<(), StorageError> {
+    let mut statement = database.prepare_cached("DELETE FROM condemned WHERE digest = ?1")?;
+    digests.iter().try_for_each(|digest| Ok(statement.execute([digest.to_string()]).map(drop)?))
 }
