@@ -272,6 +272,21 @@ pub const RESERVE_BYTES: usize = 4 << 20;
 /// Most connections to the database that read at a time; each is two descriptors.
 pub const DATABASE_READERS: usize = 16;
 
+/// Most connections of a replica to the database that replicas share.
+pub const DATABASE_CONNECTIONS: usize = 16;
+
+/// Longest time that one waits for such a connection to be free.
+pub const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest time that such a connection takes to be made.
+pub const DATABASE_CONNECT: Duration = Duration::from_secs(5);
+
+/// Time after which such a connection whose other end says nothing counts as cut off.
+pub const DATABASE_SILENCE: Duration = Duration::from_secs(10);
+
+/// How often a transaction is tried that others are in the way of.
+pub const DATABASE_TRIES: u64 = 10;
+
 /// Most writes that share one transaction and one sync.
 pub const BATCH_WRITES: usize = 512;
 

@@ -94,6 +94,8 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("mount.exfat-fuse", "exfat-fuse"),
     tool("bindfs", "bindfs"),
     tool("fuse-overlayfs", "fuse-overlayfs"),
+    // what registry replicas share
+    tool("initdb", "postgresql"),
     // what others measure registries with, and use them by
     go(
         "oci-conformance",

@@ -52,11 +52,14 @@ pub(crate) fn built() -> PathBuf {
     cache.unwrap_or_else(crate::house::target).join("slipway-peers")
 }
 
+/// Where Debian keeps what a PostgreSQL server is made of. `tests/skip` knows it too.
+const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
+
 /// Where a program is: on the path, where Debian puts an administrator's, or built here.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Into::into));
+    let folders = std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin", POSTGRES].map(Into::into));
     folders.chain([built()]).map(|folder| folder.join(program)).find(|file| Path::is_file(file))
 }
 

@@ -217,6 +217,7 @@ impl ApiError {
             }
             ApiError::Mirrored(_) => set(header::ALLOW, "GET, HEAD, DELETE"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
+            ApiError::Storage(StorageError::Away(_) | StorageError::Crowded) => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
@@ -308,13 +309,16 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         StorageError::TagImmutable { .. } | StorageError::TagTaken { .. } => (S::FORBIDDEN, Denied),
         // docker and containers-image try everything again but `DENIED` and its like; Harbor answers the same
         StorageError::OverQuota(_) => (S::FORBIDDEN, Denied),
-        StorageError::Stopped | StorageError::Skipped | StorageError::Condemned(_) => {
-            (S::SERVICE_UNAVAILABLE, Unknown)
-        }
+        StorageError::Stopped
+        | StorageError::Skipped
+        | StorageError::Condemned(_)
+        | StorageError::Away(_)
+        | StorageError::Crowded => (S::SERVICE_UNAVAILABLE, Unknown),
         StorageError::Newer { .. }
         | StorageError::Older { .. }
         | StorageError::Full
         | StorageError::Database(_)
+        | StorageError::Postgres(_)
         | StorageError::Commit(_)
         | StorageError::Blob(_)
         | StorageError::Private(_)

@@ -4,6 +4,8 @@
 //! reason into the file that `SLIPWAY_SKIPPED` names, and `cargo xtask test` counts it as skipped. CI may skip
 //! only what its kernel cannot do.
 
+pub mod engines;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -60,10 +62,14 @@ pub fn shape() -> Option<String> {
     std::env::var("SLIPWAY_LAYERS").ok().filter(|shape| !shape.is_empty() && shape != "auto")
 }
 
+/// Where Debian keeps what a PostgreSQL server is made of.
+const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
+
 /// Where a program is: on the path, or built by `cargo xtask test` (`xtask/src/process.rs`).
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    let folders =
+        std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin", POSTGRES].map(PathBuf::from));
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     let built = cache.map(|cache| cache.join("slipway-peers"));

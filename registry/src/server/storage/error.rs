@@ -158,6 +158,15 @@ pub enum StorageError {
     /// SQLite failed.
     #[error("the registry's database failed")]
     Database(#[from] rusqlite::Error),
+    /// The database that replicas share failed.
+    #[error("the registry's database failed")]
+    Postgres(#[from] postgres::Error),
+    /// The database that replicas share cannot be reached, or went while something was written, which may be there or not.
+    #[error("the registry's database is away")]
+    Away(#[source] postgres::Error),
+    /// All connections to the database are in use, and stay so.
+    #[error("the registry has no connection to its database left: ask again")]
+    Crowded,
     /// The transaction that several writes shared could not be committed.
     #[error("the registry's database could not commit")]
     Commit(#[source] Arc<StorageError>),

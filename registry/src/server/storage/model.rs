@@ -1,5 +1,7 @@
-//! Random histories, driven against both pairs of content and pointers at once: they have to answer alike, and after
+//! Random histories, driven against pairs of content and pointers at once: they have to answer alike, and after
 //! each history every byte that is pointed at is there, and nothing else.
+
+mod replicas;
 
 use super::*;
 use proptest::prelude::*;

@@ -10,8 +10,8 @@ use std::{
     time::SystemTime,
 };
 
-/// Bytes in memory.
-#[derive(Default)]
+/// Bytes in memory; clones share them.
+#[derive(Clone, Default)]
 pub struct MemoryContent(Arc<Mutex<State>>);
 
 #[derive(Default)]

@@ -1,9 +1,8 @@
 //! Pointers: which repository has what, under which names. The one source of truth for membership.
 //!
 //! [`Pointers`] is narrow on purpose: verbs of the protocol, no statement, row or transaction of any one database. Each
-//! verb that writes is one short transaction of its own and may be repeated by its caller. SQLite implements it, and
-//! memory; a database that many replicas share is the next one. Therefore no rule may hang on a lock that only one
-//! engine has. What keeps content and pointers in step is this alone:
+//! verb that writes is one short transaction of its own and may be repeated by its caller. SQLite implements it,
+//! PostgreSQL for replicas, and memory. Therefore no rule may hang on a lock that only one engine has. What keeps content and pointers in step is this alone:
 //!
 //! - A verb that takes away the last pointer to some content *condemns* it in the same transaction and says so. While it
 //!   is condemned nobody may point at it ([`StorageError::Condemned`]). Its file is removed and then [`Pointers::forget`]
@@ -13,6 +12,7 @@
 
 mod life;
 mod memory;
+mod postgres;
 mod quota;
 pub(super) mod sqlite;
 
@@ -21,6 +21,7 @@ pub use life::{
     Undeleted, Usage,
 };
 pub use memory::MemoryPointers;
+pub use postgres::PostgresPointers;
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
 pub use sqlite::SqlitePointers;
 

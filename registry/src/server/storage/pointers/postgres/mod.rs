@@ -1,0 +1,335 @@
+//! Pointers in PostgreSQL (15 or later): one database, any number of replicas.
+//!
+//! A verb is one short transaction, or one statement. What two of them may not do at once is said in [`locks`]; what is tried
+//! again when a connection goes or others are in the way, in [`connect`]. No connection is held between two
+//! verbs, so none waits for a client.
+
+mod connect;
+mod history;
+mod holds;
+mod life;
+mod locks;
+mod reads;
+mod row;
+mod schema;
+mod sessions;
+mod tally;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
+    Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
+    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
+};
+use crate::server::storage::{StorageError, UploadId};
+use connect::Pool;
+use locks::Locks;
+use slipway_oci::Digest;
+
+/// A database of pointers that replicas share.
+pub struct PostgresPointers {
+    pool: Pool,
+}
+
+impl PostgresPointers {
+    /// Opens the database, making its tables where they are missing. One of a newer version is left as it is.
+    pub fn open(address: &postgres::Config) -> Result<PostgresPointers, StorageError> {
+        let pool = Pool::new(address.clone());
+        schema::prepare(&pool)?;
+        Ok(PostgresPointers { pool })
+    }
+}
+
+impl Pointers for PostgresPointers {
+    fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
+        self.pool.read(|database| reads::blob(database, repository, digest))
+    }
+
+    fn renew(&self, repository: &str, digest: &Digest, now: i64) -> Result<(), StorageError> {
+        self.pool.write(|database| {
+            Locks::default().share(repository).take(database)?;
+            writes::renew(database, repository, digest, now)
+        })
+    }
+
+    fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
+        self.pool.read(|database| reads::blob_elsewhere(database, digest, from))
+    }
+
+    fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
+        self.pool.read(|database| reads::manifest(database, repository, key))
+    }
+
+    fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pool.read(|database| reads::tags(database, repository, last, count))
+    }
+
+    fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pool.read(|database| reads::repositories(database, last, count))
+    }
+
+    fn referrers(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        page: &ReferrersPage,
+    ) -> Result<(Vec<Referrer>, bool), StorageError> {
+        self.pool.read(|database| reads::referrers(database, repository, subject, page))
+    }
+
+    fn put_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        size_bytes: u64,
+        session: Option<&UploadId>,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<(), StorageError> {
+        self.pool.write(|database| {
+            Locks::default().within(bounds).share(repository).point(digest).take(database)?;
+            tally::within(database, bounds, |database| {
+                writes::put_blob(database, repository, digest, size_bytes, now)
+            })?;
+            session.map_or(Ok(()), |id| sessions::end(database, id))
+        })
+    }
+
+    fn mount(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: Option<&str>,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<bool, StorageError> {
+        self.pool.write(|database| {
+            Locks::default().within(bounds).share(repository).point(digest).take(database)?;
+            tally::within(database, bounds, |database| writes::mount(database, repository, digest, from, now))
+        })
+    }
+
+    fn put_manifest(
+        &self,
+        repository: &str,
+        manifest: &NewManifest,
+        bounds: &[Bound],
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        self.pool.write(|database| {
+            let digest = &manifest.record.digest;
+            Locks::default().within(bounds).own(repository).point(digest).take(database)?;
+            tally::within(database, bounds, |database| {
+                writes::put_manifest(database, repository, manifest, change)
+            })
+        })
+    }
+
+    fn delete_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        removal: &Removal,
+    ) -> Result<bool, StorageError> {
+        self.pool.write(|database| {
+            Locks::default().own(repository).condemn(digest).take(database)?;
+            writes::delete_blob(database, repository, digest, removal)
+        })
+    }
+
+    fn delete_manifest(
+        &self,
+        repository: &str,
+        key: &ManifestKey,
+        removal: &Removal,
+    ) -> Result<Option<Digest>, StorageError> {
+        self.pool.write(|database| {
+            let locks = Locks::default().own(repository);
+            match key {
+                ManifestKey::Digest(digest) => locks.condemn(digest).take(database)?,
+                ManifestKey::Tag(_) => locks.take(database)?,
+            }
+            writes::delete_manifest(database, repository, key, removal)
+        })
+    }
+
+    fn candidates(
+        &self,
+        reason: Reason,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<Candidate>, StorageError> {
+        self.pool.read(|database| life::candidates(database, reason, repository, before, count))
+    }
+
+    fn collect(
+        &self,
+        pointers: &[Pointer],
+        reason: Reason,
+        before: i64,
+        trash: bool,
+        now: i64,
+    ) -> Result<(u64, Vec<Digest>), StorageError> {
+        self.pool.write(|database| {
+            let locks = pointers.iter().fold(Locks::default(), |locks, pointer| {
+                let locks = locks.own(&pointer.repository);
+                if life::stays(pointer, reason, trash) { locks } else { locks.condemn(&pointer.digest) }
+            });
+            locks.take(database)?;
+            life::collect(database, pointers, reason, before, trash, now)
+        })
+    }
+
+    fn undelete(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        bounds: &[Bound],
+        now: i64,
+    ) -> Result<Undeleted, StorageError> {
+        self.pool.write(|database| {
+            Locks::default().within(bounds).own(repository).take(database)?;
+            tally::within(database, bounds, |database| life::undelete(database, repository, digest, now))
+        })
+    }
+
+    fn set_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: &Digest,
+        condition: &Condition,
+        bounds: &[Bound],
+        change: &Change,
+    ) -> Result<(), StorageError> {
+        self.pool.write(|database| {
+            Locks::default().within(bounds).own(repository).take(database)?;
+            tally::within(database, bounds, |database| {
+                history::set(database, repository, tag, digest, condition, change)
+            })
+        })
+    }
+
+    fn tag_history(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<TagEvent>, StorageError> {
+        self.pool.read(|database| history::list(database, repository, tag, before, count))
+    }
+
+    fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
+        self.pool.read(|database| history::facts(database, repository, last, count))
+    }
+
+    fn usage(&self, repository: &str) -> Result<Usage, StorageError> {
+        self.pool.read(|database| reads::usage(database, repository))
+    }
+
+    fn used(&self, scope: &Scope) -> Result<Used, StorageError> {
+        self.pool.read(|database| tally::used(database, scope))
+    }
+
+    fn all_used(&self, of: Kin, last: &str, count: u64) -> Result<Vec<(String, Used)>, StorageError> {
+        self.pool.read(|database| tally::all(database, of, last, count))
+    }
+
+    fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
+        self.pool.write(|database| {
+            let locks = pulls.iter().fold(Locks::default(), |locks, one| locks.share(&one.repository));
+            locks.take(database)?;
+            history::record_pulls(database, pulls)
+        })
+    }
+
+    fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
+        self.pool.read(|database| reads::contents(database, last, count))
+    }
+
+    fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {
+        self.pool.read(|database| reads::is_needed(database, digest))
+    }
+
+    fn condemn(&self, digest: &Digest, now: i64) -> Result<bool, StorageError> {
+        self.pool.write(|database| {
+            Locks::default().condemn(digest).take(database)?;
+            writes::condemn(database, digest, now)
+        })
+    }
+
+    fn condemned(&self, before: i64, count: u64) -> Result<Vec<Digest>, StorageError> {
+        self.pool.read(|database| reads::condemned(database, before, count))
+    }
+
+    fn forget(&self, digest: &Digest) -> Result<(), StorageError> {
+        self.pool.read(|database| writes::forget(database, digest))
+    }
+
+    fn start_session(
+        &self,
+        repository: &str,
+        id: &UploadId,
+        session: &Session,
+        caps: SessionCaps,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        self.pool.write(|database| sessions::start(database, repository, id, session, caps, now))
+    }
+
+    fn session(&self, repository: &str, id: &UploadId) -> Result<Session, StorageError> {
+        self.pool.read(|database| sessions::find(database, repository, id))
+    }
+
+    fn advance_session(
+        &self,
+        id: &UploadId,
+        from: u64,
+        progress: &Progress,
+        now: i64,
+    ) -> Result<(), StorageError> {
+        self.pool.write(|database| sessions::advance(database, id, from, progress, now))
+    }
+
+    fn end_session(&self, id: &UploadId) -> Result<(), StorageError> {
+        self.pool.read(|database| sessions::end(database, id))
+    }
+
+    fn idle_sessions(
+        &self,
+        repository: Option<&str>,
+        before: i64,
+        count: u64,
+    ) -> Result<Vec<UploadId>, StorageError> {
+        self.pool.read(|database| sessions::idle(database, repository, before, count))
+    }
+
+    fn has_session(&self, id: &UploadId) -> Result<bool, StorageError> {
+        self.pool.read(|database| sessions::exists(database, id))
+    }
+
+    fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pool.read(|database| reads::holders(database, digest, last, count))
+    }
+
+    fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError> {
+        self.pool.read(|database| reads::places(database, digest, count))
+    }
+
+    fn counts(&self) -> Result<Option<Counts>, StorageError> {
+        self.pool.read(reads::counts).map(Some)
+    }
+
+    fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
+        self.pool.read(sessions::keys)
+    }
+
+    fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError> {
+        self.pool.write(|database| sessions::add_key(database, key, young, old))
+    }
+}

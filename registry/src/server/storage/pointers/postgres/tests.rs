@@ -1,0 +1,289 @@
+//! What many connections do at once, and what few statements do.
+
+use super::*;
+use crate::server::storage::pointers::Entities;
+use postgres::NoTls;
+use slipway_skip::engines::{self, Postgres};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+fn open(server: &Postgres) -> (PostgresPointers, String) {
+    let address = server.database();
+    let pointers = PostgresPointers::open(&address.parse().expect("an address")).expect("a database");
+    (pointers, address)
+}
+
+fn change(at: i64) -> Change {
+    Change { at, who: None, origin: None }
+}
+
+fn manifest(bytes: &str, tag: Option<&str>) -> NewManifest {
+    let record = ManifestRecord {
+        digest: Digest::sha256(bytes.as_bytes()),
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        size_bytes: bytes.len() as u64,
+    };
+    NewManifest {
+        record,
+        subject: None,
+        artifact_type: None,
+        annotations: None,
+        required: Vec::new(),
+        tags: tag.map(str::to_owned).into_iter().collect(),
+        kept: Vec::new(),
+        condition: Condition::default(),
+    }
+}
+
+fn removal() -> Removal {
+    Removal {
+        change: change(5),
+        immutable: std::sync::Arc::new(|_| false),
+        condition: Condition::default(),
+        force: false,
+        trash: false,
+        seen: None,
+    }
+}
+
+macro_rules! server {
+    () => {
+        match engines::postgres() {
+            Some(server) => server,
+            None => return slipway_skip::skip("`initdb` is not installed"),
+        }
+    };
+}
+
+/// Replicas move one tag, each from what it found: every move has one winner, and the history is the one chain of them.
+#[test]
+fn of_many_that_move_a_tag_one_wins_each_time() {
+    let (first, address) = open(server!());
+    let address: &str = &address;
+    const MOVES: usize = 15;
+    first.put_manifest("team/app", &manifest("begin", Some("v")), &[], &change(1)).expect("a manifest");
+    let start = Barrier::new(4);
+    let won = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for replica in 0..4 {
+            let (start, won) = (&start, &won);
+            scope.spawn(move || {
+                let own = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+                start.wait();
+                let mut moved = 0;
+                while moved < MOVES {
+                    let key = ManifestKey::Tag("v".to_owned());
+                    let found = own.manifest("team/app", &key).expect("the tag is there").digest;
+                    let mut next = manifest(&format!("{replica} {moved}"), Some("v"));
+                    next.condition = Condition::is(&found);
+                    match own.put_manifest("team/app", &next, &[], &change(2)) {
+                        Ok(()) => {
+                            moved += 1;
+                            won.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(StorageError::Moved { current: Some(current), .. }) => assert_ne!(current, found),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(won.into_inner(), 4 * MOVES);
+    let mut events = first.tag_history("team/app", Some("v"), i64::MAX, 1000).expect("a history");
+    events.reverse();
+    assert_eq!(events.len(), 4 * MOVES + 1);
+    for pair in events.windows(2) {
+        assert_eq!(pair[0].digest, pair[1].former, "a move was lost");
+    }
+}
+
+/// Repositories get and lose the same content: whoever has it never lacks its bytes, which a set stands for here.
+#[test]
+fn content_that_somebody_points_at_is_never_condemned() {
+    let (first, address) = open(server!());
+    let address: &str = &address;
+    let digest = Digest::sha256(b"shared");
+    thread::scope(|scope| {
+        for replica in 0..4_i64 {
+            let digest = &digest;
+            scope.spawn(move || {
+                let own = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+                let name = format!("r{replica}");
+                for round in 0..40 {
+                    // as storage does: it waits until the removal is over
+                    while let Err(error) = own.put_blob(&name, digest, 6, None, &[], round) {
+                        assert!(matches!(error, StorageError::Condemned(_)), "{error}");
+                        thread::yield_now();
+                    }
+                    assert_eq!(own.condemned(i64::MAX, 10).expect("a list"), [], "it is pointed at");
+                    let mounted = own.mount(&format!("m{replica}"), digest, Some(&name), &[], round);
+                    assert!(mounted.expect("it is there"));
+                    assert!(!own.delete_blob(&name, digest, &removal()).expect("it is there"));
+                    if own.delete_blob(&format!("m{replica}"), digest, &removal()).expect("it is there") {
+                        assert!(!own.is_needed(digest).expect("a look"));
+                        own.forget(digest).expect("its bytes are gone");
+                    }
+                }
+            });
+        }
+    });
+    assert!(!first.is_needed(&digest).expect("a look"));
+    assert_eq!(first.used(&Scope::Namespace(String::new())).expect("a sum"), Used::default());
+}
+
+/// A quota is exact however many add at once, and what slots say is what there is.
+#[test]
+fn of_many_that_add_no_more_pass_than_fit() {
+    let (first, address) = open(server!());
+    let address: &str = &address;
+    let bound = Bound { scope: Scope::Namespace("team".to_owned()), bytes: Some(100), tags: None };
+    let passed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for replica in 0..4 {
+            let (bound, passed) = (&bound, &passed);
+            scope.spawn(move || {
+                let own = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+                for number in 0..10 {
+                    let digest = Digest::sha256(format!("{replica} {number}").as_bytes());
+                    let name = format!("team/r{}", (replica + number) % 3);
+                    match own.put_blob(&name, &digest, 7, None, std::slice::from_ref(bound), 1) {
+                        Ok(()) => drop(passed.fetch_add(1, Ordering::Relaxed)),
+                        Err(StorageError::OverQuota(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 14, "of 7 bytes each");
+    assert_eq!(first.used(&bound.scope).expect("a sum"), Used { bytes: 98, tags: 0 });
+    let mut all = 0;
+    for (name, used) in first.all_used(Kin::Repositories, "", 10).expect("sums") {
+        let usage = first.usage(&name).expect("usage");
+        assert_eq!(usage.bytes, used.bytes);
+        all += used.bytes;
+    }
+    assert_eq!(all, 98);
+}
+
+/// Two replicas get the same chunk: one moves the session on.
+#[test]
+fn of_two_that_move_a_session_on_one_wins() {
+    let (first, address) = open(server!());
+    let second = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+    let id: UploadId = "6a1f1c52-0000-4000-8000-000000000001".parse().expect("an id");
+    let progress = |length| Progress { length, hash: None, place: vec![7] };
+    let session = Session { algorithm: slipway_oci::Algorithm::Sha256, progress: progress(0) };
+    let caps = SessionCaps { repository: 1, registry: 10 };
+    first.start_session("app", &id, &session, caps, 1).expect("a session");
+    let other: UploadId = "6a1f1c52-0000-4000-8000-000000000002".parse().expect("an id");
+    let many = first.start_session("app", &other, &session, caps, 1);
+    assert!(matches!(many, Err(StorageError::SessionsMany)));
+    let start = Barrier::new(2);
+    let won = thread::scope(|scope| {
+        let tries = [&first, &second].map(|own| {
+            let (start, id) = (&start, &id);
+            scope.spawn(move || {
+                start.wait();
+                own.advance_session(id, 0, &progress(9), 2)
+            })
+        });
+        tries.map(|one| one.join().expect("no panic"))
+    });
+    assert_eq!(won.iter().filter(|one| one.is_ok()).count(), 1, "{won:?}");
+    assert!(won.iter().any(|one| matches!(one, Err(StorageError::UploadBusy))), "{won:?}");
+    assert_eq!(second.session("app", &id).expect("the session").progress, progress(9));
+    first.put_blob("app", &Digest::sha256(b"blob"), 4, Some(&id), &[], 3).expect("a blob");
+    assert!(!second.has_session(&id).expect("a look"));
+}
+
+/// What a pull asks is one statement by digest, and no more by tag.
+#[test]
+fn a_pull_asks_few_statements() {
+    let server = server!();
+    let (pointers, address) = open(server);
+    let name = address.split(['/', '?']).nth(3).expect("a name").to_owned();
+    server.tell(&name, "CREATE EXTENSION pg_stat_statements SCHEMA public");
+    pointers.put_manifest("app", &manifest("m", Some("v")), &[], &change(1)).expect("a manifest");
+    let digest = Digest::sha256(b"m");
+    pointers.put_blob("app", &digest, 1, None, &[], 1).expect("a blob");
+    let count = |work: &dyn Fn()| -> u64 {
+        // what is prepared is asked once before
+        work();
+        server.tell(&name, "SELECT pg_stat_statements_reset()");
+        work();
+        let calls =
+            "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+            WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'";
+        server.tell(&name, calls).parse().expect("a number")
+    };
+    assert_eq!(count(&|| drop(pointers.blob("app", &digest))), 1);
+    assert_eq!(count(&|| drop(pointers.manifest("app", &ManifestKey::Digest(digest.clone())))), 1);
+    assert_eq!(count(&|| drop(pointers.manifest("app", &ManifestKey::Tag("v".to_owned())))), 1);
+}
+
+#[test]
+fn a_database_of_another_version_is_refused_in_words() {
+    let server = server!();
+    let (pointers, address) = open(server);
+    drop(pointers);
+    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    client.batch_execute("UPDATE slipway.version SET number = 1000").expect("an update");
+    let refused = PostgresPointers::open(&address.parse().expect("an address")).err().expect("refused");
+    assert!(matches!(refused, StorageError::Newer { found: 1000, .. }), "{refused}");
+    assert!(refused.to_string().ends_with("use a newer slipway"), "{refused}");
+}
+
+#[test]
+fn replicas_that_begin_at_once_make_one_schema_and_one_key() {
+    let address = server!().database();
+    let address: &str = &address;
+    let start = Barrier::new(6);
+    let keys = thread::scope(|scope| {
+        let all: Vec<_> = (0..6_u8)
+            .map(|replica| {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    let own = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+                    let key = SigningKey { id: replica.to_string(), seed: vec![replica; 32], created: 100 };
+                    own.add_signing_key(&key, 50, 10).expect("a key");
+                    own.signing_keys().expect("keys").into_iter().map(|key| key.id).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().expect("no panic")).collect::<BTreeSet<_>>()
+    });
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    assert_eq!(keys.first().map(Vec::len), Some(1));
+}
+
+/// A server that went and came back is used again without a word; one that is gone is said to be away, soon.
+#[test]
+fn a_server_that_comes_back_is_used_again() {
+    let Some(mut server) = Postgres::start() else {
+        return slipway_skip::skip("`initdb` is not installed");
+    };
+    let (pointers, _) = open(&server);
+    let blob = Digest::sha256(b"blob");
+    pointers.put_blob("app", &blob, 4, None, &[], 1).expect("a blob");
+    server.restart();
+    assert!(pointers.blob("app", &blob).expect("it is back").is_some());
+    server.restart();
+    pointers.put_blob("app", &Digest::sha256(b"other"), 5, None, &[], 1).expect("a blob");
+    server.stop();
+    assert!(matches!(pointers.blob("app", &blob), Err(StorageError::Away(_))));
+    let put = pointers.put_blob("app", &blob, 4, None, &[], 1);
+    assert!(matches!(put, Err(StorageError::Away(_))), "{put:?}");
+    server.restart();
+    assert!(pointers.blob("app", &blob).expect("it is back").is_some());
+    let wanted = Condition { is: Some(Entities::Any), is_not: None };
+    let moved = pointers.set_tag("app", "v", &blob, &wanted, &[], &change(1));
+    assert!(matches!(moved, Err(StorageError::Moved { current: None, .. })), "{moved:?}");
+}
