@@ -267,8 +267,8 @@ impl Pointers for PostgresPointers {
         self.pool.read(|database| reads::condemned(database, before, count))
     }
 
-    fn forget(&self, digest: &Digest) -> Result<(), StorageError> {
-        self.pool.read(|database| writes::forget(database, digest))
+    fn forget(&self, digests: &[Digest]) -> Result<(), StorageError> {
+        self.pool.read(|database| writes::forget(database, digests))
     }
 
     fn start_session(

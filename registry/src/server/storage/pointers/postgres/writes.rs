@@ -365,7 +365,8 @@ pub(super) fn condemn(database: &mut Database, digest: &Digest, now: i64) -> Res
     Ok(true)
 }
 
-pub(super) fn forget(database: &mut Database, digest: &Digest) -> Result<(), StorageError> {
-    database.run("DELETE FROM condemned WHERE digest = $1", &[&digest.to_string()])?;
+pub(super) fn forget(database: &mut Database, digests: &[Digest]) -> Result<(), StorageError> {
+    let digests: Vec<String> = digests.iter().map(Digest::to_string).collect();
+    database.run("DELETE FROM condemned WHERE digest = ANY ($1)", &[&digests])?;
     Ok(())
 }
