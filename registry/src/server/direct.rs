@@ -5,6 +5,9 @@
 //! without a copy (`writev`), headers and stand-ins alike, and [`Direct`] knows a stand-in by where it lies in memory and sends
 //! the range in its place, at the pace at which the socket takes it.
 //!
+//! The socket refers to the cache's pages until the peer has them: whoever changes a file in its place changes what is on its
+//! way. Contents are never changed in place here, only removed by name.
+//!
 //! This holds for HTTP/1 over a bare socket: TLS and HTTP/2 read what they send. A connection that is one of them has no
 //! outbox, or its requests do not see it ([`super::connection::Connection::outbox`]).
 

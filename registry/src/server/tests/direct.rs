@@ -106,7 +106,8 @@ fn http_2_without_tls_gets_the_bytes() {
 #[test]
 fn a_blob_that_became_shorter_is_broken_off() {
     let registry = Registry::start();
-    let (path, bytes) = blob(&registry, 2_000_000);
+    // more than sockets hold: what they have taken is no longer the server's to break off
+    let (path, bytes) = blob(&registry, 24_000_000);
     let hex = path.rsplit(':').next().expect("a digest");
     let place = registry.folder.path().join("registry/blobs/sha256").join(hex);
     let file = std::fs::File::options().write(true).open(&place).expect("the blob");
@@ -115,11 +116,10 @@ fn a_blob_that_became_shorter_is_broken_off() {
     stream.write_all(request.as_bytes()).expect("a request");
     let mut head = [0; 1000];
     stream.read_exact(&mut head).expect("its begin");
-    file.set_len(1_990_000).expect("shorter");
+    file.set_len(20_000_000).expect("shorter");
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     let begin = head.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
     let got = [&head[begin..], &rest].concat();
-    // what the socket had taken before is right, and the rest never comes
-    assert!(bytes.starts_with(&got) && (got.len() == bytes.len() || got.len() <= 1_990_000), "{}", got.len());
+    assert!(bytes.starts_with(&got) && got.len() <= 20_000_000, "{}", got.len());
 }
