@@ -93,6 +93,8 @@ fn http_2_without_tls_gets_the_bytes() {
     let registry = Registry::start();
     let (path, bytes) = blob(&registry, 2_000_000);
     let url = format!("http://{}{path}", registry.address());
+    // a client is not made without, whatever it speaks
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let got = runtime.block_on(async {
         let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
