@@ -202,6 +202,58 @@ fn many(changed: &[usize]) -> Vec<(String, String)> {
     (0..400).map(|number| (format!("tree/{}/f{number}", number % 7), text(number))).collect()
 }
 
+/// Layers whose files refer to one earlier file at least.
+fn devices(slipway: &Slipway) -> usize {
+    let layers = fs::read_dir(slipway.root.join("layers")).unwrap().flatten();
+    layers.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "1")).count()
+}
+
+/// An image's next version, from a registry and from an archive, is read the same with the first one there, without it, after
+/// it went, and after commands that fetched it were killed.
+#[test]
+fn privileged_versions_that_come_from_elsewhere_are_the_same_in_every_shape() {
+    slipway_skip::need_root!();
+    let source = Slipway::empty();
+    source.import_base();
+    let server = Server::slipway(&source, &source.path("storage"));
+    let names: Vec<String> = [&[][..], &[3], &[3, 390]]
+        .iter()
+        .enumerate()
+        .map(|(version, changed)| {
+            let (files, remote) = (many(changed), server.name(&format!("app:{version}")));
+            let files: Vec<(&str, &str)> =
+                files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+            source.build(&remote, "FROM base\nCOPY tree /tree\n", &files).ok();
+            source.ok(["push", "-q", &remote]);
+            remote
+        })
+        .collect();
+    let sum = "find /tree -type f | sort | xargs cat | md5sum";
+    let alone: Vec<String> = names.iter().map(|name| source.shell(name, sum)).collect();
+    let archive = source.path("last.tar");
+    source.ok(["save", "-o", archive.to_str().unwrap(), &names[2]]);
+    for shape in SHAPES {
+        let Some(there) = store(shape) else { continue };
+        there.ok(["pull", "-q", &names[0]]);
+        for round in 0..8u64 {
+            let mut child = there.command(["pull", "-q", &names[1]]).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(round * round * 2));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        there.ok(["pull", "-q", &names[1]]);
+        there.ok(["load", "-q", "-i", archive.to_str().unwrap()]);
+        assert_eq!(devices(&there), if shape == "unpacked" { 0 } else { 2 }, "{shape}");
+        let read = || names[1..].iter().map(|name| there.shell(name, sum)).collect::<Vec<_>>();
+        assert_eq!(read(), alone[1..], "{shape}");
+        there.ok(["rmi", &names[0]]);
+        assert_eq!(read(), alone[1..], "{shape}: the first one went");
+        assert_eq!(there.leftovers(), [] as [String; 0], "{shape}");
+        there.ok(["rmi", &names[1], &names[2], "base"]);
+        assert_eq!(fs::read_dir(there.root.join("layers")).unwrap().count(), 0, "{shape}");
+    }
+}
+
 /// The same is built whether layers that are nearly the same were there before or not, and it is read the same.
 #[test]
 fn privileged_touched_copies_are_the_same_in_every_shape() {
@@ -223,12 +275,8 @@ fn privileged_touched_copies_are_the_same_in_every_shape() {
             .collect();
         assert_eq!(built[0], built[3], "{shape}");
         assert!(built[0].0 != built[1].0 && built[1].1 != built[2].1, "{shape}");
-        let devices = || {
-            let layers = fs::read_dir(slipway.root.join("layers")).unwrap().flatten();
-            layers.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "1")).count()
-        };
         // both touched trees refer to the first
-        assert_eq!(devices(), if shape == "unpacked" { 0 } else { 2 }, "{shape}");
+        assert_eq!(devices(&slipway), if shape == "unpacked" { 0 } else { 2 }, "{shape}");
         // which goes, and is still read by who needs it
         slipway.build("app", recipe, &[("tree/only", "one")]).ok();
         let files = many(&[3]);

@@ -32,7 +32,7 @@
 //!   list that says no more than the mode becomes the mode, and one that says nonsense fails the layer.
 //! - The UUID is drawn from the table of contents: overlayfs tells lower layers apart by it.
 //! - Contents that an earlier layer's file has already are not written again: that file becomes a further device
-//!   ([`Earlier`]).
+//!   ([`Earlier`]). Where nobody knows beforehand what comes, earlier layers are looked for on the way ([`Seeking`]).
 //!
 //! # What cannot be held
 //!
@@ -51,13 +51,16 @@ mod attributes;
 mod earlier;
 mod folder;
 mod format;
+mod nodes;
 mod pages;
 mod read;
+mod seek;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use earlier::{Device, Earlier};
 pub use read::{Content, Image, Inode};
+pub(crate) use seek::{Search, Seeking};
 pub use write::Written;
 pub(crate) use write::{Writer, check};

@@ -10,6 +10,9 @@ use std::{
 /// How much is collected before it is written.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// How much is looked at together, in bytes.
+const COMPARED_BYTES: usize = 256 << 10;
+
 const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
 /// Appends to a file.
@@ -53,6 +56,29 @@ impl Pages {
         self.buffer.clear();
         self.start = at;
         Ok(())
+    }
+
+    /// Shows `see` the bytes from `at` on, the beginning of a block, in pieces; whether it was content with all.
+    pub(super) fn all_from(&self, at: u64, see: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
+        let (mut at, mut piece) = (at, vec![0; COMPARED_BYTES.min(self.start.saturating_sub(at) as usize)]);
+        while at < self.start {
+            let most = piece.len().min((self.start - at) as usize);
+            let piece = &mut piece[..most];
+            // zeros at the end are not written yet
+            let mut filled = 0;
+            while filled < piece.len() {
+                match self.file.read_at(&mut piece[filled..], at + filled as u64)? {
+                    0 => break,
+                    count => filled += count,
+                }
+            }
+            piece[filled..].fill(0);
+            if !see(piece) {
+                return Ok(false);
+            }
+            at += most as u64;
+        }
+        Ok(self.buffer[(at - self.start) as usize..].chunks(COMPARED_BYTES).all(see))
     }
 
     /// Writes the blocks that are whole.
@@ -128,6 +154,27 @@ mod tests {
         assert_eq!(&bytes[second as usize + 3 * BUFFER_BYTES..][..4], b"last");
         // the first block, the two others, and what the file system keeps of its own
         assert!(file.metadata().expect("metadata").blocks() * 512 < 2 * BUFFER_BYTES as u64);
+    }
+
+    #[test]
+    fn what_was_written_is_shown_again() {
+        for length in [5, BUFFER_BYTES - 1, BUFFER_BYTES + 5, 3 * BUFFER_BYTES + 7] {
+            let bytes: Vec<u8> = (0..length)
+                .map(|at| if (9000..1_100_000).contains(&at) { 0 } else { (at % 251) as u8 })
+                .collect();
+            let mut pages = Pages::new(tempfile::tempfile().expect("file"));
+            pages.write_all(b"before").expect("write");
+            let begin = pages.align() * BLOCK;
+            bytes.chunks(65_536).for_each(|piece| pages.write_all(piece).expect("write"));
+            let mut seen = Vec::new();
+            let mut see = |piece: &[u8]| {
+                seen.extend_from_slice(piece);
+                true
+            };
+            assert!(pages.all_from(begin, &mut see).expect("read"));
+            assert!(seen == bytes, "{length}");
+            assert!(!pages.all_from(begin, &mut |_| false).expect("read"));
+        }
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! The writer: content while the archive streams by, everything else at the end.
 
 use super::{
-    attributes::{self, Placed, Shared},
-    earlier::Earlier,
-    folder::{self, Name},
-    format::{
-        BLOCK, CHUNK_INDEX_BYTES, INODE_BYTES, NO_BLOCK, Place, ROOT_NID, RawInode, SLOT, Superblock,
-        chunk_format, chunk_index, encode_device, entry_type,
-    },
+    attributes::{self, Shared},
+    earlier::{Earlier, Spot},
+    format::{BLOCK, NO_BLOCK, Superblock, encode_device},
+    nodes::{Body, Node, Tables, lay_out, used_devices, write_blocks, write_inodes},
     pages::Pages,
 };
 use crate::{
@@ -17,8 +14,7 @@ use crate::{
 };
 use rustix::io::Errno;
 use std::{
-    borrow::Cow,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::FileExt,
@@ -67,8 +63,11 @@ impl Written {
 /// contents what the file shows. So what was replaced within the archive never shows.
 pub(crate) struct Writer {
     pages: Pages,
+    /// What is here, or was found whole in an earlier file.
     contents: HashMap<Digest, Address>,
     earlier: Arc<Earlier>,
+    /// For what is compared.
+    buffer: Vec<u8>,
 }
 
 /// Where a content begins.
@@ -76,73 +75,186 @@ pub(crate) struct Writer {
 enum Address {
     /// At this block of the file itself.
     Own(u32),
-    /// In this one of the earlier files, at this block of it.
-    Earlier(usize, u32),
+    /// At this place of an earlier one.
+    Earlier(Spot),
+}
+
+/// A file's bytes that were begun.
+pub(crate) struct Begun {
+    /// Where they begin, if they are written.
+    block: u64,
+    /// What they may turn out to be.
+    likely: Option<Likely>,
+}
+
+/// A content of an earlier file whose bytes are those that came so far: nothing of them is written.
+struct Likely {
+    digest: Digest,
+    spot: Spot,
+    bytes: u64,
 }
 
 /// The longest name (`EROFS_NAME_LEN`), as of all file systems.
 const NAME_BYTES: usize = 255;
+/// How much is compared or copied at a time, in bytes.
+const COMPARED_BYTES: usize = 256 << 10;
 
-fn failed(error: io::Error) -> LayerError {
+pub(super) fn failed(error: io::Error) -> LayerError {
     io_at("write", Path::new(""))(error)
 }
 
 impl Writer {
     /// Writes into the empty `file` what `earlier` has not.
     pub(crate) fn new(file: File, earlier: Arc<Earlier>) -> Writer {
-        Writer { pages: Pages::new(file), contents: HashMap::new(), earlier }
+        Writer { pages: Pages::new(file), contents: HashMap::new(), earlier, buffer: Vec::new() }
     }
 
     /// Adds a file's bytes, if no file had the same before; `source` gives as many as `entry` says.
     pub(crate) fn content(&mut self, entry: &Entry, source: &mut dyn Read) -> Result<Digest, LayerError> {
-        let begin = self.begin();
-        let digest = copy_digested(source, &mut self.pages, entry)?;
-        self.end(begin, &digest).map_err(io_at("write", entry.as_path()))?;
+        let expected = self.earlier.likely(entry).cloned();
+        let mut begun = self.begin(expected.as_ref());
+        let digest = copy_digested(source, &mut Beginning { writer: self, begun: &mut begun }, entry)?;
+        self.end(begun, &digest).map_err(io_at("write", entry.as_path()))?;
         Ok(digest)
     }
 
     /// Adds a file's bytes that are in memory.
     pub(crate) fn bytes(&mut self, bytes: &[u8], digest: &Digest) -> io::Result<()> {
-        if !self.has(digest) {
-            let begin = self.begin();
-            self.pages.write_all(bytes)?;
-            self.end(begin, digest)?;
+        if self.has(digest) {
+            return Ok(());
         }
-        Ok(())
+        let mut begun = self.begin(Some(digest));
+        self.write(&mut begun, bytes)?;
+        self.end(begun, digest)
     }
 
-    /// Whether the bytes of this digest need not be added.
+    /// Whether the bytes of this digest are here, or known to be whole where they are, and need not be added.
     pub(crate) fn has(&mut self, digest: &Digest) -> bool {
         if self.contents.contains_key(digest) {
             return true;
         }
-        let found = self.earlier.find(digest);
-        if let Some((device, block)) = found {
-            self.contents.insert(digest.clone(), Address::Earlier(device, block));
+        let found = self.earlier.find_whole(digest);
+        if let Some(spot) = found {
+            self.contents.insert(digest.clone(), Address::Earlier(spot));
         }
         found.is_some()
     }
 
-    /// Begins a file's bytes, which are then written with [`Writer::write`]; answers where they begin.
-    pub(crate) fn begin(&mut self) -> Begun {
-        Begun(self.pages.align())
+    /// Whether the bytes of this digest were written here.
+    pub(super) fn is_own(&self, digest: &Digest) -> bool {
+        matches!(self.contents.get(digest), Some(Address::Own(_)))
+    }
+
+    /// The earlier files' contents, where nobody else looks at them.
+    pub(super) fn earlier_mut(&mut self) -> Option<&mut Earlier> {
+        Arc::get_mut(&mut self.earlier)
+    }
+
+    /// Begins a file's bytes, which are then written with [`Writer::write`]; they are compared while they come with those of
+    /// an earlier file that are `expected`.
+    pub(crate) fn begin(&mut self, expected: Option<&Digest>) -> Begun {
+        let likely = |digest: &Digest| {
+            Some(Likely { digest: digest.clone(), spot: self.earlier.find(digest)?, bytes: 0 })
+        };
+        let likely = expected.and_then(likely);
+        Begun { block: self.pages.align(), likely }
     }
 
     /// Adds to the bytes that were begun.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, begun: &mut Begun, bytes: &[u8]) -> io::Result<()> {
+        if let Some(likely) = &mut begun.likely {
+            if self.earlier.holds(likely.spot, likely.bytes, bytes, &mut self.buffer) {
+                likely.bytes += bytes.len() as u64;
+                return Ok(());
+            }
+            self.take_over(begun)?;
+        }
         self.pages.write_all(bytes)
     }
 
+    /// Writes what was the same in an earlier file until now.
+    fn take_over(&mut self, begun: &mut Begun) -> io::Result<()> {
+        match begun.likely.take() {
+            Some(likely) => self.copy(likely.spot, likely.bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes so many bytes of an earlier file.
+    fn copy(&mut self, spot: Spot, bytes: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes {
+            let most = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(COMPARED_BYTES);
+            self.buffer.resize(most, 0);
+            self.earlier.read_at(spot, done, &mut self.buffer)?;
+            self.pages.write_all(&self.buffer)?;
+            done += most as u64;
+        }
+        Ok(())
+    }
+
     /// Ends a file's bytes, whose digest is known by now.
-    pub(crate) fn end(&mut self, Begun(block): Begun, digest: &Digest) -> io::Result<()> {
-        if self.pages.at() == block * BLOCK {
+    pub(crate) fn end(&mut self, mut begun: Begun, digest: &Digest) -> io::Result<()> {
+        match &begun.likely {
+            Some(likely) if likely.bytes > 0 && likely.digest == *digest => {
+                self.contents.entry(likely.digest.clone()).or_insert(Address::Earlier(likely.spot));
+                return Ok(());
+            }
+            // the beginning of another one
+            _ => self.take_over(&mut begun)?,
+        }
+        let begin = begun.block * BLOCK;
+        if self.pages.at() == begin {
             return Ok(());
         }
-        if self.has(digest) {
-            return self.pages.rewind(block * BLOCK);
+        if self.has(digest) || self.has_compared(digest, begin)? {
+            return self.pages.rewind(begin);
         }
         let full = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        self.contents.insert(digest.clone(), Address::Own(address(block).map_err(full)?));
+        self.contents.insert(digest.clone(), Address::Own(address(begun.block).map_err(full)?));
+        Ok(())
+    }
+
+    /// Whether an earlier file has what was written from `begin` on, byte for byte: what its table says of it may be true no
+    /// more.
+    fn has_compared(&mut self, digest: &Digest, begin: u64) -> io::Result<bool> {
+        let Some(spot) = self.earlier.find(digest) else { return Ok(false) };
+        let (earlier, buffer, mut at) = (&self.earlier, &mut self.buffer, 0);
+        let is_same = self.pages.all_from(begin, &mut |bytes| {
+            at += bytes.len() as u64;
+            earlier.holds(spot, at - bytes.len() as u64, bytes, buffer)
+        })?;
+        if is_same {
+            self.contents.insert(digest.clone(), Address::Earlier(spot));
+        }
+        Ok(is_same)
+    }
+
+    /// Writes what `toc` shows of those earlier files that are not worth a device after all: with fewer bytes of use than
+    /// `least` says for their length in bytes.
+    pub(super) fn settle(&mut self, toc: &Toc, least: &dyn Fn(u64) -> u64) -> io::Result<()> {
+        let mut used: Vec<BTreeMap<u32, (&Digest, u64)>> = vec![BTreeMap::new(); self.earlier.count()];
+        for entry in toc.entries().iter().filter(|entry| entry.kind == Kind::File) {
+            if let Some(digest) = &entry.content
+                && let Some(Address::Earlier(spot)) = self.contents.get(digest)
+            {
+                used[spot.device].insert(spot.block, (digest, entry.size_bytes));
+            }
+        }
+        for (device, contents) in used.into_iter().enumerate() {
+            let bytes: u64 = contents.values().map(|(_, bytes)| bytes).sum();
+            if bytes >= least(self.earlier.length(device)) {
+                continue;
+            }
+            for (block, (digest, bytes)) in contents {
+                let begun = self.begin(None);
+                self.copy(Spot { device, block }, bytes)?;
+                self.contents.remove(digest);
+                let full = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+                let own = address(begun.block).map_err(full)?;
+                self.contents.insert(digest.clone(), Address::Own(own));
+            }
+        }
         Ok(())
     }
 
@@ -225,7 +337,7 @@ impl Writer {
                     || LayerError::Entry { path: entry.to_path(), reason: "its content was not read" };
                 match *found.ok_or_else(missing)? {
                     Address::Own(block) => Body::Blocks(block),
-                    Address::Earlier(device, block) => Body::Earlier(device, block),
+                    Address::Earlier(spot) => Body::Earlier(spot.device, spot.block),
                 }
             }
             Kind::Directory | Kind::Symlink => Body::Unplaced,
@@ -237,8 +349,22 @@ impl Writer {
     }
 }
 
-/// Where a file's bytes begin.
-pub(crate) struct Begun(u64);
+/// Bytes that were begun, as a target.
+struct Beginning<'w> {
+    writer: &'w mut Writer,
+    begun: &'w mut Begun,
+}
+
+impl Write for Beginning<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(self.begun, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Sink for Writer {
     fn create(&mut self, entry: &Entry, source: &mut dyn Read) -> Result<Option<Digest>, LayerError> {
@@ -287,205 +413,10 @@ fn uuid(tables: Digest, toc: &Toc) -> [u8; 16] {
 }
 
 /// A block's address has 32 bits.
-fn address(block: u64) -> Result<u32, LayerError> {
+pub(super) fn address(block: u64) -> Result<u32, LayerError> {
     let most = u64::from(NO_BLOCK);
     u32::try_from(block)
         .ok()
         .filter(|block| *block != NO_BLOCK)
         .ok_or(LayerError::Limit { what: "blocks", most })
-}
-
-/// Where a node's bytes are.
-enum Body {
-    /// Not decided.
-    Unplaced,
-    /// In blocks from this one on.
-    Blocks(u32),
-    /// In this one of the earlier files, from this block of it on.
-    Earlier(usize, u32),
-    /// Behind the inode.
-    Inline,
-    /// There are none; a device has this number.
-    Device(u32),
-}
-
-/// An inode to be.
-struct Node<'t> {
-    entry: &'t Entry,
-    mode: u16,
-    xattrs: Placed,
-    body: Body,
-    /// Names, sorted, each with the number of its node.
-    children: Vec<(&'t [u8], u32)>,
-    links: u32,
-    parent: u32,
-    nid: u64,
-}
-
-impl Node<'_> {
-    fn is_folder(&self) -> bool {
-        self.entry.is_directory()
-    }
-}
-
-/// A folder's names with those of itself and of its parent.
-fn names_of<'t>(nodes: &[Node<'t>], node: &Node<'t>) -> Vec<Name<'t>> {
-    let name = |name: &'t [u8], number: u32| {
-        let node = &nodes[number as usize];
-        Name { name, nid: node.nid, kind: entry_type(node.mode) }
-    };
-    let mut names: Vec<Name<'t>> = node.children.iter().map(|(text, number)| name(text, *number)).collect();
-    let own = Name { name: &b"."[..], nid: node.nid, kind: entry_type(node.mode) };
-    for special in [own, name(&b".."[..], node.parent)] {
-        let place = names.partition_point(|name| name.name < special.name);
-        names.insert(place, special);
-    }
-    names
-}
-
-/// The bytes of a folder or link.
-fn body_of<'t>(nodes: &[Node<'t>], node: &Node<'t>) -> Cow<'t, [u8]> {
-    match node.is_folder() {
-        true => folder::encode(&names_of(nodes, node)).into(),
-        false => node.entry.link.as_slice().into(),
-    }
-}
-
-/// Gives each inode its place; answers how many bytes they take.
-fn lay_out(nodes: &mut [Node<'_>]) -> u64 {
-    let mut at = ROOT_NID * SLOT;
-    for number in 0..nodes.len() {
-        let node = &nodes[number];
-        let own = INODE_BYTES + node.xattrs.bytes();
-        let body = match node.body {
-            Body::Unplaced if node.is_folder() => folder::size(&names_of(nodes, node)),
-            Body::Unplaced => node.entry.link.len() as u64,
-            Body::Earlier(..) => own.next_multiple_of(CHUNK_INDEX_BYTES) - own + CHUNK_INDEX_BYTES,
-            _ => 0,
-        };
-        let node = &mut nodes[number];
-        let is_inline = matches!(node.body, Body::Unplaced) && own + body <= BLOCK;
-        let together = if is_inline { own + body } else { INODE_BYTES };
-        if at % BLOCK + together > BLOCK {
-            at = at.next_multiple_of(BLOCK);
-        }
-        if is_inline {
-            node.body = Body::Inline;
-        }
-        let is_behind = is_inline || matches!(node.body, Body::Earlier(..));
-        node.nid = at / SLOT;
-        at = (at + own + if is_behind { body } else { 0 }).next_multiple_of(SLOT);
-    }
-    at
-}
-
-/// Which of the earlier files have contents of these.
-fn used_devices(nodes: &[Node<'_>], count: usize) -> Vec<bool> {
-    let mut used = vec![false; count];
-    for node in nodes {
-        if let Body::Earlier(device, _) = node.body {
-            used[device] = true;
-        }
-    }
-    used
-}
-
-/// Writes folders and links that do not lie behind their inodes.
-fn write_blocks(nodes: &mut [Node<'_>], tables: &mut Tables<'_>) -> Result<(), LayerError> {
-    for number in 0..nodes.len() {
-        if matches!(nodes[number].body, Body::Unplaced) {
-            let block = address(tables.align().map_err(failed)?)?;
-            let bytes = body_of(nodes, &nodes[number]);
-            tables.write_all(&bytes).map_err(failed)?;
-            nodes[number].body = Body::Blocks(block);
-        }
-    }
-    Ok(())
-}
-
-fn write_inodes(
-    nodes: &[Node<'_>],
-    devices: &[u16],
-    meta_bytes: u64,
-    tables: &mut Tables<'_>,
-) -> Result<(), LayerError> {
-    let (mut written, mut out) = (0, Vec::new());
-    for (number, node) in nodes.iter().enumerate() {
-        out.clear();
-        out.resize((node.nid * SLOT - written) as usize, 0);
-        let own = INODE_BYTES + node.xattrs.bytes();
-        let body = match node.body {
-            Body::Inline => body_of(nodes, node),
-            Body::Earlier(device, block) => {
-                let mut place = vec![0; (own.next_multiple_of(CHUNK_INDEX_BYTES) - own) as usize];
-                place.extend_from_slice(&chunk_index(devices[device], block));
-                place.into()
-            }
-            _ => Cow::default(),
-        };
-        let size = match (&node.body, node.entry.kind) {
-            (Body::Blocks(_), Kind::Directory) => folder::size(&names_of(nodes, node)),
-            (_, Kind::File) => node.entry.size_bytes,
-            (Body::Blocks(_), _) => node.entry.link.len() as u64,
-            _ => body.len() as u64,
-        };
-        let inode = RawInode {
-            place: match node.body {
-                Body::Inline => Place::Inline,
-                Body::Earlier(..) => Place::Chunk,
-                _ => Place::Blocks,
-            },
-            xattr_bytes: node.xattrs.bytes(),
-            mode: node.mode,
-            size,
-            block_or_device: match node.body {
-                Body::Blocks(block) => block,
-                Body::Device(_) if node.entry.kind == Kind::File => NO_BLOCK,
-                Body::Device(device) => device,
-                Body::Earlier(..) => chunk_format(size),
-                Body::Inline | Body::Unplaced => NO_BLOCK,
-            },
-            number: number as u32 + 1,
-            uid: node.entry.uid,
-            gid: node.entry.gid,
-            mtime: node.entry.mtime,
-            links: node.links,
-        };
-        out.extend_from_slice(&inode.encode());
-        node.xattrs.encode(&mut out);
-        out.extend_from_slice(&body);
-        tables.write_all(&out).map_err(failed)?;
-        written += out.len() as u64;
-    }
-    // the last slot is whole
-    tables.write_all(&vec![0; (meta_bytes - written) as usize]).map_err(failed)
-}
-
-/// What the kernel parses, digested while it is written.
-struct Tables<'p> {
-    hasher: Hasher,
-    pages: &'p mut Pages,
-}
-
-impl Tables<'_> {
-    /// Fills the block up; answers the number of the next.
-    fn align(&mut self) -> io::Result<u64> {
-        let filled = (self.pages.at() % BLOCK) as usize;
-        if filled > 0 {
-            self.write_all(&[0; BLOCK as usize][filled..])?;
-        }
-        Ok(self.pages.at() / BLOCK)
-    }
-}
-
-impl Write for Tables<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.pages.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -19,7 +19,7 @@ pub fn import_archive(
     blobs: &Blobs,
     source: impl BufRead + Send,
     compression: Compression,
-    image: Option<NewImage>,
+    image: Option<NewImage<'_>>,
 ) -> Result<Layer, LayerError> {
     let decoder = compression::decoder(source).map_err(LayerError::Archive)?;
     let output = Compressor::new(blobs.writer(Algorithm::Sha256)?, compression);
@@ -54,7 +54,7 @@ pub fn import_folder(
     blobs: &Blobs,
     folder: &Path,
     compression: Compression,
-    image: Option<NewImage>,
+    image: Option<NewImage<'_>>,
 ) -> Result<Layer, LayerError> {
     let mut writer = LayerWriter::new(blobs, compression)?;
     if let Some(image) = image {

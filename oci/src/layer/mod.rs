@@ -43,7 +43,7 @@ pub use toc::{Toc, TocError};
 pub(crate) use tree::components;
 pub use tree::{Found, Resolved, Tree, TreeError};
 pub use unpack::{Unpacked, index, unpack, write_image, write_image_on};
-pub(crate) use unpack::{copy_digested, index_ahead, unpack_ahead, write_image_ahead};
+pub(crate) use unpack::{copy_digested, index_ahead, unpack_ahead, write_image_ahead, write_image_seeking};
 pub use write::{Layer, LayerWriter, NewImage};
 pub(crate) use xattr::set_opaque;
 pub use xattr::{Attributes, OverlayXattrs, read_at};

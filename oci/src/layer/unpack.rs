@@ -20,7 +20,7 @@ use crate::{
     Algorithm, Digest,
     compression::BackgroundReader,
     digest::{CONTENT, HashingReader},
-    erofs::{Earlier, Writer, Written},
+    erofs::{Earlier, Search, Seeking, Writer, Written},
     file::{self, CopyError},
     limits,
     unpacking::TooMuch,
@@ -99,9 +99,38 @@ pub(crate) fn write_image_ahead(
     write_archive(source, Writer::new(target, earlier), footing)
 }
 
-/// Writes the archive of a layer that stands on nothing.
-pub(super) fn write_plain(source: impl Read, writer: Writer) -> Result<(Unpacked, Written), LayerError> {
-    write_archive(hashing(source), writer, None)
+/// The same of one of which nobody knows what it holds: `search` looks for earlier layers that it is like.
+pub(crate) fn write_image_seeking(
+    source: BackgroundReader,
+    target: File,
+    search: &mut dyn Search,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    seek_archive(source, Writer::new(target, Arc::default()), search, footing)
+}
+
+/// Writes the archive of a layer that stands on nothing; `search` as for [`write_image_seeking`].
+pub(super) fn write_plain(
+    source: impl Read,
+    writer: Writer,
+    search: Option<&mut dyn Search>,
+) -> Result<(Unpacked, Written), LayerError> {
+    match search {
+        Some(search) => seek_archive(hashing(source), writer, search, None),
+        None => write_archive(hashing(source), writer, None),
+    }
+}
+
+fn seek_archive(
+    source: impl Digested,
+    writer: Writer,
+    search: &mut dyn Search,
+    footing: Option<&Footing>,
+) -> Result<(Unpacked, Written), LayerError> {
+    let mut seeking = Seeking::new(writer, search);
+    let unpacked = read_archive(source, &mut seeking, footing)?;
+    let written = seeking.finish(&unpacked.toc)?;
+    Ok((unpacked, written))
 }
 
 fn write_archive(

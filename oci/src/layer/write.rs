@@ -16,7 +16,7 @@ use crate::{
     blobs::{BlobWriter, Blobs, in_place},
     compression::{Compressed, Compression, Compressor, PIECE_BYTES},
     digest::CONTENT,
-    erofs::{self, Earlier, Writer, Written},
+    erofs::{self, Earlier, Search, Writer, Written},
     pieces::{Known, Piece},
 };
 use std::{
@@ -57,21 +57,28 @@ pub struct Layer {
 }
 
 /// A file that the kernel mounts, to be written in one pass with the archive ([`LayerWriter::with_image`]).
-pub struct NewImage {
+pub struct NewImage<'s> {
     path: PathBuf,
     writer: Writer,
+    search: Option<Box<dyn Search + 's>>,
 }
 
-impl NewImage {
+impl<'s> NewImage<'s> {
     /// Writes into the empty `file` what `earlier` has not; failures call it `path`.
-    pub fn new(file: File, path: PathBuf, earlier: Arc<Earlier>) -> NewImage {
-        NewImage { path, writer: Writer::new(file, earlier) }
+    pub fn new(file: File, path: PathBuf, earlier: Arc<Earlier>) -> NewImage<'s> {
+        NewImage { path, writer: Writer::new(file, earlier), search: None }
+    }
+
+    /// Looks for earlier layers while an archive is read into it.
+    pub(crate) fn seeking(self, search: Box<dyn Search + 's>) -> NewImage<'s> {
+        NewImage { search: Some(search), ..self }
     }
 
     /// Writes what the uncompressed archive `source` holds, as [`super::write_image`] does on no footing.
     pub(super) fn of_archive(self, source: impl Read) -> Result<(Unpacked, Written), LayerError> {
-        let NewImage { path: place, writer } = self;
-        super::unpack::write_plain(source, writer).map_err(|error| match error {
+        let NewImage { path: place, writer, mut search } = self;
+        let search = search.as_mut().map(|search| &mut **search as &mut dyn Search);
+        super::unpack::write_plain(source, writer, search).map_err(|error| match error {
             LayerError::Io { operation, path, source } => {
                 LayerError::Io { operation, path, source: in_place(source, &place) }
             }
@@ -115,7 +122,7 @@ impl LayerWriter {
     }
 
     /// Writes `image` as well, from the same reading of the files.
-    pub fn with_image(mut self, NewImage { path, writer }: NewImage) -> LayerWriter {
+    pub fn with_image(mut self, NewImage { path, writer, .. }: NewImage<'_>) -> LayerWriter {
         assert!(self.is_empty(), "the image has all entries");
         (self.image, self.image_path) = (Some(writer), path);
         self
@@ -210,7 +217,7 @@ impl LayerWriter {
         let mut buffer = std::mem::take(&mut self.buffer);
         let is_new = |image: &mut Writer| !entry.content.as_ref().is_some_and(|known| image.has(known));
         let mut image = self.image.take().map(|mut image| (is_new(&mut image), image));
-        let begun = image.as_mut().filter(|(is_new, _)| *is_new).map(|(_, image)| image.begin());
+        let mut begun = image.as_mut().filter(|(is_new, _)| *is_new).map(|(_, image)| image.begin(known));
         while left > 0 {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = content.read(&mut buffer[..most]).map_err(io_at("read", entry.as_path()))?;
@@ -222,8 +229,8 @@ impl LayerWriter {
                 other.update(&buffer[..count]);
             }
             self.write_all(&buffer[..count]).map_err(failed())?;
-            if let Some((true, image)) = &mut image {
-                let written = image.write(&buffer[..count]);
+            if let (Some((_, image)), Some(begun)) = (&mut image, &mut begun) {
+                let written = image.write(begun, &buffer[..count]);
                 written.map_err(|source| in_place(source, &self.image_path)).map_err(failed())?;
             }
             left -= count as u64;

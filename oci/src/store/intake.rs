@@ -22,6 +22,7 @@
 
 use super::{
     LayerForm, Shape, Store, StoreError, Turn,
+    earlier::{Likeness, Names},
     layers::{Form, Product},
     shape::new_file,
     sweep,
@@ -39,7 +40,7 @@ use std::{
     io::{BufReader, Read},
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -73,6 +74,8 @@ pub(crate) struct Unplaced {
     path: PathBuf,
     unpacked: Unpacked,
     written: Written,
+    /// Of the earlier files that it refers to, until it has its own.
+    _names: Arc<Names>,
 }
 
 impl Drop for Unplaced {
@@ -238,20 +241,17 @@ impl Store {
         name: &Digest,
     ) -> Result<Unplaced, StoreError> {
         let path = self.temporary_path("layer")?;
+        let mut likeness = Likeness::new(self);
         let write = || {
             let blob = BufReader::with_capacity(limits::AHEAD_BYTES, blob);
             let decoded = compression::decoder(blob).map_err(LayerError::Archive)?;
             let file = new_file(&path)?;
-            let written = layer::write_image_ahead(
-                BackgroundReader::digesting(decoded),
-                file,
-                Default::default(),
-                None,
-            );
+            let source = BackgroundReader::digesting(decoded);
+            let written = layer::write_image_seeking(source, file, &mut likeness, None);
             written.map_err(super::layers::no_room(name, &path))
         };
         match write() {
-            Ok((unpacked, written)) => Ok(Unplaced { path, unpacked, written }),
+            Ok((unpacked, written)) => Ok(Unplaced { path, unpacked, written, _names: likeness.names }),
             Err(error) => {
                 // half a layer is of no use to anybody; the error that matters is the first one
                 drop(sweep::remove(&path));

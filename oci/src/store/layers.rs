@@ -1,8 +1,13 @@
 //! Layers at rest: which blobs they are, and the folders and files that they are run from.
 
 use super::{
-    ImageRecord, Kind, NewFile, NewLayer, Store, StoreError, Turn, earlier, io_at, manifests::write_form,
-    now, shape::new_file, tables::Tables,
+    ImageRecord, Kind, NewFile, Store, StoreError, Turn,
+    earlier::{self, Likeness, Names},
+    io_at,
+    manifests::write_form,
+    now,
+    shape::new_file,
+    tables::Tables,
 };
 use crate::{
     Descriptor, Digest,
@@ -58,7 +63,7 @@ pub(super) enum Product {
 pub(super) enum Made {
     Folder(PathBuf),
     /// With the names of earlier files that it refers to, until it has its own.
-    File(PathBuf, Written, NewLayer),
+    File(PathBuf, Written, Arc<Names>),
 }
 
 impl Made {
@@ -381,17 +386,12 @@ impl Store {
             }
             Product::File => {
                 let path = self.temporary_path("layer")?;
-                // of a layer that was made here before it was wanted so, the contents are known
-                let earlier = match self.known_toc(form) {
-                    Some(toc) => self.earlier_contents(&toc),
-                    None => NewLayer::default(),
-                };
-                let written = self.write_into(&path, form, &earlier);
+                let written = self.write_into(&path, form);
                 if written.is_err() {
                     let _ = fs::remove_file(&path);
                 }
-                let (unpacked, written) = written?;
-                Ok((Made::File(path, written, earlier), unpacked))
+                let (unpacked, written, names) = written?;
+                Ok((Made::File(path, written, names), unpacked))
             }
         }
     }
@@ -408,14 +408,25 @@ impl Store {
         &self,
         path: &PathBuf,
         form: &Form<'_>,
-        earlier: &NewLayer,
-    ) -> Result<(Unpacked, Written), StoreError> {
+    ) -> Result<(Unpacked, Written, Arc<Names>), StoreError> {
+        let (file, footing) = (new_file(path)?, form.footing.as_ref());
         let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
-        let (file, contents) = (new_file(path)?, earlier.contents.clone());
-        let (unpacked, written) = layer::write_image_ahead(source, file, contents, form.footing.as_ref())
-            .map_err(no_room(form.diff_id, path))?;
+        let (written, names) = match self.known_toc(form) {
+            // of a layer that was made here before it was wanted so, the contents are known
+            Some(toc) => {
+                let earlier = self.earlier_contents(&toc);
+                let written = layer::write_image_ahead(source, file, earlier.contents.clone(), footing);
+                (written, earlier.names)
+            }
+            None => {
+                let mut likeness = Likeness::new(self);
+                let written = layer::write_image_seeking(source, file, &mut likeness, footing);
+                (written, likeness.names)
+            }
+        };
+        let (unpacked, written) = written.map_err(no_room(form.diff_id, path))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
-        Ok((unpacked, written))
+        Ok((unpacked, written, names))
     }
 
     pub(super) fn check_diff_id(&self, expected: &Digest, actual: &Digest) -> Result<(), StoreError> {

@@ -34,9 +34,14 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
     quiet(&mut command(&["push", "-q", &debian]))?;
     house::empty_folder("bench/pulls")?;
     quiet(command(&["import"]).arg(input::base()?).arg("bench-base"))?;
+    note_version(1)?;
     quiet(command(&["build", "--progress", "quiet", "-t", &large]).arg(large_context()?))?;
     quiet(&mut command(&["push", "-q", &large]))?;
     let layers = layers_of(&store)?;
+    let next = format!("{}/large:2", registry.address);
+    note_version(2)?;
+    quiet(command(&["build", "--progress", "quiet", "-t", &next]).arg(large_context()?))?;
+    quiet(&mut command(&["push", "-q", &next]))?;
     let mut cases = Vec::new();
     for (name, image) in [("base", &debian), ("large", &large)] {
         let mut ours = case(&format!("pull {name} + run"), "slipway");
@@ -54,6 +59,7 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
             cases.push(podmans);
         }
     }
+    cases.extend(next_version(&command, &large, &next, settings.rounds)?);
     let mut floor = case("pull large + run", "zstd -d");
     for _ in 0..settings.rounds {
         floor.times.push(decompress(&layers)?);
@@ -68,27 +74,78 @@ pub(super) fn measure(slipway: &Path, settings: &Settings) -> Result<Vec<Case>, 
     Ok(cases)
 }
 
+/// Pulls an image's next version, in which each layer has another file, beside the first and without it.
+fn next_version(
+    command: &dyn Fn(&[&str]) -> Command,
+    first: &str,
+    next: &str,
+    rounds: usize,
+) -> Result<Vec<Case>, Failure> {
+    let mut cases = [
+        case("pull its next version", "slipway"),
+        case("pull that alone", "slipway"),
+        case("pull its next version", "podman"),
+    ];
+    for _ in 0..rounds {
+        house::empty_folder("bench/pulls")?;
+        quiet(&mut command(&["pull", "-q", first]))?;
+        let before = layers_bytes()?;
+        cases[0].times.push(quiet(&mut command(&["pull", "-q", next]))?.1);
+        println!("layers that are mounted: {} KiB, then {} KiB", before >> 10, layers_bytes()? >> 10);
+        house::empty_folder("bench/pulls")?;
+        cases[1].times.push(quiet(&mut command(&["pull", "-q", next]))?.1);
+        if find("podman").is_some() {
+            podman(first)?;
+            cases[2].times.push(quiet(&mut podmans(&["pull", "-q", "--tls-verify=false", next])?)?.1);
+        }
+    }
+    Ok(cases.into_iter().filter(|case| !case.times.is_empty()).collect())
+}
+
+/// What the store's mounted layers take on the disk, in bytes.
+fn layers_bytes() -> Result<u64, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = house::folder("bench/pulls")?.join("layers");
+    let mut inodes = std::collections::HashMap::new();
+    for entry in fs::read_dir(&folder).map_err(failed("cannot list the layers"))? {
+        let metadata = entry.and_then(|entry| entry.metadata()).map_err(failed("cannot list the layers"))?;
+        inodes.insert(metadata.ino(), metadata.blocks() * 512);
+    }
+    Ok(inodes.values().sum())
+}
+
 fn case(name: &str, builder: &'static str) -> Case {
     Case { name: name.to_owned(), builder, times: Vec::new() }
 }
 
 /// Pulls and runs with a store of its own, which is empty before.
 fn podman(image: &str) -> Result<Duration, Failure> {
-    let (root, run) = (house::folder("bench/podman")?, house::folder("bench/podman-run")?);
-    let command = |words: &[&str]| {
-        let mut command = Command::new("podman");
-        command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]);
-        command.arg("--root").arg(&root).arg("--runroot").arg(&run).args(words);
-        command
-    };
     // its folders hold mounts, which it takes away itself
-    quiet(&mut command(&["system", "reset", "--force"]))?;
-    let pulled = quiet(&mut command(&["pull", "-q", "--tls-verify=false", image]))?.1;
+    quiet(&mut podmans(&["system", "reset", "--force"])?)?;
+    let pulled = quiet(&mut podmans(&["pull", "-q", "--tls-verify=false", image])?)?.1;
     // limits that a root without CAP_SYS_RESOURCE may set, and a runtime that takes cgroups of both versions
     let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
     let words = ["--runtime", "runc", "run", "--rm", "--network", "host"];
     let words = [&words[..], &limits, &[image, "true"]].concat();
-    Ok(pulled + quiet(&mut command(&words))?.1)
+    Ok(pulled + quiet(&mut podmans(&words)?)?.1)
+}
+
+/// A command of podman, in a store of its own.
+fn podmans(words: &[&str]) -> Result<Command, Failure> {
+    let (root, run) = (house::folder("bench/podman")?, house::folder("bench/podman-run")?);
+    let mut command = Command::new("podman");
+    command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]);
+    command.arg("--root").arg(&root).arg("--runroot").arg(&run).args(words);
+    Ok(command)
+}
+
+/// Says in each layer which version it is.
+fn note_version(version: u32) -> Result<(), Failure> {
+    let context = large_context()?;
+    (0..LAYERS).try_for_each(|layer| {
+        let note = context.join(layer.to_string()).join("version");
+        fs::write(note, version.to_string()).map_err(failed("cannot write"))
+    })
 }
 
 /// A recipe of eight layers, and their files: text, none of it twice near by.

@@ -3,12 +3,12 @@
 use super::*;
 use crate::{
     blobs::Blobs,
-    compression::Compression,
+    compression::{BackgroundReader, Compression},
     erofs::{
-        Written,
+        Search, Written,
         tests::{Item, Listing, archive, everything, file, items, of_image, of_mount, sensible},
     },
-    layer::{Entry, LayerWriter, NewImage, Unpacked, write_image, write_image_on},
+    layer::{Entry, LayerWriter, NewImage, Unpacked, write_image, write_image_on, write_image_seeking},
 };
 use proptest::prelude::*;
 use std::{fs, path::Path, sync::Arc};
@@ -33,6 +33,16 @@ impl Made {
             write_image_on(&archive(items)[..], target, Arc::new(earlier), None).ok()?;
         assert!(written.is_whole(&File::open(&path).expect("open")).expect("read"));
         Some(Made { path, unpacked, written })
+    }
+
+    /// The same where earlier layers are found only while it is written.
+    fn seeking(folder: &Path, name: &str, items: &[Item], mut search: Planned<'_>) -> Made {
+        let path = folder.join(name);
+        let target = File::options().read(true).write(true).create_new(true).open(&path).expect("file");
+        let source = BackgroundReader::digesting(Box::new(std::io::Cursor::new(archive(items))));
+        let (unpacked, written) = write_image_seeking(source, target, &mut search, None).expect("written");
+        assert!(written.is_whole(&File::open(&path).expect("open")).expect("read"));
+        Made { path, unpacked, written }
     }
 
     fn devices(&self) -> Vec<File> {
@@ -67,6 +77,26 @@ impl Made {
             }
         }
         listing
+    }
+}
+
+/// Finds all of some layers after so many contents.
+struct Planned<'m> {
+    after: usize,
+    layers: &'m [Made],
+    least_bytes: u64,
+}
+
+impl Search for Planned<'_> {
+    fn see(&mut self, _: &Digest, _: u64, earlier: &mut Earlier) {
+        if self.after == 0 {
+            std::mem::take(&mut self.layers).iter().for_each(|made| made.add_to(earlier, 1));
+        }
+        self.after = self.after.saturating_sub(1);
+    }
+
+    fn least_bytes(&self, _: u64) -> u64 {
+        self.least_bytes
     }
 }
 
@@ -118,6 +148,60 @@ fn privileged_a_touched_file_costs_a_touched_file() {
     let image =
         Image::open(File::open(&fourth.path).expect("file"), vec![File::open(&kept).expect("device")]);
     assert_eq!(of_image(&image.expect("image")), alone(&files(100, &[7, 9])));
+}
+
+#[test]
+fn privileged_what_is_found_on_the_way_is_settled_at_the_end() {
+    let folder = tempfile::tempdir().expect("folder");
+    let all = [Made::of(folder.path(), "1", &files(100, &[]), Earlier::default())];
+    let (new, length) = (files(100, &[70]), all[0].length());
+    for (name, after, least_bytes, is_referred_to) in [
+        ("at once", 0, 1, true),
+        ("at once, and it is worth it", 0, length / 2, true),
+        ("at once, and it is not", 0, length, false),
+        ("near the end", 95, 1, true),
+        ("near the end, and it is not worth it", 95, length / 4, false),
+        ("never", 200, 1, false),
+    ] {
+        let search = Planned { after, layers: &all, least_bytes };
+        let made = Made::seeking(folder.path(), name, &new, search);
+        assert_eq!(made.listing(), alone(&new), "{name}");
+        assert_eq!(!made.written.devices.is_empty(), is_referred_to, "{name}");
+    }
+}
+
+#[test]
+fn an_earlier_file_that_changed_is_not_referred_to() {
+    let folder = tempfile::tempdir().expect("folder");
+    // in memory when it ends, and compared while it comes
+    for (name, length) in [("small", 50_000), ("large", 3 << 20)] {
+        let items =
+            [file("a", content(1, 5000)), file("f", content(2, length)), file("g", content(3, 200_000))];
+        let first = Made::of(folder.path(), name, &items, Earlier::default());
+        let inode = first.image().find(b"f").expect("read").expect("file");
+        let (_, block) = first.image().blocks_of(&inode).expect("read").expect("blocks");
+        let end = u64::from(block) * BLOCK + length as u64 - 1;
+        let damaged = File::options().read(true).write(true).open(&first.path).expect("file");
+        let mut byte = [0];
+        damaged.read_exact_at(&mut byte, end).expect("read");
+        damaged.write_all_at(&[byte[0] ^ 1], end).expect("write");
+        let all = [first];
+        for known in [true, false] {
+            let second = match known {
+                true => {
+                    let mut earlier = Earlier::default();
+                    all[0].add_to(&mut earlier, 1);
+                    Made::of(folder.path(), &format!("{name} known"), &items, earlier)
+                }
+                false => {
+                    let search = Planned { after: 0, layers: &all, least_bytes: 1 };
+                    Made::seeking(folder.path(), &format!("{name} found"), &items, search)
+                }
+            };
+            assert_eq!(second.written.devices.len(), 1, "{name} {known}: what is whole is of use");
+            assert_eq!(of_image(&second.image()), alone(&items), "{name} {known}");
+        }
+    }
 }
 
 #[test]
@@ -230,7 +314,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().expect("folder");
         let mut earlier = Earlier::default();
-        let mut mixed: Vec<Item> = Vec::new();
+        let (mut mixed, mut all): (Vec<Item>, Vec<Made>) = Default::default();
         for (number, items) in [first, second, third].into_iter().enumerate() {
             // some of the earlier ones' bytes under other names
             let mut items = sensible(items);
@@ -244,9 +328,15 @@ proptest! {
                 return Ok(());
             };
             prop_assert_eq!(made.listing(), alone(&items));
+            for least_bytes in [1, 20_000] {
+                let search = Planned { after: pick as usize % 5, layers: &all, least_bytes };
+                let name = format!("{number}-{least_bytes}");
+                prop_assert_eq!(Made::seeking(folder.path(), &name, &items, search).listing(), alone(&items));
+            }
             mixed.extend(items.into_iter().filter(|(_, bytes)| !bytes.is_empty()));
             earlier = Earlier::default();
             made.add_to(&mut earlier, 1);
+            all.push(made);
         }
     }
 }

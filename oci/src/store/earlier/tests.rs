@@ -5,13 +5,13 @@ use crate::{
 };
 use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path};
 
-fn store_in(root: &Path) -> Store {
+pub(super) fn store_in(root: &Path) -> Store {
     let mut store = Store::open(root, OverlayXattrs::Trusted).expect("store");
     store.shape_layers(Wanted { shape: Some(Shape::Mounted), try_mount: |_, _| Ok(()) });
     store
 }
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("folder");
     let store = store_in(&folder.path().join("store"));
     (folder, store)
@@ -62,7 +62,7 @@ fn holds(store: &Store, layer: &Layer, files: &BTreeMap<String, Vec<u8>>) {
 }
 
 /// Bytes of disk in `layers/`, each inode once.
-fn disk(store: &Store) -> u64 {
+pub(super) fn disk(store: &Store) -> u64 {
     let mut inodes = BTreeMap::new();
     for entry in fs::read_dir(store.root().join("layers")).expect("list") {
         let metadata = entry.expect("entry").metadata().expect("metadata");
@@ -71,7 +71,7 @@ fn disk(store: &Store) -> u64 {
     inodes.values().sum()
 }
 
-fn names(store: &Store, folder: &str) -> Vec<io::Result<fs::DirEntry>> {
+pub(super) fn names(store: &Store, folder: &str) -> Vec<io::Result<fs::DirEntry>> {
     fs::read_dir(store.root().join(folder)).expect("list").collect()
 }
 
