@@ -287,6 +287,39 @@ pub const DATABASE_SILENCE: Duration = Duration::from_secs(10);
 /// How often a transaction is tried that others are in the way of.
 pub const DATABASE_TRIES: u64 = 10;
 
+/// Longest time that a connection to an object store takes to be made.
+pub const STORE_CONNECT: Duration = Duration::from_secs(5);
+
+/// Longest time that an object store says nothing within a reply.
+pub const STORE_SILENCE: Duration = Duration::from_secs(30);
+
+/// Longest pause before a request to an object store is tried again.
+pub const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a request to an object store is tried again, and for how long.
+pub const STORE_TRIES: usize = 5;
+
+/// See [`STORE_TRIES`].
+pub const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pieces of an object that are read ahead.
+pub const STORE_PIECES: usize = 4;
+
+/// Bytes of a part of a multipart upload, of which all stores take 5 MiB and more.
+pub const STORE_PART_BYTES: usize = 8 << 20;
+
+/// Most parts of a multipart upload; stores take ten thousand.
+pub const STORE_PARTS: usize = 9000;
+
+/// Most parts and small blobs that are in memory at a time, on their way to an object store.
+pub const STORE_SENDING: usize = 4;
+
+/// Bytes of an unfinished upload that the pointers keep, so that a small one costs no request.
+pub const STORE_SMALL_BYTES: usize = 16 << 10;
+
+/// Largest object that an object store copies in one request.
+pub const STORE_COPY_BYTES: u64 = 5 << 30;
+
 /// Most writes that share one transaction and one sync.
 pub const BATCH_WRITES: usize = 512;
 

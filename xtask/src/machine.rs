@@ -96,6 +96,7 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     tool("fuse-overlayfs", "fuse-overlayfs"),
     // what registry replicas share
     tool("initdb", "postgresql"),
+    go("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
     // what others measure registries with, and use them by
     go(
         "oci-conformance",

@@ -217,7 +217,9 @@ impl ApiError {
             }
             ApiError::Mirrored(_) => set(header::ALLOW, "GET, HEAD, DELETE"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
-            ApiError::Storage(StorageError::Away(_) | StorageError::Crowded) => set(header::RETRY_AFTER, "5"),
+            ApiError::Storage(StorageError::Away(_) | StorageError::Crowded | StorageError::Store(_)) => {
+                set(header::RETRY_AFTER, "5")
+            }
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
@@ -313,12 +315,17 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Skipped
         | StorageError::Condemned(_)
         | StorageError::Away(_)
+        | StorageError::Store(_)
         | StorageError::Crowded => (S::SERVICE_UNAVAILABLE, Unknown),
         StorageError::Newer { .. }
         | StorageError::Older { .. }
         | StorageError::Full
         | StorageError::Database(_)
         | StorageError::Postgres(_)
+        | StorageError::StoreClient(_)
+        | StorageError::DatabaseTls(_)
+        | StorageError::OwnRegistry(_)
+        | StorageError::StoreForgets(_)
         | StorageError::Commit(_)
         | StorageError::Blob(_)
         | StorageError::Private(_)

@@ -39,6 +39,7 @@ mod query;
 mod quick;
 mod quota;
 mod range;
+mod replica;
 mod reply;
 mod retention;
 mod route;
@@ -64,6 +65,7 @@ pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use quota::{Quota, bound, bounds, filled, share};
+pub use replica::{ContentSetting, Engines};
 pub use retention::{Retention, expired, untagged};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
@@ -106,6 +108,8 @@ pub struct ServerConfig {
     pub metrics_listen: Vec<Listen>,
     /// The storage folder, made where it is missing.
     pub storage: PathBuf,
+    /// What replicas share, in the place of a registry in the storage folder.
+    pub engines: Option<Engines>,
     /// What is taken, and what is said about it, whoever asks.
     pub policy: Policy,
     /// Who may do what.
@@ -133,6 +137,7 @@ impl ServerConfig {
             listen: vec![Listen::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)))],
             metrics_listen: Vec::new(),
             storage,
+            engines: None,
             policy: Policy::default(),
             access: Arc::new(Access::open()),
             mirrors: Arc::default(),
@@ -278,10 +283,15 @@ fn open_all(
 impl Server {
     /// Opens the storage, sweeps it, and takes the address.
     pub fn bind(mut config: ServerConfig) -> Result<Server, ServeError> {
-        let storage = Storage::open(&config.storage)
-            .map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
+        let opened = match &config.engines {
+            Some(engines) => engines.open(&config.storage),
+            None => Storage::open(&config.storage),
+        };
+        let storage =
+            opened.map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+        let near = storage.is_near();
         let mut renewing = None;
         if let Some(acme) = config.acme.take() {
             let challenges = acme.http.clone();
@@ -313,7 +323,7 @@ impl Server {
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
             throttle: Arc::default(),
-            quick: Quick::new(),
+            quick: Quick::new(near),
             pulls: PullCounts::default(),
             metrics: Metrics::default(),
             notices,

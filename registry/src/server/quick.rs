@@ -21,12 +21,14 @@ pub(super) struct Quick {
     begun: Instant,
     /// Until when others may wait, in microseconds since `begun`.
     until: AtomicU64,
+    /// Whether anything is tried in place.
+    near: bool,
 }
 
 impl Quick {
-    /// Nothing took long so far.
-    pub(super) fn new() -> Quick {
-        Quick { begun: Instant::now(), until: AtomicU64::new(0) }
+    /// Nothing took long so far. What is not `near` lies behind a network: that is always waited for elsewhere.
+    pub(super) fn new(near: bool) -> Quick {
+        Quick { begun: Instant::now(), until: AtomicU64::new(0), near }
     }
 
     /// Runs `work`, which looks something up that most often is in memory, here or where it may wait.
@@ -45,7 +47,7 @@ impl Quick {
     }
 
     fn is_quick(&self, now: Instant) -> bool {
-        self.micros(now) >= self.until.load(Ordering::Relaxed)
+        self.near && self.micros(now) >= self.until.load(Ordering::Relaxed)
     }
 
     fn took(&self, now: Instant, took: Duration) {
@@ -65,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_took_long_sends_the_next_ones_away_for_a_while() {
-        let quick = Quick::new();
+        let quick = Quick::new(true);
         let now = Instant::now();
         assert!(quick.is_quick(now));
         quick.took(now, LONG);
@@ -79,8 +81,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_far_is_never_looked_at_here() {
+        let here = std::thread::current().id();
+        let place = || Ok(std::thread::current().id());
+        assert_ne!(Quick::new(false).look(place).await.ok(), Some(here));
+    }
+
+    #[tokio::test]
     async fn a_look_runs_here_until_one_takes_long() {
-        let quick = Quick::new();
+        let quick = Quick::new(true);
         let here = std::thread::current().id();
         let place = || Ok(std::thread::current().id());
         assert_eq!(quick.look(place).await.ok(), Some(here));

@@ -1,13 +1,15 @@
 //! Engines that tests run against, each with a folder of its own and gone with the process that started it, however that ends.
 
 use std::fs::{Permissions, set_permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::find;
 
@@ -83,7 +85,6 @@ impl Postgres {
     }
 
     fn order(&mut self, word: &str) {
-        use std::io::Write;
         let input = self.guard.stdin.as_mut().expect("it is piped");
         writeln!(input, "{word}").expect("its guard lives");
         self.hear();
@@ -140,6 +141,109 @@ impl Drop for Postgres {
         let _ = self.guard.wait();
     }
 }
+
+/// Starts a gateway on a port and kills it likewise.
+const STORE_GUARD: &str = r#"
+    trap '' INT HUP
+    start() { "$BIN" --port "$PLACE" --access slipway --secret not-a-secret --quiet posix --sidecar "$HERE/side" "$HERE/data" >>"$HERE/log" 2>&1 & }
+    start
+    while read -r order; do
+        kill -9 $!; wait $! 2>/dev/null
+        case $order in restart) start ;; esac
+        echo ready
+    done
+    kill -9 $!
+    rm -rf "$HERE"
+"#;
+
+/// An S3-compatible store over a folder (versitygw), with a bucket called `registry`.
+pub struct Store {
+    guard: Child,
+    replies: BufReader<std::process::ChildStdout>,
+    folder: PathBuf,
+    place: String,
+}
+
+impl Store {
+    /// Starts one; `None` where it is not installed.
+    ///
+    /// # Panics
+    /// Where it is installed and does not start.
+    pub fn start() -> Option<Store> {
+        let program = find("versitygw")?;
+        let folder = folder("store");
+        for name in ["data", "data/registry", "side"] {
+            std::fs::create_dir(folder.join(name)).expect("a folder");
+        }
+        // another process could take the port in between: none of the house's takes one that it did not ask for
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        let place = port.to_string();
+        let mut guard = Command::new("sh");
+        guard.args(["-c", STORE_GUARD]).env("BIN", program).env("HERE", &folder).env("PLACE", &place);
+        let mut guard =
+            guard.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn().expect("a shell");
+        let replies = BufReader::new(guard.stdout.take().expect("it is piped"));
+        let store = Store { guard, replies, folder, place };
+        store.wait();
+        Some(store)
+    }
+
+    fn wait(&self) {
+        for _ in 0..600 {
+            if TcpStream::connect(&self.place).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("versitygw does not answer: see `{}`", self.folder.display());
+    }
+
+    /// Kills it and starts it again where that is asked for.
+    fn order(&mut self, word: &str) {
+        let input = self.guard.stdin.as_mut().expect("it is piped");
+        writeln!(input, "{word}").expect("its guard lives");
+        let mut line = String::new();
+        self.replies.read_line(&mut line).expect("a line");
+    }
+
+    /// Kills it and starts it again.
+    pub fn restart(&mut self) {
+        self.order("restart");
+        self.wait();
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        self.order("stop");
+    }
+
+    /// Its address.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.place)
+    }
+
+    /// Where the bytes of its bucket lie.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.join("data/registry")
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// The store that the tests of one process share, each with a prefix of its own; `None` where it is not installed.
+pub fn store() -> Option<&'static Store> {
+    static STORE: OnceLock<Option<Store>> = OnceLock::new();
+    STORE.get_or_init(Store::start).as_ref()
+}
+
+/// The key that opens such a store: its name and its secret.
+pub const STORE_KEY: (&str, &str) = ("slipway", "not-a-secret");
 
 /// The server that the tests of one process share; `None` where it is not installed.
 pub fn postgres() -> Option<&'static Postgres> {

@@ -130,6 +130,9 @@ pub enum StorageError {
     /// A backup within what it is of, or around it.
     #[error("`{0}` and the registry's folder lie within each other: name another folder")]
     Within(PathBuf),
+    /// A replica's own folder is a registry's.
+    #[error("`{0}` has a registry of its own: a replica that shares a database needs another folder")]
+    OwnRegistry(PathBuf),
     /// Where something is to be brought back, there is something.
     #[error("`{0}` has a registry already: name another folder")]
     Registry(PathBuf),
@@ -164,9 +167,21 @@ pub enum StorageError {
     /// The database that replicas share cannot be reached, or went while something was written, which may be there or not.
     #[error("the registry's database is away")]
     Away(#[source] postgres::Error),
+    /// There is no TLS to the database that replicas share.
+    #[error("there is no safe way to the registry's database")]
+    DatabaseTls(#[source] Box<crate::client::ClientError>),
     /// All connections to the database are in use, and stay so.
     #[error("the registry has no connection to its database left: ask again")]
     Crowded,
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
+    /// There is no way to the object store.
+    #[error("there is no way to the object store")]
+    StoreClient(#[source] Box<crate::client::ClientError>),
+    /// What was written is not what is read.
+    #[error("`{0}` does not answer what was written to it: it cannot keep a registry's content")]
+    StoreForgets(String),
     /// The transaction that several writes shared could not be committed.
     #[error("the registry's database could not commit")]
     Commit(#[source] Arc<StorageError>),
@@ -195,6 +210,18 @@ pub enum StorageError {
     /// The thread that writes is gone; the server is stopping.
     #[error("the registry is stopping")]
     Stopped,
+}
+
+/// A request to the object store that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} `{key}` in the object store")]
+pub struct StoreFailure {
+    /// What was tried.
+    pub(super) operation: &'static str,
+    /// The object.
+    pub(super) key: String,
+    /// Why not.
+    pub(super) source: object_store::Error,
 }
 
 impl StorageError {

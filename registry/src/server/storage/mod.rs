@@ -56,9 +56,9 @@ pub use undo::Revived;
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
-use content::{Content, FolderContent, MemoryContent};
+use content::{BucketConfig, Content, FolderContent, MemoryContent, ObjectContent};
 use described::described_from;
-use pointers::{MemoryPointers, Pointers, SessionCaps, SqlitePointers};
+use pointers::{DatabaseAddress, MemoryPointers, Pointers, PostgresPointers, SessionCaps, SqlitePointers};
 use slipway_oci::{Digest, Hasher};
 use std::{
     path::Path,
@@ -146,6 +146,25 @@ impl Storage {
         // before anything is made: a folder of a newer version is left as it is
         let pointers = SqlitePointers::open(&folder.join("registry.db"))?;
         Ok(Storage::new(FolderContent::open(folder)?, pointers))
+    }
+
+    /// Opens what replicas share. `folder` is this one's own: for bytes on their way, and made where it is missing.
+    pub fn open_shared(
+        database: &DatabaseAddress,
+        bucket: &BucketConfig,
+        folder: &Path,
+    ) -> Result<Arc<Storage>, StorageError> {
+        slipway_oci::private::folder(folder)?;
+        if folder.join("registry.db").exists() {
+            return Err(StorageError::OwnRegistry(folder.to_owned()));
+        }
+        let pointers = PostgresPointers::open(database)?;
+        Ok(Storage::new(ObjectContent::open(bucket, &folder.join("scratch"))?, pointers))
+    }
+
+    /// Whether a look is most often one into this machine's memory.
+    pub fn is_near(&self) -> bool {
+        self.pointers.is_near()
     }
 
     /// A storage that ends with its last user.

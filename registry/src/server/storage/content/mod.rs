@@ -6,9 +6,11 @@
 
 mod folder;
 mod memory;
+mod object;
 
 pub use folder::FolderContent;
 pub use memory::MemoryContent;
+pub use object::{BucketConfig, ObjectContent};
 
 use super::{StorageError, UploadId};
 use slipway_oci::Digest;
@@ -94,7 +96,8 @@ pub trait Content: Send + Sync {
     /// [`StorageError::UploadBusy`].
     fn resume(&self, id: &UploadId, progress: &ProgressOf<'_>) -> Result<Resumed, StorageError>;
 
-    /// How many bytes an upload has, acknowledged or not; `None` where it is gone.
+    /// How many bytes an upload has, acknowledged or not; `None` where it is gone; `u64::MAX` where the pointers
+    /// alone know.
     fn staged_length(&self, id: &UploadId) -> Result<Option<u64>, StorageError>;
 
     /// Drops an upload's bytes, unless somebody writes them. Answers whether they are gone.

@@ -21,7 +21,7 @@ pub use life::{
     Undeleted, Usage,
 };
 pub use memory::MemoryPointers;
-pub use postgres::PostgresPointers;
+pub use postgres::{DatabaseAddress, PostgresPointers};
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
 pub use sqlite::SqlitePointers;
 
@@ -423,6 +423,11 @@ pub trait Pointers: Send + Sync {
     /// How many transactions wrote since the process started, and how long they held others up.
     fn written(&self) -> Written {
         Written::default()
+    }
+
+    /// Whether a look is most often one into this machine's memory.
+    fn is_near(&self) -> bool {
+        true
     }
 
     /// Writes that wait for their transaction.

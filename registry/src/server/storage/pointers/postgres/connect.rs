@@ -1,8 +1,9 @@
 //! Connections: how many, how long, and what is tried again.
 
+use super::address::{AddressError, DatabaseAddress};
 use crate::{limits, server::storage::StorageError};
 use postgres::{
-    Client, Config, NoTls, Row, Statement,
+    Client, Row, Statement,
     error::SqlState,
     types::{FromSqlOwned, ToSql},
 };
@@ -29,8 +30,11 @@ pub(super) struct Database {
 }
 
 impl Database {
-    fn open(config: &Config) -> Result<Database, StorageError> {
-        let mut client = config.connect(NoTls).map_err(StorageError::Away)?;
+    fn open(address: &DatabaseAddress) -> Result<Database, StorageError> {
+        let mut client = address.connect().map_err(|error| match error {
+            AddressError::Postgres(error) => StorageError::Away(error),
+            AddressError::Tls(error) => StorageError::DatabaseTls(error),
+        })?;
         client.batch_execute(BEGIN).map_err(StorageError::Away)?;
         Ok(Database { client, prepared: HashMap::new() })
     }
@@ -83,9 +87,17 @@ struct Idle {
 
 /// The connections of one process.
 pub(super) struct Pool {
-    config: Config,
+    address: DatabaseAddress,
     idle: Mutex<Idle>,
     returned: Condvar,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // closing one waits for its runtime, which a thread that serves connections must not
+        let idle = std::mem::take(&mut *self.idle());
+        thread::spawn(move || drop(idle));
+    }
 }
 
 /// How a piece of work on a connection failed.
@@ -100,13 +112,14 @@ enum Failed {
 
 impl Pool {
     /// The address of a database, which is not asked yet.
-    pub(super) fn new(mut config: Config) -> Pool {
+    pub(super) fn new(mut address: DatabaseAddress) -> Pool {
+        let config = address.config();
         config
             .application_name("slipway")
             .connect_timeout(limits::DATABASE_CONNECT)
             .tcp_user_timeout(limits::DATABASE_SILENCE)
             .keepalives_idle(limits::DATABASE_SILENCE);
-        Pool { config, idle: Mutex::default(), returned: Condvar::new() }
+        Pool { address, idle: Mutex::default(), returned: Condvar::new() }
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -130,7 +143,7 @@ impl Pool {
         }
         drop(idle);
         // not while the pool is held: it takes as long as a network lets it
-        Database::open(&self.config).inspect_err(|_| self.give(None))
+        Database::open(&self.address).inspect_err(|_| self.give(None))
     }
 
     fn give(&self, database: Option<Database>) {

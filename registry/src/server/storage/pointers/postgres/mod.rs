@@ -4,6 +4,7 @@
 //! again when a connection goes or others are in the way, in [`connect`]. No connection is held between two
 //! verbs, so none waits for a client.
 
+mod address;
 mod connect;
 mod history;
 mod holds;
@@ -25,6 +26,7 @@ use super::{
     SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::server::storage::{StorageError, UploadId};
+pub use address::DatabaseAddress;
 use connect::Pool;
 use locks::Locks;
 use slipway_oci::Digest;
@@ -36,7 +38,7 @@ pub struct PostgresPointers {
 
 impl PostgresPointers {
     /// Opens the database, making its tables where they are missing. One of a newer version is left as it is.
-    pub fn open(address: &postgres::Config) -> Result<PostgresPointers, StorageError> {
+    pub fn open(address: &DatabaseAddress) -> Result<PostgresPointers, StorageError> {
         let pool = Pool::new(address.clone());
         schema::prepare(&pool)?;
         Ok(PostgresPointers { pool })
@@ -44,6 +46,10 @@ impl PostgresPointers {
 }
 
 impl Pointers for PostgresPointers {
+    fn is_near(&self) -> bool {
+        false
+    }
+
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
         self.pool.read(|database| reads::blob(database, repository, digest))
     }

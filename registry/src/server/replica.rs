@@ -1,0 +1,182 @@
+//! What makes a server a replica: a database and a bucket that it shares with others.
+
+use super::storage::{Storage, StorageError, content::BucketConfig, pointers::DatabaseAddress};
+use crate::client::{Authorities, Proxies};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+/// What replicas share.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    /// Pointers.
+    pub database: DatabaseAddress,
+    /// Content.
+    pub bucket: BucketConfig,
+}
+
+impl Engines {
+    /// Opens both. `folder` is the replica's own.
+    pub(super) fn open(&self, folder: &Path) -> Result<Arc<Storage>, StorageError> {
+        Storage::open_shared(&self.database, &self.bucket, folder)
+    }
+}
+
+/// Where content lies in an object store, as it is written: `s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE]
+/// [ca=FILE]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentSetting {
+    /// The bucket.
+    pub bucket: String,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// The store's address, where it is not Amazon's.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// A file with the key: ID:SECRET.
+    pub key: Option<PathBuf>,
+    /// A file of authorities that TLS trusts.
+    pub authorities: Option<PathBuf>,
+}
+
+impl ContentSetting {
+    /// The bucket with the key that opens it: `ID:SECRET`.
+    pub fn bucket(
+        &self,
+        key: &str,
+        authorities: Option<Authorities>,
+        proxies: &Proxies,
+    ) -> Result<BucketConfig, String> {
+        let parts = key.trim_end_matches(['\r', '\n']).split_once(':');
+        let (id, secret) = parts
+            .filter(|(id, secret)| {
+                !id.is_empty() && !secret.is_empty() && !secret.contains(char::is_whitespace)
+            })
+            .ok_or("the key of `content` is not ID:SECRET")?;
+        Ok(BucketConfig {
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            key_id: id.to_owned(),
+            secret: secret.to_owned(),
+            authorities,
+            proxies: proxies.clone(),
+        })
+    }
+}
+
+impl FromStr for ContentSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ContentSetting, String> {
+        let mut words = text.split_whitespace();
+        let place = words.next().unwrap_or_default();
+        let wrong = || format!("`{place}` is not s3://BUCKET[/PREFIX]");
+        let place = place.strip_prefix("s3://").ok_or_else(wrong)?;
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let fits = |part: &str| !part.is_empty() && part.chars().all(named) && part != "." && part != "..";
+        let prefix = prefix.trim_end_matches('/');
+        if !fits(bucket) || !(prefix.is_empty() || prefix.split('/').all(fits)) {
+            return Err(wrong());
+        }
+        let mut found = ContentSetting {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+            endpoint: None,
+            region: None,
+            key: None,
+            authorities: None,
+        };
+        for word in words {
+            let Some((name, value)) = word.split_once('=').filter(|(_, value)| !value.is_empty()) else {
+                return Err(format!("`{word}` is not NAME=VALUE"));
+            };
+            match name {
+                "endpoint" => found.endpoint = Some(endpoint(value)?),
+                "region" if value.chars().all(named) => found.region = Some(value.to_owned()),
+                "region" => return Err(format!("`{value}` is no region")),
+                "key" => found.key = Some(value.into()),
+                "ca" => found.authorities = Some(value.into()),
+                other => {
+                    return Err(format!("`{other}` is none of `endpoint`, `region`, `key` and `ca`"));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let parsed = reqwest::Url::parse(text).ok();
+    let fits = parsed.is_some_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host_str().is_some_and(|host| !host.is_empty())
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if fits {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err(format!("`{text}` is not https://HOST[:PORT]"))
+    }
+}
+
+impl fmt::Display for ContentSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}", self.bucket)?;
+        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_a_bucket_with_words() {
+        let text = "s3://team-images/registry/a/ endpoint=http://127.0.0.1:9000/ region=eu-1 key=k ca=ca.pem";
+        let found: ContentSetting = text.parse().expect("a setting");
+        assert_eq!(found.to_string(), "s3://team-images/registry/a");
+        assert_eq!(found.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!((found.key, found.authorities), (Some("k".into()), Some("ca.pem".into())));
+        for wrong in [
+            "",
+            "team-images",
+            "s3://",
+            "s3:///a",
+            "s3://a/../b",
+            "s3://a//b",
+            "s3://a b",
+            "s3://a endpoint=ftp://h",
+            "s3://a endpoint=https://u:p@h",
+            "s3://a region=",
+            "s3://a secret=s",
+        ] {
+            assert!(wrong.parse::<ContentSetting>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let setting: ContentSetting = "s3://a".parse().expect("a setting");
+        for wrong in ["", "id", "id:", ":secret", "id:sec ret", "id:secret\nmore"] {
+            let refused = setting.bucket(wrong, None, &Proxies::default()).expect_err("no key");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+        let bucket = setting.bucket("id:s3cr3t\n", None, &Proxies::default()).expect("a bucket");
+        assert!(!format!("{bucket:?}").contains("s3cr3t"));
+        let database: DatabaseAddress =
+            "postgres://ann:s3cr3t@db.example:5433/registry".parse().expect("an address");
+        for shown in [database.to_string(), format!("{database:?}")] {
+            assert!(shown.contains("db.example") && !shown.contains("s3cr3t"), "{shown}");
+        }
+    }
+}

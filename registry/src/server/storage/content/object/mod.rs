@@ -1,0 +1,220 @@
+//! Content in an S3-compatible object store, which replicas share.
+//!
+//! ```text
+//! PREFIX/blobs/<algorithm>/<hex>          content; written whole, when its digest is known to be right
+//! PREFIX/uploads/<uuid>/<random>          what comes in
+//! PREFIX/uploads/<uuid>/<random>.multipart  the store's name of an upload that may be under way, to abort it by
+//! PREFIX/quarantine/<algorithm>-<hex>     what was found to be damaged
+//! PREFIX/notes/<name>                     small texts
+//! ```
+//!
+//! Nothing here hangs on conditional writes, locks or anything else that stores offer differently: who writes under a digest
+//! writes what everybody else would; what comes in lies under random keys; who of two goes on is decided by the pointers.
+//! What a store has to do: be read after it was written, take parts of [`limits::STORE_PART_BYTES`], copy objects, list in order.
+//!
+//! A lease on an upload is this process's own, and so is a turn: another replica that writes to the same session is not
+//! noticed here but by the pointers, and what turns are for happens once in each replica.
+
+mod bucket;
+mod read;
+mod staged;
+
+#[cfg(test)]
+mod tests;
+
+pub use bucket::BucketConfig;
+
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
+use crate::{
+    limits,
+    server::storage::{StorageError, UploadId},
+};
+use bucket::Bucket;
+use bytes::Bytes;
+use read::ObjectReader;
+use slipway_oci::Digest;
+use staged::{Leases, ObjectStaged, held};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+/// Content in a bucket.
+pub struct ObjectContent {
+    bucket: Arc<Bucket>,
+    /// Where bytes lie that are too few for a part yet.
+    scratch: PathBuf,
+    leases: Leases,
+    turns: Arc<Mutex<HashSet<String>>>,
+}
+
+/// The name of a blob.
+fn blob(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+fn aside(digest: &Digest) -> String {
+    format!("quarantine/{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+impl ObjectContent {
+    /// Opens a bucket that is there, after writing, reading and removing an object in it. `scratch` is a folder of this machine
+    /// for bytes on their way.
+    pub fn open(config: &BucketConfig, scratch: &Path) -> Result<ObjectContent, StorageError> {
+        slipway_oci::private::folder(scratch)?;
+        let bucket = Bucket::open(config)?;
+        let mut name = [0_u8; 8];
+        getrandom::fill(&mut name)?;
+        let key = bucket.key(&format!("notes/probe-{:016x}", u64::from_ne_bytes(name)));
+        bucket.put(&key, Bytes::from_static(b"probe"))?;
+        let found = bucket.whole(&key)?;
+        bucket.delete(&key)?;
+        if found.as_deref() != Some(b"probe") {
+            return Err(StorageError::StoreForgets(format!("{config:?}")));
+        }
+        let (bucket, scratch) = (Arc::new(bucket), scratch.to_owned());
+        Ok(ObjectContent { bucket, scratch, leases: Leases::default(), turns: Arc::default() })
+    }
+
+    fn staged(&self, id: &UploadId) -> Result<ObjectStaged, StorageError> {
+        if !held(&self.leases).insert(id.clone()) {
+            return Err(StorageError::UploadBusy);
+        }
+        ObjectStaged::new(Arc::clone(&self.bucket), id.clone(), Arc::clone(&self.leases), &self.scratch)
+    }
+
+    fn reader(&self, name: &str, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        let key = self.bucket.key(name);
+        let found = self.bucket.size(&key)? == Some(size_bytes);
+        let reader = || ObjectReader::new(Arc::clone(&self.bucket), key, size_bytes);
+        Ok(found.then(|| Arc::new(reader()) as Arc<dyn Reader>))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<bool, StorageError> {
+        let (from, to) = (self.bucket.key(from), self.bucket.key(to));
+        let moved = self.bucket.copy(&from, &to)?;
+        self.bucket.delete(&from)?;
+        Ok(moved)
+    }
+}
+
+/// A turn within this process.
+struct Own(Arc<Mutex<HashSet<String>>>, String);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.0.lock().expect("no panic happens while turns are held").remove(&self.1);
+    }
+}
+
+impl Content for ObjectContent {
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        self.bucket.size(&self.bucket.key(&blob(digest)))
+    }
+
+    fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        self.reader(&blob(digest), size_bytes)
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
+        self.bucket.delete(&self.bucket.key(&blob(digest)))
+    }
+
+    fn stage(&self, id: &UploadId) -> Result<Box<dyn Staged>, StorageError> {
+        Ok(Box::new(self.staged(id)?))
+    }
+
+    fn resume(&self, id: &UploadId, progress: &ProgressOf<'_>) -> Result<Resumed, StorageError> {
+        let mut staged = self.staged(id)?;
+        let (length, place) = progress()?;
+        staged.take_up(length, &place)?;
+        // whatever was told of is in the store
+        Ok(Resumed { staged: Box::new(staged), length, is_certain: true })
+    }
+
+    fn staged_length(&self, _: &UploadId) -> Result<Option<u64>, StorageError> {
+        // the pointers alone know
+        Ok(Some(u64::MAX))
+    }
+
+    fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
+        if held(&self.leases).contains(id) {
+            return Ok(false);
+        }
+        for object in self.bucket.list(&format!("uploads/{id}"), None, usize::MAX, |_| true)? {
+            staged::abort(&self.bucket, &object.location)?;
+            self.bucket.delete(&object.location)?;
+        }
+        Ok(true)
+    }
+
+    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError> {
+        let mut written: BTreeMap<UploadId, SystemTime> = BTreeMap::new();
+        for object in self.bucket.list("uploads", None, usize::MAX, |_| true)? {
+            let id = self.bucket.name(&object.location).split('/').nth(1).unwrap_or_default().parse();
+            let Ok(id) = id else { continue };
+            let at = SystemTime::from(object.last_modified);
+            written.entry(id).and_modify(|last| *last = at.max(*last)).or_insert(at);
+        }
+        let leases = held(&self.leases);
+        let stale = written.into_iter().filter(|(id, last)| *last < before && !leases.contains(id));
+        Ok(stale.map(|(id, _)| id).collect())
+    }
+
+    fn placed(
+        &self,
+        last: Option<&Digest>,
+        before: SystemTime,
+        count: usize,
+    ) -> Result<Vec<Digest>, StorageError> {
+        let after = last.map(|digest| self.bucket.key(&blob(digest)));
+        let old = move |object: &object_store::ObjectMeta| SystemTime::from(object.last_modified) < before;
+        let found = self.bucket.list("blobs", after, count, old)?;
+        let digest = |object: &object_store::ObjectMeta| {
+            let (rest, hex) = self.bucket.name(&object.location).rsplit_once('/')?;
+            format!("{}:{hex}", rest.rsplit('/').next()?).parse().ok()
+        };
+        Ok(found.iter().filter_map(digest).collect())
+    }
+
+    fn set_aside(&self, digest: &Digest) -> Result<bool, StorageError> {
+        self.rename(&blob(digest), &aside(digest))
+    }
+
+    fn open_aside(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        self.reader(&aside(digest), size_bytes)
+    }
+
+    fn put_back(&self, digest: &Digest) -> Result<(), StorageError> {
+        match self.rename(&aside(digest), &blob(digest))? {
+            true => Ok(()),
+            false => Err(StorageError::BlobUnknown(digest.clone())),
+        }
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>, StorageError> {
+        let key = self.bucket.key(&format!("notes/{name}"));
+        if self.bucket.size(&key)?.is_none_or(|size| size > limits::NOTE_BYTES) {
+            return Ok(None);
+        }
+        Ok(self.bucket.whole(&key)?.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()))
+    }
+
+    fn set_note(&self, name: &str, text: &str) -> Result<(), StorageError> {
+        self.bucket.put(&self.bucket.key(&format!("notes/{name}")), Bytes::from(text.to_owned()))
+    }
+
+    fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError> {
+        let taken = self.turns.lock().expect("no panic happens while turns are held").insert(name.to_owned());
+        let own = || Own(Arc::clone(&self.turns), name.to_owned());
+        Ok(taken.then(|| Box::new(own()) as Turn))
+    }
+
+    fn open_reserve(&self) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn refill_reserve(&self) {}
+}

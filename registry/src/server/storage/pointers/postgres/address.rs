@@ -1,0 +1,107 @@
+//! Where a database is.
+
+use crate::client::Authorities;
+use postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+};
+use std::{fmt, str::FromStr};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// The address of a database, as libpq's users write it: `postgres://USER[:PASSWORD]@HOST[:PORT]/NAME[?sslmode=...]`. It is
+/// shown without its password.
+///
+/// Over the network there is TLS, and the server's certificate is verified, unless `sslmode=disable` says otherwise.
+#[derive(Clone)]
+pub struct DatabaseAddress {
+    /// As it was written.
+    text: String,
+    config: Config,
+    authorities: Option<Authorities>,
+}
+
+impl DatabaseAddress {
+    /// What TLS trusts, where that is not what the system trusts.
+    pub fn trusting(mut self, authorities: Option<Authorities>) -> DatabaseAddress {
+        self.authorities = authorities;
+        self
+    }
+
+    /// The password, where the address has none of its own.
+    pub fn or_password(mut self, password: Option<&str>) -> DatabaseAddress {
+        if let (None, Some(password)) = (self.config.get_password(), password) {
+            self.config.password(password);
+        }
+        self
+    }
+
+    pub(super) fn config(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// Whether nothing travels over a network.
+    fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
+    }
+
+    pub(super) fn connect(&self) -> Result<Client, AddressError> {
+        if self.is_local() || self.config.get_ssl_mode() == SslMode::Disable {
+            return Ok(self.config.connect(NoTls)?);
+        }
+        crate::client::install_provider();
+        let tls = crate::client::tls_of(self.authorities.as_ref()).map_err(Box::new)?;
+        let mut config = self.config.clone();
+        // one that may do without is one that an attacker makes do without
+        config.ssl_mode(SslMode::Require);
+        Ok(config.connect(MakeRustlsConnect::new(tls))?)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AddressError {
+    /// The server does not answer, or refuses.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// There is nothing to trust.
+    #[error(transparent)]
+    Tls(#[from] Box<crate::client::ClientError>),
+}
+
+impl FromStr for DatabaseAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DatabaseAddress, String> {
+        // what is wrong with it may stand beside its password
+        let wrong = || "it is not postgres://USER@HOST[:PORT]/NAME".to_owned();
+        let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        let config: Config = text.parse().ok().filter(|_| known).ok_or_else(wrong)?;
+        if config.get_hosts().is_empty() || config.get_dbname().is_none() {
+            return Err(wrong());
+        }
+        Ok(DatabaseAddress { text: text.to_owned(), config, authorities: None })
+    }
+}
+
+impl fmt::Display for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let hosts: Vec<String> = hosts.collect();
+        write!(f, "postgres://{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for DatabaseAddress {
+    fn eq(&self, other: &DatabaseAddress) -> bool {
+        self.text == other.text
+    }
+}
