@@ -36,6 +36,8 @@ const LOW: u8 = 8;
 const MOST_SAMPLES: usize = 256;
 /// How many similar layers are looked at.
 const MOST_LAYERS: usize = 2;
+/// How many layers are looked at for one that comes: an archive may have something of each layer that is here.
+const MOST_LOOKED_AT: usize = 6;
 /// Of the layers with a content so many are looked at, the newest: some contents are in every layer that ever was.
 const MOST_ROWS: usize = 64;
 /// A layer that comes is like one that has so many of its noted contents, or a large one,
@@ -322,7 +324,8 @@ impl Likeness<'_> {
 
 impl Search for Likeness<'_> {
     fn see(&mut self, digest: &Digest, size_bytes: u64, earlier: &mut Earlier) {
-        let is_over = self.used == MOST_LAYERS || self.asked.len() == MOST_SAMPLES;
+        let is_over =
+            self.used == MOST_LAYERS || self.seen.len() == MOST_LOOKED_AT || self.asked.len() == MOST_SAMPLES;
         if is_over || !is_sample(digest, size_bytes) || !self.asked.insert(digest.clone()) {
             return;
         }
