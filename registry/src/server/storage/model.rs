@@ -1,9 +1,11 @@
 //! Random histories, driven against pairs of content and pointers at once: they have to answer alike, and after
 //! each history every byte that is pointed at is there, and nothing else.
 
+mod growing;
 mod replicas;
 
 use super::*;
+use growing::{growing, quotas, scope};
 use proptest::prelude::*;
 use slipway_oci::{Algorithm, spec::media_type};
 use std::collections::BTreeMap;
@@ -101,28 +103,6 @@ fn operation() -> impl Strategy<Value = Operation> {
 fn name(repository: u8) -> String {
     let above = if repository == 0 { "" } else { "n/" };
     format!("{above}r{repository}")
-}
-
-/// What quotas may be about.
-fn scope(which: u8) -> Scope {
-    match which {
-        0 => Scope::Namespace(String::new()),
-        1 => Scope::Namespace("n".to_owned()),
-        2 => Scope::Repository(name(0)),
-        _ => Scope::Repository(name(1)),
-    }
-}
-
-/// The quotas that hold, by what they are about.
-fn quotas(all: &[Bound]) -> room::Quotas {
-    let all = all.to_vec();
-    Arc::new(move |repository| {
-        let meant = |bound: &&Bound| match &bound.scope {
-            Scope::Repository(own) => repository == own,
-            Scope::Namespace(own) => own.is_empty() || namespaces(repository).any(|above| above == own),
-        };
-        all.iter().filter(meant).cloned().collect()
-    })
 }
 
 fn deletion() -> Deletion {
@@ -388,7 +368,8 @@ impl Driven {
 
     /// Nothing grew beyond its quota; and what is pulled counts.
     fn check_bounds(&self, before: &[(Bound, Used)]) {
-        for ((bound, used), (_, now)) in before.iter().zip(self.sums()) {
+        for (bound, used) in before {
+            let now = self.storage.used(&bound.scope).expect("a sum");
             for (measure, most) in bound.measures() {
                 let (used, now) = (used.of(measure), now.of(measure));
                 assert!(now <= most.max(used), "{bound:?}: {used} became {now}");
@@ -463,27 +444,39 @@ fn check_journal(folder: &Path) {
     assert_eq!(told, read());
 }
 
+/// Drives both pairs through one history.
+fn drive(history: &[Operation]) -> Result<(), TestCaseError> {
+    let forced = history.iter().any(|one| matches!(one, Operation::DeleteManifest { force: true, .. }));
+    let folder = tempfile::tempdir().expect("folder");
+    let storage = Storage::open(folder.path()).expect("open");
+    let driven =
+        |storage, folder| Driven { storage, folder, sessions: Vec::new(), forced, bounds: Vec::new() };
+    let (mut durable, mut fleeting) = (driven(storage, Some(folder)), driven(Storage::in_memory(), None));
+    for operation in history {
+        let before = fleeting.sums();
+        prop_assert_eq!(durable.apply(operation), fleeting.apply(operation), "{:?}", operation);
+        fleeting.check_bounds(&before);
+        prop_assert_eq!(durable.life(), fleeting.life(), "{:?}", operation);
+    }
+    prop_assert_eq!(durable.picture(), fleeting.picture());
+    durable.check_content();
+    let folder = durable.folder.take().expect("its folder");
+    drop(durable);
+    check_journal(folder.path());
+    fleeting.check_content();
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn both_pairs_answer_alike(history in proptest::collection::vec(operation(), 1..40)) {
-        let forced = history.iter().any(|one| matches!(one, Operation::DeleteManifest { force: true, .. }));
-        let folder = tempfile::tempdir().expect("folder");
-        let storage = Storage::open(folder.path()).expect("open");
-        let mut durable = Driven { storage, folder: Some(folder), sessions: Vec::new(), forced, bounds: Vec::new() };
-        let mut fleeting = Driven { storage: Storage::in_memory(), folder: None, sessions: Vec::new(), forced, bounds: Vec::new() };
-        for operation in &history {
-            let before = fleeting.sums();
-            prop_assert_eq!(durable.apply(operation), fleeting.apply(operation), "{:?}", operation);
-            fleeting.check_bounds(&before);
-            prop_assert_eq!(durable.life(), fleeting.life(), "{:?}", operation);
-        }
-        prop_assert_eq!(durable.picture(), fleeting.picture());
-        durable.check_content();
-        let folder = durable.folder.take().expect("its folder");
-        drop(durable);
-        check_journal(folder.path());
-        fleeting.check_content();
+        drive(&history)?;
+    }
+
+    #[test]
+    fn both_pairs_count_alike(history in proptest::collection::vec(growing(), 20..60)) {
+        drive(&history)?;
     }
 }

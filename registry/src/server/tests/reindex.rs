@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::server::storage::{
-    StorageError,
+    Kin, Scope, StorageError,
     keep::{Lost, Reindexed, reindex},
 };
 use std::{cell::RefCell, fs, path::Path};
@@ -10,6 +10,12 @@ use std::{cell::RefCell, fs, path::Path};
 /// Everything that clients see of these repositories.
 fn seen(registry: &Registry, repositories: &[&str]) -> Vec<String> {
     let mut all = vec![registry.get("/v2/_catalog").text()];
+    // what counts for quotas too
+    let storage = &registry.server.as_ref().expect("a server").control().0.storage;
+    for of in [Kin::Repositories, Kin::Namespaces] {
+        all.push(format!("{:?}", storage.all_used(of, "", 100).expect("sums")));
+    }
+    all.push(format!("{:?}", storage.used(&Scope::Namespace(String::new())).expect("a sum")));
     for name in repositories {
         let tags = registry.get(&format!("/v2/{name}/tags/list"));
         all.push(tags.text());
