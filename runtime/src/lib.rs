@@ -52,6 +52,7 @@ pub use error::{Error, Step};
 pub use root::{Lower, RootFs, Via};
 pub use sandbox::capability::{self, Capability, CapabilitySet};
 pub use sandbox::gate::{Gate, open_gate};
+pub use sandbox::guard::{Used, own_memory_bytes};
 pub use sandbox::handle::{Handle, ProcessId};
 pub use sandbox::launch::{Created, Exit, Running, create, spawn};
 pub use sandbox::plan::Plan;

@@ -21,7 +21,8 @@
 //! child, and when slipway is gone that of whoever takes orphans in.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -84,6 +85,21 @@ struct Told {
     child: AtomicI32,
     /// The first process's exit code, or the signal that ended it, negated; [`RUNS`] until then.
     exit: AtomicI32,
+    /// What the first process and those that it waited for have used, once there is an exit: microseconds of its own and of
+    /// the kernel's time, KiB of the largest.
+    used: [AtomicU64; 3],
+}
+
+/// What a container has used, as the kernel tells of its first process and all that were waited for (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time of the programs.
+    pub user: Duration,
+    /// Processor time of the kernel for them.
+    pub system: Duration,
+    /// The most memory that one process had at a time, in bytes. What this program has counts too, in whose memory the first
+    /// process begins: a figure that is no larger says nothing.
+    pub largest_bytes: u64,
 }
 
 /// No exit yet.
@@ -120,6 +136,7 @@ impl Guard {
             slipway: own.as_raw_fd(),
             child: AtomicI32::new(-libc::ESRCH),
             exit: AtomicI32::new(RUNS),
+            used: Default::default(),
         };
         // It is born with every signal blocked: Ctrl-C goes to the whole foreground group before it has left it.
         let mask = sys::signal::set_mask(u64::MAX)?;
@@ -148,6 +165,28 @@ impl Guard {
     }
 }
 
+/// The most memory that this program had at a time, in bytes (proc_pid_status(5), `VmHWM`); 0 where that is not told.
+pub fn own_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+impl Parent {
+    /// What the container has used, where a guard has seen it end.
+    pub(crate) fn used(&self) -> Option<Used> {
+        let Parent::Guard(guard) = self else { return None };
+        let told = guard.0.kept();
+        if told.exit.load(Ordering::Acquire) == RUNS {
+            return None;
+        }
+        let [user, system, largest] = [0, 1, 2].map(|at| told.used[at].load(Ordering::Acquire));
+        let (user, system) = (Duration::from_micros(user), Duration::from_micros(system));
+        Some(Used { user, system, largest_bytes: largest << 10 })
+    }
+}
+
 /// The guard's first deed; gives the descriptors that it goes on with, slipway's and the child's, if there is a child.
 fn begin(birth: &mut Birth<'_>, told: &Told) -> Option<[i32; 2]> {
     // A session of its own: signals to slipway's process group are not for it. Nothing here fails for a fresh process.
@@ -173,8 +212,12 @@ fn watch(told: &Told, [slipway, child]: [BorrowedFd<'_>; 2]) -> ! {
         let _ = poll(&mut ends, None);
         let [child_ended, slipway_ended] = ends.map(|end| !end.revents().is_empty());
         if child_ended {
-            if let Ok(Some(status)) = waitid(WaitId::PidFd(child), WaitIdOptions::EXITED) {
-                told.exit.store(number(&status), Ordering::Release);
+            if let Ok((ended, used)) = sys::process::wait_used(child) {
+                let micros = |time: libc::timeval| (time.tv_sec as u64) * 1_000_000 + time.tv_usec as u64;
+                let all = [micros(used.ru_utime), micros(used.ru_stime), used.ru_maxrss as u64];
+                told.used.iter().zip(all).for_each(|(at, value)| at.store(value, Ordering::Release));
+                let exit = if ended.0 == libc::CLD_EXITED { ended.1 } else { -ended.1 };
+                told.exit.store(exit, Ordering::Release);
             }
             break;
         }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use crate::cgroup::Group;
 use crate::error::Error;
 use crate::sandbox::gate::{self, Gate, Kept};
-use crate::sandbox::guard::{Birth, Parent};
+use crate::sandbox::guard::{Birth, Parent, Used};
 use crate::sandbox::handle::{Handle, ProcessId, send};
 use crate::sandbox::owners::{self, Keeper};
 use crate::sandbox::plan::Plan;
@@ -234,6 +234,11 @@ impl Running {
             self.kill();
         }
         self.wait()
+    }
+
+    /// What the container has used, once it was waited for; `None` where its life is beyond the caller's.
+    pub fn used(&self) -> Option<Used> {
+        self.exit.and_then(|_| self.parent.used())
     }
 
     /// What the first process is found again by; `None` for one that ended at once.

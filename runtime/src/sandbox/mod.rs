@@ -9,7 +9,7 @@ mod console;
 pub(crate) mod detached;
 mod devices;
 pub(crate) mod gate;
-mod guard;
+pub(crate) mod guard;
 pub(crate) mod handle;
 pub(crate) mod launch;
 pub(crate) mod owners;

@@ -18,6 +18,27 @@ pub(crate) fn unshare(flags: i32) -> Result<(), Errno> {
     check(unsafe { raw::call(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0, 0]) }).map(drop)
 }
 
+/// Waits for the end of a child, reaps it, and tells what it and those that it waited for have used (waitid(2), whose fifth
+/// argument glibc leaves out). The first answer is as `si_code` and `si_status` have it.
+pub(crate) fn wait_used(pidfd: BorrowedFd<'_>) -> Result<((i32, i32), libc::rusage), Errno> {
+    // SAFETY: both are plain numbers, for which zero is a value.
+    let (mut ended, mut used): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+    let (ended_at, used_at) = (&raw mut ended as usize, &raw mut used as usize);
+    let (kind, fd) = (libc::P_PIDFD as usize, pidfd.as_raw_fd() as usize);
+    loop {
+        let arguments = [kind, fd, ended_at, libc::WEXITED as usize, used_at, 0];
+        // SAFETY: both pointers are to values of the kernel's types that outlive the call.
+        match check(unsafe { raw::call(libc::SYS_waitid, arguments) }) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: the kernel has filled in the fields of SIGCHLD.
+    let status = unsafe { ended.si_status() };
+    Ok(((ended.si_code, status), used))
+}
+
 /// Sets the calling thread's supplementary groups (setgroups(2)).
 pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: pointer and count are those of the slice, whose element is the kernel's `gid_t`.
