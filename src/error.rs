@@ -395,7 +395,10 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
             if !output_shown {
                 detail.push_str(&show::text::settled(&String::from_utf8_lossy(tail)));
             }
-            log_note = Some(format!("its whole output is in `{}`", log.display()));
+            log_note = log.as_ref().map(|log| {
+                let (path, build, step) = (log.path.display(), &log.build, log.step);
+                format!("its whole output is in `{path}` (`slipway builds logs {build} {step}`)")
+            });
         }
         _ => {}
     }

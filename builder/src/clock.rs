@@ -3,7 +3,7 @@
 //! Every stage runs on one thread, so the steps under way on a thread are a stack: a step that needs another stage may
 //! build it right there. The clock of the step on top stands still while [`aside`] runs.
 
-use crate::{Event, Progress, StepId};
+use crate::{Event, Fact, Progress, StepId};
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
@@ -27,6 +27,13 @@ pub(crate) fn step<T>(step: StepId, work: impl FnOnce() -> T) -> (T, Duration) {
         all.pop().map_or(Duration::ZERO, |running| running.began.elapsed().saturating_sub(running.aside))
     });
     (result, own)
+}
+
+/// Tells something of the step that runs on this thread.
+pub(crate) fn tell(progress: &dyn Progress, fact: Fact<'_>) {
+    if let Some(step) = RUNNING.with_borrow(|all| all.last().map(|running| running.step)) {
+        progress.event(Event::Known { step, fact });
+    }
 }
 
 /// Does what the step on this thread has to wait for, with its clock standing still.

@@ -73,6 +73,17 @@ pub enum Full {
     Memory,
 }
 
+/// Where the output of a step is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The file.
+    pub path: PathBuf,
+    /// The build's id.
+    pub build: String,
+    /// The step's number in it, from 1.
+    pub step: usize,
+}
+
 /// What went wrong in one step.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -85,8 +96,8 @@ pub enum StepError {
         status: String,
         /// The last lines of its output.
         tail: Vec<u8>,
-        /// Where the whole output is.
-        log: PathBuf,
+        /// Where what it wrote is kept.
+        log: Option<LogPlace>,
         /// What was full when it ended.
         full: Option<Full>,
     },

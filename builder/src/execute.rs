@@ -5,8 +5,8 @@
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
 use crate::{
-    Event, Full, NetworkMode, StepError, StepId, Stream, limits, scratch::Scratch, solve::Workshop,
-    stage::Attached,
+    Event, Fact, Full, LogPlace, NetworkMode, StepError, StepId, Stream, clock, history::StepLog, limits,
+    scratch::Scratch, solve::Workshop, stage::Attached,
 };
 use slipway_oci::{
     file,
@@ -23,10 +23,10 @@ use slipway_runtime::{
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    io::{Read, Write},
+    io::Read,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 /// Lines of a failed command's output that its error carries.
@@ -89,8 +89,10 @@ pub(crate) fn execute(
         volatile: true,
         userxattr: store.xattrs().is_user(),
     };
-    let log = Log::create(solver, command.step)?;
+    let log = Log::new(solver.recorder.log(command.step));
     let exit = run_sandbox(solver, command, root_fs, mounts, &log)?;
+    let (tail, log) = log.end();
+    let log = solver.recorder.logged(command.step, log);
     if solver.environment.cancel.is_cancelled() && !exit.success() {
         return Err(StepError::Cancelled);
     }
@@ -100,8 +102,9 @@ pub(crate) fn execute(
             Exit::Signal(signal) => format!("signal {signal}"),
         };
         let full = full_place(store, &changes);
-        let (tail, log) = log.keep();
-        return Err(StepError::Command { command: shortened(command.shown), status, tail, log, full });
+        let build = solver.recorder.id();
+        let kept = log.zip(build).map(|(path, build)| LogPlace { path, build, step: command.step + 1 });
+        return Err(StepError::Command { command: shortened(command.shown), status, tail, log: kept, full });
     }
     drop(attached);
     make_layer(solver, command, &upper, !changes.is_in_memory(), (root.mode, root.uid, root.gid))
@@ -189,7 +192,12 @@ fn run_sandbox(
             scope.spawn(move || forward(solver, command.step, stream, File::from(descriptor), log));
         }
         use std::os::fd::AsFd;
-        Ok(running.wait_or_cancel(solver.environment.cancel.as_fd())?)
+        let exit = running.wait_or_cancel(solver.environment.cancel.as_fd())?;
+        // its first process begins in our memory
+        let above_bytes = slipway_runtime::own_memory_bytes();
+        let fact = Fact::Command { status: exit.status(), used: running.used(), above_bytes };
+        clock::tell(solver.environment.progress, fact);
+        Ok(exit)
     })
 }
 
@@ -208,7 +216,7 @@ fn forward(solver: &Workshop<'_>, step: StepId, stream: Stream, mut source: File
     // where the line was last begun anew
     let mut state = 0;
     let emit = |bytes: &[u8]| {
-        log.write(bytes);
+        log.write(stream, bytes);
         solver.environment.progress.event(Event::Output { step, stream, bytes });
     };
     loop {
@@ -239,44 +247,30 @@ fn forward(solver: &Workshop<'_>, step: StepId, stream: Stream, mut source: File
     }
 }
 
-/// The whole output of a command in a file, and its last lines in memory.
+/// What a command writes: what is kept of it, and its last lines in memory.
 struct Log {
-    path: PathBuf,
-    state: Mutex<(File, VecDeque<Vec<u8>>)>,
-    kept: std::sync::atomic::AtomicBool,
+    kept: StepLog,
+    tail: Mutex<VecDeque<Vec<u8>>>,
 }
 
 impl Log {
-    fn create(solver: &Workshop<'_>, step: StepId) -> Result<Log, StepError> {
-        let folder = solver.environment.store.root().join("run/logs");
-        fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
-        let path = folder.join(format!("{}.log", file::temporary_name(&format!("step{step}"))));
-        let file = File::create_new(&path).map_err(StepError::io("create", &path))?;
-        Ok(Log { path, state: Mutex::new((file, VecDeque::new())), kept: false.into() })
+    fn new(kept: StepLog) -> Log {
+        Log { kept, tail: Mutex::default() }
     }
 
-    fn write(&self, bytes: &[u8]) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // a full disk must not hide how the command ended
-        let _ = state.0.write_all(bytes);
-        if state.1.len() >= TAIL_LINES {
-            state.1.pop_front();
+    fn write(&self, stream: Stream, bytes: &[u8]) {
+        self.kept.write(stream, bytes);
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.len() >= TAIL_LINES {
+            tail.pop_front();
         }
-        state.1.push_back(bytes.to_vec());
+        tail.push_back(bytes.to_vec());
     }
 
-    fn keep(self) -> (Vec<u8>, PathBuf) {
-        self.kept.store(true, std::sync::atomic::Ordering::Relaxed);
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (state.1.iter().flatten().copied().collect(), self.path.clone())
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        if !self.kept.load(std::sync::atomic::Ordering::Relaxed) {
-            let _ = fs::remove_file(&self.path);
-        }
+    /// The last lines, and the log.
+    fn end(self) -> (Vec<u8>, StepLog) {
+        let tail = self.tail.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (tail.into_iter().flatten().collect(), self.kept)
     }
 }
 

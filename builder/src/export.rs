@@ -35,6 +35,11 @@ pub trait Exporter: Sync {
     /// Makes it.
     fn export(&self, environment: &Environment<'_>, finished: &Finished<'_>)
     -> Result<BuiltImage, StepError>;
+
+    /// What it is to be called, for the history.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Puts an image into the store, and its names last.
@@ -47,6 +52,10 @@ pub struct ImageExporter {
 }
 
 impl Exporter for ImageExporter {
+    fn names(&self) -> Vec<String> {
+        self.names.iter().map(Reference::familiar).collect()
+    }
+
     fn export(
         &self,
         environment: &Environment<'_>,

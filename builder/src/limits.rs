@@ -24,3 +24,26 @@ pub(crate) const ATTRIBUTE_BYTES: usize = 64 << 10;
 pub(crate) const AGENT_CONNECTIONS: usize = 64;
 /// Longest message of an ssh agent, in bytes (OpenSSH `AGENT_MAX_LEN`).
 pub(crate) const AGENT_MESSAGE_BYTES: u32 = 256 << 10;
+
+/// Most bytes of a step's output that are kept: the beginning and the end, half of it each.
+pub(crate) const STEP_LOG_BYTES: u64 = 16 << 20;
+/// Most builds whose history is kept.
+pub(crate) const HISTORY_BUILDS: usize = 200;
+/// Most bytes that the history of all builds takes; the build that just ended stays, however large.
+pub(crate) const HISTORY_BYTES: u64 = 256 << 20;
+/// Largest record of a build that is read, in bytes.
+pub(crate) const RECORD_BYTES: u64 = 64 << 20;
+/// Longest text in a record (an instruction, a reason), in characters; a longer one is cut.
+pub(crate) const RECORD_TEXT: usize = 4096;
+/// Longest description of a step that a record has, in bytes.
+pub(crate) const RECORD_DESCRIPTION_BYTES: usize = 64 << 10;
+/// Largest list of what a COPY selects that is kept, in bytes.
+pub(crate) const LISTING_BYTES: usize = 8 << 20;
+/// Most earlier steps that one is compared with.
+pub(crate) const WHY_CANDIDATES: usize = 64;
+/// Most files that are named as differing.
+pub(crate) const WHY_FILES: usize = 20;
+/// Most stages that stand on each other in which the first difference is looked for.
+pub(crate) const WHY_DEPTH: usize = 64;
+/// Longest value that is shown of a difference, in characters.
+pub(crate) const WHY_TEXT: usize = 240;

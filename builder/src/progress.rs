@@ -1,5 +1,8 @@
 //! What a build tells while it runs.
 
+use crate::{StepDescription, why::Why};
+use slipway_oci::{Digest, store::LayerForm};
+use slipway_runtime::Used;
 use std::time::Duration;
 
 /// Numbers the steps of a build in the order of the recipe.
@@ -27,6 +30,45 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What is known of a step, for the history.
+#[derive(Clone, Debug)]
+pub enum Fact<'a> {
+    /// What decides its result.
+    Key {
+        /// The key.
+        key: &'a Digest,
+        /// What that is a digest of.
+        description: &'a StepDescription,
+        /// Length of that as JSON.
+        json_bytes: usize,
+    },
+    /// FROM: what the stage begins with.
+    Base {
+        /// The image or stage as written.
+        name: &'a str,
+        /// Chain id of its layers.
+        chain: &'a str,
+    },
+    /// No result was there: the step is carried out.
+    Making,
+    /// COPY and ADD that are carried out: what was selected, a line a path.
+    Selected {
+        /// The lines.
+        listing: &'a [u8],
+    },
+    /// RUN: the command has ended.
+    Command {
+        /// Its exit status, 128+N for signal N.
+        status: i32,
+        /// What it used.
+        used: Option<Used>,
+        /// How much memory has to be for it to be the command's and not this program's.
+        above_bytes: u64,
+    },
+    /// The layer that it led to.
+    Layer(&'a LayerForm),
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -50,8 +92,17 @@ pub enum Event<'a> {
         number: usize,
         /// Steps of the stage.
         total: usize,
+        /// First line of the instruction in the recipe, from 1.
+        line: u32,
         /// The instruction as written, on one line.
         text: &'a str,
+    },
+    /// Something about a step came to light.
+    Known {
+        /// Which.
+        step: StepId,
+        /// What.
+        fact: Fact<'a>,
     },
     /// A command wrote.
     Output {
@@ -95,6 +146,11 @@ pub enum Event<'a> {
         took: Duration,
         /// Why it was or was not cached, or why it failed, in words.
         reason: &'a str,
+    },
+    /// Why a step was carried out, told before it ends where that was asked for.
+    Explained {
+        /// The step, and what differs from an earlier one.
+        why: &'a Why,
     },
     /// Something that deserves a word but stops nothing.
     Warning {

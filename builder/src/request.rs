@@ -50,6 +50,8 @@ pub struct BuildRequest {
     pub recipe: String,
     /// The build context's folder; `None` where there is none.
     pub context: Option<PathBuf>,
+    /// What the context is called in the history: a folder's absolute path, or a URL without a user's name.
+    pub context_name: Option<String>,
     /// The text of the ignore file that filters the context.
     pub ignore: Option<String>,
     /// Named contexts.
@@ -64,6 +66,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose cached results are passed over.
     pub no_cache_stages: Vec<String>,
+    /// Whether it is told of each step that is carried out what differs from the nearest earlier result.
+    pub explain: bool,
     /// Whether registries are asked even for images that the store has.
     pub refresh: bool,
     /// Labels beyond the recipe's.

@@ -9,7 +9,7 @@ pub(crate) mod remote;
 pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
-use builder::{build, context};
+use builder::{build, builds, context, why};
 use container::run as run_command;
 use dockerfile::{check, fmt};
 use image::{
@@ -36,6 +36,8 @@ enum Command {
     Artifact(artifact::Arguments),
     /// Build an image from a Dockerfile
     Build(Box<build::Arguments>),
+    /// Look at builds that ran: steps, times, logs
+    Builds(builds::Arguments),
     /// Check a recipe without building it
     Check(check::Arguments),
     /// Write what a shell needs to complete commands, flags, images and stages
@@ -100,6 +102,8 @@ enum Command {
     Tags(tags::Arguments),
     /// Show this program's version, and what it and the machine can do
     Version(version::Arguments),
+    /// Show why steps of a build ran: what differs from the nearest earlier result
+    Why(why::Arguments),
 }
 
 /// Carries out one command and answers the exit status.
@@ -111,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Artifact(arguments) => artifact::run(&global, &arguments),
         Command::Build(arguments) => build::run(&global, *arguments),
+        Command::Builds(arguments) => builds::run(&global, &arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
@@ -143,5 +148,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Tag(arguments) => tag::run(&global, &arguments),
         Command::Tags(arguments) => tags::run(&global, &arguments),
         Command::Version(arguments) => version::run(&arguments),
+        Command::Why(arguments) => why::run(&global, &arguments),
     }
 }

@@ -10,6 +10,7 @@ use clap_complete::{
     ArgValueCompleter, CompletionCandidate,
     env::{Bash, EnvCompleter, Fish, Zsh},
 };
+use slipway_builder::history::History;
 use slipway_oci::{layer::OverlayXattrs, store::Store};
 use std::{
     ffi::{OsStr, OsString},
@@ -128,6 +129,7 @@ fn candidates(value_name: &str) -> Option<Candidates> {
     match value_name {
         "IMAGE" | "NAME[:TAG]" => Some(Asked::images),
         "STAGE" => Some(Asked::stages),
+        "BUILD" => Some(Asked::builds),
         "OS/ARCH" => Some(|_| PLATFORMS.map(str::to_owned).to_vec()),
         "NETWORK" => Some(|_| ["host", "none", "ns:"].map(str::to_owned).to_vec()),
         "IPC" => Some(|_| ["private", "host", "ns:"].map(str::to_owned).to_vec()),
@@ -175,11 +177,23 @@ impl Asked {
         front::read(words, &Cli::command(), &|_| None).unwrap_or_default()
     }
 
-    /// Names of the store's images. Where there is no store, none is made.
-    fn images(&self) -> Vec<String> {
+    /// Ids of the builds that are kept.
+    fn builds(&self) -> Vec<String> {
+        let Ok(root) = self.root() else { return Vec::new() };
+        let builds = History::of(&root).builds().unwrap_or_default();
+        builds.into_iter().map(|build| build.id).collect()
+    }
+
+    /// The folder of the store that the line means.
+    fn root(&self) -> Result<PathBuf, Failure> {
         let named = self.line().value("root").map(PathBuf::from);
         let root = named.or_else(|| std::env::var_os("SLIPWAY_ROOT").map(PathBuf::from));
-        let Ok(root) = app::store_folder(root.as_deref()) else { return Vec::new() };
+        app::store_folder(root.as_deref())
+    }
+
+    /// Names of the store's images. Where there is no store, none is made.
+    fn images(&self) -> Vec<String> {
+        let Ok(root) = self.root() else { return Vec::new() };
         if !root.join("store.db").exists() {
             return Vec::new();
         }
@@ -217,6 +231,7 @@ mod tests {
     /// Values that are completed with nothing: whoever adds one says so here.
     const FREE: &[&str] = &[
         "NAME[=VALUE]",
+        "STEP",
         "NAME=VALUE",
         "NAME=SOURCE",
         "NAME",

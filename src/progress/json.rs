@@ -26,13 +26,13 @@ impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
             // a record is of whole lines
-            Event::Unfinished { .. } => return,
+            Event::Unfinished { .. } | Event::Known { .. } => return,
             Event::Planned { steps } => serde_json::json!({"event": "planned", "steps": steps}),
             Event::Resolving { reference } => {
                 serde_json::json!({"event": "resolving", "reference": reference})
             }
-            Event::Started { step, stage, number, total, text } => serde_json::json!({
-                "event": "started", "step": step, "stage": stage, "number": number, "total": total, "text": text,
+            Event::Started { step, stage, number, total, line, text } => serde_json::json!({
+                "event": "started", "step": step, "stage": stage, "number": number, "total": total, "line": line, "text": text,
             }),
             Event::Output { step, stream, bytes } => serde_json::json!({
                 "event": "output", "step": step,
@@ -55,6 +55,9 @@ impl Progress for Json {
                     Outcome::Cancelled => "cancelled",
                 },
                 "milliseconds": took.as_secs_f64() * 1000.0, "reason": reason,
+            }),
+            Event::Explained { why } => serde_json::json!({
+                "event": "explained", "step": why.step.saturating_sub(1), "earlier": why.earlier, "causes": why.causes,
             }),
             Event::Warning { message } => serde_json::json!({"event": "warning", "message": message}),
             Event::Exporting => serde_json::json!({"event": "exporting"}),

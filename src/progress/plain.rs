@@ -56,9 +56,9 @@ impl State {
     fn lines(&mut self, event: &Event<'_>, now: Instant) -> String {
         match *event {
             // a log has whole lines
-            Event::Planned { .. } | Event::Unfinished { .. } => String::new(),
+            Event::Planned { .. } | Event::Unfinished { .. } | Event::Known { .. } => String::new(),
             Event::Resolving { reference } => format!("resolving {reference}\n"),
-            Event::Started { step, stage, number, total, text } => {
+            Event::Started { step, stage, number, total, text, .. } => {
                 self.clocks.insert(step, Clock::start(now));
                 format!("{}[{stage} {number}/{total}] {text}\n", self.mark(step, true))
             }
@@ -90,6 +90,11 @@ impl State {
                     Outcome::Failed => format!("{mark}FAILED: {}\n", text::line(reason)),
                     Outcome::Cancelled => format!("{mark}CANCELED\n"),
                 }
+            }
+            Event::Explained { why } => {
+                let mark = self.mark(why.step.saturating_sub(1), false);
+                let causes = why.causes.iter().map(|cause| text::line(&cause.to_string()));
+                causes.map(|cause| format!("{mark}WHY {cause}\n")).collect()
             }
             Event::Warning { message } => format!("warning: {}\n", text::line(message)),
             Event::Exporting => "\nexporting the image\n".to_owned(),
@@ -182,7 +187,8 @@ mod tests {
     fn steps_are_parted_as_buildx_parts_them() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let begun = |step, text| Event::Started { step, stage: "app", number: step + 1, total: 2, text };
+        let begun =
+            |step, text| Event::Started { step, stage: "app", number: step + 1, total: 2, line: 1, text };
         let output = |step, bytes| Event::Output { step, stream: Stream::Stdout, bytes };
         let finished = |step, outcome, reason| Event::Finished {
             step,

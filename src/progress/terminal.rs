@@ -103,7 +103,7 @@ impl Progress for Terminal {
                 let line = Line::new(Tone::Dim, format!(" => resolving {reference}"), "");
                 self.change(|_, _| Some(line));
             }
-            Event::Started { step, stage, number, total, text } => {
+            Event::Started { step, stage, number, total, text, .. } => {
                 let title = format!("[{stage} {number}/{total}] {text}");
                 self.change(|board, now| {
                     board.start(step, title, now);
@@ -130,10 +130,17 @@ impl Progress for Terminal {
             Event::Finished { step, outcome, took, .. } => {
                 self.change(|board, _| Some(board.finish(step, outcome, took)));
             }
+            Event::Explained { why } => {
+                for cause in &why.causes {
+                    let words = text::line(&format!("#{} why: {cause}", why.step));
+                    self.change(|_, _| Some(Line::new(Tone::Dim, format!(" => => {words}"), "")));
+                }
+            }
             Event::Warning { message } => {
                 let line = Line::new(Tone::Warning, format!("warning: {}", text::line(message)), "");
                 self.change(|_, _| Some(line));
             }
+            Event::Known { .. } => {}
             Event::Exporting => self.change(|board, now| {
                 board.export(now);
                 None

@@ -25,6 +25,23 @@ pub(crate) fn say(text: impl Display) -> Result<(), Failure> {
     write_result(&if std::io::stdout().is_terminal() { text::plain(&text) } else { text.into() })
 }
 
+/// Writes a piece of what another program wrote to standard output: as it is, but for a terminal its colours and nothing
+/// else. Whether anybody still reads.
+pub(crate) fn say_output(bytes: &[u8]) -> Result<bool, Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = if out.is_terminal() {
+        let text = String::from_utf8_lossy(bytes);
+        let shown = if result_colours() { text::coloured(&text) } else { text::plain(&text) };
+        out.write_all(shown.as_bytes())
+    } else {
+        out.write_all(bytes)
+    };
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
+    }
+}
+
 /// The same for a result that has colours of its own where [`result_colours`] wants them.
 pub(crate) fn say_coloured(text: impl Display) -> Result<(), Failure> {
     if !result_colours() {

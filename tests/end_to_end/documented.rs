@@ -153,6 +153,18 @@ fn the_readme_s_lines_run_as_they_stand() {
     shell.run("kill %1");
 }
 
+/// The last of two builds that are remembered, for examples that ask about one.
+fn remembered(slipway: &Slipway, example: &str) -> String {
+    if !example.contains("slipway builds") && !example.contains("slipway why") {
+        return String::new();
+    }
+    for _ in 0..2 {
+        let steps = "FROM base\nRUN echo 1\nRUN echo 2\nRUN echo 3\n";
+        slipway.build_with("kept", steps, &[], &["--no-cache"]).ok();
+    }
+    slipway.ok(["builds", "ls", "-q"]).lines().next().unwrap().to_owned()
+}
+
 #[test]
 fn the_examples_of_every_page_run_as_they_stand() {
     need!("bash", "setsid", "gzip");
@@ -186,7 +198,9 @@ fn the_examples_of_every_page_run_as_they_stand() {
             slipway.ok(["delete", &app]);
         }
         slipway.ok(["save", "-o", slipway.path("home/app.tar").to_str().unwrap(), "app"]);
+        let build = remembered(&slipway, example);
         let line = example
+            .replace("3f9a0c", &build)
             .replace("https://git.example/team/app.git#main", ".")
             .replace("registry.example", &server.address)
             .replace("/usr/share/bash-completion/completions/slipway", "bash-completion")

@@ -57,6 +57,7 @@ impl Place {
             slipway.context("here", &[("context/Dockerfile", "FROM base\nCOPY a /\n"), ("context/a", "a")]);
         let server = Server::slipway(&slipway, &slipway.path("storage"));
         slipway.ok(["push", "-q", "base", &server.name("base:1")]);
+        slipway.ok(["build", "-q", folder.join("context").to_str().unwrap()]);
         slipway.ok(["save", "-o", slipway.path("base.tar").to_str().unwrap(), "base"]);
         Place { slipway, folder, server }
     }
@@ -118,6 +119,7 @@ fn check(row: &Row, bytes: &[u8], how: &str) {
             let mut archive = tar::Archive::new(bytes);
             archive.entries().unwrap().all(|entry| entry.is_ok()) && bytes.len() > 10_000
         }
+        "page" => text.starts_with("<!DOCTYPE html>") && text.trim_end().ends_with("</html>"),
         "untidy" => text.starts_with("FROM base\n") || text.ends_with("COPY a /\n"),
         other => panic!("{other}"),
     };

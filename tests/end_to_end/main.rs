@@ -12,6 +12,7 @@ mod access;
 mod adopting;
 mod agents;
 mod build;
+mod builds;
 mod cache;
 mod caches;
 mod callers;

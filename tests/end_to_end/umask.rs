@@ -71,7 +71,7 @@ fn build(mask: &str) -> (String, String) {
     let secret = format!("id=s,src={}", context.join("secret").display());
     let command = slipway.command(["build", "-t", "made", "--secret", &secret, context.to_str().unwrap()]);
     let ended = run(&mut under(mask, &command));
-    let log = || run(Command::new("sh").args(["-c", "cat run/logs/*"]).current_dir(&slipway.root)).stdout;
+    let log = || run(Command::new("sh").args(["-c", "cat builds/*/*.log"]).current_dir(&slipway.root)).stdout;
     assert!(ended.status.success(), "{mask}: {}{}", ended.stderr, log());
     let seen = run(&mut under(mask, &slipway.command(["run", "--rm", "made", "cat", "/tmp/seen"]))).ok();
     (seen, slipway.digest("made"))

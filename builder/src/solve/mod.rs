@@ -15,6 +15,7 @@ pub(crate) use workshop::Workshop;
 
 use crate::{
     BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, Exporter, export,
+    history::{History, Recorder},
 };
 use slipway_dockerfile::{Instruction, Stage};
 use slipway_oci::spec::ImageConfig;
@@ -31,6 +32,8 @@ pub struct BuildOutput {
     pub cached_steps: usize,
     /// Steps that were carried out.
     pub executed_steps: usize,
+    /// Its id in the history, where anything was carried out.
+    pub build: Option<String>,
     /// Build arguments that no instruction asked for.
     pub unused_arguments: Vec<String>,
 }
@@ -49,15 +52,18 @@ pub fn build(
         .cancel
         .below()
         .map_err(|source| BuildError::Io { operation: "make the build's own switch", source })?;
-    let environment = &Environment { cancel, ..*environment };
+    let history = History::of(environment.store.root());
+    let recorder = &Recorder::new(environment.progress, history, request, exporter.names());
+    let environment = &Environment { cancel, progress: recorder, ..*environment };
     let recipe = slipway_dockerfile::parse_recipe(&request.recipe).map_err(BuildError::Recipe)?;
     let graph = BuildGraph::new(&recipe, request)?;
     let at = |error| BuildError::Step(Arc::new(ErrorAt { origin: None, stage: "build".into(), error }));
     let epoch = graph.epoch(&recipe, request)?;
-    let workshop = Workshop::new(environment, request, &recipe, &graph, epoch).map_err(at)?;
+    let workshop = Workshop::new(environment, request, &recipe, &graph, recorder, epoch).map_err(at)?;
     environment.progress.event(Event::Planned { steps: workshop.planned() });
     let result = solve(&workshop, exporter);
     workshop.finish();
+    recorder.end(&result);
     result
 }
 
@@ -77,6 +83,7 @@ fn solve(workshop: &Workshop<'_>, exporter: &dyn Exporter) -> Result<BuildOutput
         config: finished.config,
         cached_steps: counts.cached,
         executed_steps: counts.executed,
+        build: workshop.recorder.id(),
         unused_arguments: unused.cloned().collect(),
     })
 }

@@ -4,7 +4,7 @@
 //! holds between processes on one store, by the step's turn there ([`slipway_oci::store::Turn`]).
 
 use crate::{
-    Cancel, Environment, Outcome, Progress, StepError,
+    Cancel, Environment, Fact, Outcome, Progress, StepError,
     cache::{Caches, StepResult},
     clock,
     key::StepDescription,
@@ -77,14 +77,21 @@ impl<'a> Steps<'a> {
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
         let json = description.to_json();
         let key = &Digest::sha256(json.as_bytes());
+        clock::tell(self.progress, Fact::Key { key, description, json_bytes: json.len() });
         let cell = locked(&self.cells).entry(key.clone()).or_default().clone();
         let mut slot = match cell.try_lock() {
             Ok(slot) => slot,
             Err(_) => clock::aside(self.progress, "the same step of another stage", || locked(&cell)),
         };
+        let told = |result: Option<LayerForm>, outcome| {
+            if let Some(form) = &result {
+                clock::tell(self.progress, Fact::Layer(form));
+            }
+            Ok((result, outcome))
+        };
         if let Some(result) = slot.as_ref() {
             self.count(Outcome::Cached);
-            return Ok((result.clone(), Outcome::Cached));
+            return told(result.clone(), Outcome::Cached);
         }
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
@@ -101,15 +108,16 @@ impl<'a> Steps<'a> {
             *slot = Some(result.clone());
             locked(&self.hits).push(key.clone());
             self.count(Outcome::Cached);
-            return Ok((result, Outcome::Cached));
+            return told(result, Outcome::Cached);
         }
+        clock::tell(self.progress, Fact::Making);
         let result = make()?;
         self.caches.put(&StepResult { key, layer: result.as_ref(), step, description: Some(&json) })?;
         // after the result is written: who waits for the turn looks for it then
         drop(turn);
         *slot = Some(result.clone());
         self.count(Outcome::Done);
-        Ok((result, Outcome::Done))
+        told(result, Outcome::Done)
     }
 
     /// Waits until no other build carries the step out. A store that cannot say so costs time only: then the step is

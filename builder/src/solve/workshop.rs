@@ -9,6 +9,7 @@ use crate::{
     base::BaseImage,
     context::ContextTree,
     epoch::{Epoch, StageEpoch},
+    history::Recorder,
     key::StepDescription,
     scratch::Scratch,
     transfer::LayeredTree,
@@ -27,6 +28,8 @@ pub(crate) struct Workshop<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) recipe: &'a Recipe,
     pub(crate) graph: &'a BuildGraph,
+    /// Keeps what is to be known later.
+    pub(crate) recorder: &'a Recorder<'a>,
     steps: Steps<'a>,
     sources: Sources<'a>,
     epoch: Epoch,
@@ -43,6 +46,7 @@ impl<'a> Workshop<'a> {
         request: &'a BuildRequest,
         recipe: &'a Recipe,
         graph: &'a BuildGraph,
+        recorder: &'a Recorder<'a>,
         epoch: Epoch,
     ) -> Result<Workshop<'a>, StepError> {
         let mut first_step = Vec::with_capacity(recipe.stages.len());
@@ -56,6 +60,7 @@ impl<'a> Workshop<'a> {
             request,
             recipe,
             graph,
+            recorder,
             steps: Steps::new(environment),
             sources: Sources::new(environment, request),
             epoch,

@@ -18,7 +18,7 @@ pub use metadata::{ChangeError, apply_changes};
 pub(crate) use mounts::Attached;
 
 use crate::{
-    Base, ErrorAt, Event, Outcome, StepError, StepId, ValueError, base as images, clock,
+    Base, ErrorAt, Event, Fact, Outcome, StepError, StepId, ValueError, base as images, clock,
     epoch::StageEpoch,
     key::chain_id,
     solve::{AskStage, Workshop, is_visible, visible_steps},
@@ -98,8 +98,20 @@ pub(crate) fn run(
     let step = solver.first_step(index);
     let text = one_line(&stage.origin.original);
     let total = visible_steps(stage);
-    progress.event(Event::Started { step, stage: &label, number: 1, total, text: &text });
-    let (begun, took) = clock::step(step, || base::begin(solver, stages, index));
+    progress.event(Event::Started {
+        step,
+        stage: &label,
+        number: 1,
+        total,
+        line: stage.origin.start_line,
+        text: &text,
+    });
+    let (begun, took) = clock::step(step, || {
+        let begun = base::begin(solver, stages, index)?;
+        let (name, chain) = (&solver.recipe.stages[index].base, begun.chain());
+        clock::tell(progress, Fact::Base { name, chain: &chain });
+        Ok::<_, StepError>(begun)
+    });
     let (outcome, reason) = match &begun {
         Ok(_) => (Outcome::Done, "the base is known".to_owned()),
         Err(error) => ended(error),
@@ -110,7 +122,9 @@ pub(crate) fn run(
     let is_used = solver.graph.is_used(index);
     for (number, located) in triggers.iter().enumerate() {
         state.runs_later = is_used || runs(&triggers[number + 1..]) || runs(&stage.instructions);
-        state.apply(&located.instruction, &located.origin, None).map_err(at(None))?;
+        // triggers are steps of FROM
+        let (applied, _) = clock::step(step, || state.apply(&located.instruction, &located.origin, None));
+        applied.map_err(at(None))?;
     }
     for (number, located) in stage.instructions.iter().enumerate() {
         state.runs_later = is_used || runs(&stage.instructions[number + 1..]);
@@ -161,13 +175,14 @@ impl<'s, 'a> StageState<'s, 'a> {
             stage: &self.label,
             number: self.shown + 1,
             total,
+            line: located.origin.start_line,
             text: &text,
         });
         let (result, took) =
             clock::step(step, || self.apply(&located.instruction, &located.origin, Some(step)));
         let (outcome, reason) = match &result {
             Ok(Outcome::Cached) => (Outcome::Cached, "its inputs are those of an earlier run".to_owned()),
-            Ok(outcome) if !self.use_cache => (*outcome, "the cache was passed over".to_owned()),
+            Ok(outcome) if !self.use_cache => (*outcome, crate::why::PASSED_OVER.to_owned()),
             Ok(outcome) => (*outcome, "no earlier run had these inputs".to_owned()),
             Err(error) => ended(error),
         };

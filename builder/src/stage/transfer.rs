@@ -2,10 +2,12 @@
 
 use super::{Provided, StageState};
 use crate::{
-    Outcome, StepError, ValueError,
+    Fact, Outcome, StepError, ValueError,
     cache::StepResult,
+    clock,
     context::ContextTree,
     key::{CopyStep, InlineFile, Operation, StepDescription, chain_id, latest_time},
+    limits,
     transfer::{
         self, Borrowed, Destination, Gathered, Gatherer, Ownership, Selector, SourceTree, Writing,
         WrittenLayer, is_remote,
@@ -255,18 +257,22 @@ impl StageState<'_, '_> {
             ..self.describe_transfer(transfer, expanded)
         };
         let description = self.transfer_step(expanded, step);
-        solver.step(&description, &expanded.created_by, use_cache, || match written {
-            Some(written) if written.layer.toc.entries().is_empty() => Ok(None),
-            Some(written) => {
-                let form = written.adopt(solver.environment.store)?;
-                let placements = self.place(expanded, &gathered, &trees)?;
-                self.note_content(transfer::content_key(&placements), &form, expanded)?;
-                Ok(Some(form))
-            }
-            None => {
-                transfer::open_archives(&mut gathered, &mut trees, solver.scratch())?;
-                let (placements, new) = self.place_and_look(expanded, &gathered, &trees)?;
-                self.layer_from(&placements, &trees, expanded, new)
+        solver.step(&description, &expanded.created_by, use_cache, || {
+            let listing = transfer::listing(&gathered, limits::LISTING_BYTES);
+            clock::tell(solver.environment.progress, Fact::Selected { listing: listing.as_bytes() });
+            match written {
+                Some(written) if written.layer.toc.entries().is_empty() => Ok(None),
+                Some(written) => {
+                    let form = written.adopt(solver.environment.store)?;
+                    let placements = self.place(expanded, &gathered, &trees)?;
+                    self.note_content(transfer::content_key(&placements), &form, expanded)?;
+                    Ok(Some(form))
+                }
+                None => {
+                    transfer::open_archives(&mut gathered, &mut trees, solver.scratch())?;
+                    let (placements, new) = self.place_and_look(expanded, &gathered, &trees)?;
+                    self.layer_from(&placements, &trees, expanded, new)
+                }
             }
         })
     }

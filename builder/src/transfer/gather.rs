@@ -1,7 +1,12 @@
 //! Everything that the sources of one instruction stand for, and the part of its key that comes of them.
 
 use super::{Digests, Node, Pick, Selector, SourceTree, archive, is_git_url, is_remote_url, remote, shown};
-use crate::{Cancel, Environment, StepError, context::ContextTree, key::Fields, scratch::Scratch};
+use crate::{
+    Cancel, Environment, StepError,
+    context::ContextTree,
+    key::{Fields, StepDescription},
+    scratch::Scratch,
+};
 use slipway_oci::{
     Digest,
     digest::{CONTENT, HashingReader},
@@ -197,6 +202,32 @@ pub(crate) fn selection(gathered: &[Gathered], times: bool) -> Digest {
         }
     }
     key.finish()
+}
+
+/// What was selected, for people: a line a path with kind, mode, owner and group, content and path, parted by tabs. It ends
+/// with the path at which it is longer than `most_bytes`.
+pub(crate) fn listing(gathered: &[Gathered], most_bytes: usize) -> String {
+    let mut lines = String::new();
+    for (_, node) in gathered.iter().flat_map(|one| &one.pick.nodes).filter(|(_, node)| !node.ghost) {
+        let entry = &node.entry;
+        let (kind, content) = match (&entry.content, entry.kind) {
+            (Some(digest), _) => ("file", digest.to_string()),
+            (None, Kind::Symlink) => ("link", line_of(&entry.link)),
+            (None, Kind::Directory) => ("folder", String::new()),
+            (None, _) => ("other", format!("{}:{}", entry.device.0, entry.device.1)),
+        };
+        let (mode, uid, gid, path) = (entry.mode & 0o7777, entry.uid, entry.gid, line_of(&entry.path));
+        lines.push_str(&format!("{kind}\t{mode:o}\t{uid}:{gid}\t{content}\t{path}\n"));
+        if lines.len() > most_bytes {
+            break;
+        }
+    }
+    lines
+}
+
+/// A path as text without ends of lines and tabs, which names may have.
+fn line_of(path: &[u8]) -> String {
+    StepDescription::text(path).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 /// Adds to a key what a path is and holds.

@@ -19,7 +19,9 @@ mod walk;
 mod write;
 
 pub(crate) use archive::{is_archive, open_archives};
-pub(crate) use gather::{Gathered, Gatherer, describe, digest_unknown, fill, mostly_unknown, selection};
+pub(crate) use gather::{
+    Gathered, Gatherer, describe, digest_unknown, fill, listing, mostly_unknown, selection,
+};
 pub(crate) use layered::LayeredTree;
 pub(crate) use place::{Destination, Ownership, new_folder};
 pub use remote::is_git_url;

@@ -13,7 +13,8 @@
 //! tmp/<kind>-<id>-<count>   what is being made, by the owner of the lease `<id>`; swept once that is gone
 //! reserve                   room for deletes on a full disk ([`crate::reserve`])
 //! run/turns/<hex>           held by the process that carries a step out, named by the step's key
-//! run/logs/                 whole output of steps that failed
+//! run/logs/                 output of steps that failed, of earlier versions; swept
+//! builds/                   what builds were, for their history (the builder's `history`)
 //! context/                  stat caches of build contexts
 //! ```
 //!

@@ -13,13 +13,14 @@ use std::{
 };
 
 /// What a store is made of, in the order in which it goes. The lock that keeps others out is the last.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "store.db",
     "store.db-wal",
     "store.db-shm",
     "reserve",
     "layers",
     "blobs",
+    "builds",
     "caches",
     "context",
     "run",

@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// Pass over cached results of these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// Say of each step that runs what differs from the nearest earlier result
+    #[arg(long)]
+    explain: bool,
     /// Ask the registry even for base images that the store has
     #[arg(long)]
     pull: bool,
@@ -364,6 +367,7 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
         recipe_name: context.recipe_name.clone(),
         recipe: context.recipe.clone(),
         context: context.folder.clone(),
+        context_name: context.name.clone(),
         ignore: context.ignore.clone(),
         contexts: parsed.contexts,
         build_args: parsed.build_args,
@@ -371,6 +375,7 @@ fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<B
         platform: arguments.platform.clone().unwrap_or_else(Platform::host),
         no_cache: arguments.no_cache,
         no_cache_stages: arguments.no_cache_filter.clone(),
+        explain: arguments.explain,
         refresh: arguments.pull,
         labels: parsed.labels,
         compression: arguments.compression.into(),

@@ -1,4 +1,6 @@
 //! Commands on builds and their contexts.
 
 pub(crate) mod build;
+pub(crate) mod builds;
 pub(crate) mod context;
+pub(crate) mod why;

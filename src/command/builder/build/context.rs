@@ -14,11 +14,27 @@ pub(super) struct Context {
     pub(super) recipe: String,
     pub(super) recipe_name: String,
     pub(super) ignore: Option<String>,
+    /// What it is called in the history.
+    pub(super) name: Option<String>,
     /// A folder that was made for this build, of what somebody else wrote: all that is read of it is read through its
     /// root.
     temporary: Option<PathBuf>,
     /// The commit time of a context that was checked out.
     checked_out: Option<i64>,
+}
+
+/// What a context is called where it is written down: an absolute path, or a URL without what may be a password.
+fn called(context: &str) -> Option<String> {
+    match context.split_once("://") {
+        Some((scheme, rest)) => {
+            let rest = rest.split(['?', '#']).next().unwrap_or_default();
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            Some(format!("{scheme}://{host}/{path}"))
+        }
+        None if context == "-" || slipway_builder::is_git_url(context) => Some(context.to_owned()),
+        None => Path::new(context).canonicalize().ok().map(|path| path.to_string_lossy().into_owned()),
+    }
 }
 
 impl Drop for Context {
@@ -47,6 +63,7 @@ impl Context {
             recipe: String::new(),
             recipe_name: String::new(),
             ignore: None,
+            name: called(context),
             temporary: None,
             checked_out: None,
         };
