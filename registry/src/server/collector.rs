@@ -3,8 +3,8 @@
 use super::{
     call::Shared,
     event::{Change, Event},
-    retention::{expired, untagged},
-    storage::{Author, Collected, IsImmutable, Keeping, Retired, StorageError},
+    retention,
+    storage::{Author, Collected, Retired, StorageError},
 };
 use crate::limits;
 use std::{
@@ -77,16 +77,7 @@ fn retire(shared: &Arc<Shared>, stop: &Receiver<()>) {
     if rules.is_empty() {
         return;
     }
-    let immutable = |repository: &str| -> IsImmutable {
-        let (access, repository) = (Arc::clone(&access), repository.to_owned());
-        Arc::new(move |tag| access.is_immutable(&repository, tag))
-    };
-    let keeping = Keeping {
-        expired: &|repository, facts, now| expired(rules, repository, facts, now),
-        untagged: &|repository| untagged(rules, repository),
-        immutable: &immutable,
-        author: &Author { who: None, origin: Some("retention".to_owned()) },
-    };
+    let author = Author { who: None, origin: Some("retention".to_owned()) };
     let rate = policy.collect.rate.unwrap_or(limits::COLLECT_RATE);
     let mut pause = |one: &Retired| {
         let (tags, digest) = (Vec::from_iter(one.tag.clone()), one.digest.to_string());
@@ -102,7 +93,7 @@ fn retire(shared: &Arc<Shared>, stop: &Receiver<()>) {
         }));
         !stopped(stop, Duration::from_secs_f64(1.0 / rate as f64))
     };
-    if let Err(error) = shared.storage.retire(&keeping, false, &mut pause) {
+    if let Err(error) = retention::retire(&shared.storage, (rules, &access), &author, false, &mut pause) {
         failed(shared, "retire tags", &error);
     }
 }

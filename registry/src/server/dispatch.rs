@@ -7,6 +7,7 @@ use super::{
     change::Changed,
     connection::{self, Connection},
     endpoint::{base, blob, catalog, device, manifest, referrers, tags, token, upload},
+    entry,
     error::ApiError,
     event::Event,
     follow::Followed,
@@ -244,7 +245,7 @@ async fn admit(
 ) -> Result<Visitor, ApiError> {
     // a method that no endpoint takes is refused by name, to whoever would be let in
     let demand = access::demand(route, query, method).unwrap_or(Demand::Entry);
-    let visitor = access::enter(shared, origin, headers, &demand).await?;
+    let visitor = entry::enter(shared, origin, headers, &demand).await?;
     visitor.demand(&demand)?;
     if shared.policy.current().read_only && access::changes(route, method) {
         return Err(ApiError::ReadOnly);

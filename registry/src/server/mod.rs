@@ -1,7 +1,7 @@
 //! The registry server: the distribution specification 1.1 over a [`storage`] folder.
 //!
 //! A request goes: accept loop (`listen`, with the budgets of `connection`) -> `route` (pure, from the path's end) ->
-//! `access` (once, for every request) -> one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
+//! `entry` and `access` (once, for every request) -> one `endpoint` -> [`storage`], which blocks and therefore runs on tokio's blocking threads. Whatever goes wrong
 //! becomes a status code in `error` alone.
 //!
 //! Without a configuration anyone may do everything, hence the default of listening on loopback only.
@@ -19,6 +19,7 @@ mod devices;
 mod direct;
 mod dispatch;
 mod endpoint;
+mod entry;
 mod error;
 mod event;
 mod follow;
@@ -66,7 +67,7 @@ pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use quota::{Quota, bound, bounds, filled, share};
 pub use replica::{ContentSetting, Engines};
-pub use retention::{Retention, expired, untagged};
+pub use retention::{Retention, retire};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};

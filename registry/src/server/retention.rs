@@ -5,12 +5,12 @@
 //! stay, and so do those that never change.
 
 use super::{
-    access::{RepositoryPattern, TagPattern},
+    access::{Access, RepositoryPattern, TagPattern},
     life::period,
-    storage::TagFacts,
+    storage::{Author, IsImmutable, Keeping, Retired, Storage, StorageError, TagFacts},
 };
 use crate::limits;
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 /// One sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +115,30 @@ fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// Takes away what `rules` no longer keep, the tags apart that never change by `access`. [`Storage::retire`] says how, and what
+/// `pause` is told and answers.
+pub fn retire(
+    storage: &Storage,
+    (rules, access): (&[Retention], &Arc<Access>),
+    author: &Author,
+    dry_run: bool,
+    pause: &mut dyn FnMut(&Retired) -> bool,
+) -> Result<(), StorageError> {
+    let immutable = |repository: &str| -> IsImmutable {
+        let (access, repository) = (Arc::clone(access), repository.to_owned());
+        Arc::new(move |tag| access.is_immutable(&repository, tag))
+    };
+    let keeping = Keeping {
+        expired: &|repository, facts, now| expired(rules, repository, facts, now),
+        untagged: &|repository| untagged(rules, repository),
+        immutable: &immutable,
+        author,
+    };
+    storage.retire(&keeping, dry_run, pause)
+}
+
 /// The tags of a repository that go. Pure.
-pub fn expired(rules: &[Retention], repository: &str, all: &[TagFacts], now: i64) -> Vec<TagFacts> {
+pub(super) fn expired(rules: &[Retention], repository: &str, all: &[TagFacts], now: i64) -> Vec<TagFacts> {
     let mut newest: Vec<&TagFacts> = all.iter().collect();
     newest.sort_by(|a, b| b.updated.cmp(&a.updated).then_with(|| a.tag.cmp(&b.tag)));
     let keeps: Vec<(&Vec<Reason>, Vec<&TagFacts>)> = rules
@@ -146,7 +168,7 @@ pub fn expired(rules: &[Retention], repository: &str, all: &[TagFacts], now: i64
 }
 
 /// After how long manifests of a repository go that nothing holds: the longest time that is said.
-pub fn untagged(rules: &[Retention], repository: &str) -> Option<Duration> {
+fn untagged(rules: &[Retention], repository: &str) -> Option<Duration> {
     let meant = rules.iter().filter_map(|rule| match rule {
         Retention::Untagged(after, pattern) if pattern.means(repository) => Some(*after),
         _ => None,

@@ -3,12 +3,7 @@
 use super::{named, place::Place};
 use crate::{app::Global, error::Failure, show};
 use serde_json::{Value, json};
-use slipway_registry::server::{
-    expired,
-    storage::{IsImmutable, Keeping, Retired},
-    untagged,
-};
-use std::sync::Arc;
+use slipway_registry::server::{retire, storage::Retired};
 
 /// Take away the tags and untagged manifests that `retention` no longer keeps, as the server does by itself.
 #[derive(clap::Args)]
@@ -31,22 +26,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     }
     storage.keep_trash(settings.trash.unwrap_or_default().0);
     let (access, rules) = (settings.access()?, &settings.retention);
-    let immutable = |repository: &str| -> IsImmutable {
-        let (access, repository) = (Arc::clone(&access), repository.to_owned());
-        Arc::new(move |tag| access.is_immutable(&repository, tag))
-    };
-    let keeping = Keeping {
-        expired: &|repository, facts, now| expired(rules, repository, facts, now),
-        untagged: &|repository| untagged(rules, repository),
-        immutable: &immutable,
-        author: &named::author("retain"),
-    };
     let mut gone = Vec::new();
     let mut note = |one: &Retired| {
         gone.push(one.clone());
         true
     };
-    storage.retire(&keeping, arguments.dry_run, &mut note).map_err(|error| Failure::of(&error))?;
+    retire(&storage, (rules, &access), &named::author("retain"), arguments.dry_run, &mut note)
+        .map_err(|error| Failure::of(&error))?;
     if arguments.json {
         let all: Vec<Value> = gone.iter().map(as_json).collect();
         show::say(json!({ "dryRun": arguments.dry_run, "entries": all }))?;

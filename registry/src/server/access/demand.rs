@@ -24,7 +24,7 @@ pub(in crate::server) enum Demand<'a> {
 
 impl Demand<'_> {
     /// For the reply that refuses it.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(in crate::server) fn wanted(&self) -> Wanted {
         Wanted(match self {
             Demand::In(name, action) => Some(((*name).to_owned(), action.name())),
             Demand::Mount(name, _) => Some(((*name).to_owned(), Action::Push.name())),

@@ -126,7 +126,7 @@ impl Htpasswd {
 
     /// Whether it is the user's password. Takes as long for a name that is not there: a hash is computed for every call, for
     /// those names one that belongs to somebody, always the same for one name. Slow on purpose.
-    pub(super) fn check(&self, name: &str, password: &str) -> bool {
+    pub(in crate::server) fn check(&self, name: &str, password: &str) -> bool {
         let own = self.users.get(name);
         let Some(stored) = own.or_else(|| self.other(name)) else { return false };
         self.computed.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Who may do what: asked once for every request, between [`super::route`] and its endpoint, and inside the transaction where
 //! it hangs on what is there.
 //!
-//! `demand` turns a request into what it needs. `enter` finds out who asks: nobody, a user with a password (`htpasswd`), a
+//! `demand` turns a request into what it needs. `server::entry` finds out who asks: nobody, a user with a password (`htpasswd`), a
 //! token of the configuration (`secret`), a job with an identity token of its CI system (`oidc`), or a token that this registry
 //! made (`jwt`, `keys`). The [`Rules`] decide. A token that
 //! was made here can only take away: the rules of today are asked at every request, whatever it was made for.
@@ -11,7 +11,6 @@
 
 mod challenge;
 mod demand;
-mod enter;
 mod htpasswd;
 mod jwt;
 mod keys;
@@ -21,7 +20,6 @@ mod rule;
 mod scope;
 mod secret;
 mod seen;
-mod session;
 mod visitor;
 
 pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdMistake, line as htpasswd_line};
@@ -35,15 +33,13 @@ pub use secret::{SecretHash, new_secret};
 
 pub(super) use challenge::Origin;
 pub(super) use demand::{Demand, changes, demand};
-pub(super) use enter::{Login, basic, claims, enter, job, log_in, now_seconds};
-pub(super) use jwt::{Claims, Use, sign};
+pub(super) use jwt::{Claims, Use, parse, sign};
 pub(super) use keys::Keys;
+pub(super) use oidc::Outcome;
 pub(super) use scope::Scope;
-pub(super) use session::{enter_page, form_token, is_form_token, session_token};
-pub(super) use visitor::Visitor;
+pub(super) use visitor::{Caller, Visitor};
 
-use visitor::Caller;
-
+use super::storage::now_seconds;
 use crate::client::Proxies;
 use oidc::Issuers;
 use seen::Seen;
@@ -121,23 +117,23 @@ pub enum AccessError {
 /// Who may do what, as one configuration says. Another one takes its place as a whole.
 pub struct Access {
     rules: Rules,
-    htpasswd: Arc<Htpasswd>,
-    tokens: BTreeMap<String, SecretHash>,
+    pub(super) htpasswd: Arc<Htpasswd>,
+    pub(super) tokens: BTreeMap<String, SecretHash>,
     immutable_tags: Vec<TagPattern>,
     url: Option<String>,
     token_endpoint: bool,
-    issuers: Issuers,
+    pub(super) issuers: Issuers,
     /// Whether clients' certificates name users.
-    certificates: bool,
+    pub(super) certificates: bool,
     /// Whether anybody can log in.
     has_users: bool,
     /// Whether anyone may do everything.
     is_open: bool,
-    seen: Seen,
+    pub(super) seen: Seen,
     /// Passwords that are checked at a time.
-    hashing: Arc<Semaphore>,
+    pub(super) hashing: Arc<Semaphore>,
     /// Passwords that wait or are checked.
-    waiting: Arc<Semaphore>,
+    pub(super) waiting: Arc<Semaphore>,
 }
 
 impl Access {
@@ -289,7 +285,7 @@ impl Access {
 
     /// What a token stands on: it holds as long as the password and the configured token of its user, or the issuers of its
     /// job, are the same.
-    fn stamp(&self, principal: &Principal) -> Option<String> {
+    pub(super) fn stamp(&self, principal: &Principal) -> Option<String> {
         let text = match (&principal.job, &principal.name) {
             (Some(job), _) => self.issuers.stamp(job),
             (None, Some(name)) => self.stamp_of(name),

@@ -41,7 +41,7 @@ impl SecretHash {
     }
 
     /// Whether it is the token's, and that holds. Comparing hashes tells nothing about the token, however long it takes.
-    pub(super) fn is_of(&self, secret: &str, now: i64) -> bool {
+    pub(in crate::server) fn is_of(&self, secret: &str, now: i64) -> bool {
         SecretHash::of(secret).hash == self.hash && !self.is_over(now)
     }
 }

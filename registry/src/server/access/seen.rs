@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The key of a row.
-pub(super) type Mark = [u8; 32];
+pub(in crate::server) type Mark = [u8; 32];
 
 struct Row {
     /// `None`: refused.
@@ -20,7 +20,7 @@ struct Row {
     until: Instant,
 }
 
-pub(super) struct Seen {
+pub(in crate::server) struct Seen {
     key: hmac::Key,
     rows: Mutex<HashMap<Mark, Row>>,
 }
@@ -33,7 +33,7 @@ impl Seen {
         Some(Seen { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), rows: Mutex::default() })
     }
 
-    pub(super) fn mark(&self, credential: &[u8]) -> Mark {
+    pub(in crate::server) fn mark(&self, credential: &[u8]) -> Mark {
         let mut mark = [0; 32];
         mark.copy_from_slice(hmac::sign(&self.key, credential).as_ref());
         mark
@@ -44,13 +44,13 @@ impl Seen {
     }
 
     /// What was found out, if that was a moment ago.
-    pub(super) fn find(&self, mark: &Mark) -> Option<Option<Arc<Caller>>> {
+    pub(in crate::server) fn find(&self, mark: &Mark) -> Option<Option<Arc<Caller>>> {
         let rows = self.rows();
         let row = rows.get(mark)?;
         (row.until > Instant::now()).then(|| row.caller.clone())
     }
 
-    pub(super) fn keep(&self, mark: Mark, caller: Option<Arc<Caller>>, until: Instant) {
+    pub(in crate::server) fn keep(&self, mark: Mark, caller: Option<Arc<Caller>>, until: Instant) {
         let mut rows = self.rows();
         if rows.len() >= limits::CALLERS_SEEN {
             let now = Instant::now();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 pub(in crate::server) struct Caller {
     pub(in crate::server) principal: Principal,
     /// What the token that was shown is for; `None` for who showed none.
-    pub(super) scopes: Option<Vec<Scope>>,
+    pub(in crate::server) scopes: Option<Vec<Scope>>,
 }
 
 impl Caller {
-    pub(super) fn new(principal: Principal) -> Arc<Caller> {
+    pub(in crate::server) fn new(principal: Principal) -> Arc<Caller> {
         Arc::new(Caller { principal, scopes: None })
     }
 }
@@ -21,12 +21,16 @@ impl Caller {
 /// A caller before the rules of one moment: a request is judged by one configuration from its beginning to its end.
 #[derive(Clone)]
 pub(in crate::server) struct Visitor {
-    pub(super) access: Arc<Access>,
-    pub(super) caller: Arc<Caller>,
-    pub(super) origin: Origin,
+    access: Arc<Access>,
+    caller: Arc<Caller>,
+    origin: Origin,
 }
 
 impl Visitor {
+    pub(in crate::server) fn new(access: Arc<Access>, caller: Arc<Caller>, origin: Origin) -> Visitor {
+        Visitor { access, caller, origin }
+    }
+
     /// Whether the caller may do it, of the repository's state apart.
     pub(in crate::server) fn may(&self, action: Action, repository: &str) -> bool {
         if self.access.is_open {

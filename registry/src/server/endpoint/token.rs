@@ -6,12 +6,14 @@
 use super::device::{self, GRANT};
 use crate::limits;
 use crate::server::{
-    access::{Access, Login, Principal, Scope, Use, basic, claims, job, log_in, now_seconds, sign},
+    access::{Access, Principal, Scope, Use, sign},
     body::{self, Incoming},
     call::{Call, Shared, blocking},
     devices::NotYet,
+    entry::{Login, basic, claims, job, log_in},
     error::{ApiError, Wanted},
     reply,
+    storage::{StorageError, now_seconds},
 };
 use axum::{
     http::{HeaderValue, header},
@@ -192,6 +194,6 @@ async fn answer(
 
 fn random_id() -> Result<String, ApiError> {
     let mut bytes = [0; 12];
-    getrandom::fill(&mut bytes).map_err(crate::server::storage::StorageError::from)?;
+    getrandom::fill(&mut bytes).map_err(StorageError::from)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -484,7 +484,8 @@ impl Storage {
     }
 }
 
-fn now_seconds() -> i64 {
+/// Seconds since 1970.
+pub(super) fn now_seconds() -> i64 {
     seconds(std::time::SystemTime::now())
 }
 

@@ -5,7 +5,10 @@ use super::{
     issuer::{Signer, TestIssuer, honest, ok},
     *,
 };
-use crate::server::access::{Access, AccessConfig, NamedIssuer, now_seconds};
+use crate::server::{
+    access::{Access, AccessConfig, NamedIssuer},
+    storage::now_seconds,
+};
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex},

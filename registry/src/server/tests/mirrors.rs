@@ -820,8 +820,9 @@ fn pulls_through_a_mirror_keep_what_is_pulled() {
         count: 1,
     };
     storage.record_pulls(&[pull]).expect("a pull");
-    let expired =
-        |name: &str, facts: &[TagFacts], now: i64| crate::server::expired(&rules, name, facts, now + year);
+    let expired = |name: &str, facts: &[TagFacts], now: i64| {
+        crate::server::retention::expired(&rules, name, facts, now + year)
+    };
     let immutable = |_: &str| -> IsImmutable { Arc::new(|_| false) };
     let author = Author::default();
     let keeping = Keeping { expired: &expired, untagged: &|_| None, immutable: &immutable, author: &author };

@@ -6,7 +6,7 @@ use super::{
     visit::{Visit, cookie_name},
 };
 use crate::server::{
-    access::{Login, log_in, session_token},
+    entry::{Login, log_in, session_token},
     error::ApiError,
 };
 use axum::{

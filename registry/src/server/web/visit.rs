@@ -4,12 +4,13 @@ use super::{Asked, Page, route};
 use crate::{
     limits,
     server::{
-        access::{Action, Demand, Visitor, enter_page, form_token, is_form_token, now_seconds},
+        access::{Action, Demand, Visitor},
         body::{self, Incoming},
         call::{Shared, blocking},
+        entry::{enter_page, form_token, is_form_token},
         error::ApiError,
         query::Query,
-        storage::{Author, Storage, StorageError},
+        storage::{Author, Storage, StorageError, now_seconds},
     },
 };
 use axum::{

@@ -90,7 +90,7 @@ struct Entry {
 }
 
 /// What became of a token.
-pub(super) enum Outcome {
+pub(in crate::server) enum Outcome {
     /// A job, its name, and when the token ends.
     Job { job: Job, name: String, expires: i64 },
     /// A token of no issuer that is configured.
@@ -101,7 +101,7 @@ pub(super) enum Outcome {
 
 /// All issuers of a configuration.
 #[derive(Default)]
-pub(super) struct Issuers {
+pub(in crate::server) struct Issuers {
     entries: Vec<Entry>,
     /// The claims that rules use as variables.
     wanted: BTreeSet<String>,
@@ -141,7 +141,7 @@ impl Issuers {
     }
 
     /// Whether a text is worth a look as a token.
-    pub(super) fn may_know(&self, text: &str) -> bool {
+    pub(in crate::server) fn may_know(&self, text: &str) -> bool {
         !self.is_empty() && token::looks_like_one(text)
     }
 
@@ -156,7 +156,7 @@ impl Issuers {
     }
 
     /// Looks at a token.
-    pub(super) async fn admit(&self, text: &str, now: i64) -> Outcome {
+    pub(in crate::server) async fn admit(&self, text: &str, now: i64) -> Outcome {
         let Ok(parsed) = token::parse(text) else { return Outcome::Foreign };
         let own: Vec<&Entry> =
             self.entries.iter().filter(|entry| entry.issuer.url == parsed.issuer).collect();

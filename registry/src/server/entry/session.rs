@@ -1,15 +1,16 @@
 //! The web page's visitors: who logged in there, and what shows that a form is one of ours.
 //!
-//! A session is a token of the kind that clients get ([`super::jwt`]), for another use, so that it ends with the user and the
+//! A session is a token of the kind that clients get ([`Claims`](crate::server::access::Claims)), for another use, so that it ends with the user and the
 //! password as those do. It opens the page alone: no request of the protocol reads a cookie.
 
-use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, claims, enter, now_seconds, sign};
+use super::{claims, enter};
 use crate::{
     limits,
     server::{
+        access::{Access, Caller, Demand, Origin, Principal, Use, Visitor, sign},
         call::{Shared, blocking},
         error::ApiError,
-        storage::StorageError,
+        storage::{StorageError, now_seconds},
     },
 };
 use axum::http::{HeaderMap, header};
@@ -25,12 +26,12 @@ pub(in crate::server) async fn enter_page(
     demand: &Demand<'_>,
 ) -> Result<(Visitor, bool), ApiError> {
     let access = shared.access.current();
-    if access.has_users && !headers.contains_key(header::AUTHORIZATION) {
+    if access.has_users() && !headers.contains_key(header::AUTHORIZATION) {
         for token in sessions {
             let found = claims(shared, &access, token, Use::Session, now_seconds()).await?;
             if let Some(found) = found.filter(|found| !found.sub.is_empty()) {
                 let caller = Caller::new(found.principal());
-                return Ok((Visitor { access, caller, origin }, true));
+                return Ok((Visitor::new(access, caller, origin), true));
             }
         }
     }
@@ -59,7 +60,7 @@ pub(in crate::server) async fn form_token(
 ) -> Result<String, ApiError> {
     let id = form_id(visitor);
     let nobody = Principal::anonymous();
-    signed(shared, &visitor.access, &nobody, Use::Form, id, limits::SESSION_LIFE_SECONDS).await
+    signed(shared, visitor.access(), &nobody, Use::Form, id, limits::SESSION_LIFE_SECONDS).await
 }
 
 /// Whether a form brings what this visitor's page had.
@@ -68,7 +69,7 @@ pub(in crate::server) async fn is_form_token(
     visitor: &Visitor,
     token: &str,
 ) -> Result<bool, ApiError> {
-    let found = claims(shared, &visitor.access, token, Use::Form, now_seconds()).await?;
+    let found = claims(shared, visitor.access(), token, Use::Form, now_seconds()).await?;
     Ok(found.is_some_and(|found| found.jti == form_id(visitor)))
 }
 

@@ -1,24 +1,27 @@
-//! Who is at the door: what the `Authorization` header shows, checked.
+//! Who is at the door: what the `Authorization` header shows, checked by what [`Access`] knows and what the server keeps.
 
-use super::{Access, Caller, Demand, Origin, Principal, Use, Visitor, jwt, oidc::Outcome};
-use crate::{
-    limits,
-    server::{
-        call::{Shared, blocking},
-        error::ApiError,
-        event::Event,
-    },
+mod session;
+
+pub(super) use session::{enter_page, form_token, is_form_token, session_token};
+
+use super::{
+    access::{Access, Caller, Claims, Demand, Origin, Outcome, Principal, Use, Visitor, parse},
+    call::{Shared, blocking},
+    error::ApiError,
+    event::Event,
+    storage::now_seconds,
 };
+use crate::limits;
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// What came of a look at a credential.
-pub(in crate::server) enum Login {
+pub(super) enum Login {
     /// Somebody.
     Caller(Arc<Caller>),
     /// Nobody.
@@ -27,7 +30,7 @@ pub(in crate::server) enum Login {
 
 /// Finds out who sends a request. What is shown and wrong is refused, even where nobody would have had to show anything:
 /// whoever shows a password wants to know whether it is right.
-pub(in crate::server) async fn enter(
+pub(super) async fn enter(
     shared: &Arc<Shared>,
     origin: Origin,
     headers: &HeaderMap,
@@ -37,7 +40,7 @@ pub(in crate::server) async fn enter(
     let anonymous = Caller::new(Principal::anonymous());
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     // the token endpoint looks for itself
-    let nothing = !access.has_users || *demand == Demand::Nothing;
+    let nothing = !access.has_users() || *demand == Demand::Nothing;
     let (caller, error) = match (shown.next(), shown.next()) {
         _ if nothing => (Login::Caller(anonymous), None),
         // what is shown in words counts more than a certificate, which many show unasked
@@ -54,7 +57,7 @@ pub(in crate::server) async fn enter(
         (Some(_), Some(_)) => (Login::Refused, None),
     };
     match caller {
-        Login::Caller(caller) => Ok(Visitor { access, caller, origin }),
+        Login::Caller(caller) => Ok(Visitor::new(access, caller, origin)),
         Login::Refused => {
             let challenge = access.challenge(&origin, demand, error);
             Err(ApiError::Unauthorized { challenge, wrong: true, wanted: demand.wanted() })
@@ -86,14 +89,14 @@ async fn identify(
 }
 
 /// Name and password of a Basic header's value (RFC 7617).
-pub(in crate::server) fn basic(value: &str) -> Option<(String, String)> {
+pub(super) fn basic(value: &str) -> Option<(String, String)> {
     let text = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
     let (name, password) = text.split_once(':')?;
     Some((name.to_owned(), password.to_owned()))
 }
 
 /// Checks a name with a password, or with a token of the configuration. A job shows its identity token, under whatever name.
-pub(in crate::server) async fn log_in(
+pub(super) async fn log_in(
     shared: &Arc<Shared>,
     access: &Arc<Access>,
     address: Option<IpAddr>,
@@ -170,7 +173,7 @@ async fn bearer(shared: &Arc<Shared>, access: &Arc<Access>, token: &str) -> Resu
 }
 
 /// Checks a job's identity token.
-pub(in crate::server) async fn job(shared: &Shared, access: &Access, token: &str) -> Login {
+pub(super) async fn job(shared: &Shared, access: &Access, token: &str) -> Login {
     let mark = access.seen.mark(format!("job {token}").as_bytes());
     if let Some(Some(caller)) = access.seen.find(&mark) {
         return Login::Caller(caller);
@@ -198,18 +201,18 @@ pub(in crate::server) async fn job(shared: &Shared, access: &Access, token: &str
 }
 
 /// What a token of this registry says, if it holds: its user is still there, with the same password.
-pub(in crate::server) async fn claims(
+pub(super) async fn claims(
     shared: &Arc<Shared>,
     access: &Arc<Access>,
     token: &str,
     purpose: Use,
     now: i64,
-) -> Result<Option<jwt::Claims>, ApiError> {
+) -> Result<Option<Claims>, ApiError> {
     // those of the web page are no tokens for clients
-    if !access.token_endpoint && matches!(purpose, Use::Access | Use::Refresh) {
+    if !access.makes_tokens() && matches!(purpose, Use::Access | Use::Refresh) {
         return Ok(None);
     }
-    let Ok(parsed) = jwt::parse(token) else { return Ok(None) };
+    let Ok(parsed) = parse(token) else { return Ok(None) };
     let key = match shared.keys.known(&parsed.key) {
         Some(key) => Some(key),
         None if shared.keys.may_ask(now) => {
@@ -226,9 +229,4 @@ pub(in crate::server) async fn claims(
     };
     let holds = holds && claims.job.as_ref().is_none_or(|job| job.until > now);
     Ok(Some(claims).filter(|_| holds))
-}
-
-/// Seconds since 1970.
-pub(in crate::server) fn now_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
