@@ -48,8 +48,12 @@ impl FromStr for Trusted {
             }
             Some(_) => return Err(wrong()),
         };
+        // all of IPv4 in the form of IPv6 is everybody as well
+        let is_all = bits == 0 || (bits == 96 && address.is_ipv6() && address.to_canonical().is_ipv4());
         match bits {
-            0 => Err(format!("`{text}` is everybody, who could say to be anybody then: name your proxies")),
+            _ if is_all => {
+                Err(format!("`{text}` is everybody, who could say to be anybody then: name your proxies"))
+            }
             bits if number(address) & !mask(bits, most) != 0 => {
                 Err(format!("`{text}` has bits beyond its first {bits}: which network is it?"))
             }
@@ -160,10 +164,10 @@ fn told(trusted: &[Trusted], peer: Option<IpAddr>, headers: &HeaderMap) -> Optio
     };
     let lists = |name: &'static str| values(headers, name);
     let (plain, structured) = (lists("x-forwarded-for"), lists("forwarded"));
-    let by_plain = plain.as_ref().map(|text| client(hops(text, simple)).0);
+    let by_plain = plain.as_ref().map(|text| client(hops(text.split(','), simple)).0);
     let (by_structured, hop) = match &structured {
         Some(text) => {
-            let (address, hop) = client(hops(text, element));
+            let (address, hop) = client(hops(elements(text).into_iter(), element));
             (Some(address), hop.unwrap_or_default())
         }
         None => (None, Hop::default()),
@@ -196,8 +200,40 @@ fn last(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The entries of a list, the last one first, no more than are looked at.
-fn hops(text: &str, read: fn(&str) -> Hop) -> Vec<Hop> {
-    split(text, ',').into_iter().rev().take(limits::PROXIES).map(read).collect()
+fn hops<'a>(entries: impl DoubleEndedIterator<Item = &'a str>, read: fn(&str) -> Hop) -> Vec<Hop> {
+    entries.rev().take(limits::PROXIES).map(read).collect()
+}
+
+/// The elements of `Forwarded`; of one whose quotes are not those of whole values, a single one that says nothing. A client
+/// that leaves a quote open would have what the proxy writes behind it taken for its own value, and its own address believed.
+fn elements(text: &str) -> Vec<&str> {
+    if are_quotes_whole(text) { split(text, ',') } else { vec![""] }
+}
+
+/// Whether each quoted string is the whole value of a parameter. Where one is left open, a proxy's own quotes would end it
+/// and begin another: at least one of them then stands where none may.
+fn are_quotes_whole(text: &str) -> bool {
+    let (mut quoted, mut escaped, mut before) = (false, false, ' ');
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if quoted => {
+                quoted = false;
+                let rest = text[at + 1..].trim_start_matches([' ', '\t']);
+                if !rest.is_empty() && !rest.starts_with([',', ';']) {
+                    return false;
+                }
+            }
+            '"' if before == '=' => quoted = true,
+            '"' => return false,
+            _ => {}
+        }
+        if !matches!(c, ' ' | '\t') {
+            before = c;
+        }
+    }
+    !quoted
 }
 
 fn simple(text: &str) -> Hop {
@@ -323,6 +359,9 @@ mod tests {
             ("198.51.100.9:99999", "10.1.2.3"),
             ("\"198.51.100.9", "10.1.2.3"),
             ("0x7f.1", "10.1.2.3"),
+            // quotes mean nothing here, and hide nobody
+            ("\", 198.51.100.9", "198.51.100.9"),
+            ("1.1.1.1;a=\", 198.51.100.9, 192.0.2.7", "198.51.100.9"),
         ] {
             assert_eq!(client(&[(FOR, value)]), expected, "{value}");
         }
@@ -344,6 +383,15 @@ mod tests {
             // within quotes a comma ends nothing
             ("for=198.51.100.9;host=\"a,for=1.1.1.1\"", "198.51.100.9"),
             ("for=198.51.100.9;host=\"a\\\",for=1.1.1.1\"", "198.51.100.9"),
+            // a quote that the client leaves open swallows nothing of what its proxy wrote
+            ("for=1.1.1.1;a=\", for=198.51.100.9", "10.1.2.3"),
+            ("for=1.1.1.1;a=\", for=198.51.100.9;host=\"r.example\"", "10.1.2.3"),
+            ("for=1.1.1.1;a=\", for=\"[2001:db8::1]:80\"", "10.1.2.3"),
+            ("for=1.1.1.1;a=\", for=198.51.100.9;host=\"\"", "10.1.2.3"),
+            ("for=1.1.1.1;a=\", for=198.51.100.9;host=\"\\\"\"", "10.1.2.3"),
+            ("for=1.1.1.1;a=\"\\, for=198.51.100.9", "10.1.2.3"),
+            ("for=1.1.1.1;a=b\", for=198.51.100.9;host=\";\"", "10.1.2.3"),
+            ("for = \"1.1.1.1\" , for = \"198.51.100.9\" ; by=x", "198.51.100.9"),
             ("for=_hidden", "10.1.2.3"),
             ("for=unknown, for=192.0.2.7", "192.0.2.7"),
             ("for=1.1.1.1;for=2.2.2.2", "10.1.2.3"),
@@ -413,6 +461,7 @@ mod tests {
             ("10.1.0.0/8", "bits beyond"),
             ("0.0.0.0/0", "everybody"),
             ("::/0", "everybody"),
+            ("::ffff:0.0.0.0/96", "everybody"),
         ] {
             let found = text.parse::<Trusted>().expect_err(text);
             assert!(found.contains(words), "{text}: {found}");
