@@ -45,9 +45,16 @@ struct Waiting {
 }
 
 enum Decision {
-    /// It may act as this user.
-    Allowed(String),
+    Allowed(Grant),
     Refused,
+}
+
+/// As whom a device may act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) user: String,
+    /// What the user's tokens stood on then: who has another password since said yes to nothing.
+    pub(super) stamp: String,
 }
 
 /// What is known of a device.
@@ -134,7 +141,7 @@ impl Devices {
     }
 
     /// A device asks whether it may act as somebody, and as whom. What is decided is told once.
-    pub(super) fn ask(&self, secret: &str, client: &str, now: Instant) -> Result<String, NotYet> {
+    pub(super) fn ask(&self, secret: &str, client: &str, now: Instant) -> Result<Grant, NotYet> {
         let mut state = self.state(now);
         let key = Digest::sha256(secret.as_bytes());
         let one = state.waiting.get_mut(&key).filter(|one| one.device.client == client);
@@ -143,7 +150,7 @@ impl Devices {
         one.asked = Some(now);
         let answer = match one.decided.take() {
             _ if one.until <= now => Err(NotYet::Expired),
-            Some(Decision::Allowed(user)) => Ok(user),
+            Some(Decision::Allowed(grant)) => Ok(grant),
             Some(Decision::Refused) => Err(NotYet::Refused),
             None if early => {
                 one.interval += limits::DEVICE_INTERVAL;
@@ -160,16 +167,17 @@ impl Devices {
         self.with(user, typed, now, |one| one.device.clone())
     }
 
-    /// `user` says whether it may act as them.
+    /// `user` says whether it may act as them, as whom `stamp` tells; `None` refuses it.
     pub(super) fn decide(
         &self,
         user: &str,
         typed: &str,
-        allow: bool,
+        stamp: Option<String>,
         now: Instant,
     ) -> Result<Device, WrongCode> {
         self.with(user, typed, now, |one| {
-            one.decided = Some(if allow { Decision::Allowed(user.to_owned()) } else { Decision::Refused });
+            let grant = stamp.map(|stamp| Grant { user: user.to_owned(), stamp });
+            one.decided = Some(grant.map_or(Decision::Refused, Decision::Allowed));
             one.device.clone()
         })
     }
@@ -224,6 +232,10 @@ mod tests {
         Device { client: "slipway".to_owned(), address: Some(IpAddr::from([127, 0, 0, number])) }
     }
 
+    fn stamp() -> Option<String> {
+        Some("s".to_owned())
+    }
+
     fn second(number: u64) -> Duration {
         Duration::from_secs(number)
     }
@@ -241,12 +253,16 @@ mod tests {
         assert_eq!(devices.ask(&codes.user, "slipway", start), Err(NotYet::Unknown));
         let typed = codes.user.to_lowercase().replace('-', " - ");
         assert_eq!(devices.find("ann", &typed, start), Ok(device(1)));
-        assert_eq!(devices.decide("ann", &typed, true, start), Ok(device(1)));
-        assert_eq!(devices.decide("bob", &typed, true, start), Err(WrongCode::Unknown), "it is decided");
-        assert_eq!(ask(29), Ok("ann".to_owned()), "who was let in waits no longer");
+        assert_eq!(devices.decide("ann", &typed, stamp(), start), Ok(device(1)));
+        assert_eq!(devices.decide("bob", &typed, stamp(), start), Err(WrongCode::Unknown), "it is decided");
+        assert_eq!(
+            ask(29),
+            Ok(Grant { user: "ann".to_owned(), stamp: "s".to_owned() }),
+            "who was let in waits no longer"
+        );
         assert_eq!(ask(99), Err(NotYet::Unknown), "and only once");
         let codes = devices.begin(device(1), start).expect("codes");
-        devices.decide("ann", &codes.user, false, start).expect("a device");
+        devices.decide("ann", &codes.user, None, start).expect("a device");
         assert_eq!(devices.ask(&codes.device, "slipway", start), Err(NotYet::Refused));
     }
 
@@ -259,7 +275,7 @@ mod tests {
         assert_eq!(devices.ask(&codes.device, "slipway", over), Err(NotYet::Expired));
         // allowed in the last moment, fetched too late
         let codes = devices.begin(device(1), start).expect("codes");
-        devices.decide("ann", &codes.user, true, start).expect("a device");
+        devices.decide("ann", &codes.user, stamp(), start).expect("a device");
         assert_eq!(devices.ask(&codes.device, "slipway", over), Err(NotYet::Expired));
         for _ in 0..limits::DEVICES_OF_ADDRESS {
             devices.begin(device(2), start).expect("codes");

@@ -99,13 +99,14 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
         GRANT => {
             device::offered(&call)?;
             let asked = call.shared.devices.ask(get("device_code"), get("client_id"), Instant::now());
-            let user = asked.map_err(ApiError::Device)?;
-            // they may have gone since they said yes
-            if !access.knows(&user) {
+            let grant = asked.map_err(ApiError::Device)?;
+            let principal = Principal::named(&grant.user);
+            // they may have gone since they said yes, or have another password
+            if access.stamp(&principal).is_none_or(|stamp| stamp != grant.stamp) {
                 return Err(ApiError::Device(NotYet::Refused));
             }
             request.offline = true;
-            Principal::named(&user)
+            principal
         }
         // RFC 8693, section 2.1, and RFC 7523, section 2.1: with the same meaning
         "urn:ietf:params:oauth:grant-type:token-exchange" => {

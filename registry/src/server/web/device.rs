@@ -9,6 +9,7 @@ use super::{
     visit::Visit,
 };
 use crate::server::{
+    access::Principal,
     devices::{Device, WrongCode},
     error::ApiError,
 };
@@ -16,10 +17,13 @@ use axum::{http::StatusCode, response::Response};
 use maud::{Markup, html};
 use std::time::Instant;
 
-/// Who may let a device in; somebody else is led to the login. No job may: what it has ends soon, and what a device gets does not.
-fn user(visit: &Visit) -> Result<&str, Response> {
-    match visit.visitor.name().as_deref().filter(|_| !visit.visitor.is_job()) {
-        Some(user) => Ok(user),
+/// Who may let a device in, and what their tokens stand on; somebody else is led to the login. No job may: what it has ends
+/// soon, and what a device gets does not. Nor may who has a certificate alone, on which no token can stand.
+fn user(visit: &Visit) -> Result<(&str, String), Response> {
+    let user = visit.visitor.name().as_deref().filter(|_| !visit.visitor.is_job());
+    let stamp = user.and_then(|user| visit.visitor.access().stamp(&Principal::named(user)));
+    match user.zip(stamp) {
+        Some(found) => Ok(found),
         None => Err(frame::lead(&route::with_query("/login", &[("next", &visit.here())]))),
     }
 }
@@ -41,18 +45,18 @@ pub(super) fn get(visit: &Visit) -> Result<Response, ApiError> {
 /// Shows what asks for it, or does what was decided.
 pub(super) fn post(visit: &Visit) -> Result<Response, ApiError> {
     offered(visit)?;
-    let user = match user(visit) {
-        Ok(user) => user,
+    let (user, stamp) = match user(visit) {
+        Ok(found) => found,
         Err(lead) => return Ok(lead),
     };
     let (devices, typed, now) = (&visit.shared.devices, visit.field("code"), Instant::now());
     let found = match visit.field("decision") {
         "" => devices.find(user, typed, now).map(|device| confirm(visit, typed, &device)),
-        "allow" => devices.decide(user, typed, true, now).map(|_| {
+        "allow" => devices.decide(user, typed, Some(stamp), now).map(|_| {
             done(visit, "It is logged in", "The device acts as you from now on. You can close this page.")
         }),
         "refuse" => devices
-            .decide(user, typed, false, now)
+            .decide(user, typed, None, now)
             .map(|_| done(visit, "It was refused", "The device is told so. You can close this page.")),
         _ => return Err(ApiError::TokenRequest("`decision` is `allow` or `refuse`")),
     };

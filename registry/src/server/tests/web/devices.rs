@@ -201,6 +201,17 @@ fn what_devices_send_is_bounded_and_what_they_are_given_ends_with_the_user() {
     let others = access(&["users may all in **"], &["bob"], |_| {});
     registry.server.as_ref().expect("a server").control().replace_access(others);
     assert_eq!(registry.refused(&codes.device, "slipway"), "access_denied");
+    // another password since then: whoever said yes by the former one said it too late
+    let codes = registry.device("slipway");
+    let cookie = log_in(&registry, "bob");
+    registry.send(&cookie, &[("code", &codes.user), ("decision", "allow")]).page(200);
+    let others = access(&["users may all in **"], &["bob"], |config| {
+        config.tokens.insert("bob".into(), crate::server::access::SecretHash::of("another"));
+    });
+    registry.server.as_ref().expect("a server").control().replace_access(others);
+    assert_eq!(registry.refused(&codes.device, "slipway"), "access_denied");
+    let others = access(&["users may all in **"], &["bob"], |_| {});
+    registry.server.as_ref().expect("a server").control().replace_access(others);
     // who shows a password may say yes as well, only with a form of the page
     let shown = basic("bob", "secret of bob");
     let codes = registry.device("slipway");
