@@ -151,7 +151,7 @@ async fn dispatch(
         && let Some(page) = web::Page::of(head.uri.path())
     {
         (followed.class, known.page) = ("web", true);
-        let asked = web::Asked { page, head, body, origin };
+        let asked = web::Asked { page, head, body, origin, client: followed.client };
         return web::answer(&shared, asked, followed, &mut known.change).await;
     }
     let route = route::parse(head.uri.path())?;

@@ -46,7 +46,7 @@ use axum::{
     http::{Method, request::Parts},
     response::Response,
 };
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use visit::Visit;
 
 /// A request for a page.
@@ -55,6 +55,8 @@ pub(super) struct Asked {
     pub(super) head: Parts,
     pub(super) body: Body,
     pub(super) origin: Origin,
+    /// From where, in full; the origin's address is as it is counted.
+    pub(super) client: Option<IpAddr>,
 }
 
 /// What a page needs to be seen.

@@ -51,10 +51,10 @@ impl Visit {
         asked: Asked,
         demand: &Demand<'_>,
     ) -> Result<Visit, ApiError> {
-        let Asked { page, head, body, origin } = asked;
+        let Asked { page, head, body, origin, client } = asked;
         let uri_query = head.uri.query().unwrap_or_default().to_owned();
         let query = Query::parse(Some(&uri_query))?;
-        let (secure, host, client) = (origin.secure, origin.host.clone(), origin.address);
+        let (secure, host) = (origin.secure, origin.host.clone());
         let secure = secure || shared.access.current().is_reached_by_tls();
         let cookies = cookies(&head.headers, secure);
         let (visitor, session) = enter_page(shared, origin, &head.headers, &cookies, demand).await?;

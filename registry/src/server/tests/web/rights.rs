@@ -29,6 +29,7 @@ pub(super) fn ruled() -> Registry {
     ];
     registry.restart_with(|config| {
         config.policy.web = true;
+        config.policy.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
         config.access = access(&rules, &["ann", "bob", "cleo"], |_| {});
     });
     registry
@@ -215,7 +216,8 @@ fn what_lies_in_the_trash_comes_back_for_who_may() {
         assert_eq!(undelete("ann", headers, token).status, 400, "{headers:?}");
     }
     assert_eq!(registry.ask("ann", "GET", &format!("/v2/team/a/manifests/{digest}"), &[], b"").status, 404);
-    let reply = undelete("ann", &[("sec-fetch-site", "same-origin"), ("origin", "http://test")], &own);
+    let from = ("x-forwarded-for", "2001:db8:1:2:3:4:5:6");
+    let reply = undelete("ann", &[("sec-fetch-site", "same-origin"), ("origin", "http://test"), from], &own);
     assert_eq!(
         (reply.status, reply.header("location")),
         (303, Some("/r/team/a/_trash?back=1")),
@@ -224,6 +226,10 @@ fn what_lies_in_the_trash_comes_back_for_who_may() {
     );
     assert_eq!(registry.ask("ann", "GET", &format!("/v2/team/a/manifests/{digest}"), &[], b"").status, 200);
     assert!(registry.ask("ann", "GET", "/r/team/a/_trash?back=1", &[], b"").page(200).contains("It is back"));
+    // the whole address, as by the protocol, of which limits count 64 bits
+    let storage = registry.server.as_ref().expect("a server").control().0.storage.clone();
+    let moved = storage.tag_history("team/a", Some("v"), i64::MAX, 1).expect("moves").remove(0);
+    assert_eq!(moved.change.origin.as_deref(), Some(from.1));
     undelete("ann", &[], &own).page(404);
 }
 
