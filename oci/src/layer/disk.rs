@@ -2,10 +2,10 @@
 
 use super::{
     LayerError, OverlayXattrs,
+    copied::copy_digested,
     entry::{Entry, Kind, name_of, parent_of},
     io_at, owner,
     sink::Sink,
-    unpack::copy_digested,
     xattr,
 };
 use crate::{Digest, Root};

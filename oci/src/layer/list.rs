@@ -3,9 +3,9 @@
 use super::{
     LayerError,
     archive::Archive,
+    copied::copy_digested,
     describe::describe,
     entry::{Entry, Kind, join, name_of, parent_of},
-    unpack::copy_digested,
 };
 use std::{
     io::{self, Read},

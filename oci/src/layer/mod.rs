@@ -12,6 +12,7 @@
 //! - [`diff`]: an overlay's upper folder in, entries out.
 
 mod archive;
+mod copied;
 mod describe;
 pub mod diff;
 mod disk;
@@ -31,6 +32,7 @@ mod xattr;
 
 pub(crate) use archive::Archive as ArchiveReader;
 pub use archive::{SNIFF_BYTES, is_header};
+pub(crate) use copied::copy_digested;
 pub use diff::Clamp;
 pub use entry::{Entry, Kind};
 pub(crate) use entry::{join, name_of, parent_of};
@@ -43,7 +45,7 @@ pub use toc::{Toc, TocError};
 pub(crate) use tree::components;
 pub use tree::{Found, Resolved, Tree, TreeError};
 pub use unpack::{Unpacked, index, unpack, write_image, write_image_on};
-pub(crate) use unpack::{copy_digested, index_ahead, unpack_ahead, write_image_ahead, write_image_seeking};
+pub(crate) use unpack::{index_ahead, unpack_ahead, write_image_ahead, write_image_seeking};
 pub use write::{Layer, LayerWriter, NewImage};
 pub(crate) use xattr::set_opaque;
 pub use xattr::{Attributes, OverlayXattrs, read_at};

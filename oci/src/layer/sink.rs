@@ -6,8 +6,8 @@
 
 use super::{
     LayerError,
+    copied::copy_digested,
     entry::{Entry, Kind},
-    unpack::copy_digested,
 };
 use crate::Digest;
 use std::io::{self, Read};

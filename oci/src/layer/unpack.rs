@@ -19,9 +19,8 @@ use super::{
 use crate::{
     Algorithm, Digest,
     compression::BackgroundReader,
-    digest::{CONTENT, HashingReader},
+    digest::HashingReader,
     erofs::{Earlier, Search, Seeking, Writer, Written},
-    file::{self, CopyError},
     limits,
     unpacking::TooMuch,
 };
@@ -29,7 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::OsStr,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -442,23 +441,6 @@ impl Unpacker<'_> {
         }
         Ok(Unpacked { diff_id, archive_bytes, toc: Toc::new(self.entries.into_values().collect()) })
     }
-}
-
-/// Copies a file's bytes and digests them; fewer than its header says are an error.
-pub(crate) fn copy_digested(
-    source: &mut (impl Read + ?Sized),
-    target: &mut impl Write,
-    entry: &Entry,
-) -> Result<Digest, LayerError> {
-    let mut reader = HashingReader::new(source, CONTENT);
-    let count = file::copy(&mut reader, target).map_err(|error| match error {
-        CopyError::Read(error) => LayerError::Archive(error),
-        CopyError::Write(error) => super::io_at("write", &entry.to_path())(error),
-    })?;
-    if count != entry.size_bytes {
-        return Err(bad(&entry.path, "fewer bytes than its header says"));
-    }
-    Ok(reader.finish().1)
 }
 
 pub(super) fn bad(path: &[u8], reason: &'static str) -> LayerError {
