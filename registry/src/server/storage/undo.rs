@@ -34,7 +34,7 @@ impl Storage {
     }
 
     /// Takes a manifest out of the trash with all that it needs, and gives it the tags back that were deleted with it and that
-    /// nothing has taken since.
+    /// nothing has taken since and that still fit.
     pub fn revive(
         &self,
         repository: &str,
@@ -48,8 +48,8 @@ impl Storage {
         for tag in self.lost_tags(repository, digest, deleted)? {
             match self.add_tag(repository, &tag, digest, author) {
                 Ok(()) => tags.push(tag),
-                // somebody has taken it
-                Err(StorageError::Moved { .. }) => {}
+                // somebody has taken it, or its place: the manifest is back by now, and is told of
+                Err(StorageError::Moved { .. } | StorageError::OverQuota(_)) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -253,6 +253,19 @@ fn what_is_deleted_frees_its_share_at_once_and_comes_back_if_it_fits() {
 }
 
 #[test]
+fn what_comes_back_without_room_for_its_tag_is_no_failure_that_changed_something() {
+    let registry = start(&["1 tag in each r"]);
+    let (digest, _) = registry.push_image("r", "v", &blob(100, 1));
+    assert_eq!(registry.delete(&format!("/v2/r/manifests/{digest}")), 202);
+    registry.push_image("r", "w", &blob(100, 2));
+    let author = super::super::storage::Author::default();
+    let revived = registry.own_storage().revive("r", &digest, &author).expect("the manifest has room");
+    assert_eq!(revived.tags, [""; 0]);
+    assert_eq!(registry.get(&format!("/v2/r/manifests/{digest}")).status, 200);
+    assert_eq!(registry.get("/v2/r/manifests/v").status, 404);
+}
+
+#[test]
 fn of_many_at_once_no_more_pass_than_fit() {
     let registry = start(&["1000, 3 tags in all of n"]);
     let passed: Vec<u16> = std::thread::scope(|scope| {
