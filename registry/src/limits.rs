@@ -117,6 +117,30 @@ pub const STREAMS: u32 = 64;
 /// runs of about this length (`read_ahead_kb` without settings).
 pub const CACHE_STEP: usize = 128 << 10;
 
+/// Spans of traces that wait to be sent; what comes beyond them is lost.
+pub const SPANS_WAITING: usize = 4096;
+
+/// Spans that are sent at a time.
+pub const SPANS_AT_ONCE: usize = 512;
+
+/// How long spans wait for others to be sent with them, and a post that may pass for its second try.
+pub const TRACES_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a collector may take to answer.
+pub const TRACES_TIME: Duration = Duration::from_secs(5);
+
+/// Time between two words about a collector that takes nothing.
+pub const TRACES_TOLD: Duration = Duration::from_secs(300);
+
+/// How long a server that stops waits for the last spans to go.
+pub const TRACES_STOP: Duration = Duration::from_secs(2);
+
+/// Characters of a text in a span.
+pub const SPAN_CHARACTERS: usize = 256;
+
+/// Characters of a method in a span.
+pub const METHOD_CHARACTERS: usize = 16;
+
 /// Most bytes of a request's head, and of a reply that wait for a peer of HTTP/1 beside one piece.
 pub const HEAD_BYTES: usize = 32 << 10;
 

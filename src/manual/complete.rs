@@ -250,6 +250,7 @@ mod tests {
         "DATE",
         "NAME=USERS",
         "PATTERN",
+        "COLLECTOR",
         "HOOK",
         "REFERENCE",
         "FROM",

@@ -72,14 +72,15 @@ impl Settings {
         let fixed = |own: &Settings| {
             let all = own.listen.iter().chain(&own.metrics_listen).chain(&own.acme_http);
             let listen: Vec<String> = all.map(ToString::to_string).collect();
-            let logs = (own.access_log, own.log_format, own.audit_log.clone(), own.webhooks.clone());
+            let logs = (own.access_log, own.log_format, own.audit_log.clone());
+            let told = (own.webhooks.clone(), own.traces.clone());
             let acme = (
                 own.acme.clone(),
                 own.acme_contact.clone(),
                 own.acme_directory.clone(),
                 own.acme_external.clone(),
             );
-            (logs, listen, own.storage.clone(), own.drain, own.tls_cert.is_some(), acme)
+            (logs, told, listen, own.storage.clone(), own.drain, own.tls_cert.is_some(), acme)
         };
         fixed(self) != fixed(former)
     }

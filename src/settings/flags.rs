@@ -4,8 +4,8 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention, Scrub, Trash,
-    Trusted,
+    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention, Scrub,
+    TraceSetting, Trash, Trusted,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
 };
@@ -122,6 +122,15 @@ pub(crate) struct Settings {
         value_parser = |text: &str| text.parse::<Hook>()
     )]
     pub(crate) webhooks: Vec<Hook>,
+    /// A collector that takes traces of requests by OTLP over HTTP: URL [sample=SHARE] [service=NAME] [header=NAME:VALUE]
+    #[arg(
+        long,
+        value_name = "COLLECTOR",
+        env = "SLIPWAY_TRACES",
+        hide_env_values = true,
+        value_parser = |text: &str| text.parse::<TraceSetting>()
+    )]
+    pub(crate) traces: Option<TraceSetting>,
     /// Who may do what, after the rules: `open` for anyone everything, `public` for anyone pulls and users everything,
     /// `private` for users alone [default: private where there are users, open where there are none, and the rules alone
     /// where there are rules]

@@ -61,7 +61,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 39] = [
+pub(crate) const KEYS: [Key; 40] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -131,6 +131,12 @@ pub(crate) const KEYS: [Key; 39] = [
     key("tls-client-ca", "tls-client-ca", Form::Text, "the path of a PEM file"),
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
+    key(
+        "traces",
+        "traces",
+        Form::Text,
+        "where traces go: `http://127.0.0.1:4318 sample=0.1`, with `service=NAME` and `header=NAME:VALUE`",
+    ),
     key("trash", "trash", Form::Text, "a time: `7d`, `12h`, `0`"),
     key(
         "trusted-proxies",
@@ -189,6 +195,7 @@ impl Settings {
             "quotas" => self.quotas.push(text.parse()?),
             "retention" => self.retention.push(text.parse()?),
             "collect" => self.collect = Some(text.parse()?),
+            "traces" => self.traces = Some(text.parse()?),
             "trash" => self.trash = Some(text.parse()?),
             "scrub" => self.scrub = Some(text.parse()?),
             "deprecated" => {
@@ -256,6 +263,7 @@ impl Settings {
             trusted_proxies: list(self.trusted_proxies, file.trusted_proxies),
             quotas: list(self.quotas, file.quotas),
             retention: list(self.retention, file.retention),
+            traces: self.traces.or(file.traces),
             trash: self.trash.or(file.trash),
             collect: self.collect.or(file.collect),
             sparse: self.sparse || file.sparse,

@@ -192,6 +192,9 @@ mod tests {
                 r#"{ ci = "harbor https://h/x for push in team/**" }"#,
                 Some(r#"{ ci = "harbor https://h/x for fun" }"#),
             ),
+            "traces" => {
+                (r#""http://127.0.0.1:4318 sample=0.5""#, Some(r#""http://127.0.0.1:4318 sample=2""#))
+            }
             "url" => (r#""https://r.example""#, Some(r#""r.example""#)),
             other => panic!("no values for `{other}`"),
         }

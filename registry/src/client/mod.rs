@@ -22,6 +22,7 @@
 //! ```
 
 mod auth;
+mod beside;
 mod body;
 mod bounds;
 mod credential;
@@ -67,6 +68,7 @@ pub use url::{Fetched, UrlContent, UrlOptions};
 pub use warning::Warned;
 
 // the server asks issuers of identity tokens the same way
+pub(crate) use beside::beside;
 pub(crate) use dns::Resolver;
 // and its mirrors their upstreams
 pub(crate) use bounds::{Bounds, Whither};

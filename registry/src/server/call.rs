@@ -19,6 +19,7 @@ use super::{
     storage::{Author, Sight, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
+    traces::Tracer,
     upstreams::Mirrors,
 };
 use axum::{
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Webhooks, where there are any.
     pub(super) notices: Option<Arc<Notices>>,
+    /// Traces, where they go anywhere.
+    pub(super) traces: Option<Arc<Tracer>>,
     /// What the web page keeps of what it read.
     pub(super) pages: Kept,
     /// Whether the server is stopping.

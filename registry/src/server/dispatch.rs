@@ -56,6 +56,7 @@ async fn handle(shared: Arc<Shared>, connection: Arc<Connection>, request: Reque
     let mut followed = Followed::new(Arc::clone(&shared), method, path);
     let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     followed.agent = agent.map(|text| text.chars().take(limits::AGENT_CHARACTERS).collect());
+    followed.context = shared.traces.as_ref().and_then(|tracer| tracer.begin(request.headers()));
     let mut known = Known::default();
     let (head, body) = request.into_parts();
     let (origin, client) = forwarded::origin(&shared.policy.current().trusted_proxies, &connection, &head);

@@ -4,6 +4,7 @@ use super::{
     call::Shared,
     event::{Event, Handled},
     metrics::{self, Answered},
+    traces::{Context, Span},
 };
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -17,7 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
     time::{Instant, SystemTime},
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Followed {
     pub(super) started: Instant,
     pub(super) status: u16,
     pub(super) received: Arc<AtomicU64>,
+    /// The trace that it belongs to, where it is followed.
+    pub(super) context: Option<Context>,
     sent: u64,
     /// What the reply's head promised.
     promised: u64,
@@ -56,6 +59,7 @@ impl Followed {
             started: Instant::now(),
             status: 0,
             received: Arc::default(),
+            context: None,
             sent: 0,
             promised: 0,
         }
@@ -80,7 +84,7 @@ impl Drop for Followed {
         let method = metrics::method(self.method.as_str());
         let answered = Answered { class: self.class, method, status, took, sent: self.sent, received };
         self.shared.metrics.count(&answered);
-        self.shared.tell(&Event::Request(Handled {
+        let handled = Handled {
             began: self.began,
             method: self.method.as_str(),
             path: &self.path,
@@ -93,7 +97,11 @@ impl Drop for Followed {
             received,
             sent: self.sent,
             complete: self.sent >= self.promised && self.status != 0,
-        }));
+        };
+        if let Some((tracer, context)) = self.shared.traces.as_ref().zip(self.context) {
+            tracer.record(Span::new(context, self.class, &handled));
+        }
+        self.shared.tell(&Event::Request(handled));
     }
 }
 
@@ -108,7 +116,7 @@ impl HttpBody for Going {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        context: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame {

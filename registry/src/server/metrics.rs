@@ -6,6 +6,7 @@
 use super::{
     quota::{self, Fullness, Quota},
     storage::{Counts, Storage},
+    traces::Tracer,
 };
 use crate::limits;
 use std::{
@@ -32,6 +33,8 @@ pub(super) struct Gauges<'a> {
     pub(super) draining: bool,
     /// Notices that wait, where there are webhooks.
     pub(super) waiting: Option<u64>,
+    /// What traces are given to, where they go anywhere.
+    pub(super) tracer: Option<&'a Tracer>,
 }
 
 /// A request that was answered, as far as numbers go.
@@ -109,6 +112,22 @@ pub(super) fn method(text: &str) -> &'static str {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic happens while numbers are held")
+}
+
+/// What goes on behind requests: traces, and the database.
+fn background(now: &Gauges<'_>, text: &mut Text) {
+    if let Some(tracer) = now.tracer {
+        let (sent, lost) = (tracer.sent.load(Ordering::Relaxed), tracer.dropped.load(Ordering::Relaxed));
+        text.one("slipway_spans_sent_total", "counter", "Spans of traces that a collector took.", "", sent);
+        text.one("slipway_spans_dropped_total", "counter", "Spans of traces that were lost.", "", lost);
+    }
+    let queue = now.storage.queue();
+    text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
+    let written = now.storage.written();
+    let (help, many) = ("Transactions that wrote.", written.transactions);
+    text.one("slipway_database_transactions_total", "counter", help, "", many);
+    let (help, long) = ("How long no other could write.", written.locked.as_secs_f64());
+    text.one("slipway_database_locked_seconds_total", "counter", help, "", long);
 }
 
 impl Metrics {
@@ -253,13 +272,7 @@ impl Metrics {
         if let Some(waiting) = now.waiting {
             text.one("slipway_notices_waiting", "gauge", "Notices that wait for webhooks.", "", waiting);
         }
-        let queue = now.storage.queue();
-        text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
-        let written = now.storage.written();
-        let (help, many) = ("Transactions that wrote.", written.transactions);
-        text.one("slipway_database_transactions_total", "counter", help, "", many);
-        let (help, long) = ("How long no other could write.", written.locked.as_secs_f64());
-        text.one("slipway_database_locked_seconds_total", "counter", help, "", long);
+        background(now, &mut text);
         text.0
     }
 

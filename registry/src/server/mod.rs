@@ -50,6 +50,7 @@ mod sockets;
 pub mod storage;
 mod throttle;
 mod tls;
+mod traces;
 mod trouble;
 mod upstreams;
 mod web;
@@ -71,9 +72,10 @@ pub use retention::{Retention, retire};
 pub use sockets::{Listen, Place};
 pub use throttle::{Limit, Limits, Rate, Share, bytes};
 pub use tls::{Tls, TlsError};
+pub use traces::{TraceSetting, Traces};
 pub use upstreams::{MirrorError, MirrorSetting, Mirrors, NamedMirror, PasswordSource};
 
-use crate::limits;
+use crate::{client::ClientError, limits};
 use access::{Access, Keys};
 use acme::Keeper;
 use call::{Current, Shared, blocking};
@@ -127,6 +129,8 @@ pub struct ServerConfig {
     pub budgets: Budgets,
     /// Who is told of changes by the network.
     pub hooks: Hooks,
+    /// Where traces go.
+    pub traces: Traces,
     /// Told of every request and failure.
     pub observer: Option<Observer>,
 }
@@ -147,6 +151,7 @@ impl ServerConfig {
             drain: limits::STOP_TIME,
             budgets: Budgets::default(),
             hooks: Hooks::default(),
+            traces: Traces::default(),
             observer: None,
         }
     }
@@ -171,6 +176,9 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// Traces cannot be sent.
+    #[error("cannot set up the traces")]
+    Traces(#[source] ClientError),
     /// Webhooks cannot be kept or reached.
     #[error("cannot set up the webhooks")]
     Hooks(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -250,6 +258,7 @@ pub struct Server {
     outside: Vec<Socket>,
     outside_places: Vec<Place>,
     sender: Option<Sender>,
+    tracing: Option<traces::Sender>,
     renewing: Option<Renewing>,
     shared: Arc<Shared>,
     drain: Duration,
@@ -281,6 +290,17 @@ fn open_all(
     Ok((sockets, places))
 }
 
+/// Prepares for a certificate that comes by itself, where the configuration asks for one.
+fn renewing(runtime: &Runtime, config: &mut ServerConfig) -> Result<Option<Renewing>, ServeError> {
+    let Some(acme) = config.acme.take() else { return Ok(None) };
+    let challenges = acme.http.clone();
+    let prepared = Keeper::prepare(acme, &config.storage).map_err(ServeError::Certificates)?;
+    let (keeper, certificates, tls) = prepared;
+    config.tls = Some(tls);
+    let (sockets, _) = open_all(runtime, &challenges, false)?;
+    Ok(Some(Renewing { keeper, certificates, sockets }))
+}
+
 impl Server {
     /// Opens the storage, sweeps it, and takes the address.
     pub fn bind(mut config: ServerConfig) -> Result<Server, ServeError> {
@@ -293,15 +313,7 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
         let near = storage.is_near();
-        let mut renewing = None;
-        if let Some(acme) = config.acme.take() {
-            let challenges = acme.http.clone();
-            let prepared = Keeper::prepare(acme, &config.storage).map_err(ServeError::Certificates)?;
-            let (keeper, certificates, tls) = prepared;
-            config.tls = Some(tls);
-            let (sockets, _) = open_all(&runtime, &challenges, false)?;
-            renewing = Some(Renewing { keeper, certificates, sockets });
-        }
+        let renewing = renewing(&runtime, &mut config)?;
         let (sockets, places) = open_all(&runtime, &config.listen, config.tls.is_some())?;
         let (outside, outside_places) = open_all(&runtime, &config.metrics_listen, false)?;
         let mut budgets = config.budgets;
@@ -310,6 +322,7 @@ impl Server {
         let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?.map(Arc::new);
         let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
         let sender = sender.map_err(|error| ServeError::Hooks(error.into()))?;
+        let tracing = traces::Sender::new(&config.traces).map_err(ServeError::Traces)?;
         let shared = Arc::new(Shared {
             storage,
             budgets,
@@ -328,6 +341,7 @@ impl Server {
             pulls: PullCounts::default(),
             metrics: Metrics::default(),
             notices,
+            traces: tracing.as_ref().map(traces::Sender::tracer),
             pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,
@@ -335,7 +349,18 @@ impl Server {
         set_up(&shared.storage, &shared.policy.current());
         tell_of_damage(&shared);
         let drain = config.drain;
-        Ok(Server { runtime, sockets, places, outside, outside_places, shared, sender, renewing, drain })
+        Ok(Server {
+            runtime,
+            sockets,
+            places,
+            outside,
+            outside_places,
+            shared,
+            sender,
+            tracing,
+            renewing,
+            drain,
+        })
     }
 
     /// Where it listens.
@@ -362,19 +387,19 @@ impl Server {
         let (collecting, told) = std::sync::mpsc::channel::<()>();
         let collected = Arc::clone(&self.shared);
         let collector = thread::spawn(move || collector::run(&collected, &told));
-        let Server { runtime, sockets, outside, shared, sender, renewing, drain, .. } = self;
+        let Server { runtime, sockets, outside, shared, sender, tracing, renewing, drain, .. } = self;
         runtime.block_on(async move {
             let sweeper = tokio::spawn(sweep(Arc::clone(&shared)));
             let over = watch::Sender::new(false);
-            let sending = sender.zip(shared.notices.clone());
-            let sending = sending.map(|(sender, notices)| {
-                let shared = Arc::clone(&shared);
-                let report = move |event: &Event<'_>| {
-                    shared.metrics.fail();
-                    shared.tell(event);
-                };
-                tokio::spawn(sender.run(notices, Arc::new(report), over.subscribe()))
+            let told = Arc::clone(&shared);
+            let report: Observer = Arc::new(move |event: &Event<'_>| {
+                told.metrics.fail();
+                told.tell(event);
             });
+            let sending = sender.zip(shared.notices.clone()).map(|(sender, notices)| {
+                tokio::spawn(sender.run(notices, Arc::clone(&report), over.subscribe()))
+            });
+            let tracing = tracing.map(|tracing| tokio::spawn(tracing.run(report, over.subscribe())));
             let beside = |sockets, router| {
                 tokio::spawn(listen::run_beside(sockets, router, Arc::clone(&shared), over.subscribe()))
             };
@@ -386,11 +411,13 @@ impl Server {
             listen::run(sockets, shared, stop, drain).await;
             over.send_replace(true);
             others.iter().for_each(tokio::task::JoinHandle::abort);
-            // what waits is sent after the next start
-            if let Some(mut sending) = sending
-                && tokio::time::timeout(limits::NOTICE_STOP, &mut sending).await.is_err()
-            {
-                sending.abort();
+            // notices that wait are sent after the next start; spans are gone
+            for (task, time) in [(sending, limits::NOTICE_STOP), (tracing, limits::TRACES_STOP)] {
+                if let Some(mut task) = task
+                    && tokio::time::timeout(time, &mut task).await.is_err()
+                {
+                    task.abort();
+                }
             }
             sweeper.abort();
         });

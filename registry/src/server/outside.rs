@@ -70,6 +70,7 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
                     most_connections: asked.budgets.connections,
                     draining: asked.is_draining(),
                     waiting: asked.notices.as_ref().map(|notices| notices.waiting()),
+                    tracer: asked.traces.as_deref(),
                 }))
             })
             .await?;

@@ -9,7 +9,7 @@ use crate::{
 };
 use slipway_registry::client::Proxies;
 use slipway_registry::server::{
-    self, Control, Hooks, Mirrors, Place, ServerConfig, Shutdown, Tls, access::Access,
+    self, Control, Hooks, Mirrors, Place, ServerConfig, Shutdown, Tls, Traces, access::Access,
 };
 use std::{
     fs,
@@ -91,6 +91,11 @@ fn configured(
         authorities: crate::registries::authorities(global).map_err(Failure::new)?,
         proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
         ..Hooks::default()
+    };
+    config.traces = Traces {
+        setting: settings.traces.clone(),
+        authorities: crate::registries::authorities(global).map_err(Failure::new)?,
+        proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
     };
     config.observer = Some(journal::observer(settings)?);
     Ok(config)

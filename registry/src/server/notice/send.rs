@@ -6,7 +6,7 @@ use super::{
     queue::{Waiting, now},
 };
 use crate::{
-    client::{ClientError, Resolver, install_provider, tls_of},
+    client::{ClientError, beside},
     limits,
     server::event::{Dropped, Event, Observer},
 };
@@ -32,24 +32,8 @@ pub(in crate::server) struct Sender {
 
 impl Sender {
     pub(in crate::server) fn new(hooks: &Hooks) -> Result<Sender, ClientError> {
-        install_provider();
         let plain = hooks.hooks.iter().all(|hook| hook.url.scheme() == "http");
-        let builder = reqwest::Client::builder();
-        // plain http needs no authorities, which may be missing
-        let builder = match plain {
-            true => builder.tls_certs_only([]),
-            false => builder.tls_backend_preconfigured(tls_of(hooks.authorities.as_ref())?),
-        };
-        let proxies = hooks.proxies.clone();
-        let http = builder
-            .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
-            .timeout(limits::NOTICE_TIME)
-            .dns_resolver(Arc::new(Resolver::default()))
-            .build()
-            .map_err(ClientError::Tls)?;
+        let http = beside(hooks.authorities.as_ref(), &hooks.proxies, plain, limits::NOTICE_TIME)?;
         Ok(Sender { http, hooks: hooks.hooks.clone(), pause: hooks.pause })
     }
 

@@ -22,6 +22,7 @@ mod rot;
 mod stranger;
 mod tls;
 mod tokens;
+mod traces;
 mod uploads;
 mod web;
 

@@ -9,13 +9,13 @@ use std::{
 };
 
 /// A receiver that answers with these statuses, the last one for good, and keeps what it got.
-struct Receiver {
-    address: SocketAddr,
+pub(super) struct Receiver {
+    pub(super) address: SocketAddr,
     got: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
 }
 
 impl Receiver {
-    fn start(statuses: &'static [u16]) -> Receiver {
+    pub(super) fn start(statuses: &'static [u16]) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let got: Arc<Mutex<Vec<(String, serde_json::Value)>>> = Arc::default();
@@ -55,7 +55,7 @@ impl Receiver {
         Receiver { address, got }
     }
 
-    fn wait_for(&self, count: usize) -> Vec<(String, serde_json::Value)> {
+    pub(super) fn wait_for(&self, count: usize) -> Vec<(String, serde_json::Value)> {
         for _ in 0..1000 {
             let got = self.got.lock().expect("notes").clone();
             if got.len() >= count {

@@ -9,7 +9,7 @@ use super::{
     jwk::{KeySet, KeySetError},
 };
 use crate::{
-    client::{Authorities, ClientError, Proxies, Resolver, install_provider, tls_of},
+    client::{Authorities, ClientError, Proxies, beside},
     limits,
 };
 use reqwest::{StatusCode, Url};
@@ -93,24 +93,8 @@ impl Fetcher {
             KeySource::Discovered => None,
             KeySource::At(url) => Some(url.clone()),
         };
-        install_provider();
-        let proxies = proxies.clone();
-        // this machine's own http needs no authorities, which may be missing
         let plain = keys.as_deref().unwrap_or(&issuer.url).starts_with("http:");
-        let builder = reqwest::Client::builder();
-        let builder = match plain {
-            true => builder.tls_certs_only([]),
-            false => builder.tls_backend_preconfigured(tls_of(authorities)?),
-        };
-        let http = builder
-            .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
-            .timeout(limits::ISSUER_TIME)
-            .dns_resolver(std::sync::Arc::new(Resolver::default()))
-            .build()
-            .map_err(ClientError::Tls)?;
+        let http = beside(authorities, proxies, plain, limits::ISSUER_TIME)?;
         Ok(Some(Fetcher { http, issuer: issuer.url.clone(), keys }))
     }
 
