@@ -1,10 +1,10 @@
 //! What the settings make of a server: its policy, who may do what, its mirrors and certificates.
 
-use super::{FILE_BYTES, Settings};
+use super::{FILE_BYTES, Settings, flags::database};
 use crate::{error::Failure, service::input};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Acme, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
+    Acme, Engines, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
     access::{Access, AccessConfig, Htpasswd, Issuer, KeySource, NamedIssuer},
 };
 use std::{
@@ -80,9 +80,58 @@ impl Settings {
                 own.acme_directory.clone(),
                 own.acme_external.clone(),
             );
-            (logs, told, listen, own.storage.clone(), own.drain, own.tls_cert.is_some(), acme)
+            let engines = (own.storage.clone(), own.database.clone(), own.content.clone());
+            (logs, told, listen, engines, own.drain, own.tls_cert.is_some(), acme)
         };
         fixed(self) != fixed(former)
+    }
+
+    /// What a replica shares with others, where the settings say so.
+    pub(crate) fn engines(
+        &self,
+        authorities: impl FnOnce() -> Result<Option<Authorities>, Failure>,
+    ) -> Result<Option<Engines>, Failure> {
+        let (address, content) = match (&self.database, &self.content) {
+            (None, None) => return Ok(None),
+            (Some(database), Some(content)) => (database, content),
+            (Some(_), None) => return Err(Failure::new("`database` needs `content`: replicas share both")),
+            (None, Some(_)) => return Err(Failure::new("`content` needs `database`: replicas share both")),
+        };
+        // half of it would work: what one of them began, another would know nothing of
+        let alone = [("mirrors", !self.mirrors.is_empty()), ("acme", !self.acme.is_empty())];
+        if let Some((key, _)) = alone.iter().find(|(_, set)| *set) {
+            return Err(Failure::new(format!(
+                "`{key}` and `database` do not go together yet: a server of its own does that"
+            )));
+        }
+        let address = database(address).map_err(|words| Failure::new(format!("`database`: {words}")))?;
+        let password = std::env::var("PGPASSWORD").ok().filter(|text| !text.is_empty());
+        let read = |path: &PathBuf| input::read("content", path, FILE_BYTES).map_err(Failure::from);
+        let key = match &content.key {
+            Some(path) => String::from_utf8(read(path)?)
+                .map_err(|_| Failure::new(format!("the key in `{}` is not UTF-8 text", path.display())))?,
+            None => {
+                let part = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+                let both = part("AWS_ACCESS_KEY_ID").zip(part("AWS_SECRET_ACCESS_KEY"));
+                let (id, secret) = both.ok_or_else(|| {
+                    Failure::new(
+                        "`content` needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write `key=FILE`",
+                    )
+                })?;
+                format!("{id}:{secret}")
+            }
+        };
+        let own = match &content.authorities {
+            Some(path) => {
+                Some(Authorities::from_pem(path, &read(path)?).map_err(|error| Failure::of(&error))?)
+            }
+            None => None,
+        };
+        let system = authorities()?;
+        let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
+        let bucket = content.bucket(&key, own.or_else(|| system.clone()), &proxies).map_err(Failure::new)?;
+        let database = address.or_password(password.as_deref()).trusting(system);
+        Ok(Some(Engines { database, bucket }))
     }
 
     /// Files that the settings name, and that may change while a server runs.

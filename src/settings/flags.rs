@@ -4,10 +4,11 @@ use super::LogFormat;
 use crate::request;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slipway_registry::server::{
-    Collect, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention, Scrub,
-    TraceSetting, Trash, Trusted,
+    Collect, ContentSetting, Deprecation, External, Hook, Limit, Listen, MirrorSetting, Quota, Retention,
+    Scrub, TraceSetting, Trash, Trusted,
     access::{Issuer, Mode, RepositoryPattern, Rule, SecretHash, TagPattern, is_name},
     is_host_name,
+    storage::pointers::DatabaseAddress,
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -27,6 +28,14 @@ pub(crate) struct Settings {
     /// Folder of the registry's content [default: registry, in the folder of the local store]
     #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
     pub(crate) storage: Option<PathBuf>,
+    /// Be a replica, one of several servers with one registry: its database, PostgreSQL, as postgres://USER@HOST[:PORT]/NAME,
+    /// the password in PGPASSWORD. The folder is this server's own then. Needs --content
+    #[arg(long, value_name = "URL", env = "SLIPWAY_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+    /// Where replicas keep the content: s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE] [ca=FILE], the key in
+    /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or, as ID:SECRET, in a file. Needs --database
+    #[arg(long, value_name = "PLACE", env = "SLIPWAY_CONTENT", value_parser = |text: &str| text.parse::<ContentSetting>())]
+    pub(crate) content: Option<ContentSetting>,
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     pub(crate) read_only: bool,
@@ -195,6 +204,11 @@ pub(crate) struct Settings {
     /// Authorities of clients, in PEM form: a certificate that they vouch for names its user
     #[arg(long, value_name = "FILE", env = "SLIPWAY_TLS_CLIENT_CA")]
     pub(crate) tls_client_ca: Option<PathBuf>,
+}
+
+/// An address of a database, which is kept as it is written: what is wrong with it is said without its password.
+pub(super) fn database(text: &str) -> Result<DatabaseAddress, String> {
+    text.parse()
 }
 
 pub(super) fn modes() -> impl TypedValueParser<Value = Mode> {

@@ -8,10 +8,10 @@ mod flags;
 mod read;
 
 pub(crate) use flags::Settings;
-use flags::{directory, host, mail, size, time, url, user};
+use flags::{database, directory, host, mail, size, time, url, user};
 
 use crate::{error::Failure, request, service::input};
-use slipway_registry::server::{Deprecation, Hook, PasswordSource, access::KeySource};
+use slipway_registry::server::{Deprecation, Hook, Listen, PasswordSource, access::KeySource};
 use std::path::{Path, PathBuf};
 
 /// Most bytes of a file of settings, and of an htpasswd file.
@@ -61,7 +61,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 42] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -72,6 +72,8 @@ pub(crate) const KEYS: [Key; 40] = [
     key("audit-log", "audit-log", Form::Text, "the path of a file"),
     key("basic-only", "basic-only", Form::Switch, "`true` or `false`"),
     key("collect", "collect", Form::Text, "`off`, or how: `1000/s every 1h after 1d`"),
+    key("content", "content", Form::Text, "a bucket: `s3://BUCKET/PREFIX endpoint=https://s3.example`"),
+    key("database", "database", Form::Text, "an address: `postgres://USER@HOST/NAME`"),
     key(
         "deprecated",
         "deprecated",
@@ -163,19 +165,13 @@ impl Settings {
             "acme-contact" => self.acme_contact = Some(mail(text)?),
             "acme-directory" => self.acme_directory = Some(directory(text)?),
             "acme-external" => self.acme_external = Some(text.parse()?),
-            "acme-http" => {
-                let wrong = |words| format!("`{text}` is no place to listen: {words}");
-                self.acme_http.push(request::serve::listen(text).map_err(wrong)?);
-            }
+            "acme-http" => self.acme_http.push(place(text)?),
             "audit-log" => self.audit_log = Some(path(text)?),
             "log-format" => {
                 let wrong = |_| format!("`{text}` is neither `text` nor `json`");
                 self.log_format = Some(clap::ValueEnum::from_str(text, false).map_err(wrong)?);
             }
-            "metrics-listen" => {
-                let wrong = |words| format!("`{text}` is no place to listen: {words}");
-                self.metrics_listen.push(request::serve::listen(text).map_err(wrong)?);
-            }
+            "metrics-listen" => self.metrics_listen.push(place(text)?),
             "htpasswd" => self.htpasswd = Some(path(text)?),
             "immutable-tags" => {
                 let wrong = |error| format!("`{text}` is no pattern of tags: {error}");
@@ -185,10 +181,7 @@ impl Settings {
             "limits" => self.limits.push(text.parse()?),
             "drain" => self.drain = Some(time(text)?),
             "max-blob" => self.max_blob = Some(size(text)?),
-            "listen" => {
-                let wrong = |words| format!("`{text}` is no place to listen: {words}");
-                self.listen.push(request::serve::listen(text).map_err(wrong)?);
-            }
+            "listen" => self.listen.push(place(text)?),
             "mirrors" => self.mirrors.push((user(name)?, text.parse()?)),
             "rules" => self.rules.push(text.parse()?),
             "trusted-proxies" => self.trusted_proxies.push(text.parse()?),
@@ -213,6 +206,8 @@ impl Settings {
             "tls-client-ca" => self.tls_client_ca = Some(path(text)?),
             "tls-key" => self.tls_key = Some(path(text)?),
             "storage" => self.storage = Some(path(text)?),
+            "content" => self.content = Some(text.parse()?),
+            "database" => self.database = Some(database(text).map(|_| text.to_owned())?),
             "tokens" => {
                 let wrong = |words| format!("the hash of token `{name}` is none: {words}");
                 self.tokens.push((user(name)?, text.parse().map_err(wrong)?));
@@ -252,6 +247,8 @@ impl Settings {
         Settings {
             listen: list(self.listen, file.listen),
             storage: self.storage.or(file.storage),
+            database: self.database.or(file.database),
+            content: self.content.or(file.content),
             read_only: self.read_only || file.read_only,
             acme: list(self.acme, file.acme),
             acme_contact: self.acme_contact.or(file.acme_contact),
@@ -300,6 +297,10 @@ impl Settings {
     }
 }
 
+fn place(text: &str) -> Result<Listen, String> {
+    request::serve::listen(text).map_err(|words| format!("`{text}` is no place to listen: {words}"))
+}
+
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') { Err("it is no path".to_owned()) } else { Ok(text.into()) }
 }
@@ -324,6 +325,11 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
     .flatten()
     {
         *path = folder.join(&path);
+    }
+    if let Some(content) = &mut settings.content {
+        for path in [&mut content.key, &mut content.authorities].into_iter().flatten() {
+            *path = folder.join(&path);
+        }
     }
     for (_, issuer) in &mut settings.issuers {
         let keys = if let KeySource::File(path) = &mut issuer.keys { Some(path) } else { None };

@@ -165,6 +165,10 @@ mod tests {
             }
             "trusted-proxies" => (r#"["10.0.0.0/8", "unix"]"#, Some(r#"["10.0.0.0/99"]"#)),
             "quotas" => (r#"["1GiB, 9 tags in each a/*"]"#, Some(r#"["1GiB in some of a"]"#)),
+            "content" => (r#""s3://images/a endpoint=https://s3.example""#, Some(r#""s3://images/../b""#)),
+            "database" => {
+                (r#""postgres://ann@db.example/registry""#, Some(r#""mysql://ann@db.example/registry""#))
+            }
             "trash" => (r#""7d""#, Some(r#""7""#)),
             "scrub" => (r#""50MiB/s every 7d""#, Some(r#""50MiB""#)),
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),

@@ -58,6 +58,7 @@ mod quotas;
 mod registry;
 mod remote;
 mod renewed;
+mod replicas;
 mod reproducible;
 mod rootless;
 mod run;

@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     settings.tls()?;
     settings.acme(|| Ok(None))?;
     settings.mirrors()?;
+    settings.engines(|| Ok(None))?;
     let counts: Vec<String> = access.counts().iter().map(|(what, count)| format!("{count} {what}")).collect();
     show::say(format!("{}: ok ({})", arguments.file.display(), counts.join(", ")))?;
     for name in access.expired_tokens() {

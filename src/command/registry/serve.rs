@@ -14,7 +14,7 @@ use slipway_registry::server::{
 use std::{
     fs,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -38,7 +38,10 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     let settings = arguments.settings.clone().with_file(file.as_deref())?;
     let access = settings.access()?;
     let config = configured(global, &settings, Arc::clone(&access))?;
-    let storage = config.storage.clone();
+    let served = match &config.engines {
+        Some(engines) => format!("`{}` and `{:?}`", engines.database, engines.bucket),
+        None => format!("`{}`", config.storage.display()),
+    };
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();
     let (tell, told) = mpsc::channel();
@@ -50,7 +53,7 @@ pub(crate) fn run(global: &crate::app::Global, arguments: &Arguments) -> Result<
     })?;
     let source = Source { file, flags: arguments.settings.clone() };
     let ready = |places: &[Place], control: Control| {
-        announce(places, &storage, &access, settings.url.is_some());
+        announce(places, &served, &access, settings.url.is_some());
         for place in control.outside_places() {
             crate::show::note(format_args!("showing numbers and health on {place}"));
         }
@@ -79,6 +82,7 @@ fn configured(
     if !listen.is_empty() {
         config.listen = listen;
     }
+    config.engines = settings.engines(|| crate::registries::authorities(global).map_err(Failure::new))?;
     config.policy = settings.policy();
     config.drain = settings.drain.unwrap_or(config.drain);
     config.access = access;
@@ -101,9 +105,9 @@ fn configured(
     Ok(config)
 }
 
-fn announce(places: &[Place], storage: &Path, access: &Access, proxied: bool) {
+fn announce(places: &[Place], served: &str, access: &Access, proxied: bool) {
     for place in places {
-        crate::show::note(format_args!("serving `{}` on {place}", storage.display()));
+        crate::show::note(format_args!("serving {served} on {place}"));
         for words in warnings(place, access, proxied) {
             crate::show::note(format_args!("warning: {words}"));
         }

@@ -1,0 +1,238 @@
+//! Servers that share a database and an object store: any of them answers anything.
+
+use crate::support::Slipway;
+use crate::support::http::{Reply, request, try_request};
+use crate::support::server::{Server, free_address};
+use slipway_oci::Digest;
+use slipway_skip::engines::{self, Postgres, STORE_KEY, Store};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A replica with a folder of its own.
+fn replica(slipway: &Slipway, number: usize, database: &str, store: &Store, prefix: &str) -> Server {
+    let address = free_address();
+    let folder = slipway.path(&format!("replica-{number}"));
+    let config = slipway.path(&format!("replica-{number}.toml"));
+    let content = format!("s3://registry/{prefix} endpoint={}", store.endpoint());
+    std::fs::write(&config, format!("database = \"{database}\"\ncontent = \"{content}\"\n")).unwrap();
+    let mut command = slipway.command(["serve", "--listen", &address]);
+    command.arg("--storage").arg(folder).arg("--config").arg(config);
+    command.env("AWS_ACCESS_KEY_ID", STORE_KEY.0).env("AWS_SECRET_ACCESS_KEY", STORE_KEY.1);
+    let log = std::fs::File::options().create(true).append(true).open(slipway.path("serve.log")).unwrap();
+    Server::start(command.stderr(log), &address)
+}
+
+/// Where the next request of a session goes at a replica: the same path.
+fn path(reply: &Reply) -> String {
+    let location = reply.header("location");
+    match location.strip_prefix("http://") {
+        Some(rest) => rest[rest.find('/').unwrap()..].to_owned(),
+        None => location.to_owned(),
+    }
+}
+
+fn bytes(length: usize, seed: u32) -> Vec<u8> {
+    let word = |number: u32| number.wrapping_mul(2_654_435_761).wrapping_add(seed).to_le_bytes();
+    (0..length.div_ceil(4) as u32).flat_map(word).take(length).collect()
+}
+
+fn push(address: &str, repository: &str, blob: &[u8]) {
+    let path = format!("/v2/{repository}/blobs/uploads/?digest={}", Digest::sha256(blob));
+    assert_eq!(request(address, "POST", &path, &[], blob).status, 201);
+}
+
+fn manifest(config: &[u8], layer: &[u8], note: &str) -> Vec<u8> {
+    let of = |kind: &str, bytes: &[u8]| {
+        format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, Digest::sha256(bytes), bytes.len())
+    };
+    let (config, layer) = (of("application/vnd.oci.image.config.v1+json", config), of("text/plain", layer));
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{config},"layers":[{layer}],"annotations":{{"n":"{note}"}}}}"#
+    )
+    .into_bytes()
+}
+
+fn put(address: &str, name: &str, text: &[u8], more: &[(&str, &str)]) -> Reply {
+    let headers = [&[("content-type", MANIFEST)][..], more].concat();
+    request(address, "PUT", &format!("/v2/app/manifests/{name}"), &headers, text)
+}
+
+macro_rules! engines {
+    () => {
+        match (engines::postgres(), engines::store()) {
+            (Some(server), Some(store)) => (server, store),
+            _ => return slipway_skip::skip("`initdb` or `versitygw` is not installed"),
+        }
+    };
+}
+
+/// A layer comes in chunk by chunk, each at another replica; all of them send it; one is killed and nothing is missed.
+#[test]
+fn a_push_hops_between_replicas_and_survives_one() {
+    let (server, store) = engines!();
+    let slipway = Slipway::empty();
+    let database = server.database();
+    let mut replicas: Vec<Server> =
+        (0..2).map(|number| replica(&slipway, number, &database, store, "hops")).collect();
+    let address = |turn: usize| replicas[turn % 2].address.clone();
+    let layer = bytes(21 << 20, 7);
+    let mut session = request(&address(0), "POST", "/v2/app/blobs/uploads/", &[], b"");
+    assert_eq!(session.status, 202);
+    let (mut offset, mut turn) = (0, 1);
+    for size in [1000, 9 << 20, 100_000, 12 << 20] {
+        let end = (offset + size).min(layer.len());
+        let range = format!("{offset}-{}", end - 1);
+        let headers = [("content-range", range.as_str()), ("content-type", "application/octet-stream")];
+        let chunk = &layer[offset..end];
+        // the same chunk once more, elsewhere: it comes too late
+        let path = path(&session);
+        session = request(&address(turn), "PATCH", &path, &headers, chunk);
+        assert_eq!(session.status, 202, "{}", session.text());
+        assert_eq!(session.header("range"), format!("0-{}", end - 1));
+        let again = request(&address(turn + 1), "PATCH", &path, &headers, chunk);
+        assert_eq!(again.status, 416, "{}", again.text());
+        (offset, turn) = (end, turn + 1);
+    }
+    assert_eq!(offset, layer.len());
+    let digest = Digest::sha256(&layer);
+    let close = format!("{}?digest={digest}", path(&session).split('?').next().unwrap());
+    let closed = request(&address(turn), "PUT", &close, &[], b"");
+    assert_eq!(closed.status, 201, "{}", closed.text());
+    push(&address(0), "app", b"{}");
+    let text = manifest(b"{}", &layer, "first");
+    assert_eq!(put(&address(1), "v1", &text, &[]).status, 201);
+    let blob = format!("/v2/app/blobs/{digest}");
+    for turn in 0..2 {
+        assert_eq!(request(&address(turn), "GET", &blob, &[], b"").body, layer);
+        let part = request(&address(turn), "GET", &blob, &[("range", "bytes=8388600-8388700")], b"");
+        assert_eq!((part.status, &part.body[..]), (206, &layer[8_388_600..=8_388_700]));
+        let found = request(&address(turn), "GET", "/v2/app/manifests/v1", &[("accept", MANIFEST)], b"");
+        assert_eq!(found.body, text);
+    }
+    // a session that one had begun goes on elsewhere after its end
+    let open = request(&address(0), "POST", "/v2/app/blobs/uploads/", &[], b"");
+    let patched = request(&address(0), "PATCH", &path(&open), &[], &layer[..9 << 20]);
+    assert_eq!(patched.status, 202);
+    let survivor = replicas.pop().unwrap();
+    replicas[0].kill();
+    let status = request(&survivor.address, "GET", &path(&patched), &[], b"");
+    assert_eq!((status.status, status.header("range")), (204, "0-9437183"));
+    let close = format!("{}?digest={digest}", path(&patched).split('?').next().unwrap());
+    assert_eq!(request(&survivor.address, "PUT", &close, &[], &layer[9 << 20..]).status, 201);
+    assert_eq!(request(&survivor.address, "GET", &blob, &[], b"").body, layer);
+    // deleted at one, gone at the other
+    let late = replica(&slipway, 2, &database, store, "hops");
+    assert_eq!(request(&late.address, "DELETE", "/v2/app/manifests/v1", &[], b"").status, 202);
+    assert_eq!(request(&survivor.address, "GET", "/v2/app/manifests/v1", &[], b"").status, 404);
+    // what came in is gone from where it did
+    let left = store.bucket().join("hops/uploads");
+    let left = std::fs::read_dir(left).map(|all| all.count()).unwrap_or_default();
+    assert_eq!(left, 0, "uploads are left over");
+}
+
+/// Writers at both replicas move one tag, each from what it saw: every move has one winner.
+#[test]
+fn of_replicas_that_move_a_tag_one_wins() {
+    let (server, store) = engines!();
+    let slipway = Slipway::empty();
+    let database = server.database();
+    let replicas: Vec<Server> =
+        (0..2).map(|number| replica(&slipway, number, &database, store, "moves")).collect();
+    push(&replicas[0].address, "app", b"{}");
+    assert_eq!(put(&replicas[0].address, "v", &manifest(b"{}", b"{}", "begin"), &[]).status, 201);
+    let won = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (address, won) = (&replicas[writer % 2].address, &won);
+            scope.spawn(move || {
+                let mut moves = 0;
+                while moves < 8 {
+                    let seen = request(address, "HEAD", "/v2/app/manifests/v", &[], b"");
+                    let seen = seen.header("docker-content-digest").to_owned();
+                    let text = manifest(b"{}", b"{}", &format!("{writer} {moves}"));
+                    let quoted = format!("\"{seen}\"");
+                    match put(address, "v", &text, &[("if-match", &quoted)]).status {
+                        201 => {
+                            moves += 1;
+                            won.fetch_add(1, Ordering::Relaxed);
+                        }
+                        status => assert_eq!(status, 412),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(won.into_inner(), 32);
+    let name = database.split(['/', '?']).nth(3).unwrap();
+    // each move goes from where the one before went to
+    let broken = "SELECT count(*) FROM (SELECT former, lag(digest) OVER (ORDER BY number) AS before FROM slipway.tag_history) AS moves
+        WHERE former IS DISTINCT FROM before";
+    assert_eq!(server.tell(name, broken), "0");
+    assert_eq!(server.tell(name, "SELECT count(*) FROM slipway.tag_history"), "33");
+}
+
+/// Without its database or its store a replica says 503 and when to come back, and goes on when they are there again.
+#[test]
+fn a_replica_without_its_engines_says_so_and_comes_back() {
+    let (Some(mut server), Some(mut store)) = (Postgres::start(), Store::start()) else {
+        return slipway_skip::skip("`initdb` or `versitygw` is not installed");
+    };
+    let slipway = Slipway::empty();
+    let database = server.database();
+    let own = replica(&slipway, 0, &database, &store, "away");
+    push(&own.address, "app", b"{}");
+    let blob = format!("/v2/app/blobs/{}", Digest::sha256(b"{}"));
+    let ask = || try_request(&own.address, "GET", &blob, &[], b"").unwrap();
+    assert_eq!(ask().status, 200);
+    server.stop();
+    let away = ask();
+    assert_eq!((away.status, away.header("retry-after")), (503, "5"), "{}", away.text());
+    server.restart();
+    assert_eq!(ask().status, 200);
+    store.stop();
+    let away = ask();
+    assert_eq!((away.status, away.header("retry-after")), (503, "5"), "{}", away.text());
+    store.restart();
+    assert_eq!(ask().status, 200);
+    let log = std::fs::read_to_string(slipway.path("serve.log")).unwrap();
+    assert!(!log.contains(STORE_KEY.1), "{log}");
+}
+
+/// What replicas cannot do yet is refused before anything is made, and secrets are never shown.
+#[test]
+fn settings_of_replicas_are_checked() {
+    let slipway = Slipway::empty();
+    let check = |text: &str| {
+        let file = slipway.path("check.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut command = slipway.command(["registry", "check"]);
+        command.arg(file).env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "s3cr3t");
+        let output = command.output().unwrap();
+        let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!words.contains("s3cr3t"), "{words}");
+        (output.status.success(), words)
+    };
+    let database = "database = \"postgres://ann:s3cr3t@db.example/registry\"\n";
+    let content = "content = \"s3://images/registry endpoint=https://s3.example\"\n";
+    let (fine, words) = check(&format!("{database}{content}"));
+    assert!(fine, "{words}");
+    for (text, expected) in [
+        (database.to_owned(), "`database` needs `content`"),
+        (content.to_owned(), "`content` needs `database`"),
+        (format!("database = \"mysql://ann:s3cr3t@h/n\"\n{content}"), "postgres://USER@HOST"),
+        (format!("{database}content = \"s3://\""), "s3://BUCKET"),
+        (format!("{database}{content}mirrors = {{ hub = \"https://docker.io\" }}"), "`mirrors`"),
+        (format!("{database}{content}acme = [\"r.example\"]"), "`acme`"),
+        (format!("{database}{}", content.replace("example\"", "example key=none\"")), "none"),
+    ] {
+        let (fine, words) = check(&text);
+        assert!(!fine && words.contains(expected), "{text}: {words}");
+    }
+    let mut command =
+        slipway.command(["serve", "--database", "postgres://ann:s3cr3t@h", "--content", "s3://a"]);
+    let output = command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "k").output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && !words.contains("s3cr3t"), "{words}");
+    assert!(words.contains("postgres://USER@HOST"), "{words}");
+}
