@@ -203,8 +203,9 @@ fn describe(path: &Path, shown: &str, lines: &mut Vec<String>) {
         false if metadata.is_file() => slipway_oci::Digest::sha256(&fs::read(path).unwrap()).short(),
         false => String::new(),
     };
-    // overlayfs makes deletions of links to one in its work folder, which goes with that
-    let links = if metadata.is_file() { metadata.nlink() } else { 1 };
+    // overlayfs makes deletions of links to one in its work folder, which goes with that; and a layer's own file has a second
+    // name while a later one that may refer to it is written (`Names`), which the next command sweeps
+    let links = if metadata.is_file() && !shown.is_empty() { metadata.nlink() } else { 1 };
     let device = metadata.rdev();
     lines.push(format!("{shown} {mode:o} {uid}:{gid} {links} {device} {content}"));
 }

@@ -358,7 +358,9 @@ pub fn pids_with(text: &str) -> Vec<rustix::process::Pid> {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0);
         let program = words.next().unwrap_or_default();
-        program != own.as_os_str().as_encoded_bytes() && words.any(|word| word == text.as_bytes())
+        // typed by its name it is nothing else
+        let is_ours = program == own.as_os_str().as_encoded_bytes() || program == b"slipway";
+        !is_ours && words.any(|word| word == text.as_bytes())
     };
     let entries = fs::read_dir("/proc").unwrap().flatten().filter(matches);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
