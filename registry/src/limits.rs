@@ -53,7 +53,7 @@ pub const NOTICE_ATTEMPTS: u32 = 60;
 pub const NOTICE_REFUSALS: u32 = 5;
 
 /// Age at which a notice is given up.
-pub const NOTICE_AGE_SECONDS: i64 = 7 * 24 * 3600;
+pub const NOTICE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Most connections of the sockets for numbers.
 pub const OUTSIDE_CONNECTIONS: usize = 64;
@@ -308,6 +308,15 @@ pub const DATABASE_CONNECT: Duration = Duration::from_secs(5);
 /// Time after which such a connection whose other end says nothing counts as cut off.
 pub const DATABASE_SILENCE: Duration = Duration::from_secs(10);
 
+/// How long work in the background is one replica's without a word of it: those that die are followed after this.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// Time between two words of it.
+pub const LEASE_WORD: Duration = Duration::from_secs(8);
+
+/// Time between two looks for work that no replica does.
+pub const LEASE_LOOK: Duration = Duration::from_secs(10);
+
 /// How often a transaction is tried that others are in the way of.
 pub const DATABASE_TRIES: u64 = 10;
 
@@ -340,6 +349,16 @@ pub const STORE_SENDING: usize = 4;
 
 /// Bytes of an unfinished upload that the pointers keep, so that a small one costs no request.
 pub const STORE_SMALL_BYTES: usize = 16 << 10;
+
+/// Age at which an upload of an object store that no session knows is taken for a crash's left-over: longer than any request takes
+/// that another replica may be reading.
+pub const STORE_UPLOAD_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Objects and uploads that are listed at a time.
+pub const STORE_LIST: usize = 1000;
+
+/// Largest list of uploads that is read, in bytes.
+pub const STORE_LIST_BYTES: usize = 8 << 20;
 
 /// Largest object that an object store copies in one request.
 pub const STORE_COPY_BYTES: u64 = 5 << 30;

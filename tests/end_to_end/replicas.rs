@@ -1,21 +1,36 @@
 //! Servers that share a database and an object store: any of them answers anything.
 
-use crate::support::Slipway;
 use crate::support::http::{Reply, request, try_request};
 use crate::support::server::{Server, free_address};
+use crate::support::{Slipway, wait_until};
 use slipway_oci::Digest;
 use slipway_skip::engines::{self, Postgres, STORE_KEY, Store};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A replica with a folder of its own.
 fn replica(slipway: &Slipway, number: usize, database: &str, store: &Store, prefix: &str) -> Server {
+    replica_with(slipway, number, database, store, prefix, "")
+}
+
+/// The same with more settings.
+fn replica_with(
+    slipway: &Slipway,
+    number: usize,
+    database: &str,
+    store: &Store,
+    prefix: &str,
+    more: &str,
+) -> Server {
     let address = free_address();
     let folder = slipway.path(&format!("replica-{number}"));
     let config = slipway.path(&format!("replica-{number}.toml"));
     let content = format!("s3://registry/{prefix} endpoint={}", store.endpoint());
-    std::fs::write(&config, format!("database = \"{database}\"\ncontent = \"{content}\"\n")).unwrap();
+    std::fs::write(&config, format!("database = \"{database}\"\ncontent = \"{content}\"\n{more}")).unwrap();
     let mut command = slipway.command(["serve", "--listen", &address]);
     command.arg("--storage").arg(folder).arg("--config").arg(config);
     command.env("AWS_ACCESS_KEY_ID", STORE_KEY.0).env("AWS_SECRET_ACCESS_KEY", STORE_KEY.1);
@@ -56,6 +71,31 @@ fn manifest(config: &[u8], layer: &[u8], note: &str) -> Vec<u8> {
 fn put(address: &str, name: &str, text: &[u8], more: &[(&str, &str)]) -> Reply {
     let headers = [&[("content-type", MANIFEST)][..], more].concat();
     request(address, "PUT", &format!("/v2/app/manifests/{name}"), &headers, text)
+}
+
+/// What a webhook at this address is told from now on, each time taken.
+fn receiver(address: &str) -> Arc<Mutex<Vec<serde_json::Value>>> {
+    let listener = TcpListener::bind(address).unwrap();
+    let heard: Arc<Mutex<Vec<serde_json::Value>>> = Arc::default();
+    let notes = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            notes.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            let reply = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            reader.get_mut().write_all(reply).unwrap();
+        }
+    });
+    heard
 }
 
 macro_rules! engines {
@@ -197,6 +237,48 @@ fn a_replica_without_its_engines_says_so_and_comes_back() {
     assert_eq!(ask().status, 200);
     let log = std::fs::read_to_string(slipway.path("serve.log")).unwrap();
     assert!(!log.contains(STORE_KEY.1), "{log}");
+}
+
+/// What a replica has begun in the background others go on with when it dies: what it was about to tell a webhook, and what it was
+/// about to collect. Nothing is told twice that was taken, and one replica at a time collects.
+#[test]
+fn work_in_the_background_outlives_its_replica() {
+    let (server, store) = engines!();
+    let slipway = Slipway::empty();
+    let database = server.database();
+    let name = database.split(['/', '?']).nth(3).unwrap().to_owned();
+    let hook = free_address();
+    let more = format!(
+        "trash = \"0\"\ncollect = \"1000/s every 1s after 1h\"\n[webhooks]\nci = \"http://{hook}/ for push, delete\"\n"
+    );
+    let mut replicas: Vec<Server> =
+        (0..3).map(|number| replica_with(&slipway, number, &database, store, "work", &more)).collect();
+    let first = replicas[0].address.clone();
+    push(&first, "app", b"{}");
+    let text = manifest(b"{}", b"{}", "one");
+    assert_eq!(put(&first, "v", &text, &[]).status, 201);
+    let digest = Digest::sha256(&text);
+    assert_eq!(request(&first, "DELETE", &format!("/v2/app/manifests/{digest}"), &[], b"").status, 202);
+    // nobody has listened so far: it waits in the database
+    assert_eq!(server.tell(&name, "SELECT count(*) FROM slipway.notices"), "2");
+    // a replica that has the turn at collecting, and says nothing more
+    server.tell(
+        &name,
+        "INSERT INTO slipway.leases VALUES ('collect', 'dead', now() + interval '12 seconds', 1000)
+         ON CONFLICT (name) DO UPDATE SET holder = 'dead', until = excluded.until, fence = 1000",
+    );
+    replicas[0].kill();
+    let heard = receiver(&hook);
+    server.tell(&name, "UPDATE slipway.blobs SET loose = 0");
+    let blob = store.bucket().join(format!("work/blobs/sha256/{}", Digest::sha256(b"{}").hex()));
+    wait_until("the notices come", || server.tell(&name, "SELECT count(*) FROM slipway.notices") == "0");
+    wait_until("the blob goes", || !blob.exists());
+    let action = |body: &serde_json::Value| body["events"][0]["action"].as_str().unwrap().to_owned();
+    let actions: Vec<String> = heard.lock().unwrap().iter().map(action).collect();
+    assert_eq!(actions, ["push", "delete"]);
+    let fence: u64 =
+        server.tell(&name, "SELECT fence FROM slipway.leases WHERE name = 'collect'").parse().unwrap();
+    assert!(fence > 1000, "another one took it");
 }
 
 /// What replicas cannot do yet is refused before anything is made, and secrets are never shown.

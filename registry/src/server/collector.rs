@@ -4,7 +4,7 @@ use super::{
     call::Shared,
     event::{Change, Event},
     retention,
-    storage::{Author, Collected, Retired, StorageError},
+    storage::{Author, Collected, Retired, StorageError, Turn, Work},
 };
 use crate::limits;
 use std::{
@@ -56,22 +56,35 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
         write_pulls(shared);
         let policy = shared.policy.current();
         shared.storage.keep_trash(policy.trash.0);
-        if policy.collect.rate.is_none() || policy.read_only || last.elapsed() < policy.collect.every {
+        if policy.collect.rate.is_none() || policy.read_only {
             continue;
         }
-        last = Instant::now();
-        let now = Clocks::now();
-        let agree = std::mem::replace(&mut clocks, now).agree(now);
-        if agree {
-            retire(shared, stop);
-            pass(shared, stop);
+        // of replicas each asks all the time whose turn it is: one that dies is followed soon
+        if !shared.storage.is_shared() && last.elapsed() < policy.collect.every {
+            continue;
+        }
+        match shared.storage.turn(Work::Collect, policy.collect.every) {
+            Ok(Some(turn)) => {
+                last = Instant::now();
+                let now = Clocks::now();
+                if std::mem::replace(&mut clocks, now).agree(now) {
+                    retire(shared, stop, &turn);
+                    pass(shared, stop, &turn);
+                }
+                // what a stopping server leaves others go on with at once
+                if !stopped(stop, Duration::ZERO) {
+                    turn.finish();
+                }
+            }
+            Ok(None) => {}
+            Err(error) => failed(shared, "take a turn at collecting", &error),
         }
     }
     write_pulls(shared);
 }
 
 /// Tags and untagged manifests that are kept no longer.
-fn retire(shared: &Arc<Shared>, stop: &Receiver<()>) {
+fn retire(shared: &Arc<Shared>, stop: &Receiver<()>, turn: &Turn) {
     let (policy, access) = (shared.policy.current(), shared.access.current());
     let rules = &policy.retention;
     if rules.is_empty() {
@@ -91,19 +104,19 @@ fn retire(shared: &Arc<Shared>, stop: &Receiver<()>) {
             client: None,
             agent: None,
         }));
-        !stopped(stop, Duration::from_secs_f64(1.0 / rate as f64))
+        !stopped(stop, Duration::from_secs_f64(1.0 / rate as f64)) && turn.holds()
     };
     if let Err(error) = retention::retire(&shared.storage, (rules, &access), &author, false, &mut pause) {
         failed(shared, "retire tags", &error);
     }
 }
 
-fn pass(shared: &Arc<Shared>, stop: &Receiver<()>) {
+fn pass(shared: &Arc<Shared>, stop: &Receiver<()>, turn: &Turn) {
     let grace = shared.policy.current().collect.grace;
     let mut pace = |done: u64| {
         shared.metrics.collected.fetch_add(done, Ordering::Relaxed);
         let Some(rate) = shared.policy.current().collect.rate else { return false };
-        !stopped(stop, Duration::from_secs_f64(done as f64 / rate as f64))
+        !stopped(stop, Duration::from_secs_f64(done as f64 / rate as f64)) && turn.holds()
     };
     match shared.storage.collect(grace, &mut pace) {
         Ok(collected) => {

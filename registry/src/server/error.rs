@@ -326,6 +326,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::DatabaseTls(_)
         | StorageError::OwnRegistry(_)
         | StorageError::StoreForgets(_)
+        | StorageError::Clock { .. }
         | StorageError::Commit(_)
         | StorageError::Blob(_)
         | StorageError::Private(_)

@@ -95,7 +95,7 @@ use std::{
     thread,
     time::Duration,
 };
-use storage::{Storage, StorageError};
+use storage::{Storage, StorageError, Work};
 use tls::{Certificates, CurrentTls};
 use tokio::{
     runtime::Runtime,
@@ -318,7 +318,7 @@ impl Server {
         let (outside, outside_places) = open_all(&runtime, &config.metrics_listen, false)?;
         let mut budgets = config.budgets;
         let Division { files, fetches } = descriptors::divide(&mut budgets);
-        let notices = Notices::open(&config.storage, &config.hooks);
+        let notices = Notices::open(&config.storage, &storage, &config.hooks);
         let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?.map(Arc::new);
         let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
         let sender = sender.map_err(|error| ServeError::Hooks(error.into()))?;
@@ -503,8 +503,10 @@ fn tell_of_damage(shared: &Arc<Shared>) {
     }));
 }
 
+/// Of a folder each process sweeps as it begins and then now and then; of replicas whoever has the turn does.
 async fn sweep(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(limits::SWEEP_PERIOD);
+    let every = if shared.storage.is_shared() { limits::LEASE_LOOK } else { limits::SWEEP_PERIOD };
+    let mut ticks = tokio::time::interval(every);
     let mut began = true;
     loop {
         ticks.tick().await;
@@ -513,7 +515,14 @@ async fn sweep(shared: Arc<Shared>) {
             shared.tell(&Event::Failure { operation: "write the journal's snapshot", error: &error });
         }
         let storage = Arc::clone(&shared.storage);
-        match blocking(move || storage.sweep_uploads(std::time::SystemTime::now())).await {
+        let swept = blocking(move || {
+            let Some(turn) = storage.turn(Work::Sweep, limits::SWEEP_PERIOD)? else { return Ok(0) };
+            let swept = storage.sweep_uploads(std::time::SystemTime::now());
+            // what fails is not tried again at once
+            turn.finish();
+            swept
+        });
+        match swept.await {
             Ok(0) => {}
             Ok(uploads) => shared.tell(&Event::Swept { uploads }),
             Err(error) => shared.tell(&Event::Failure { operation: "sweep uploads", error: &error }),

@@ -3,7 +3,8 @@
 //!
 //! A notice is in the [`queue`] before the request that made the change is answered, and stays there until its receiver has taken
 //! it (status 2xx): what a client was told of is told on, if need be after a restart, once or more often. Each hook gets its notices
-//! in order, one at a time ([`send`]). Only addresses of the configuration are dialled; redirects are not followed.
+//! in order, one at a time ([`send`]). Of replicas any sends what any has put there.
+//! Only addresses of the configuration are dialled; redirects are not followed.
 
 mod body;
 mod hook;
@@ -17,13 +18,16 @@ pub(super) use send::Sender;
 
 use super::{
     event::Change,
-    storage::{ManifestKey, Storage},
+    storage::{
+        ManifestKey, Storage,
+        pointers::{Outbox, OutboxError},
+    },
 };
 use crate::{
     client::{Authorities, Proxies},
     limits,
 };
-use queue::{Queue, QueueError};
+use queue::Queue;
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// Who is told, and how they are reached.
@@ -53,18 +57,25 @@ impl Default for Hooks {
 /// The hooks of a server, and what waits for them.
 pub(super) struct Notices {
     hooks: Vec<Hook>,
-    queue: Arc<Queue>,
+    queue: Arc<dyn Outbox>,
     /// Wakes those that send.
     news: tokio::sync::watch::Sender<u64>,
 }
 
 impl Notices {
-    /// Opens the queue in a storage folder; nothing is made where there are no hooks.
-    pub(super) fn open(folder: &Path, hooks: &Hooks) -> Result<Option<Notices>, QueueError> {
+    /// Opens the queue that replicas share, or that of a storage folder; nothing is made where there are no hooks.
+    pub(super) fn open(
+        folder: &Path,
+        storage: &Storage,
+        hooks: &Hooks,
+    ) -> Result<Option<Notices>, OutboxError> {
         if hooks.hooks.is_empty() {
             return Ok(None);
         }
-        let queue = Arc::new(Queue::open(&folder.join("notices.db"))?);
+        let queue = match storage.outbox() {
+            Some(shared) => shared,
+            None => Arc::new(Queue::open(&folder.join("notices.db"))?),
+        };
         let news = tokio::sync::watch::Sender::new(0);
         Ok(Some(Notices { hooks: hooks.hooks.clone(), queue, news }))
     }
@@ -82,7 +93,7 @@ impl Notices {
     }
 
     /// Puts a notice into the queue of everybody who wants it. Blocks.
-    pub(super) fn add(&self, mut notice: Notice, storage: &Storage) -> Result<(), QueueError> {
+    pub(super) fn add(&self, mut notice: Notice, storage: &Storage) -> Result<(), OutboxError> {
         // what was deleted has neither type nor size any more
         if let Some(digest) = notice.digest.as_deref().and_then(|digest| digest.parse().ok())
             && let Ok(record) = storage.manifest(&notice.repository, &ManifestKey::Digest(digest))

@@ -2,7 +2,10 @@
 //!
 //! It is written only where there are hooks, and losing it loses notices alone.
 
-use crate::limits;
+use crate::{
+    limits,
+    server::storage::pointers::{Outbox, OutboxError, Waiting},
+};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use slipway_oci::database::{self, OpenError, Schema, Settings};
 use std::{
@@ -30,45 +33,16 @@ CREATE INDEX notices_by_hook ON notices (hook, id);
 /// What a client was told of is told on.
 const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_secs(30), cache_kib: 512 };
 
-/// Why notices cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::server) enum QueueError {
-    /// SQLite refused.
-    #[error("the database of notices cannot be used")]
-    Sqlite(#[from] rusqlite::Error),
-    /// A newer program made it.
-    #[error("the database of notices has schema {found}, this program knows {known}: use a newer one")]
-    Newer {
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// Nobody takes them.
-    #[error("{} notices wait already: more are not kept", limits::NOTICES)]
-    Full,
-}
-
-/// One that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) id: i64,
-    pub(super) body: String,
-    pub(super) made: i64,
-    pub(super) attempts: u32,
-    pub(super) due: i64,
-}
-
 /// The database.
 pub(super) struct Queue(Mutex<Connection>);
 
 impl Queue {
-    pub(super) fn open(path: &Path) -> Result<Queue, QueueError> {
+    pub(super) fn open(path: &Path) -> Result<Queue, OutboxError> {
         let migrate = |_: &Transaction<'_>, _| Ok::<(), rusqlite::Error>(());
         let schema = Schema { version: VERSION, create: SCHEMA, migrate: &migrate };
         let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
             OpenError::Sqlite(error) | OpenError::Migration(error) => error.into(),
-            OpenError::Newer { found, known } => QueueError::Newer { found, known },
+            OpenError::Newer { found, known } => OutboxError::Newer { found, known },
         })?;
         Ok(Queue(Mutex::new(database)))
     }
@@ -77,14 +51,15 @@ impl Queue {
         // a panic between statements leaves SQLite's own state whole
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
 
-    /// Adds notices by hook, all or none. Durable.
-    pub(super) fn add(&self, all: &[(&str, String)]) -> Result<(), QueueError> {
+impl Outbox for Queue {
+    fn add(&self, all: &[(&str, String)]) -> Result<(), OutboxError> {
         let mut database = self.database();
         let transaction = database.transaction()?;
         let count: u64 = transaction.query_row("SELECT count(*) FROM notices", [], |row| row.get(0))?;
         if count + all.len() as u64 > limits::NOTICES {
-            return Err(QueueError::Full);
+            return Err(OutboxError::Full);
         }
         let made = now();
         for (hook, body) in all {
@@ -97,54 +72,59 @@ impl Queue {
         Ok(transaction.commit()?)
     }
 
-    /// The first that waits for a hook.
-    pub(super) fn first(&self, hook: &str) -> Result<Option<Waiting>, QueueError> {
+    fn first(&self, hook: &str) -> Result<Option<Waiting>, OutboxError> {
         let database = self.database();
         let mut statement = database.prepare_cached(
             "SELECT id, body, made, attempts, due FROM notices WHERE hook = ?1 ORDER BY id LIMIT 1",
         )?;
+        let now = now();
+        let seconds = |of: i64| Duration::from_secs(u64::try_from(of).unwrap_or(0));
         let row = statement.query_row([hook], |row| {
             Ok(Waiting {
                 id: row.get(0)?,
                 body: row.get(1)?,
-                made: row.get(2)?,
+                age: seconds(now - row.get::<_, i64>(2)?),
                 attempts: row.get(3)?,
-                due: row.get(4)?,
+                wait: seconds(row.get::<_, i64>(4)? - now),
             })
         });
         Ok(row.optional()?)
     }
 
-    /// Takes one on until `due`, after which others may; whether nobody else has.
-    pub(super) fn claim(&self, waiting: &Waiting, due: i64) -> Result<bool, QueueError> {
+    fn claim(&self, waiting: &Waiting, time: Duration) -> Result<bool, OutboxError> {
         let database = self.database();
         let mut statement = database.prepare_cached(
-            "UPDATE notices SET due = ?1, attempts = attempts + 1 WHERE id = ?2 AND due = ?3",
+            "UPDATE notices SET due = ?1, attempts = attempts + 1 WHERE id = ?2 AND attempts = ?3 AND due <= ?4",
         )?;
-        Ok(statement.execute((due, waiting.id, waiting.due))? == 1)
+        let now = now();
+        Ok(statement.execute((now + whole(time), waiting.id, waiting.attempts, now))? == 1)
     }
 
-    /// Sends one again at `due`.
-    pub(super) fn postpone(&self, id: i64, due: i64) -> Result<(), QueueError> {
+    fn postpone(&self, id: i64, attempts: u32, pause: Duration) -> Result<(), OutboxError> {
         let database = self.database();
-        database.prepare_cached("UPDATE notices SET due = ?1 WHERE id = ?2")?.execute((due, id))?;
+        let mut statement =
+            database.prepare_cached("UPDATE notices SET due = ?1 WHERE id = ?2 AND attempts = ?3")?;
+        statement.execute((now() + whole(pause), id, attempts))?;
         Ok(())
     }
 
-    /// It was taken, or nobody takes it.
-    pub(super) fn remove(&self, id: i64) -> Result<(), QueueError> {
+    fn remove(&self, id: i64) -> Result<(), OutboxError> {
         self.database().prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
         Ok(())
     }
 
-    /// How many wait.
-    pub(super) fn count(&self) -> Result<u64, QueueError> {
+    fn count(&self) -> Result<u64, OutboxError> {
         Ok(self.database().query_row("SELECT count(*) FROM notices", [], |row| row.get(0))?)
     }
 }
 
+/// Whole seconds of a time.
+fn whole(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX >> 1)
+}
+
 /// Seconds since 1970.
-pub(super) fn now() -> i64 {
+fn now() -> i64 {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
@@ -164,11 +144,21 @@ mod tests {
         assert_eq!(queue.count().expect("a count"), 3);
         let first = queue.first("a").expect("read").expect("one");
         assert_eq!((first.body.as_str(), first.attempts), ("1", 0));
-        assert!(queue.claim(&first, now() + 60).expect("claimed"));
-        assert!(!other.claim(&first, now() + 60).expect("looked at"), "it is somebody's already");
+        assert_eq!(first.wait, Duration::ZERO);
+        assert!(queue.claim(&first, Duration::from_secs(60)).expect("claimed"));
+        assert!(
+            !other.claim(&first, Duration::from_secs(60)).expect("looked at"),
+            "it is somebody's already"
+        );
         let again = other.first("a").expect("read").expect("one");
         assert_eq!((again.id, again.attempts), (first.id, 1));
-        assert!(again.due > now());
+        assert!(again.wait > Duration::from_secs(50));
+        assert!(!other.claim(&again, Duration::from_secs(60)).expect("looked at"), "it is not over");
+        // who claimed it is told apart from whoever does next
+        other.postpone(first.id, 0, Duration::ZERO).expect("nothing");
+        assert!(!other.claim(&again, Duration::from_secs(60)).expect("looked at"));
+        queue.postpone(first.id, 1, Duration::ZERO).expect("postponed");
+        assert!(other.claim(&again, Duration::from_secs(60)).expect("claimed"));
         queue.remove(first.id).expect("removed");
         assert_eq!(queue.first("a").expect("read").expect("one").body, "3");
         assert_eq!(queue.first("c").expect("read"), None);

@@ -1,14 +1,13 @@
 //! Sends what waits: a task a hook, in order, with growing pauses.
 
-use super::{
-    Hook, Hooks, Notices,
-    body::content_type,
-    queue::{Waiting, now},
-};
+use super::{Hook, Hooks, Notices, body::content_type};
 use crate::{
     client::{ClientError, beside},
     limits,
-    server::event::{Dropped, Event, Observer},
+    server::{
+        event::{Dropped, Event, Observer},
+        storage::pointers::{Outbox, OutboxError, Waiting},
+    },
 };
 use reqwest::{StatusCode, header};
 use std::{sync::Arc, time::Duration};
@@ -72,12 +71,11 @@ impl Sender {
         let name = hook.name.clone();
         let claimed = queued.work(move |queue| {
             let Some(waiting) = queue.first(&name)? else { return Ok(Err(limits::NOTICE_LOOK)) };
-            let wait = waiting.due - now();
-            if wait > 0 {
-                return Ok(Err(Duration::from_secs(wait as u64).min(limits::NOTICE_LOOK)));
+            if waiting.wait > Duration::ZERO {
+                return Ok(Err(waiting.wait.min(limits::NOTICE_LOOK)));
             }
-            let until = now() + limits::NOTICE_TIME.as_secs() as i64 * 2;
-            Ok(if queue.claim(&waiting, until)? { Ok(waiting) } else { Err(Duration::from_secs(1)) })
+            let claimed = queue.claim(&waiting, limits::NOTICE_TIME * 2)?;
+            Ok(if claimed { Ok(waiting) } else { Err(Duration::from_secs(1)) })
         });
         let waiting = match claimed.await {
             Some(Ok(waiting)) => waiting,
@@ -93,7 +91,7 @@ impl Sender {
         };
         let refused = matches!(why, Failed::Refused(status) if status.is_client_error());
         let most = if refused { limits::NOTICE_REFUSALS } else { limits::NOTICE_ATTEMPTS };
-        let old = now() - waiting.made > limits::NOTICE_AGE_SECONDS;
+        let old = waiting.age > limits::NOTICE_AGE;
         if attempts >= most || old {
             let why = why.to_string();
             (queued.report)(&Event::NoticeDropped(Dropped { hook: &hook.name, attempts, why: &why }));
@@ -103,8 +101,7 @@ impl Sender {
         // 1, 2, 4 ... seconds, an hour at most
         let pause = self.pause.saturating_mul(1 << attempts.min(12).saturating_sub(1));
         let pause = pause.min(limits::NOTICE_PAUSE_MOST);
-        let due = now() + pause.as_secs() as i64;
-        queued.work(move |queue| queue.postpone(id, due)).await;
+        queued.work(move |queue| queue.postpone(id, attempts, pause)).await;
         // others come after it: nobody else's news shortens the pause
         Next::After(pause.min(limits::NOTICE_LOOK))
     }
@@ -142,11 +139,11 @@ impl Queued {
     /// Works on the queue off the async threads; what fails is told, and looked at again later.
     async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&super::Queue) -> Result<T, super::QueueError> + Send + 'static,
+        work: impl FnOnce(&dyn Outbox) -> Result<T, OutboxError> + Send + 'static,
     ) -> Option<T> {
         let (queue, report) = (Arc::clone(&self.notices.queue), Arc::clone(&self.report));
         let done = tokio::task::spawn_blocking(move || {
-            work(&queue)
+            work(&*queue)
                 .inspect_err(|error| report(&Event::Failure { operation: "read notices", error }))
                 .ok()
         });

@@ -172,16 +172,28 @@ impl Storage {
     /// [`limits::ORPHAN_AGE`], and what was condemned by somebody who died. Answers how many uploads went.
     pub fn sweep_uploads(&self, now: SystemTime) -> Result<usize, StorageError> {
         let mut swept = self.end_idle(None, now, limits::SESSION_AGE)?;
-        let orphans = now.checked_sub(limits::ORPHAN_AGE).unwrap_or(SystemTime::UNIX_EPOCH);
-        for id in self.content.stale_uploads(orphans)? {
-            if !self.pointers.has_session(&id)? && self.content.discard(&id)? {
-                swept += 1;
+        let since = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        // what another replica is reading in has no lock that could be looked at
+        let uploads = since(if self.is_shared() { limits::STORE_UPLOAD_AGE } else { limits::ORPHAN_AGE });
+        let orphans = since(limits::ORPHAN_AGE);
+        let mut last = None;
+        loop {
+            let (stale, next) = self.content.stale_uploads(uploads, last.as_ref())?;
+            for id in stale {
+                if !self.pointers.has_session(&id)? && self.content.discard(&id)? {
+                    swept += 1;
+                }
+            }
+            match next {
+                Some(next) => last = Some(next),
+                None => break,
             }
         }
         self.carry_out_old(now)?;
         self.content.let_go()?;
         self.collect_orphans(orphans)?;
-        Ok(swept)
+        // a store that cannot tell of them has everything else swept by now
+        Ok(swept + self.content.end_dangling(uploads, &|id| self.pointers.has_session(id))?)
     }
 
     /// Content that was placed before its pointer was refused, or before a crash.

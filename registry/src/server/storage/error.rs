@@ -173,6 +173,16 @@ pub enum StorageError {
     /// All connections to the database are in use, and stay so.
     #[error("the registry has no connection to its database left: ask again")]
     Crowded,
+    /// Nothing may be taken for old by this machine's clock.
+    #[error(
+        "this machine's clock is {} seconds {} that of the registry's database: set one of them",
+        seconds.unsigned_abs(),
+        if *seconds < 0 { "behind" } else { "ahead of" }
+    )]
+    Clock {
+        /// How far it is ahead.
+        seconds: i64,
+    },
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreFailure),

@@ -30,6 +30,7 @@ mod retire;
 mod room;
 mod round;
 mod seen;
+mod turn;
 mod undo;
 mod upload;
 
@@ -52,13 +53,16 @@ pub use pointers::{
 pub use retire::{Expired, Keeping, Retired};
 pub use room::{Ceiling, Quotas, Sight};
 pub use round::{Round, Scrubbed, Scrubbing};
+pub use turn::{Turn, Work};
 pub use undo::Revived;
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
 use content::{BucketConfig, Content, FolderContent, MemoryContent, ObjectContent};
 use described::described_from;
-use pointers::{DatabaseAddress, MemoryPointers, Pointers, PostgresPointers, SessionCaps, SqlitePointers};
+use pointers::{
+    DatabaseAddress, Leases, MemoryPointers, Outbox, Pointers, PostgresPointers, SessionCaps, SqlitePointers,
+};
 use slipway_oci::{Digest, Hasher};
 use std::{
     path::Path,
@@ -72,6 +76,8 @@ use std::{
 pub struct Storage {
     content: Box<dyn Content>,
     pointers: Box<dyn Pointers>,
+    /// What replicas do one at a time, where they share this.
+    leases: Option<Leases>,
     caps: SessionCaps,
     /// How long deleted things stay, in seconds.
     trash: AtomicI64,
@@ -178,6 +184,7 @@ impl Storage {
             SessionCaps { repository: limits::SESSIONS_PER_REPOSITORY, registry: limits::SESSIONS_IN_ALL };
         Arc::new(Storage {
             content: Box::new(content),
+            leases: pointers.leases(),
             pointers: Box::new(pointers),
             caps,
             trash: AtomicI64::new(0),
@@ -308,6 +315,11 @@ impl Storage {
     /// Writes pulls down.
     pub fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
         self.pointers.record_pulls(pulls)
+    }
+
+    /// Where notices wait that any replica sends; `None` where this process has its own.
+    pub fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        self.pointers.outbox()
     }
 
     /// Writes that wait for the database.

@@ -1,15 +1,12 @@
 //! Rounds of the scrub: each reads everything that is pointed at once, over days and restarts.
 //!
-//! How far a round is lies beside the content (`scrub`, JSON), so that whatever process comes next goes on from there, and one at a
-//! time has the turn.
+//! How far a round is lies beside the content (`scrub`, JSON), or with the lease of the replica that has it, so that whatever process
+//! comes next goes on from there. One at a time has the turn.
 
-use super::{Examined, Pace, Storage, StorageError, content::Turn, now_seconds};
+use super::{Examined, Pace, Storage, StorageError, Turn, Work, now_seconds};
 use crate::limits;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
-
-/// The note's name.
-const NOTE: &str = "scrub";
 
 /// How far a round is. A field that an older version lacks has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +49,13 @@ pub enum Scrubbed {
 /// A round under way. While this lives no other process goes on with it.
 pub struct Scrubbing {
     round: Round,
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Storage {
     /// How far the round is, or the last one was.
     pub fn round(&self) -> Result<Round, StorageError> {
-        let text = self.content.note(NOTE)?;
+        let text = self.work_note(Work::Scrub)?;
         // one that cannot be read begins anew
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
     }
@@ -69,7 +66,7 @@ impl Storage {
         if !self.round()?.is_due(every, now) {
             return Ok(None);
         }
-        let Some(turn) = self.content.turn(NOTE)? else { return Ok(None) };
+        let Some(turn) = self.only_turn(Work::Scrub)? else { return Ok(None) };
         // another one may have ended it since
         let mut round = self.round()?;
         if !round.is_due(every, now) {
@@ -78,7 +75,7 @@ impl Storage {
         if round.ended.is_some() || round.begun == 0 {
             round = Round { begun: now, ..Round::default() };
         }
-        Ok(Some(Scrubbing { round, _turn: turn }))
+        Ok(Some(Scrubbing { round, turn }))
     }
 
     /// Goes on with a round until it is over, or until `until`, which never comes within one content: a large one would never be
@@ -90,19 +87,20 @@ impl Storage {
         pace: &mut Pace<'_>,
         failed: &dyn Fn(&StorageError),
     ) -> Result<Scrubbed, StorageError> {
-        let round = &mut scrubbing.round;
+        let Scrubbing { round, turn } = scrubbing;
         loop {
+            if !turn.holds() {
+                return Ok(Scrubbed::Idle);
+            }
             let page = self.contents(&round.last, limits::SCRUB_PAGE)?;
             if page.is_empty() {
                 round.ended = Some(now_seconds());
-                self.keep_round(round)?;
-                return Ok(Scrubbed::Ended(round.clone()));
+                return self.keep_round(round, turn, Scrubbed::Ended);
             }
             for (digest, size_bytes) in page {
                 match self.examine(&digest, size_bytes, pace) {
                     Ok(Examined::Stopped) => {
-                        self.keep_round(round)?;
-                        return Ok(Scrubbed::On(round.clone()));
+                        return self.keep_round(round, turn, Scrubbed::On);
                     }
                     Ok(Examined::Whole) => {}
                     Ok(Examined::Faulty(fault)) => match self.quarantine(&digest, size_bytes, fault) {
@@ -116,21 +114,30 @@ impl Storage {
                 round.bytes += size_bytes;
                 // many small ones cost more than their bytes
                 if !pace(limits::SCRUB_CONTENT_BYTES) || Instant::now() >= until {
-                    self.keep_round(round)?;
-                    return Ok(Scrubbed::On(round.clone()));
+                    return self.keep_round(round, turn, Scrubbed::On);
                 }
             }
-            self.keep_round(round)?;
+            if self.keep_round(round, turn, Scrubbed::On)? == Scrubbed::Idle {
+                return Ok(Scrubbed::Idle);
+            }
         }
     }
 
-    fn keep_round(&self, round: &Round) -> Result<(), StorageError> {
+    /// Writes down how far the round is; what a former holder of the turn has to say is not.
+    fn keep_round(
+        &self,
+        round: &Round,
+        turn: &Turn,
+        is: impl FnOnce(Round) -> Scrubbed,
+    ) -> Result<Scrubbed, StorageError> {
         let text = serde_json::to_string(round).expect("numbers and a text are JSON");
-        match self.content.set_note(NOTE, &text) {
+        match self.set_work_note(turn, Work::Scrub, &text) {
+            Ok(false) => return Ok(Scrubbed::Idle),
             // on a full disk it is only not remembered
-            Err(error) if error.is_full() => Ok(()),
-            kept => kept,
+            Err(error) if !error.is_full() => return Err(error),
+            Ok(true) | Err(_) => {}
         }
+        Ok(is(round.clone()))
     }
 
     /// A whole round without pauses, for who waits for it.

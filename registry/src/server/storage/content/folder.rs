@@ -4,7 +4,7 @@
 //! Whoever writes an upload holds the lock of its file (`flock`, which ends with its holder, in whatever pid namespace
 //! that lived). A blob appears by a rename, after its bytes were synced; the folder is synced before anybody is told.
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn};
 use crate::{
     limits,
     server::storage::{
@@ -291,7 +291,7 @@ impl Content for FolderContent {
         }
     }
 
-    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError> {
+    fn stale_uploads(&self, before: SystemTime, _: Option<&UploadId>) -> Result<Stale, StorageError> {
         let mut stale = Vec::new();
         for entry in fs::read_dir(&self.uploads).map_err(io_error("list", &self.uploads))? {
             let entry = entry.map_err(io_error("list", &self.uploads))?;
@@ -304,7 +304,7 @@ impl Content for FolderContent {
                 stale.push(id);
             }
         }
-        Ok(stale)
+        Ok((stale, None))
     }
 
     fn placed(

@@ -1,6 +1,6 @@
 //! Content in memory: for tests, and for a registry that may forget everything.
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn};
 use crate::server::storage::{StorageError, UploadId};
 use slipway_oci::Digest;
 use std::{
@@ -144,10 +144,10 @@ impl Content for MemoryContent {
         Ok(true)
     }
 
-    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError> {
+    fn stale_uploads(&self, before: SystemTime, _: Option<&UploadId>) -> Result<Stale, StorageError> {
         let state = lock(&self.0);
         let stale = state.staged.iter().filter(|(_, upload)| !upload.leased && upload.written < before);
-        Ok(stale.map(|(id, _)| id.clone()).collect())
+        Ok((stale.map(|(id, _)| id.clone()).collect(), None))
     }
 
     fn placed(

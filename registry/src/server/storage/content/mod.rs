@@ -74,6 +74,9 @@ pub struct Resumed {
     pub is_certain: bool,
 }
 
+/// Uploads, and after which to look for more, if there are more.
+pub type Stale = (Vec<UploadId>, Option<UploadId>);
+
 /// Tells the length of an upload and its last checkpoint.
 pub type ProgressOf<'a> = dyn Fn() -> Result<(u64, Vec<u8>), StorageError> + 'a;
 
@@ -103,8 +106,19 @@ pub trait Content: Send + Sync {
     /// Drops an upload's bytes, unless somebody writes them. Answers whether they are gone.
     fn discard(&self, id: &UploadId) -> Result<bool, StorageError>;
 
-    /// Uploads that nobody writes and that were last written before `before`.
-    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError>;
+    /// Uploads that nobody writes and that were last written before `before`, some of those after `last`; and after which to look for
+    /// more, if there are more.
+    fn stale_uploads(&self, before: SystemTime, last: Option<&UploadId>) -> Result<Stale, StorageError>;
+
+    /// Ends what a store still holds of uploads that were begun before `before` and never ended, other than those of sessions that are
+    /// `known`. Answers how many.
+    fn end_dangling(
+        &self,
+        _before: SystemTime,
+        _known: &dyn Fn(&UploadId) -> Result<bool, StorageError>,
+    ) -> Result<usize, StorageError> {
+        Ok(0)
+    }
 
     /// Content that was placed before `before`, at most `count` digests after `last`, in order.
     fn placed(

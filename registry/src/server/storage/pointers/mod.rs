@@ -12,6 +12,7 @@
 
 mod life;
 mod memory;
+mod outbox;
 mod postgres;
 mod quota;
 pub(super) mod sqlite;
@@ -21,7 +22,8 @@ pub use life::{
     Undeleted, Usage,
 };
 pub use memory::MemoryPointers;
-pub use postgres::{DatabaseAddress, PostgresPointers};
+pub use outbox::{Outbox, OutboxError, Waiting};
+pub use postgres::{DatabaseAddress, Lease, Leases, PostgresPointers};
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
 pub use sqlite::SqlitePointers;
 
@@ -428,6 +430,16 @@ pub trait Pointers: Send + Sync {
     /// Whether a look is most often one into this machine's memory.
     fn is_near(&self) -> bool {
         true
+    }
+
+    /// What replicas do one at a time; `None` where one folder's locks say who does it.
+    fn leases(&self) -> Option<Leases> {
+        None
+    }
+
+    /// Where notices wait that any replica sends; `None` where the process has its own.
+    fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        None
     }
 
     /// Writes that wait for their transaction.

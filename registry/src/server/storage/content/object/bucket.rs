@@ -83,6 +83,8 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
 /// A bucket. Every request blocks its caller, wherever that runs.
 pub(super) struct Bucket {
     store: AmazonS3,
+    /// What reaches it.
+    http: reqwest::Client,
     prefix: Path,
     /// `None` once it ends.
     runtime: Option<Runtime>,
@@ -122,7 +124,7 @@ impl Bucket {
             .with_allow_http(true)
             // one request each: not every store has the other form
             .with_disable_bulk_delete(true)
-            .with_http_connector(Connector(http))
+            .with_http_connector(Connector(http.clone()))
             .with_retry(RetryConfig {
                 backoff: BackoffConfig { max_backoff: limits::STORE_PAUSE, ..BackoffConfig::default() },
                 max_retries: limits::STORE_TRIES,
@@ -141,6 +143,7 @@ impl Bucket {
         })?;
         Ok(Bucket {
             store,
+            http,
             prefix: Path::from(config.prefix.as_str()),
             runtime: Some(runtime),
             sending: Mutex::new(0),
@@ -163,8 +166,19 @@ impl Bucket {
         self.runtime.as_ref().expect("it ends with its owner")
     }
 
+    pub(super) fn store(&self) -> AmazonS3 {
+        self.store.clone()
+    }
+
+    pub(super) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
     /// Runs a request to its end.
-    fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let (tell, told) = mpsc::sync_channel(1);
         self.runtime().spawn(async move { drop(tell.send(work.await)) });
         told.recv().ok()

@@ -18,13 +18,14 @@
 mod bucket;
 mod read;
 mod staged;
+mod unfinished;
 
 #[cfg(test)]
 mod tests;
 
 pub use bucket::BucketConfig;
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged, Turn};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn};
 use crate::{
     limits,
     server::storage::{StorageError, UploadId},
@@ -143,24 +144,69 @@ impl Content for ObjectContent {
         if held(&self.leases).contains(id) {
             return Ok(false);
         }
-        for object in self.bucket.list(&format!("uploads/{id}"), None, usize::MAX, |_| true)? {
-            staged::abort(&self.bucket, &object.location)?;
-            self.bucket.delete(&object.location)?;
+        loop {
+            let found = self.bucket.list(&format!("uploads/{id}"), None, limits::STORE_LIST, |_| true)?;
+            for object in &found {
+                staged::abort(&self.bucket, &object.location)?;
+                self.bucket.delete(&object.location)?;
+            }
+            if found.len() < limits::STORE_LIST {
+                return Ok(true);
+            }
         }
-        Ok(true)
     }
 
-    fn stale_uploads(&self, before: SystemTime) -> Result<Vec<UploadId>, StorageError> {
+    fn stale_uploads(&self, before: SystemTime, last: Option<&UploadId>) -> Result<Stale, StorageError> {
+        // after all that an upload has: its objects' names are hexadecimal
+        let after = last.map(|id| self.bucket.key(&format!("uploads/{id}/g")));
+        let found = self.bucket.list("uploads", after, limits::STORE_LIST, |_| true)?;
         let mut written: BTreeMap<UploadId, SystemTime> = BTreeMap::new();
-        for object in self.bucket.list("uploads", None, usize::MAX, |_| true)? {
+        for object in &found {
             let id = self.bucket.name(&object.location).split('/').nth(1).unwrap_or_default().parse();
             let Ok(id) = id else { continue };
             let at = SystemTime::from(object.last_modified);
             written.entry(id).and_modify(|last| *last = at.max(*last)).or_insert(at);
         }
+        let more = found.len() >= limits::STORE_LIST;
+        if more && written.len() > 1 {
+            // the list may have been cut within it
+            written.pop_last();
+        }
+        let next = written.last_key_value().filter(|_| more).map(|(id, _)| id.clone());
         let leases = held(&self.leases);
         let stale = written.into_iter().filter(|(id, last)| *last < before && !leases.contains(id));
-        Ok(stale.map(|(id, _)| id).collect())
+        Ok((stale.map(|(id, _)| id).collect(), next))
+    }
+
+    fn end_dangling(
+        &self,
+        before: SystemTime,
+        known: &dyn Fn(&UploadId) -> Result<bool, StorageError>,
+    ) -> Result<usize, StorageError> {
+        let mut ended = 0;
+        let mut from = None;
+        loop {
+            let page = self.bucket.unfinished(from.as_ref())?;
+            for one in page.uploads {
+                if one.begun >= before {
+                    continue;
+                }
+                // what is written under a digest is no session's
+                let id = one.key.strip_prefix("uploads/").and_then(|rest| rest.split('/').next());
+                let id: Option<UploadId> = id.and_then(|id| id.parse().ok());
+                if let Some(id) = id
+                    && (held(&self.leases).contains(&id) || known(&id)?)
+                {
+                    continue;
+                }
+                self.bucket.abort(&self.bucket.key(&one.key), &one.id)?;
+                ended += 1;
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(ended),
+            }
+        }
     }
 
     fn placed(

@@ -134,8 +134,9 @@ fn a_session_goes_on_wherever_it_is_taken_up() {
     let reader = other.open(&digest, length as u64).expect("a look").expect("it is there");
     assert_eq!(read(&*reader, length), wanted[..length]);
     drop(resumed);
-    assert!(other.stale_uploads(later()).expect("a list").contains(&id));
-    assert!(other.stale_uploads(SystemTime::UNIX_EPOCH).expect("a list").is_empty());
+    assert!(other.stale_uploads(later(), None).expect("a list").0.contains(&id));
+    assert!(other.stale_uploads(later(), Some(&id)).expect("a list").0.is_empty());
+    assert!(other.stale_uploads(SystemTime::UNIX_EPOCH, None).expect("a list").0.is_empty());
     assert!(other.discard(&id).expect("discarded"));
     assert_eq!(left_over(&one), 0);
 }
@@ -166,6 +167,34 @@ fn writers_of_one_session_never_mix() {
     drop((a, taken));
     assert!(one.discard(&id).expect("discarded"));
     assert_eq!(left_over(&one), 0);
+}
+
+/// What was begun and never noted is found in the store's own list, and ends unless a session knows it.
+#[test]
+fn uploads_that_nobody_ends_are_ended() {
+    let (content, _scratch) = content!("dangling");
+    let (other, _other_scratch) = content!("dangling-other");
+    let (mine, known) = (id(0x20), id(0x21));
+    let key = |name: &str| content.bucket.key(name);
+    for name in [format!("uploads/{mine}/0a"), format!("uploads/{known}/0b"), "blobs/sha256/00".to_owned()] {
+        content.bucket.begin(&key(&name)).expect("begun");
+    }
+    other.bucket.begin(&other.bucket.key("uploads/x")).expect("begun");
+    let keys = || {
+        let page = content.bucket.unfinished(None).expect("a list");
+        page.uploads.into_iter().map(|one| one.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys().len(), 3, "{:?}", keys());
+    let is_known = |id: &UploadId| Ok(*id == known);
+    assert_eq!(content.end_dangling(SystemTime::UNIX_EPOCH, &is_known).expect("a sweep"), 0, "all are young");
+    assert_eq!(content.end_dangling(later(), &is_known).expect("a sweep"), 2);
+    assert_eq!(keys(), [format!("uploads/{known}/0b")]);
+    assert_eq!(
+        other.bucket.unfinished(None).expect("a list").uploads.len(),
+        1,
+        "another prefix is another's"
+    );
+    assert_eq!(content.end_dangling(later(), &|_| Ok(false)).expect("a sweep"), 1);
 }
 
 #[test]

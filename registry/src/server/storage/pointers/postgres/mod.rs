@@ -8,8 +8,10 @@ mod address;
 mod connect;
 mod history;
 mod holds;
+mod leases;
 mod life;
 mod locks;
+mod outbox;
 mod reads;
 mod row;
 mod schema;
@@ -22,24 +24,27 @@ mod tests;
 
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
-    Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
+    Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
     SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::server::storage::{StorageError, UploadId};
 pub use address::DatabaseAddress;
 use connect::Pool;
+pub use leases::{Lease, Leases};
 use locks::Locks;
 use slipway_oci::Digest;
+use std::sync::Arc;
 
 /// A database of pointers that replicas share.
 pub struct PostgresPointers {
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 impl PostgresPointers {
-    /// Opens the database, making its tables where they are missing. One of a newer version is left as it is.
+    /// Opens the database, making its tables where they are missing. One of a newer version is left as it is, one of
+    /// an older one gets what it lacks.
     pub fn open(address: &DatabaseAddress) -> Result<PostgresPointers, StorageError> {
-        let pool = Pool::new(address.clone());
+        let pool = Arc::new(Pool::new(address.clone()));
         schema::prepare(&pool)?;
         Ok(PostgresPointers { pool })
     }
@@ -48,6 +53,14 @@ impl PostgresPointers {
 impl Pointers for PostgresPointers {
     fn is_near(&self) -> bool {
         false
+    }
+
+    fn leases(&self) -> Option<Leases> {
+        Some(Leases::new(Arc::clone(&self.pool)))
+    }
+
+    fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        Some(Arc::new(outbox::SharedOutbox(Arc::clone(&self.pool))))
     }
 
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {

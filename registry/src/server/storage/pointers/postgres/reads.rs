@@ -7,7 +7,7 @@ use super::{
 use crate::{
     limits,
     server::storage::{
-        StorageError,
+        StorageError, now_seconds,
         pointers::{BlobRecord, Counts, ManifestKey, ManifestRecord, Referrer, ReferrersPage, Usage},
     },
 };
@@ -193,9 +193,12 @@ pub(super) fn condemned(
     before: i64,
     count: u64,
 ) -> Result<Vec<Digest>, StorageError> {
+    // the caller's times become the database's; all of them is all of them by any clock
+    let before = before.min(i64::MAX >> 1);
     let rows = database.rows(
-        "SELECT digest FROM condemned WHERE since < $1 ORDER BY digest LIMIT $2",
-        &[&before, &number(count)],
+        "SELECT digest FROM condemned WHERE since < $1 + (extract(epoch FROM clock_timestamp())::bigint - $3)
+         ORDER BY digest LIMIT $2",
+        &[&before, &number(count), &now_seconds()],
     )?;
     Ok(digests(&rows)?)
 }

@@ -5,7 +5,7 @@ use postgres::{
     types::{FromSql, Type},
 };
 use slipway_oci::Digest;
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 /// A digest as it is stored.
 pub(super) struct Stored(pub(super) Digest);
@@ -48,6 +48,11 @@ pub(super) fn natural(row: &Row, index: usize) -> Result<u64, postgres::Error> {
 /// A number for a column; what is larger than any can be is the largest.
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A time as milliseconds; a thousand years are long enough.
+pub(super) fn millis(time: Duration) -> i64 {
+    number(time.as_secs().min(1000 * 366 * 24 * 3600)) * 1000 + i64::from(time.subsec_millis())
 }
 
 /// The first column of each row.

@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 fn open(server: &Postgres) -> (PostgresPointers, String) {
@@ -226,6 +227,96 @@ fn a_pull_asks_few_statements() {
     assert_eq!(count(&|| drop(pointers.blob("app", &digest))), 1);
     assert_eq!(count(&|| drop(pointers.manifest("app", &ManifestKey::Digest(digest.clone())))), 1);
     assert_eq!(count(&|| drop(pointers.manifest("app", &ManifestKey::Tag("v".to_owned())))), 1);
+}
+
+/// Replicas take turns at work; one that dies is followed after its lease, and what it then still says is not written.
+#[test]
+fn a_lease_is_one_replicas_until_it_ends() {
+    let (first, address) = open(server!());
+    let second = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+    let (one, other) = (first.leases().expect("leases"), second.leases().expect("leases"));
+    let (long, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let take = |of: &Leases, every, time| of.take("collect", every, time).expect("a look");
+    let lease = take(&one, Duration::ZERO, long).expect("nobody has it");
+    assert_eq!(take(&other, Duration::ZERO, long), None);
+    assert_eq!(take(&one, Duration::ZERO, long), None, "not twice either");
+    assert!(other.take("scrub", hour, long).expect("a look").is_some(), "other work is another's");
+    assert!(one.set_note(&lease, "half").expect("a note"));
+    assert!(one.keep(&lease, Duration::from_millis(50)).expect("kept"));
+    thread::sleep(Duration::from_millis(60));
+    let next = take(&other, hour, long).expect("it is over, and was never finished");
+    assert!(next.fence > lease.fence);
+    assert_eq!(other.note("collect").expect("a look").as_deref(), Some("half"));
+    // the former holder comes back from wherever it was
+    assert!(!one.keep(&lease, long).expect("a look"));
+    assert!(!one.set_note(&lease, "late").expect("a look"));
+    one.end(&lease, true).expect("nothing");
+    assert_eq!(other.note("collect").expect("a look").as_deref(), Some("half"));
+    assert_eq!(take(&one, Duration::ZERO, long), None, "what it gave back was not its own");
+    other.end(&next, true).expect("done");
+    assert_eq!(take(&one, hour, long), None, "it was just done");
+    assert!(take(&one, Duration::ZERO, long).is_some());
+    // of many that ask at once one gets it
+    let start = Barrier::new(4);
+    let taken = thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|replica| {
+                let (own, start) = (if replica % 2 == 0 { &one } else { &other }, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    own.take("sweep", hour, long).expect("a look").is_some()
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().expect("no panic")).filter(|taken| *taken).count()
+    });
+    assert_eq!(taken, 1);
+}
+
+/// What any replica queued any other sends, each notice once at a time and in order.
+#[test]
+fn notices_are_any_replicas() {
+    let (first, address) = open(server!());
+    let second = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+    let (one, other) = (first.outbox().expect("an outbox"), second.outbox().expect("an outbox"));
+    one.add(&[("a", "1".into()), ("b", "2".into()), ("a", "3".into())]).expect("added");
+    assert_eq!(other.count().expect("a count"), 3);
+    let waiting = other.first("a").expect("read").expect("one");
+    assert_eq!((waiting.body.as_str(), waiting.attempts, waiting.wait), ("1", 0, Duration::ZERO));
+    assert!(other.claim(&waiting, Duration::from_millis(50)).expect("claimed"));
+    assert!(!one.claim(&waiting, Duration::from_secs(60)).expect("a look"), "it is the other's");
+    let again = one.first("a").expect("read").expect("one");
+    assert!(again.attempts == 1 && again.wait > Duration::ZERO, "{again:?}");
+    // whoever claimed it died
+    thread::sleep(Duration::from_millis(60));
+    assert!(one.claim(&again, Duration::from_secs(60)).expect("claimed"));
+    other.postpone(again.id, 1, Duration::ZERO).expect("nothing");
+    let held = one.first("a").expect("read").expect("one");
+    assert!(held.attempts == 2 && held.wait > Duration::from_secs(50), "{held:?}");
+    one.postpone(again.id, 2, Duration::ZERO).expect("postponed");
+    assert_eq!(one.first("a").expect("read").expect("one").wait, Duration::ZERO);
+    one.remove(again.id).expect("removed");
+    assert_eq!(other.first("a").expect("read").expect("one").body, "3");
+    assert_eq!(other.first("c").expect("read"), None);
+}
+
+/// Tables that an older version made get what they lack, and keep what they have.
+#[test]
+fn a_database_of_an_older_version_gets_what_it_lacks() {
+    let address = server!().database();
+    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    let begin =
+        "CREATE SCHEMA slipway; SET search_path = slipway; CREATE TABLE version (number bigint NOT NULL);
+        INSERT INTO version VALUES (1);";
+    client.batch_execute(begin).expect("a schema");
+    client.batch_execute(include_str!("schema.sql")).expect("version 1");
+    client.batch_execute("INSERT INTO signing_keys VALUES ('k', '\\x00', 7)").expect("a row");
+    let pointers = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+    assert_eq!(pointers.signing_keys().expect("keys").len(), 1);
+    assert!(pointers.outbox().expect("an outbox").count().expect("a count") == 0);
+    let version = client.query_one("SELECT number FROM version", &[]).expect("a row").get::<_, i64>(0);
+    PostgresPointers::open(&address.parse().expect("an address")).expect("once more");
+    assert!(version >= 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     tally,
 };
 use crate::server::storage::{
-    StorageError,
+    StorageError, now_seconds,
     pointers::{Change, Kept, ManifestKey, NewManifest, Removal, Required},
 };
 use slipway_oci::Digest;
@@ -358,9 +358,11 @@ pub(super) fn condemn(database: &mut Database, digest: &Digest, now: i64) -> Res
     if is_needed(database, digest)? {
         return Ok(false);
     }
+    // by the database's clock: another replica's may be ahead, and take it for old
     database.run(
-        "INSERT INTO condemned (digest, since) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-        &[&digest.to_string(), &now],
+        "INSERT INTO condemned (digest, since)
+         VALUES ($1, $2 + (extract(epoch FROM clock_timestamp())::bigint - $3)) ON CONFLICT DO NOTHING",
+        &[&digest.to_string(), &now, &now_seconds()],
     )?;
     Ok(true)
 }
