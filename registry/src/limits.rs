@@ -55,6 +55,9 @@ pub const NOTICE_REFUSALS: u32 = 5;
 /// Age at which a notice is given up.
 pub const NOTICE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Longest time that `/readyz` waits for what the server depends on.
+pub const PROBE_TIME: Duration = Duration::from_secs(2);
+
 /// Most connections of the sockets for numbers.
 pub const OUTSIDE_CONNECTIONS: usize = 64;
 
@@ -316,6 +319,31 @@ pub const LEASE_WORD: Duration = Duration::from_secs(8);
 
 /// Time between two looks for work that no replica does.
 pub const LEASE_LOOK: Duration = Duration::from_secs(10);
+
+/// How long what a replica remembers of the database counts without a word that nothing changed: a tag that was moved elsewhere is
+/// served as it was for less than a second.
+pub const CACHE_TIME: Duration = Duration::from_millis(800);
+
+/// Most records of the database that a replica remembers of a kind, and sizes of objects.
+pub const CACHE_RECORDS: usize = 20_000;
+
+/// Most repositories that a replica remembers something of.
+pub const CACHE_REPOSITORIES: usize = 10_000;
+
+/// How long the size of an object is believed.
+pub const CACHE_SIZE_TIME: Duration = Duration::from_secs(60);
+
+/// Largest object that a replica keeps in memory, in bytes.
+pub const CACHE_SMALL: u64 = 64 << 10;
+
+/// Bytes of such objects in all.
+pub const CACHE_SMALL_BYTES: usize = 16 << 20;
+
+/// What each of them costs beside its bytes.
+pub const CACHE_ENTRY_BYTES: usize = 256;
+
+/// A blob that is larger than one of so many parts of a replica's files does not come into them.
+pub const CACHE_LARGEST_PART: u64 = 4;
 
 /// How often a transaction is tried that others are in the way of.
 pub const DATABASE_TRIES: u64 = 10;

@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     /// the password in PGPASSWORD. The folder is this server's own then. Needs --content
     #[arg(long, value_name = "URL", env = "SLIPWAY_DATABASE", hide_env_values = true)]
     pub(crate) database: Option<String>,
-    /// Where replicas keep the content: s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE] [ca=FILE], the key in
+    /// Where replicas keep the content: s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE] [ca=FILE] [cache=SIZE], the key in
     /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or, as ID:SECRET, in a file. Needs --database
     #[arg(long, value_name = "PLACE", env = "SLIPWAY_CONTENT", value_parser = |text: &str| text.parse::<ContentSetting>())]
     pub(crate) content: Option<ContentSetting>,

@@ -29,7 +29,7 @@ fn replica_with(
     let address = free_address();
     let folder = slipway.path(&format!("replica-{number}"));
     let config = slipway.path(&format!("replica-{number}.toml"));
-    let content = format!("s3://registry/{prefix} endpoint={}", store.endpoint());
+    let content = format!("s3://registry/{prefix} endpoint={} cache=100MiB", store.endpoint());
     std::fs::write(&config, format!("database = \"{database}\"\ncontent = \"{content}\"\n{more}")).unwrap();
     let mut command = slipway.command(["serve", "--listen", &address]);
     command.arg("--storage").arg(folder).arg("--config").arg(config);
@@ -164,7 +164,11 @@ fn a_push_hops_between_replicas_and_survives_one() {
     // deleted at one, gone at the other
     let late = replica(&slipway, 2, &database, store, "hops");
     assert_eq!(request(&late.address, "DELETE", "/v2/app/manifests/v1", &[], b"").status, 202);
-    assert_eq!(request(&survivor.address, "GET", "/v2/app/manifests/v1", &[], b"").status, 404);
+    let gone = std::time::Instant::now();
+    wait_until("the tag is gone", || {
+        request(&survivor.address, "GET", "/v2/app/manifests/v1", &[], b"").status == 404
+    });
+    assert!(gone.elapsed() < std::time::Duration::from_millis(1500), "{:?}", gone.elapsed());
     // what came in is gone from where it did
     let left = store.bucket().join("hops/uploads");
     let left = std::fs::read_dir(left).map(|all| all.count()).unwrap_or_default();
@@ -222,19 +226,47 @@ fn a_replica_without_its_engines_says_so_and_comes_back() {
     let database = server.database();
     let own = replica(&slipway, 0, &database, &store, "away");
     push(&own.address, "app", b"{}");
-    let blob = format!("/v2/app/blobs/{}", Digest::sha256(b"{}"));
-    let ask = || try_request(&own.address, "GET", &blob, &[], b"").unwrap();
-    assert_eq!(ask().status, 200);
+    push(&own.address, "app", b"[]");
+    let text = manifest(b"{}", b"{}", "one");
+    assert_eq!(put(&own.address, "v", &text, &[]).status, 201);
+    let (known, other) = (Digest::sha256(b"{}"), Digest::sha256(b"[]"));
+    let ask = |path: &str| try_request(&own.address, "GET", path, &[], b"").unwrap();
+    let blob = |digest: &Digest| ask(&format!("/v2/app/blobs/{digest}"));
+    let ready = || {
+        let begun = std::time::Instant::now();
+        let reply = ask("/readyz");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+        (reply.status, reply.text())
+    };
+    assert_eq!((blob(&known).status, ask("/v2/app/manifests/v").status), (200, 200));
+    assert_eq!(ready(), (200, "ready\ndatabase answers\ncontent answers\n".to_owned()));
+    let refused = |reply: Reply| assert_eq!((reply.status, reply.header("retry-after")), (503, "5"));
     server.stop();
-    let away = ask();
-    assert_eq!((away.status, away.header("retry-after")), (503, "5"), "{}", away.text());
+    // what was known a second ago may be another thing by now
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    refused(blob(&known));
+    assert_eq!(ready(), (503, "not ready\ndatabase does not answer\ncontent answers\n".to_owned()));
     server.restart();
-    assert_eq!(ask().status, 200);
+    assert_eq!(blob(&known).status, 200);
     store.stop();
-    let away = ask();
-    assert_eq!((away.status, away.header("retry-after")), (503, "5"), "{}", away.text());
+    refused(blob(&other));
+    refused(request(&own.address, "POST", &format!("/v2/app/blobs/uploads/?digest={known}"), &[], b"{}"));
+    // what is at hand is right whatever became of the store
+    assert_eq!(blob(&known).body, b"{}");
+    assert_eq!(ask("/v2/app/manifests/v").body, text);
+    assert_eq!(ready(), (503, "not ready\ndatabase answers\ncontent does not answer\n".to_owned()));
     store.restart();
-    assert_eq!(ask().status, 200);
+    assert_eq!((blob(&other).status, ready().0), (200, 200));
+    let numbers = ask("/metrics").text();
+    let number = |name: &str, of: &str| -> f64 {
+        let line = format!("slipway_dependency_{name}_total{{dependency=\"{of}\"}} ");
+        let value = numbers.lines().find_map(|text| text.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("{line}: {numbers}")).parse().unwrap()
+    };
+    for of in ["database", "content"] {
+        assert!(number("requests", of) > number("errors", of) && number("errors", of) > 0.0, "{of}");
+        assert!(number("seconds", of) > 0.0, "{of}");
+    }
     let log = std::fs::read_to_string(slipway.path("serve.log")).unwrap();
     assert!(!log.contains(STORE_KEY.1), "{log}");
 }

@@ -12,6 +12,7 @@ use super::{
     memory::Memory,
     metrics::Metrics,
     notice::Notices,
+    outside::Probes,
     policy::Policy,
     pulls::PullCounts,
     query::Query,
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) notices: Option<Arc<Notices>>,
     /// Traces, where they go anywhere.
     pub(super) traces: Option<Arc<Tracer>>,
+    /// Turns at asking what it depends on.
+    pub(super) probes: Probes,
     /// What the web page keeps of what it read.
     pub(super) pages: Kept,
     /// Whether the server is stopping.

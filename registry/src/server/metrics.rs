@@ -5,7 +5,7 @@
 
 use super::{
     quota::{self, Fullness, Quota},
-    storage::{Counts, Storage},
+    storage::{Asked, Counts, Dependency, Storage},
     traces::Tracer,
 };
 use crate::limits;
@@ -114,6 +114,28 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic happens while numbers are held")
 }
 
+/// What a replica asked of its database and of the store of its content.
+fn dependencies(storage: &Storage, text: &mut Text) {
+    let asked = |of: Dependency| storage.asked(of).map(|asked| (of.name(), asked));
+    let all: Vec<(&str, Asked)> = Dependency::ALL.into_iter().filter_map(asked).collect();
+    type Value = fn(&Asked) -> f64;
+    let values: [(&str, &str, Value); 3] = [
+        ("slipway_dependency_requests_total", "Requests to what a replica depends on.", |one| {
+            one.requests as f64
+        }),
+        ("slipway_dependency_errors_total", "Those that were not answered, or refused.", |one| {
+            one.errors as f64
+        }),
+        ("slipway_dependency_seconds_total", "How long they took.", |one| one.time.as_secs_f64()),
+    ];
+    for (name, help, value) in values.into_iter().filter(|_| !all.is_empty()) {
+        text.head(name, "counter", help);
+        for (dependency, asked) in &all {
+            text.line(name, &format!("{{dependency=\"{dependency}\"}}"), value(asked));
+        }
+    }
+}
+
 /// What goes on behind requests: traces, and the database.
 fn background(now: &Gauges<'_>, text: &mut Text) {
     if let Some(tracer) = now.tracer {
@@ -121,6 +143,7 @@ fn background(now: &Gauges<'_>, text: &mut Text) {
         text.one("slipway_spans_sent_total", "counter", "Spans of traces that a collector took.", "", sent);
         text.one("slipway_spans_dropped_total", "counter", "Spans of traces that were lost.", "", lost);
     }
+    dependencies(now.storage, text);
     let queue = now.storage.queue();
     text.one("slipway_database_queue", "gauge", "Writes that wait for the database.", "", queue);
     let written = now.storage.written();

@@ -342,6 +342,7 @@ impl Server {
             metrics: Metrics::default(),
             notices,
             traces: tracing.as_ref().map(traces::Sender::tracer),
+            probes: outside::Probes::default(),
             pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,

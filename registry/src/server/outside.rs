@@ -9,7 +9,9 @@ use super::{
     error::ApiError,
     metrics::{self, Gauges},
     reply,
+    storage::Dependency,
 };
+use crate::limits;
 use axum::{
     Router,
     body::Body,
@@ -18,6 +20,7 @@ use axum::{
     response::Response,
 };
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Something that is no part of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +61,8 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
     let (status, kind, text) = match seen {
         Seen::Health => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         Seen::Ready => match ready(shared).await {
-            Ok(()) => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+            Ok(text) => (StatusCode::OK, "text/plain", text),
+            Err(text) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", text),
         },
         Seen::Metrics => {
             let asked = Arc::clone(shared);
@@ -87,14 +90,49 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
     Ok(response)
 }
 
-/// Whether requests are taken and the database answers.
-async fn ready(shared: &Arc<Shared>) -> Result<(), &'static str> {
+/// Turns at asking what the server depends on: one that does not answer is asked by one at a time.
+pub(super) struct Probes([Arc<Semaphore>; 2]);
+
+impl Default for Probes {
+    fn default() -> Probes {
+        Probes([Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))])
+    }
+}
+
+/// Whether requests are taken, and what they need answers.
+async fn ready(shared: &Arc<Shared>) -> Result<String, String> {
     if shared.is_draining() {
-        return Err("stopping");
+        return Err("stopping\n".to_owned());
     }
+    if !shared.storage.is_shared() {
+        let answers = probe(shared, Dependency::Database).await;
+        return if answers {
+            Ok("ready\n".to_owned())
+        } else {
+            Err("the storage does not answer\n".to_owned())
+        };
+    }
+    let (database, content) =
+        tokio::join!(probe(shared, Dependency::Database), probe(shared, Dependency::Content));
+    let word = |answers| if answers { "answers" } else { "does not answer" };
+    let all = database && content;
+    let head = if all { "ready" } else { "not ready" };
+    let text = format!("{head}\ndatabase {}\ncontent {}\n", word(database), word(content));
+    if all { Ok(text) } else { Err(text) }
+}
+
+/// Whether a dependency answers in time.
+async fn probe(shared: &Arc<Shared>, of: Dependency) -> bool {
+    let turns = Arc::clone(&shared.probes.0[usize::from(of == Dependency::Content)]);
     let storage = Arc::clone(&shared.storage);
-    match blocking(move || storage.repositories("", 1)).await {
-        Ok(_) => Ok(()),
-        Err(_) => Err("the storage does not answer"),
-    }
+    let asked = async move {
+        let turn = turns.acquire_owned().await.ok()?;
+        let answered = blocking(move || {
+            let answered = storage.probe(of);
+            drop(turn);
+            answered
+        });
+        answered.await.ok()
+    };
+    matches!(tokio::time::timeout(limits::PROBE_TIME, asked).await, Ok(Some(())))
 }

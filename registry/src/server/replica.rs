@@ -1,6 +1,7 @@
 //! What makes a server a replica: a database and a bucket that it shares with others.
 
 use super::storage::{Storage, StorageError, content::BucketConfig, pointers::DatabaseAddress};
+use super::throttle::bytes;
 use crate::client::{Authorities, Proxies};
 use std::{
     fmt,
@@ -26,7 +27,7 @@ impl Engines {
 }
 
 /// Where content lies in an object store, as it is written: `s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE]
-/// [ca=FILE]`.
+/// [ca=FILE] [cache=SIZE]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentSetting {
     /// The bucket.
@@ -41,6 +42,8 @@ pub struct ContentSetting {
     pub key: Option<PathBuf>,
     /// A file of authorities that TLS trusts.
     pub authorities: Option<PathBuf>,
+    /// How many bytes of blobs the replica keeps in its own folder.
+    pub cache_bytes: u64,
 }
 
 impl ContentSetting {
@@ -66,6 +69,7 @@ impl ContentSetting {
             secret: secret.to_owned(),
             authorities,
             proxies: proxies.clone(),
+            cache_bytes: self.cache_bytes,
         })
     }
 }
@@ -92,6 +96,7 @@ impl FromStr for ContentSetting {
             region: None,
             key: None,
             authorities: None,
+            cache_bytes: 0,
         };
         for word in words {
             let Some((name, value)) = word.split_once('=').filter(|(_, value)| !value.is_empty()) else {
@@ -103,8 +108,14 @@ impl FromStr for ContentSetting {
                 "region" => return Err(format!("`{value}` is no region")),
                 "key" => found.key = Some(value.into()),
                 "ca" => found.authorities = Some(value.into()),
+                "cache" => {
+                    found.cache_bytes =
+                        bytes(value).ok_or_else(|| format!("`{value}` is no size like `20GiB`"))?
+                }
                 other => {
-                    return Err(format!("`{other}` is none of `endpoint`, `region`, `key` and `ca`"));
+                    return Err(format!(
+                        "`{other}` is none of `endpoint`, `region`, `key`, `ca` and `cache`"
+                    ));
                 }
             }
         }
@@ -142,10 +153,11 @@ mod tests {
 
     #[test]
     fn content_is_a_bucket_with_words() {
-        let text = "s3://team-images/registry/a/ endpoint=http://127.0.0.1:9000/ region=eu-1 key=k ca=ca.pem";
+        let text = "s3://team-images/registry/a/ endpoint=http://127.0.0.1:9000/ region=eu-1 key=k ca=ca.pem cache=20GiB";
         let found: ContentSetting = text.parse().expect("a setting");
         assert_eq!(found.to_string(), "s3://team-images/registry/a");
         assert_eq!(found.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!(found.cache_bytes, 20 << 30);
         assert_eq!((found.key, found.authorities), (Some("k".into()), Some("ca.pem".into())));
         for wrong in [
             "",
@@ -159,6 +171,7 @@ mod tests {
             "s3://a endpoint=https://u:p@h",
             "s3://a region=",
             "s3://a secret=s",
+            "s3://a cache=lots",
         ] {
             assert!(wrong.parse::<ContentSetting>().is_err(), "{wrong}");
         }

@@ -92,7 +92,7 @@ impl Storage {
         pace: &mut Pace<'_>,
     ) -> Result<Examined, StorageError> {
         let length = || self.content.size(digest);
-        let found = look(digest, size_bytes, self.content.open(digest, size_bytes), &length, pace)?;
+        let found = look(digest, size_bytes, self.content.open_stored(digest, size_bytes), &length, pace)?;
         match found {
             Examined::Whole => self.seen.add(digest),
             Examined::Faulty(_) => self.seen.remove(digest),
@@ -116,6 +116,7 @@ impl Storage {
     ) -> Result<Option<Damage>, StorageError> {
         let missing = fault == Fault::Missing;
         let aside = !missing && self.content.set_aside(digest)?;
+        self.pointers.tell_removed(digest)?;
         // whoever pushed it at the same moment had whole bytes moved; a crash then leaves them where only this finds them
         if (aside || missing) && self.is_whole_aside(digest, size_bytes)? {
             self.content.put_back(digest)?;

@@ -26,10 +26,12 @@ mod examine;
 pub mod keep;
 mod look;
 pub mod pointers;
+mod recent;
 mod retire;
 mod room;
 mod round;
 mod seen;
+mod traffic;
 mod turn;
 mod undo;
 mod upload;
@@ -53,6 +55,7 @@ pub use pointers::{
 pub use retire::{Expired, Keeping, Retired};
 pub use room::{Ceiling, Quotas, Sight};
 pub use round::{Round, Scrubbed, Scrubbing};
+pub use traffic::{Asked, Dependency};
 pub use turn::{Turn, Work};
 pub use undo::Revived;
 pub use upload::{Upload, UploadId};
@@ -165,7 +168,9 @@ impl Storage {
             return Err(StorageError::OwnRegistry(folder.to_owned()));
         }
         let pointers = PostgresPointers::open(database)?;
-        Ok(Storage::new(ObjectContent::open(bucket, &folder.join("scratch"))?, pointers))
+        let content = ObjectContent::open(bucket, &folder.join("scratch"))?;
+        pointers.listen(content.forgetting());
+        Ok(Storage::new(content, pointers))
     }
 
     /// Whether a look is most often one into this machine's memory.
@@ -218,7 +223,7 @@ impl Storage {
         let record = self.pointers.blob(repository, digest)?;
         let unknown = || StorageError::BlobUnknown(digest.clone());
         let record = record.ok_or_else(unknown)?;
-        if self.content.size(digest)? != Some(record.size_bytes) {
+        if self.content.size_lately(digest)? != Some(record.size_bytes) {
             return Err(unknown());
         }
         let now = now_seconds();
@@ -381,7 +386,7 @@ impl Storage {
     /// Finds a manifest by tag or digest, if its bytes are there.
     pub fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
         let record = self.pointers.manifest(repository, key)?;
-        match self.content.size(&record.digest)? {
+        match self.content.size_lately(&record.digest)? {
             Some(found) if found == record.size_bytes => Ok(record),
             _ => Err(StorageError::ManifestUnknown(key.to_string())),
         }

@@ -143,7 +143,7 @@ impl Reader for FileReader {
 }
 
 /// Opens a file that has `size_bytes` bytes.
-fn open_sized(path: &Path, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+pub(super) fn open_sized(path: &Path, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

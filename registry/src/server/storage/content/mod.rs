@@ -12,7 +12,7 @@ pub use folder::FolderContent;
 pub use memory::MemoryContent;
 pub use object::{BucketConfig, ObjectContent};
 
-use super::{StorageError, UploadId};
+use super::{Asked, StorageError, UploadId};
 use slipway_oci::Digest;
 use std::{io, sync::Arc, time::SystemTime};
 
@@ -85,6 +85,16 @@ pub trait Content: Send + Sync {
     /// The size in bytes of what lies under a digest.
     fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError>;
 
+    /// The size in bytes of what lies there, or lay there a moment ago and was told to nobody to be gone: for who reads.
+    fn size_lately(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        self.size(digest)
+    }
+
+    /// The same as [`Content::open`] from where it lies for good, never from what is nearer at hand.
+    fn open_stored(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        self.open(digest, size_bytes)
+    }
+
     /// Opens what lies under a digest, if it has `size_bytes` bytes: anything else is not it.
     fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError>;
 
@@ -140,6 +150,11 @@ pub trait Content: Send + Sync {
     /// Lets go what was held for a backup that is no longer under way.
     fn let_go(&self) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// How much was asked of a store elsewhere; `None` where there is none.
+    fn asked(&self) -> Option<Asked> {
+        None
     }
 
     /// A small text that is kept beside the content.

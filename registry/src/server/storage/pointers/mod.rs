@@ -27,7 +27,7 @@ pub use postgres::{DatabaseAddress, Lease, Leases, PostgresPointers};
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
 pub use sqlite::SqlitePointers;
 
-use super::{StorageError, UploadId};
+use super::{Asked, StorageError, UploadId};
 use slipway_oci::{Algorithm, Digest};
 use std::{sync::Arc, time::Duration};
 
@@ -142,6 +142,9 @@ pub enum Kept {
 /// Whether a tag of the repository in question never changes.
 pub type IsImmutable = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Told of content whose bytes may be gone.
+pub type Removed = Arc<dyn Fn(&Digest) + Send + Sync>;
+
 /// A key that signs tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey {
@@ -213,6 +216,15 @@ pub struct SessionCaps {
 /// A verb that may add something is told the quotas that hold for its repository. It refuses what does not fit with
 /// [`StorageError::OverQuota`] as its last refusal, and changes nothing then; of several at once no more pass than fit.
 pub trait Pointers: Send + Sync {
+    /// Remembers from now on what is asked for, as far as it is told of what others change; `removed` is told of content that is
+    /// condemned, or no longer right where it lies.
+    fn listen(&self, _removed: Removed) {}
+
+    /// Tells everybody who remembers content that it is no longer right where it lies.
+    fn tell_removed(&self, _digest: &Digest) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// A blob that the repository has.
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError>;
 
@@ -439,6 +451,11 @@ pub trait Pointers: Send + Sync {
 
     /// Where notices wait that any replica sends; `None` where the process has its own.
     fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        None
+    }
+
+    /// How much was asked of a database elsewhere; `None` where there is none.
+    fn asked(&self) -> Option<Asked> {
         None
     }
 

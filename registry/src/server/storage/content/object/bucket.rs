@@ -3,7 +3,7 @@
 use crate::{
     client::{ClientError, Proxies, Resolver, install_provider},
     limits,
-    server::storage::{StorageError, error::StoreFailure},
+    server::storage::{StorageError, error::StoreFailure, traffic::Traffic},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -20,6 +20,7 @@ use std::{
     future::Future,
     ops::Range,
     sync::{Arc, Condvar, Mutex, mpsc},
+    time::Instant,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -42,6 +43,8 @@ pub struct BucketConfig {
     pub authorities: Option<crate::client::Authorities>,
     /// Proxies on the way.
     pub proxies: Proxies,
+    /// How many bytes of blobs are kept at hand in files.
+    pub cache_bytes: u64,
 }
 
 impl fmt::Debug for BucketConfig {
@@ -85,6 +88,7 @@ pub(super) struct Bucket {
     store: AmazonS3,
     /// What reaches it.
     http: reqwest::Client,
+    pub(super) traffic: Arc<Traffic>,
     prefix: Path,
     /// `None` once it ends.
     runtime: Option<Runtime>,
@@ -144,6 +148,7 @@ impl Bucket {
         Ok(Bucket {
             store,
             http,
+            traffic: Arc::default(),
             prefix: Path::from(config.prefix.as_str()),
             runtime: Some(runtime),
             sending: Mutex::new(0),
@@ -191,7 +196,11 @@ impl Bucket {
         key: &Path,
         work: impl FnOnce(AmazonS3, Path) -> F,
     ) -> Result<Option<T>, StorageError> {
-        match self.wait(work(self.store.clone(), key.clone())) {
+        let begun = Instant::now();
+        let answered = self.wait(work(self.store.clone(), key.clone()));
+        let failed = !matches!(answered, Some(Ok(_) | Err(object_store::Error::NotFound { .. })));
+        self.traffic.count(begun, failed);
+        match answered {
             Some(Ok(done)) => Ok(Some(done)),
             Some(Err(object_store::Error::NotFound { .. })) => Ok(None),
             Some(Err(source)) => Err(StoreFailure { operation, key: key.to_string(), source }.into()),
@@ -234,10 +243,14 @@ impl Bucket {
         offset: u64,
     ) -> tokio::sync::mpsc::Receiver<object_store::Result<Bytes>> {
         let (tell, told) = tokio::sync::mpsc::channel(limits::STORE_PIECES);
-        let (store, key) = (self.store.clone(), key.clone());
+        let (store, key, traffic) = (self.store.clone(), key.clone(), Arc::clone(&self.traffic));
         self.runtime().spawn(async move {
             let options = GetOptions { range: Some(GetRange::Offset(offset)), ..GetOptions::default() };
-            let mut pieces: BoxStream<'_, _> = match store.get_opts(&key, options).await {
+            // how long its bytes take is their reader's time
+            let begun = Instant::now();
+            let found = store.get_opts(&key, options).await;
+            traffic.count(begun, found.is_err());
+            let mut pieces: BoxStream<'_, _> = match found {
                 Ok(found) => found.into_stream(),
                 Err(error) => return drop(tell.send(Err(error)).await),
             };

@@ -8,6 +8,8 @@
 //! PREFIX/notes/<name>                     small texts
 //! ```
 //!
+//! What is at hand of all that is in [`cache`].
+//!
 //! Nothing here hangs on conditional writes, locks or anything else that stores offer differently: who writes under a digest
 //! writes what everybody else would; what comes in lies under random keys; who of two goes on is decided by the pointers.
 //! What a store has to do: be read after it was written, take parts of [`limits::STORE_PART_BYTES`], copy objects, list in order.
@@ -16,6 +18,7 @@
 //! noticed here but by the pointers, and what turns are for happens once in each replica.
 
 mod bucket;
+mod cache;
 mod read;
 mod staged;
 mod unfinished;
@@ -25,14 +28,15 @@ mod tests;
 
 pub use bucket::BucketConfig;
 
-use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn};
+use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn, folder::open_sized};
 use crate::{
     limits,
-    server::storage::{StorageError, UploadId},
+    server::storage::{Asked, StorageError, UploadId, pointers::Removed},
 };
 use bucket::Bucket;
 use bytes::Bytes;
-use read::ObjectReader;
+use cache::Cache;
+use read::{ObjectReader, Small};
 use slipway_oci::Digest;
 use staged::{Leases, ObjectStaged, held};
 use std::{
@@ -48,6 +52,7 @@ pub struct ObjectContent {
     /// Where bytes lie that are too few for a part yet.
     scratch: PathBuf,
     leases: Leases,
+    cache: Arc<Cache>,
     turns: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -75,8 +80,15 @@ impl ObjectContent {
         if found.as_deref() != Some(b"probe") {
             return Err(StorageError::StoreForgets(format!("{config:?}")));
         }
+        let cache = Arc::new(Cache::open(&scratch.join("cache"), config.cache_bytes)?);
         let (bucket, scratch) = (Arc::new(bucket), scratch.to_owned());
-        Ok(ObjectContent { bucket, scratch, leases: Leases::default(), turns: Arc::default() })
+        Ok(ObjectContent { bucket, scratch, leases: Leases::default(), cache, turns: Arc::default() })
+    }
+
+    /// What has to be told of content whose bytes may be gone.
+    pub fn forgetting(&self) -> Removed {
+        let cache = Arc::clone(&self.cache);
+        Arc::new(move |digest| cache.forget(digest))
     }
 
     fn staged(&self, id: &UploadId) -> Result<ObjectStaged, StorageError> {
@@ -91,6 +103,28 @@ impl ObjectContent {
         let found = self.bucket.size(&key)? == Some(size_bytes);
         let reader = || ObjectReader::new(Arc::clone(&self.bucket), key, size_bytes);
         Ok(found.then(|| Arc::new(reader()) as Arc<dyn Reader>))
+    }
+
+    /// A small object, which is read at once.
+    fn small(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        let bytes = match self.cache.small(digest, size_bytes) {
+            Some(bytes) => bytes,
+            None => {
+                let key = self.bucket.key(&blob(digest));
+                // one byte more would be another object
+                let found = match self.bucket.range(&key, 0..size_bytes + 1) {
+                    // an empty one has no range at all
+                    Err(_) if self.bucket.size(&key)? != Some(size_bytes) => None,
+                    found => found?,
+                };
+                let Some(bytes) = found.filter(|bytes| bytes.len() as u64 == size_bytes) else {
+                    return Ok(None);
+                };
+                self.cache.keep_small(digest, &bytes);
+                bytes
+            }
+        };
+        Ok(Some(Arc::new(Small(bytes))))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<bool, StorageError> {
@@ -112,14 +146,43 @@ impl Drop for Own {
 
 impl Content for ObjectContent {
     fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
-        self.bucket.size(&self.bucket.key(&blob(digest)))
+        let found = self.bucket.size(&self.bucket.key(&blob(digest)))?;
+        match found {
+            Some(size) => self.cache.keep_size(digest, size),
+            None => self.cache.forget(digest),
+        }
+        Ok(found)
+    }
+
+    fn size_lately(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        match self.cache.size(digest) {
+            Some(size) => Ok(Some(size)),
+            None => self.size(digest),
+        }
     }
 
     fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
+        if (1..=limits::CACHE_SMALL).contains(&size_bytes) {
+            return self.small(digest, size_bytes);
+        }
+        if let Some(path) = self.cache.file(digest)
+            && let Some(reader) = open_sized(&path, size_bytes)?
+        {
+            return Ok(Some(reader));
+        }
+        if self.size_lately(digest)? != Some(size_bytes) {
+            return Ok(None);
+        }
+        let object = ObjectReader::new(Arc::clone(&self.bucket), self.bucket.key(&blob(digest)), size_bytes);
+        Ok(Some(self.cache.keeping(object, digest, size_bytes)))
+    }
+
+    fn open_stored(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError> {
         self.reader(&blob(digest), size_bytes)
     }
 
     fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
+        self.cache.forget(digest);
         self.bucket.delete(&self.bucket.key(&blob(digest)))
     }
 
@@ -226,6 +289,7 @@ impl Content for ObjectContent {
     }
 
     fn set_aside(&self, digest: &Digest) -> Result<bool, StorageError> {
+        self.cache.forget(digest);
         self.rename(&blob(digest), &aside(digest))
     }
 
@@ -238,6 +302,10 @@ impl Content for ObjectContent {
             true => Ok(()),
             false => Err(StorageError::BlobUnknown(digest.clone())),
         }
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        Some(self.bucket.traffic.asked())
     }
 
     fn note(&self, name: &str) -> Result<Option<String>, StorageError> {

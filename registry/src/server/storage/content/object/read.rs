@@ -111,6 +111,19 @@ impl Reader for ObjectReader {
     }
 }
 
+/// A small object in memory.
+pub(super) struct Small(pub(super) Bytes);
+
+impl Reader for Small {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).ok();
+        let end = start.and_then(|start| start.checked_add(buffer.len()));
+        let part = start.zip(end).and_then(|(start, end)| self.0.get(start..end));
+        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 /// What was staged: objects one after another, and what lies in the file of who writes.
 pub(super) struct StagedReader {
     /// Readers with how many of their bytes count.

@@ -141,6 +141,39 @@ fn a_session_goes_on_wherever_it_is_taken_up() {
     assert_eq!(left_over(&one), 0);
 }
 
+/// What was read once is at hand, until it is told to be gone; the scrub reads the store all the same.
+#[test]
+fn what_was_read_is_at_hand() {
+    let Some(store) = engines::store() else {
+        return slipway_skip::skip("`versitygw` is not installed");
+    };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let config = BucketConfig { cache_bytes: 64 << 20, ..config(store, "at-hand") };
+    let content = ObjectContent::open(&config, scratch.path()).expect("a bucket");
+    for (number, length) in [(0x30, 100), (0x31, 64 * 1024), (0x32, 64 * 1024 + 1), (0x33, 9 * MIB)] {
+        let (wanted, id) = (bytes(length), id(number));
+        let digest = Digest::sha256(&wanted);
+        let mut staged = content.stage(&id).expect("staged");
+        staged.append(&wanted, 0).expect("taken");
+        staged.place(&digest).expect("placed");
+        let open = || content.open(&digest, length as u64).expect("a look");
+        assert!(content.open(&digest, length as u64 - 1).expect("a look").is_none());
+        // a part alone does not come in
+        open().expect("it is there").read_exact_at(&mut [0; 10], 50).expect("a part");
+        assert_eq!(read(&*open().expect("it is there"), length), wanted);
+        // another replica loses it, and says so later
+        content.bucket.delete(&content.bucket.key(&blob(&digest))).expect("gone");
+        let reader = open().expect("it is at hand");
+        assert_eq!(read(&*reader, length), wanted, "{length}");
+        assert_eq!(content.size_lately(&digest).expect("a look"), Some(length as u64));
+        assert!(content.open_stored(&digest, length as u64).expect("a look").is_none());
+        content.forgetting()(&digest);
+        assert!(open().is_none());
+        assert_eq!(content.size_lately(&digest).expect("a look"), None);
+        assert_eq!(read(&*reader, length), wanted, "who reads it has it open");
+    }
+}
+
 /// Two replicas that write to one session at once: whoever is told of last goes on with exactly its own bytes.
 #[test]
 fn writers_of_one_session_never_mix() {

@@ -1,7 +1,10 @@
 //! Connections: how many, how long, and what is tried again.
 
 use super::address::{AddressError, DatabaseAddress};
-use crate::{limits, server::storage::StorageError};
+use crate::{
+    limits,
+    server::storage::{StorageError, traffic::Traffic},
+};
 use postgres::{
     Client, Row, Statement,
     error::SqlState,
@@ -90,6 +93,7 @@ pub(super) struct Pool {
     address: DatabaseAddress,
     idle: Mutex<Idle>,
     returned: Condvar,
+    pub(super) traffic: Traffic,
 }
 
 impl Drop for Pool {
@@ -119,7 +123,7 @@ impl Pool {
             .connect_timeout(limits::DATABASE_CONNECT)
             .tcp_user_timeout(limits::DATABASE_SILENCE)
             .keepalives_idle(limits::DATABASE_SILENCE);
-        Pool { address, idle: Mutex::default(), returned: Condvar::new() }
+        Pool { address, idle: Mutex::default(), returned: Condvar::new(), traffic: Traffic::default() }
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -198,6 +202,17 @@ impl Pool {
     }
 
     fn again<T>(&self, work: impl Fn(&mut Database) -> Result<T, Failed>) -> Result<T, StorageError> {
+        let begun = Instant::now();
+        let done = self.try_again(work);
+        // what was refused by a rule was answered
+        let failed = done.as_ref().is_err_and(|error| {
+            matches!(error, StorageError::Away(_) | StorageError::Postgres(_) | StorageError::Crowded)
+        });
+        self.traffic.count(begun, failed);
+        done
+    }
+
+    fn try_again<T>(&self, work: impl Fn(&mut Database) -> Result<T, Failed>) -> Result<T, StorageError> {
         let mut tries = 0;
         loop {
             let mut database = self.take()?;

@@ -10,9 +10,11 @@ mod history;
 mod holds;
 mod leases;
 mod life;
+mod listen;
 mod locks;
 mod outbox;
 mod reads;
+mod records;
 mod row;
 mod schema;
 mod sessions;
@@ -24,20 +26,23 @@ mod tests;
 
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
-    Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
-    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Removed, Scope,
+    Session, SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
-use crate::server::storage::{StorageError, UploadId};
+use crate::server::storage::{Asked, StorageError, UploadId};
 pub use address::DatabaseAddress;
 use connect::Pool;
 pub use leases::{Lease, Leases};
 use locks::Locks;
+use records::Records;
 use slipway_oci::Digest;
 use std::sync::Arc;
 
 /// A database of pointers that replicas share.
 pub struct PostgresPointers {
     pool: Arc<Pool>,
+    address: DatabaseAddress,
+    records: Arc<Records>,
 }
 
 impl PostgresPointers {
@@ -46,13 +51,17 @@ impl PostgresPointers {
     pub fn open(address: &DatabaseAddress) -> Result<PostgresPointers, StorageError> {
         let pool = Arc::new(Pool::new(address.clone()));
         schema::prepare(&pool)?;
-        Ok(PostgresPointers { pool })
+        Ok(PostgresPointers { pool, address: address.clone(), records: Arc::default() })
     }
 }
 
 impl Pointers for PostgresPointers {
     fn is_near(&self) -> bool {
         false
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        Some(self.pool.traffic.asked())
     }
 
     fn leases(&self) -> Option<Leases> {
@@ -63,15 +72,33 @@ impl Pointers for PostgresPointers {
         Some(Arc::new(outbox::SharedOutbox(Arc::clone(&self.pool))))
     }
 
+    fn listen(&self, removed: Removed) {
+        listen::start(self.address.clone(), &self.records, removed);
+    }
+
+    fn tell_removed(&self, digest: &Digest) -> Result<(), StorageError> {
+        self.pool.read(|database| writes::tell_removed(database, digest))
+    }
+
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
-        self.pool.read(|database| reads::blob(database, repository, digest))
+        if let Some(known) = self.records.blob(repository, digest) {
+            return Ok(Some(known));
+        }
+        let since = self.records.moment();
+        let found = self.pool.read(|database| reads::blob(database, repository, digest))?;
+        Ok(found.map(|(id, record)| {
+            self.records.keep_blob((repository, id), digest, record, since);
+            record
+        }))
     }
 
     fn renew(&self, repository: &str, digest: &Digest, now: i64) -> Result<(), StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             Locks::default().share(repository).take(database)?;
             writes::renew(database, repository, digest, now)
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
@@ -79,7 +106,13 @@ impl Pointers for PostgresPointers {
     }
 
     fn manifest(&self, repository: &str, key: &ManifestKey) -> Result<ManifestRecord, StorageError> {
-        self.pool.read(|database| reads::manifest(database, repository, key))
+        if let Some(known) = self.records.manifest(repository, key) {
+            return Ok(known);
+        }
+        let since = self.records.moment();
+        let (id, record) = self.pool.read(|database| reads::manifest(database, repository, key))?;
+        self.records.keep_manifest((repository, id), key, &record, since);
+        Ok(record)
     }
 
     fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
@@ -138,13 +171,15 @@ impl Pointers for PostgresPointers {
         bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             let digest = &manifest.record.digest;
             Locks::default().within(bounds).own(repository).point(digest).take(database)?;
             tally::within(database, bounds, |database| {
                 writes::put_manifest(database, repository, manifest, change)
             })
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn delete_blob(
@@ -153,10 +188,12 @@ impl Pointers for PostgresPointers {
         digest: &Digest,
         removal: &Removal,
     ) -> Result<bool, StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             Locks::default().own(repository).condemn(digest).take(database)?;
             writes::delete_blob(database, repository, digest, removal)
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn delete_manifest(
@@ -165,14 +202,16 @@ impl Pointers for PostgresPointers {
         key: &ManifestKey,
         removal: &Removal,
     ) -> Result<Option<Digest>, StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             let locks = Locks::default().own(repository);
             match key {
                 ManifestKey::Digest(digest) => locks.condemn(digest).take(database)?,
                 ManifestKey::Tag(_) => locks.take(database)?,
             }
             writes::delete_manifest(database, repository, key, removal)
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn candidates(
@@ -193,14 +232,16 @@ impl Pointers for PostgresPointers {
         trash: bool,
         now: i64,
     ) -> Result<(u64, Vec<Digest>), StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             let locks = pointers.iter().fold(Locks::default(), |locks, pointer| {
                 let locks = locks.own(&pointer.repository);
                 if life::stays(pointer, reason, trash) { locks } else { locks.condemn(&pointer.digest) }
             });
             locks.take(database)?;
             life::collect(database, pointers, reason, before, trash, now)
-        })
+        });
+        pointers.iter().for_each(|pointer| self.records.changed_here(&pointer.repository));
+        done
     }
 
     fn undelete(
@@ -210,10 +251,12 @@ impl Pointers for PostgresPointers {
         bounds: &[Bound],
         now: i64,
     ) -> Result<Undeleted, StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             Locks::default().within(bounds).own(repository).take(database)?;
             tally::within(database, bounds, |database| life::undelete(database, repository, digest, now))
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn set_tag(
@@ -225,12 +268,14 @@ impl Pointers for PostgresPointers {
         bounds: &[Bound],
         change: &Change,
     ) -> Result<(), StorageError> {
-        self.pool.write(|database| {
+        let done = self.pool.write(|database| {
             Locks::default().within(bounds).own(repository).take(database)?;
             tally::within(database, bounds, |database| {
                 history::set(database, repository, tag, digest, condition, change)
             })
-        })
+        });
+        self.records.changed_here(repository);
+        done
     }
 
     fn tag_history(

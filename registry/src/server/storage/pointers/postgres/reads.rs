@@ -29,18 +29,20 @@ pub(super) fn known(database: &mut Database, name: &str) -> Result<i64, StorageE
     find(database, name)?.ok_or_else(|| StorageError::RepositoryUnknown(name.to_owned()))
 }
 
-/// A blob that a repository has.
+/// A blob that a repository has, with that one's number.
 pub(super) fn blob(
     database: &mut Database,
     repository: &str,
     digest: &Digest,
-) -> Result<Option<BlobRecord>, StorageError> {
+) -> Result<Option<(i64, BlobRecord)>, StorageError> {
     let row = database.row(
-        "SELECT b.size, b.loose FROM repositories r JOIN blobs b ON b.repository = r.id
+        "SELECT b.size, b.loose, r.id FROM repositories r JOIN blobs b ON b.repository = r.id
          WHERE r.name = $1 AND b.digest = $2 AND b.deleted IS NULL",
         &[&repository, &digest.to_string()],
     )?;
-    let record = |row: Row| Ok(BlobRecord { size_bytes: natural(&row, 0)?, loose: row.try_get(1)? });
+    let record = |row: Row| {
+        Ok((row.try_get(2)?, BlobRecord { size_bytes: natural(&row, 0)?, loose: row.try_get(1)? }))
+    };
     row.map(record).transpose()
 }
 
@@ -55,7 +57,7 @@ pub(super) fn blob_elsewhere(
         let row = database.row(text, &[&digest.to_string()])?;
         return Ok(row.map(|row| natural(&row, 0)).transpose()?);
     };
-    Ok(blob(database, from, digest)?.map(|blob| blob.size_bytes))
+    Ok(blob(database, from, digest)?.map(|(_, blob)| blob.size_bytes))
 }
 
 /// Names of repositories that have a blob.
@@ -88,28 +90,29 @@ pub(super) fn places(
     Ok(texts(&rows)?)
 }
 
+/// A manifest that a repository has, with that one's number.
 pub(super) fn manifest(
     database: &mut Database,
     name: &str,
     key: &ManifestKey,
-) -> Result<ManifestRecord, StorageError> {
+) -> Result<(i64, ManifestRecord), StorageError> {
     let found = match key {
         ManifestKey::Tag(tag) => database.row(
-            "SELECT m.digest, m.media_type, m.size FROM repositories r
+            "SELECT m.digest, m.media_type, m.size, r.id FROM repositories r
              JOIN tags t ON t.repository = r.id
              JOIN manifests m ON m.repository = r.id AND m.digest = t.digest
              WHERE r.name = $1 AND t.name = $2",
             &[&name, tag],
         )?,
         ManifestKey::Digest(digest) => database.row(
-            "SELECT m.digest, m.media_type, m.size FROM repositories r
+            "SELECT m.digest, m.media_type, m.size, r.id FROM repositories r
              JOIN manifests m ON m.repository = r.id
              WHERE r.name = $1 AND m.digest = $2 AND m.deleted IS NULL",
             &[&name, &digest.to_string()],
         )?,
     };
     match found {
-        Some(row) => Ok(record(&row)?),
+        Some(row) => Ok((row.try_get(3)?, record(&row)?)),
         None => {
             known(database, name)?;
             Err(StorageError::ManifestUnknown(key.to_string()))

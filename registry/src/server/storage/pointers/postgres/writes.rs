@@ -372,3 +372,9 @@ pub(super) fn forget(database: &mut Database, digests: &[Digest]) -> Result<(), 
     database.run("DELETE FROM condemned WHERE digest = ANY ($1)", &[&digests])?;
     Ok(())
 }
+
+/// Content is no longer what it was where it lies, whoever points at it.
+pub(super) fn tell_removed(database: &mut Database, digest: &Digest) -> Result<(), StorageError> {
+    database.row("SELECT pg_notify('slipway', 'c' || $1)::text", &[&digest.to_string()])?;
+    Ok(())
+}
