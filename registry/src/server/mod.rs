@@ -35,6 +35,7 @@ mod outside;
 mod pace;
 mod policy;
 mod precondition;
+mod probe;
 mod pulls;
 mod query;
 mod quick;
@@ -342,7 +343,7 @@ impl Server {
             metrics: Metrics::default(),
             notices,
             traces: tracing.as_ref().map(traces::Sender::tracer),
-            probes: outside::Probes::default(),
+            probes: probe::Probes::default(),
             pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,

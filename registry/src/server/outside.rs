@@ -20,7 +20,6 @@ use axum::{
     response::Response,
 };
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// Something that is no part of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,15 +89,6 @@ pub(super) async fn show(shared: &Arc<Shared>, seen: Seen, method: &Method) -> R
     Ok(response)
 }
 
-/// Turns at asking what the server depends on: one that does not answer is asked by one at a time.
-pub(super) struct Probes([Arc<Semaphore>; 2]);
-
-impl Default for Probes {
-    fn default() -> Probes {
-        Probes([Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))])
-    }
-}
-
 /// Whether requests are taken, and what they need answers.
 async fn ready(shared: &Arc<Shared>) -> Result<String, String> {
     if shared.is_draining() {
@@ -123,7 +113,7 @@ async fn ready(shared: &Arc<Shared>) -> Result<String, String> {
 
 /// Whether a dependency answers in time.
 async fn probe(shared: &Arc<Shared>, of: Dependency) -> bool {
-    let turns = Arc::clone(&shared.probes.0[usize::from(of == Dependency::Content)]);
+    let turns = shared.probes.of(of);
     let storage = Arc::clone(&shared.storage);
     let asked = async move {
         let turn = turns.acquire_owned().await.ok()?;
