@@ -17,7 +17,7 @@ use image::{
 };
 use registry::{group as registry_group, login, logout, serve};
 use remote::{artifact, copy, delete, digest, promote, referrers, tags};
-use system::{completion, df, info, man, prune, reset, version};
+use system::{completion, df, info, man, prune, reset, scrub, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -94,6 +94,8 @@ enum Command {
     Run(Box<run_command::Arguments>),
     /// Write images to an archive or OCI layout
     Save(save::Arguments),
+    /// Read everything in the store again, and say what is damaged
+    Scrub(scrub::Arguments),
     /// Serve a registry
     Serve(Box<serve::Arguments>),
     /// Give an image another name
@@ -144,6 +146,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
         Command::Run(arguments) => run_command::run(&global, *arguments),
         Command::Save(arguments) => save::run(&global, &arguments),
+        Command::Scrub(arguments) => scrub::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
         Command::Tags(arguments) => tags::run(&global, &arguments),

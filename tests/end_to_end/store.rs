@@ -1,6 +1,7 @@
 //! The local store: images, names, import, save and load.
 
 use crate::support::image::{Image, text};
+use crate::support::server::Server;
 use crate::support::{Slipway, run, run_with_input};
 use serde_json::Value;
 use std::fs;
@@ -242,4 +243,56 @@ fn a_reset_takes_the_store_and_nothing_else() {
     other.root = slipway.context("other", &[("tmp/x", ""), ("run/y", ""), ("blobs/z", "")]);
     other.ok(["system", "reset", "-f"]);
     assert_eq!(fs::read_dir(&other.root).unwrap().count(), 3);
+}
+
+/// Changes a byte in the middle of a file.
+fn rot(path: &std::path::Path) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let (mut byte, middle) = ([0], file.metadata().unwrap().len() / 2);
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+}
+
+/// What the disk forgot is found and named, and comes back: what a layer is run from by itself, a blob by a pull.
+#[test]
+fn a_damaged_store_is_told_and_mended() {
+    let slipway = Slipway::new();
+    let server = Server::slipway(&slipway, &slipway.path("registry"));
+    let name = server.name("team/app:1");
+    slipway.build(&name, "FROM base\nRUN seq 100000 > /numbers\n", &[]).ok();
+    slipway.ok(["push", &name]);
+    let said = slipway.ok(["scrub"]);
+    assert!(said.trim_end().ends_with("all right"), "{said}");
+    let far = slipway.another("far");
+    far.ok(["pull", &name]);
+    assert_eq!(far.shell(&name, "tail -1 /numbers"), "100000\n");
+    let layers: Vec<_> =
+        fs::read_dir(far.path("store/layers")).unwrap().map(|one| one.unwrap().path()).collect();
+    for layer in layers.iter().filter(|path| path.extension().is_some_and(|end| end == "erofs")) {
+        rot(layer);
+    }
+    for layer in layers.iter().filter(|path| path.is_dir() && path.join("numbers").is_file()) {
+        rot(&layer.join("numbers"));
+    }
+    let ended = far.run(["system", "check"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    let name_told = format!(" of {name}: ");
+    assert!(ended.stdout.contains("layer f") && ended.stdout.contains(&name_told), "{}", ended.stdout);
+    let said = far.ok(["system", "check", "--repair"]);
+    assert!(said.contains("it went, and is made again"), "{said}");
+    assert_eq!(far.shell(&name, "tail -1 /numbers; wc -l < /numbers"), "100000\n100000\n");
+    // the blob of the layer, and what it is run from
+    let digest = text(&Image::read(&far, &name).manifest["layers"][1]["digest"]).to_owned();
+    let blob = far.path("store/blobs/sha256").join(&digest["sha256:".len()..]);
+    rot(&blob);
+    let ended = far.run(["scrub", "--repair", "--json"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(told["wrong"][0]["digest"], digest.as_str());
+    assert_eq!(told["wrong"][0]["outcome"], "missing");
+    assert!(!blob.exists());
+    far.ok(["pull", &name]);
+    assert!(blob.exists(), "the pull brought it back");
+    assert!(far.ok(["scrub", "-q"]).contains("all right"));
 }

@@ -12,6 +12,8 @@ use crate::{Digest, file, limits};
 use std::{io, path::Path};
 
 const MAGIC: &[u8; 8] = b"SLIPTOC3";
+/// What the magics of all versions begin with.
+const FAMILY: &[u8] = &MAGIC.split_at(7).0;
 const FLAG_OPAQUE: u8 = 1;
 const FLAG_IMPLICIT: u8 = 2;
 const FLAG_CONTENT: u8 = 4;
@@ -24,7 +26,10 @@ pub enum TocError {
     /// The file system refused.
     #[error("cannot read the table of contents `{0}`")]
     Io(std::path::PathBuf, #[source] io::Error),
-    /// Not a table of this version, cut off, or unsorted.
+    /// A table of another version.
+    #[error("the table of contents `{0}` is of another version of slipway")]
+    Other(std::path::PathBuf),
+    /// No table, cut off, or unsorted.
     #[error("the table of contents `{0}` is damaged")]
     Damaged(std::path::PathBuf),
 }
@@ -127,7 +132,10 @@ impl Toc {
     pub fn load(path: &Path) -> Result<Toc, TocError> {
         let bytes =
             file::read_capped(path, MOST_BYTES).map_err(|error| TocError::Io(path.to_owned(), error))?;
-        Toc::decode(&bytes).ok_or_else(|| TocError::Damaged(path.to_owned()))
+        Toc::decode(&bytes).ok_or_else(|| match bytes.starts_with(FAMILY) && !bytes.starts_with(MAGIC) {
+            true => TocError::Other(path.to_owned()),
+            false => TocError::Damaged(path.to_owned()),
+        })
     }
 
     /// Writes the table into `temporary` and moves it to its place ([`crate::file::replace`]).

@@ -230,15 +230,7 @@ impl Store {
         if self.xattrs() != OverlayXattrs::Trusted {
             return Ok(None);
         }
-        let row: Option<Row> = self
-            .database()
-            .prepare_cached(
-                "SELECT made_in, checked_in, length, tables, digest, devices FROM mounted
-                 WHERE diff_id = ?1 AND beneath = ?2",
-            )?
-            .query_row((diff_id.to_string(), beneath), Row::read)
-            .optional()?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = self.row(diff_id, beneath)? else { return Ok(None) };
         let name = form_name(diff_id, beneath);
         let (path, devices) = (self.file_of(&name), self.devices_of(&name, row.devices));
         let is_trusted = row.made_in.is_some_and(|boot| boot == self.settled || boot == self.boot_id);
@@ -260,6 +252,39 @@ impl Store {
             .prepare_cached("UPDATE mounted SET checked_in = ?3 WHERE diff_id = ?1 AND beneath = ?2")?
             .execute((diff_id.to_string(), beneath, &self.boot_id))?;
         Ok(Some(devices))
+    }
+
+    /// A layer's file, opened to read all of it again, or what is wrong with what the kernel parses of it; `None` where nothing
+    /// would mount it anyway.
+    pub(super) fn open_anew(
+        &self,
+        diff_id: &Digest,
+        beneath: &str,
+    ) -> Result<Option<Result<Image, String>>, StoreError> {
+        let Some(row) = self.row(diff_id, beneath)? else { return Ok(None) };
+        let name = form_name(diff_id, beneath);
+        let (path, devices) = (self.file_of(&name), self.devices_of(&name, row.devices));
+        if !row.made_in.is_some_and(|boot| boot == self.settled || boot == self.boot_id) {
+            return Ok(None);
+        }
+        let look = || -> io::Result<Result<Image, String>> {
+            match row.written {
+                Some(written) if written.is_whole(&File::open(&path)?)? => {
+                    open_image(&path, &devices).map(Ok)
+                }
+                _ => Ok(Err("what a kernel parses of it has other bytes than were written".to_owned())),
+            }
+        };
+        Ok(Some(look().unwrap_or_else(|error| Err(format!("it cannot be read: {error}")))))
+    }
+
+    fn row(&self, diff_id: &Digest, beneath: &str) -> Result<Option<Row>, StoreError> {
+        let database = self.database();
+        let mut row = database.prepare_cached(
+            "SELECT made_in, checked_in, length, tables, digest, devices FROM mounted
+             WHERE diff_id = ?1 AND beneath = ?2",
+        )?;
+        Ok(row.query_row((diff_id.to_string(), beneath), Row::read).optional()?)
     }
 
     /// A layer's file in whatever form it is here, and whole.

@@ -42,6 +42,11 @@ impl Tables {
         Some(toc.clone())
     }
 
+    /// The table of this path is another one from now on, or none.
+    pub(super) fn forget(&self, path: &Path) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
     /// Holds a table. One that is larger than all that may be held is not.
     pub(super) fn put(&self, path: PathBuf, toc: Arc<Toc>) {
         let count = toc.entries().len();

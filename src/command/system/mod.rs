@@ -6,4 +6,5 @@ pub(crate) mod info;
 pub(crate) mod man;
 pub(crate) mod prune;
 pub(crate) mod reset;
+pub(crate) mod scrub;
 pub(crate) mod version;
