@@ -198,7 +198,10 @@ pub const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 pub const COLLECT_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Pointers that a collection takes in one transaction: a few milliseconds that others wait.
-pub const COLLECT_PAGE: u64 = 50;
+pub const COLLECT_PAGE: u64 = 100;
+
+/// Pointers that a collection takes with one sync of the disk, before it removes their contents.
+pub const COLLECT_BATCH: usize = 500;
 
 /// Pointers that a collection looks up at a time: of a hundred thousand that were deleted in one second each look-up sorts all.
 pub const COLLECT_FIND: u64 = 2000;
@@ -390,6 +393,9 @@ pub const STORE_LIST_BYTES: usize = 8 << 20;
 
 /// Largest object that an object store copies in one request.
 pub const STORE_COPY_BYTES: u64 = 5 << 30;
+
+/// Pages of the database's log from which on they are moved to where they belong: SQLite's own number.
+pub const LOG_PAGES: u32 = 1000;
 
 /// Most writes that share one transaction and one sync.
 pub const BATCH_WRITES: usize = 512;

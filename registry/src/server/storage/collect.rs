@@ -4,6 +4,7 @@ use super::{Candidate, Kind, Pointer, Reason, Storage, StorageError, now_seconds
 use crate::limits;
 use slipway_oci::Digest;
 use std::{
+    collections::HashMap,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -53,8 +54,8 @@ impl Storage {
                 let due = self.due(reason, grace, begun);
                 loop {
                     let found = self.pointers.candidates(reason, None, due, limits::COLLECT_FIND)?;
-                    for page in found.chunks(limits::COLLECT_PAGE as usize) {
-                        let gone = self.collect_page(reason, due, page, &mut collected)?;
+                    for batch in found.chunks(limits::COLLECT_BATCH) {
+                        let gone = self.collect_batch(reason, due, batch, &mut collected)?;
                         if !pause(gone) {
                             return Ok(collected);
                         }
@@ -72,33 +73,40 @@ impl Storage {
         }
     }
 
-    /// One transaction. Answers how many went.
-    fn collect_page(
+    /// Some transactions, of which the last one waits for the disk, and then what they condemned is removed. Answers how many went.
+    fn collect_batch(
         &self,
         reason: Reason,
         due: i64,
-        found: &[Candidate],
+        batch: &[Candidate],
         collected: &mut Collected,
     ) -> Result<u64, StorageError> {
-        let pointers: Vec<Pointer> = found.iter().map(|one| one.pointer.clone()).collect();
+        let begun = now_seconds();
         let trash = self.trash.load(Ordering::Relaxed) > 0;
-        let (gone, condemned) = self.with_reserve(|| {
-            let now = now_seconds();
-            let (gone, condemned) = self.pointers.collect(&pointers, reason, due, trash, now)?;
-            self.carry_out(&condemned, now)?;
-            Ok((gone, condemned))
-        })?;
-        let manifests = pointers.iter().filter(|one| one.kind == Kind::Manifest).count() as u64;
-        match reason {
-            Reason::Trashed => collected.manifests += manifests.min(gone),
-            _ if trash => collected.trashed += manifests.min(gone),
-            _ => collected.manifests += manifests.min(gone),
+        let (mut all, mut condemned) = (0, Vec::new());
+        let mut pages = batch.chunks(limits::COLLECT_PAGE as usize).peekable();
+        while let Some(page) = pages.next() {
+            let pointers: Vec<Pointer> = page.iter().map(|one| one.pointer.clone()).collect();
+            let durable = pages.peek().is_none();
+            let (gone, more) = self.with_reserve(|| {
+                self.pointers.collect(&pointers, reason, due, trash, now_seconds(), durable)
+            })?;
+            let manifests = pointers.iter().filter(|one| one.kind == Kind::Manifest).count() as u64;
+            match reason {
+                Reason::Trashed => collected.manifests += manifests.min(gone),
+                _ if trash => collected.trashed += manifests.min(gone),
+                _ => collected.manifests += manifests.min(gone),
+            }
+            collected.blobs += gone.saturating_sub(manifests);
+            all += gone;
+            condemned.extend(more);
         }
-        collected.blobs += gone.saturating_sub(manifests);
+        self.with_reserve(|| self.carry_out(&condemned, begun))?;
+        let sizes: HashMap<&Digest, u64> =
+            batch.iter().map(|one| (&one.pointer.digest, one.size_bytes)).collect();
         collected.contents += condemned.len() as u64;
-        let size = |digest: &Digest| found.iter().find(|one| one.pointer.digest == *digest);
-        collected.bytes += condemned.iter().filter_map(size).map(|one| one.size_bytes).sum::<u64>();
-        Ok(gone)
+        collected.bytes += condemned.iter().filter_map(|one| sizes.get(one)).sum::<u64>();
+        Ok(all)
     }
 
     /// What the next collection takes as things are now, at most `count` for each reason.

@@ -284,7 +284,7 @@ impl Driven {
         let mut found: Vec<Pointer> = found.into_iter().map(|one| one.pointer).collect();
         found.sort();
         let now = now_seconds();
-        let (gone, mut condemned) = pointers.collect(&found, reason, i64::MAX, trash, now)?;
+        let (gone, mut condemned) = pointers.collect(&found, reason, i64::MAX, trash, now, true)?;
         condemned.sort();
         self.storage.carry_out(&condemned, now)?;
         Ok(format!("{found:?} {gone} {condemned:?}"))

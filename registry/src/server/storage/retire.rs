@@ -126,7 +126,7 @@ impl Storage {
                 self.with_reserve(|| {
                     let now = now_seconds();
                     let (_, condemned) =
-                        self.pointers.collect(&pointers, Reason::Untagged, before, trash, now)?;
+                        self.pointers.collect(&pointers, Reason::Untagged, before, trash, now, true)?;
                     self.carry_out(&condemned, now)
                 })?;
             }

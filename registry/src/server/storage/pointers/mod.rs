@@ -308,7 +308,8 @@ pub trait Pointers: Send + Sync {
     ) -> Result<Vec<Candidate>, StorageError>;
 
     /// Takes away those of `pointers` that may still go for `reason` since before `before`, all in one transaction: manifests
-    /// that were not in the trash into it, where `trash` says so. Answers how many went, and what is condemned. Durable.
+    /// that were not in the trash into it, where `trash` says so. Answers how many went, and what is condemned. One that is
+    /// not `durable` is so once a durable one after it was answered; until then nothing that it condemned may be removed.
     fn collect(
         &self,
         pointers: &[Pointer],
@@ -316,6 +317,7 @@ pub trait Pointers: Send + Sync {
         before: i64,
         trash: bool,
         now: i64,
+        durable: bool,
     ) -> Result<(u64, Vec<Digest>), StorageError>;
 
     /// Takes a manifest out of the trash with all that it needs. Durable.

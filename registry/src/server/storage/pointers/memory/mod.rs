@@ -230,6 +230,7 @@ impl Pointers for MemoryPointers {
         before: i64,
         trash: bool,
         now: i64,
+        _durable: bool,
     ) -> Result<(u64, Vec<Digest>), StorageError> {
         let mut state = self.state();
         let (mut gone, mut condemned) = (0, Vec::new());

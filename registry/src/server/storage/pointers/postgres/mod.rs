@@ -231,6 +231,7 @@ impl Pointers for PostgresPointers {
         before: i64,
         trash: bool,
         now: i64,
+        _durable: bool,
     ) -> Result<(u64, Vec<Digest>), StorageError> {
         let done = self.pool.write(|database| {
             let locks = pointers.iter().fold(Locks::default(), |locks, pointer| {

@@ -61,49 +61,58 @@ pub(super) fn collect(
     now: i64,
 ) -> Result<(u64, Vec<Digest>), StorageError> {
     let (mut gone, mut condemned) = (0, Vec::new());
+    let mut of: Option<(&str, i64)> = None;
     for pointer in pointers {
         let Some((_, table, wanted)) = places(reason).iter().find(|(kind, ..)| *kind == pointer.kind) else {
             continue;
         };
-        let Some(repository) = super::reads::find(database, &pointer.repository)? else { continue };
+        // they come sorted by repository
+        let name = pointer.repository.as_str();
+        let repository = match of {
+            Some((last, repository)) if last == name => repository,
+            _ => match super::reads::find(database, name)? {
+                Some(repository) => of.insert((name, repository)).1,
+                None => continue,
+            },
+        };
         let digest = pointer.digest.to_string();
         // it may have been pushed, named or asked for since it was found
-        let mut statement = database.prepare_cached(&format!(
-            "SELECT 1 FROM {table} t WHERE {wanted} AND t.repository = ?2 AND t.digest = ?3"
-        ))?;
-        if statement.query_row((before, repository, &digest), |_| Ok(())).optional()?.is_none() {
-            continue;
-        }
-        gone += 1;
-        remove(database, repository, pointer, reason, trash, now)?;
+        let still = format!("{table} AS t WHERE {wanted} AND t.repository = ?2 AND t.digest = ?3");
+        let taken = match pointer.kind {
+            Kind::Blob => {
+                let mut statement = database.prepare_cached(&format!("DELETE FROM {still}"))?;
+                statement.execute((before, repository, &digest))? > 0
+            }
+            Kind::Manifest => {
+                let mut statement = database.prepare_cached(&format!("SELECT 1 FROM {still}"))?;
+                let found = statement.query_row((before, repository, &digest), |_| Ok(())).optional()?;
+                if found.is_some() {
+                    remove(database, repository, &digest, reason, trash, now)?;
+                }
+                found.is_some()
+            }
+        };
+        gone += u64::from(taken);
         let stays = trash && pointer.kind == Kind::Manifest && reason != Reason::Trashed;
-        if !stays && condemn(database, &pointer.digest, now)? {
+        if taken && !stays && condemn(database, &pointer.digest, now)? {
             condemned.push(pointer.digest.clone());
         }
     }
     Ok((gone, condemned))
 }
 
+/// Takes a manifest away that may go.
 fn remove(
     database: &Connection,
     repository: i64,
-    pointer: &Pointer,
+    digest: &str,
     reason: Reason,
     trash: bool,
     now: i64,
 ) -> Result<(), StorageError> {
-    let digest = pointer.digest.to_string();
-    match pointer.kind {
-        Kind::Blob => {
-            database
-                .prepare_cached("DELETE FROM blobs WHERE repository = ?1 AND digest = ?2")?
-                .execute((repository, digest))?;
-            Ok(())
-        }
-        Kind::Manifest if reason == Reason::Trashed => {
-            holds::drop_manifest(database, repository, &digest, now)
-        }
-        Kind::Manifest => remove_manifest(database, repository, &digest, trash, now),
+    match reason {
+        Reason::Trashed => holds::drop_manifest(database, repository, digest, now),
+        Reason::Loose | Reason::Untagged => remove_manifest(database, repository, digest, trash, now),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Reads run on connections of their own beside the writer (WAL). Writes go through the one thread of [`writer`], which
 //! commits whatever waits together.
 
+mod checkpoint;
 pub(in crate::server::storage) mod copy;
 mod history;
 mod holds;
@@ -24,6 +25,7 @@ use super::{
     SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, Written,
 };
 use crate::server::storage::{StorageError, UploadId};
+use checkpoint::Checkpoint;
 use journal::{Journal, Lossy};
 use schema::Readers;
 use slipway_oci::Digest;
@@ -41,10 +43,11 @@ pub struct SqlitePointers {
 impl SqlitePointers {
     /// Opens the database, making it where it is missing. One of a newer version is left as it is.
     pub fn open(path: &Path) -> Result<SqlitePointers, StorageError> {
-        let database = schema::open(path)?;
+        let mut database = schema::open(path)?;
         journal::watch(&database)?;
         let lossy = Lossy::default();
-        let writer = Writer::start(database, Journal::new(path, lossy.clone()));
+        let checkpoint = Checkpoint::start(&mut database, path)?;
+        let writer = Writer::start(database, Journal::new(path, lossy.clone()), checkpoint);
         Ok(SqlitePointers { path: path.to_owned(), readers: Readers::new(path.to_owned()), writer, lossy })
     }
 }
@@ -175,11 +178,12 @@ impl Pointers for SqlitePointers {
         before: i64,
         trash: bool,
         now: i64,
+        durable: bool,
     ) -> Result<(u64, Vec<Digest>), StorageError> {
         let pointers = pointers.to_vec();
-        self.writer.write(Durability::Durable, move |database| {
-            life::collect(database, &pointers, reason, before, trash, now)
-        })
+        let durability = if durable { Durability::Durable } else { Durability::Lazy };
+        self.writer
+            .write(durability, move |database| life::collect(database, &pointers, reason, before, trash, now))
     }
 
     fn undelete(

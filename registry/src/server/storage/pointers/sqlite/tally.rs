@@ -54,8 +54,8 @@ const GAINED: &str = "
 
 const LOST: &str = "
     UPDATE repositories SET bytes = bytes - old.size WHERE id = old.repository;
-    UPDATE holdings SET holders = holders - 1 WHERE digest = old.digest
-        AND namespace IN (SELECT namespace FROM members WHERE repository = old.repository);
+    UPDATE holdings SET holders = holders - 1 FROM members m WHERE m.repository = old.repository
+        AND holdings.namespace = m.namespace AND holdings.digest = old.digest;
     UPDATE namespaces SET bytes = bytes - old.size WHERE name = '' AND {alone};";
 
 /// What a namespace and a repository have of holders and tags.

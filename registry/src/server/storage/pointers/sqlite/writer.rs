@@ -4,7 +4,7 @@
 //! [`limits::BATCH_WRITES`] requests. Each write runs in a savepoint of its own, so that a refused one undoes nothing but
 //! itself. What a transaction changes is noted in the [`super::journal`] before it is committed.
 
-use super::journal::Journal;
+use super::{checkpoint::Checkpoint, journal::Journal};
 use crate::{
     limits,
     server::storage::{StorageError, Written},
@@ -56,11 +56,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread over its own connection.
-    pub(super) fn start(database: Connection, mut journal: Journal) -> Writer {
+    pub(super) fn start(database: Connection, mut journal: Journal, checkpoint: Checkpoint) -> Writer {
         let (queue, jobs) = mpsc::channel();
         let held = Arc::new(Held::default());
         let counted = Arc::clone(&held);
-        let thread = thread::spawn(move || run(&database, &jobs, &mut journal, &counted));
+        let thread = thread::spawn(move || run(&database, &jobs, &mut journal, &checkpoint, &counted));
         Writer { queue: Some(queue), waiting: AtomicUsize::new(0), held, thread: Some(thread) }
     }
 
@@ -117,7 +117,13 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal, held: &Held) {
+fn run(
+    database: &Connection,
+    jobs: &mpsc::Receiver<Job>,
+    journal: &mut Journal,
+    checkpoint: &Checkpoint,
+    held: &Held,
+) {
     loop {
         let first = match journal.dirty() {
             Some(_) => jobs.recv_timeout(limits::JOURNAL_SYNC),
@@ -145,6 +151,7 @@ fn run(database: &Connection, jobs: &mpsc::Receiver<Job>, journal: &mut Journal,
         for reply in replies {
             reply(outcome.as_ref().err());
         }
+        checkpoint.after_commit(database);
         if journal.dirty().is_some_and(|since| since.elapsed() > limits::JOURNAL_SYNC_MOST) {
             journal.sync();
         }

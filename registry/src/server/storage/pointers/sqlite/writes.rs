@@ -2,7 +2,7 @@
 
 use super::{
     history, holds, life,
-    reads::{find, is_needed, known},
+    reads::{find, known},
     tally,
 };
 use crate::server::storage::{
@@ -334,15 +334,17 @@ pub(super) fn delete_manifest(
     }
 }
 
-/// Condemns content that nothing points at.
+/// Condemns content that nothing points at; a sentence that there is begins anew.
 pub(super) fn condemn(database: &Connection, digest: &Digest, now: i64) -> Result<bool, StorageError> {
-    if is_needed(database, digest)? {
-        return Ok(false);
-    }
-    database
-        .prepare_cached("INSERT OR IGNORE INTO condemned (digest, since) VALUES (?1, ?2)")?
+    let condemned = database
+        .prepare_cached(
+            "INSERT INTO condemned (digest, since) SELECT ?1, ?2 WHERE NOT EXISTS (
+                SELECT 1 FROM blobs WHERE digest = ?1)
+             AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)
+             ON CONFLICT (digest) DO UPDATE SET since = excluded.since",
+        )?
         .execute((digest.to_string(), now))?;
-    Ok(true)
+    Ok(condemned > 0)
 }
 
 pub(super) fn forget(database: &Connection, digests: &[Digest]) -> Result<(), StorageError> {
