@@ -13,7 +13,7 @@ use std::{io, path::Path};
 
 const MAGIC: &[u8; 8] = b"SLIPTOC3";
 /// What the magics of all versions begin with.
-const FAMILY: &[u8] = &MAGIC.split_at(7).0;
+const FAMILY: &[u8] = MAGIC.split_at(7).0;
 const FLAG_OPAQUE: u8 = 1;
 const FLAG_IMPLICIT: u8 = 2;
 const FLAG_CONTENT: u8 = 4;
