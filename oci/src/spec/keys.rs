@@ -1,5 +1,6 @@
 //! Keys in another case: Go's `encoding/json` takes `Manifests` for `manifests`, so that its tools see another document
-//! than we do (the confusion of CVE-2021-41190 by another way). Such a document is refused.
+//! than we do (the confusion of CVE-2021-41190 by another way). And lists of an object's values, in the order in which this
+//! program happens to have its fields, which serde takes for the object and nobody else does. Such documents are refused.
 
 use super::ManifestError;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -36,20 +37,22 @@ impl Kind {
         }
     }
 
-    fn inner(self, key: &str) -> Option<Kind> {
+    /// What lies under a key, and whether it is a list of such.
+    fn inner(self, key: &str) -> Option<(Kind, bool)> {
         match (self, key) {
-            (Kind::Document, "config" | "layers" | "manifests" | "subject") => Some(Kind::Descriptor),
-            (Kind::Descriptor, "platform") => Some(Kind::Platform),
+            (Kind::Document, "config" | "subject") => Some((Kind::Descriptor, false)),
+            (Kind::Document, "layers" | "manifests") => Some((Kind::Descriptor, true)),
+            (Kind::Descriptor, "platform") => Some((Kind::Platform, false)),
             _ => None,
         }
     }
 }
 
-/// Refuses a document with a key that differs from a known one in case alone.
+/// Refuses a document with a key that differs from a known one in case alone, or with a list in an object's place.
 pub(super) fn check(bytes: &[u8]) -> Result<(), ManifestError> {
     let found = RefCell::new(None);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let walked = Walk { kind: Kind::Document, found: &found }.deserialize(&mut reader);
+    let walked = Walk { kind: Kind::Document, list: false, found: &found }.deserialize(&mut reader);
     match found.into_inner() {
         Some((key, known)) => Err(ManifestError::KeyCase(key, known)),
         None => Ok(walked?),
@@ -70,6 +73,7 @@ fn folded(key: &str) -> String {
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     kind: Kind,
+    list: bool,
     found: &'a RefCell<Option<(String, &'static str)>>,
 }
 
@@ -95,7 +99,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 self.found.borrow_mut().get_or_insert((shown, *known));
             }
             match self.kind.inner(&key) {
-                Some(kind) => map.next_value_seed(Walk { kind, ..self })?,
+                Some((kind, list)) => map.next_value_seed(Walk { kind, list, ..self })?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -103,7 +107,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(self)?.is_some() {}
+        if !self.list {
+            return Err(serde::de::Error::custom("a list stands where an object belongs"));
+        }
+        while list.next_element_seed(Walk { list: false, ..self })?.is_some() {}
         Ok(())
     }
 
@@ -152,10 +159,25 @@ mod tests {
         }
         for text in [
             r#"{"config":{"digest":"a","x":{"Digest":1}},"Unknown":[],"annotations":{"Size":"1","Layers":"x"}}"#,
-            r#"{"layers":null,"manifests":[null,1,"x",true,-1,1.5,[{}]]}"#,
-            "[]",
+            r#"{"layers":null,"manifests":[null,1,"x",true,-1,1.5,{}],"x":[[]],"annotations":[]}"#,
+            "null",
         ] {
             check(text.as_bytes()).expect(text);
+        }
+    }
+
+    #[test]
+    fn lists_in_the_place_of_objects() {
+        for text in [
+            "[]",
+            r#"[2,"application/vnd.oci.image.manifest.v1+json",{},[]]"#,
+            r#"{"config":["a/b","sha256:00",2]}"#,
+            r#"{"subject":[]}"#,
+            r#"{"layers":[["a/b","sha256:00",2]]}"#,
+            r#"{"manifests":[{"platform":["amd64","linux"]}]}"#,
+        ] {
+            let error = check(text.as_bytes()).expect_err(text).to_string();
+            assert!(error.contains("a list stands where an object belongs"), "{text}: {error}");
         }
     }
 }

@@ -148,6 +148,7 @@ pub enum Parsed {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "a manifest")]
 struct Probe {
     schema_version: u64,
     media_type: Option<String>,
@@ -164,10 +165,10 @@ impl Parsed {
         }
         // serde_json looks at no text that it skips (found by `fuzz/manifest`); RFC 8259, section 8.1: JSON is UTF-8
         let bytes = std::str::from_utf8(bytes).map_err(ManifestError::Text)?.as_bytes();
+        keys::check(bytes)?;
         let mut probe: Probe = serde_json::from_slice(bytes)?;
         // Go's tools write an empty text for none
         probe.media_type = probe.media_type.filter(|text| !text.is_empty());
-        keys::check(bytes)?;
         if probe.schema_version != 2 {
             return Err(ManifestError::Schema(probe.schema_version));
         }

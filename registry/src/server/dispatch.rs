@@ -11,7 +11,7 @@ use super::{
     error::ApiError,
     event::Event,
     follow::Followed,
-    forwarded, mirror,
+    forwarded, host, mirror,
     outside::{self, Seen},
     policy,
     query::Query,
@@ -135,6 +135,7 @@ async fn dispatch(
     known: &mut Known,
 ) -> Result<Response, ApiError> {
     let Came { connection, origin, head, body } = came;
+    host::check(&head)?;
     if let Some(seen) = outside::seen(head.uri.path()) {
         followed.class = "outside";
         return match seen {

@@ -40,6 +40,10 @@ pub(super) enum ApiError {
     PathUnknown,
     #[error("the query string has more than {} bytes", limits::QUERY_BYTES)]
     QueryLong,
+    #[error(
+        "a request names the host that it is for, once, in `Host`: a name or an address, with a port or without"
+    )]
+    Host,
     #[error("this endpoint does not take {0}")]
     Method(Method, &'static str),
     #[error("this registry is read-only")]
@@ -71,7 +75,9 @@ pub(super) enum ApiError {
     PageNumber(String),
     #[error("digest algorithm `{0}` is not supported: use sha256 or sha512")]
     Algorithm(String),
-    #[error("the range starts after the content's last byte")]
+    #[error(
+        "the content has {size} bytes, and none of them lies in the range: a range is `bytes=FIRST-LAST`, both counted from 0"
+    )]
     Unsatisfiable { size: u64 },
     #[error("`{0}` is not a range of the form `first-last`")]
     ContentRange(String),
@@ -147,6 +153,7 @@ impl ApiError {
             ApiError::PageNumber(_)
             | ApiError::Algorithm(_)
             | ApiError::TagsWithTag
+            | ApiError::Host
             | ApiError::Precondition(_) => (S::BAD_REQUEST, Unsupported),
             ApiError::Unsatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, SizeInvalid),
             ApiError::ContentRange(_) => (S::BAD_REQUEST, BlobUploadInvalid),

@@ -24,6 +24,7 @@ mod error;
 mod event;
 mod follow;
 mod forwarded;
+mod host;
 mod kept;
 mod life;
 mod listen;

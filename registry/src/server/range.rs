@@ -3,6 +3,7 @@
 
 use super::error::ApiError;
 use crate::{limits, protocol};
+use axum::http::{HeaderMap, HeaderValue, header};
 use slipway_oci::Digest;
 
 /// Bytes of the content, first and last.
@@ -31,14 +32,25 @@ pub(super) enum Window {
     Unsatisfiable,
 }
 
+/// The `Range` header of a read, where it counts: not one of two, of which nobody knows which is meant, and none that was asked of
+/// another version of the content (`If-Range`: RFC 9110, section 13.1.5).
+pub(super) fn asked<'a>(headers: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
+    let same = |tag: &HeaderValue| tag.to_str().is_ok_and(|tag| tag == format!("\"{digest}\""));
+    let mut given = headers.get_all(header::RANGE).iter();
+    let only = given.next().filter(|_| given.next().is_none())?;
+    headers.get(header::IF_RANGE).is_none_or(same).then(|| only.to_str().ok()).flatten()
+}
+
 /// Reads a `Range` header for content of `size` bytes. What is no range gets the whole, and so do ranges that overlap, that are
 /// too many, or that come to no less than the whole with what stands between them: one request never yields more than the
 /// content. (RFC 9110, sections 14.2 and 15.3.7.2. Parts are neither joined nor sorted: clients of zstd:chunked layers, such as
 /// podman's, count them and do not look at what each says it is.)
 pub(super) fn window(header: Option<&str>, size: u64) -> Window {
-    let Some(list) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
+    let (unit, list) = header.and_then(|header| header.trim().split_once('=')).unwrap_or_default();
+    // names of units are the same in any case (RFC 9110, section 14.1)
+    if !unit.eq_ignore_ascii_case("bytes") {
         return Window::Whole;
-    };
+    }
     // empty elements of a list do not count (RFC 9110, section 5.6.1)
     let asked: Vec<&str> = list.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
     if asked.is_empty() || asked.len() > limits::RANGES {
@@ -71,7 +83,7 @@ fn part(text: &str, size: u64) -> Option<Option<Part>> {
         (Some(first), None) if last.is_empty() => {
             Some((first < size).then(|| Part { first, last: size - 1 }))
         }
-        // the conformance programme wants 416 for a reversed range
+        // a reversed one may be refused or ignored (RFC 9110, section 14.2); the conformance programme wants it refused
         (Some(first), Some(last)) => {
             Some((first < size && first <= last).then(|| Part { first, last: last.min(size - 1) }))
         }
@@ -132,18 +144,34 @@ pub(super) struct Chunk {
     pub(super) length: u64,
 }
 
+/// Where a chunk with these headers belongs; `None` where they do not say. What cannot be read is refused: a place that was
+/// overlooked would be the wrong one.
+pub(super) fn placed(headers: &HeaderMap) -> Result<Option<Chunk>, ApiError> {
+    let mut given = headers.get_all(header::CONTENT_RANGE).iter();
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => chunk(&String::from_utf8_lossy(value.as_bytes())).map(Some),
+        (Some(_), Some(_)) => Err(ApiError::ContentRange("two headers".to_owned())),
+    }
+}
+
 /// Reads the `Content-Range` of a chunk: `first-last`, also with the unit and total that RFC 9110 asks for.
-pub(super) fn chunk(header: &str) -> Result<Chunk, ApiError> {
+fn chunk(header: &str) -> Result<Chunk, ApiError> {
     let refuse = || ApiError::ContentRange(header.chars().take(80).collect());
-    let text = header.trim();
+    let text = header.trim_ascii();
     let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);
-    let text = text.split_once('/').map_or(text, |(range, _)| range);
+    let (text, total) = text.split_once('/').map_or((text, None), |(range, total)| (range, Some(total)));
     let (first, last) = text.split_once('-').ok_or_else(refuse)?;
     let digits = |text: &str| {
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
     };
     let (first, last) = (digits(first).ok_or_else(refuse)?, digits(last).ok_or_else(refuse)?);
     let length = last.checked_sub(first).and_then(|length| length.checked_add(1)).ok_or_else(refuse)?;
+    // RFC 9110, section 14.4: a total that is not more than the last byte's place makes the whole invalid
+    let fits = |total: &str| total == "*" || digits(total).is_some_and(|total| total > last);
+    if total.is_some_and(|total| !fits(total)) {
+        return Err(refuse());
+    }
     Ok(Chunk { first, length })
 }
 
@@ -174,6 +202,29 @@ mod tests {
             (Some("bytes=a-b"), 10, Window::Whole),
             (Some("bytes=--1"), 10, Window::Whole),
             (Some("bytes=-"), 10, Window::Whole),
+            (Some("Bytes=2-3"), 10, part(2, 3)),
+            (Some(" BYTES=2-3 "), 10, part(2, 3)),
+            (Some("bytes =2-3"), 10, Window::Whole),
+            (Some("bytes:2-3"), 10, Window::Whole),
+            (Some("bytes"), 10, Window::Whole),
+            (Some("=2-3"), 10, Window::Whole),
+            (Some(""), 10, Window::Whole),
+            // what is reversed is refused, alone, and left out where something else is asked for
+            (Some("bytes=1-0"), 10, Window::Unsatisfiable),
+            (Some("bytes=1-0,9-8"), 10, Window::Unsatisfiable),
+            (Some("bytes=1-0,3-4"), 10, part(3, 4)),
+            // what is no range makes the whole header none
+            (Some("bytes=+1-2"), 10, Window::Whole),
+            (Some("bytes=1--2"), 10, Window::Whole),
+            (Some("bytes=1-2-3"), 10, Window::Whole),
+            (Some("bytes=0x1-2"), 10, Window::Whole),
+            (Some("bytes=1.0-2"), 10, Window::Whole),
+            (Some("bytes=1-2;3-4"), 10, Window::Whole),
+            (Some("bytes=1 - 2"), 10, part(1, 2)),
+            (Some("bytes=\u{661}-2"), 10, Window::Whole),
+            (Some("bytes=99999999999999999999999-"), 10, Window::Unsatisfiable),
+            (Some("bytes=-99999999999999999999999"), 10, part(0, 9)),
+            (Some("bytes=18446744073709551615-18446744073709551615"), 10, Window::Unsatisfiable),
         ] {
             assert_eq!(window(header, size), expected, "{header:?}");
         }
@@ -245,15 +296,45 @@ mod tests {
             ("0-0", 0, 1),
             ("5-9", 5, 5),
             ("bytes 5-9/10", 5, 5),
+            ("bytes 5-9/*", 5, 5),
+            ("5-9/1000", 5, 5),
             ("bytes=0-3", 0, 4),
             ("0-18446744073709551614", 0, u64::MAX),
         ] {
             assert_eq!(chunk(header).ok(), Some(Chunk { first, length }), "{header}");
         }
-        for header in
-            ["", "5", "9-5", "-5", "5-", "a-b", "0-18446744073709551615", "0-99999999999999999999", "+1-2"]
-        {
+        for header in [
+            "",
+            "5",
+            "9-5",
+            "-5",
+            "5-",
+            "a-b",
+            "0-18446744073709551615",
+            "0-99999999999999999999",
+            "+1-2",
+            "5-9/9",
+            "5-9/",
+            "5-9/x",
+            "5-9/-1",
+            "5-9/10/10",
+            "5-9,10-11",
+            "\u{ff15}-\u{ff15}",
+            "bytes 5-9/ 10",
+        ] {
             assert!(chunk(header).is_err(), "{header}");
+        }
+        let of = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_RANGE, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            placed(&headers)
+        };
+        assert_eq!(of(&[]).expect("nothing"), None);
+        assert_eq!(of(&[b"5-9"]).expect("a place"), Some(Chunk { first: 5, length: 5 }));
+        for values in [&[&b"\xef\xbc\x95-\xef\xbc\x95"[..]][..], &[b"5-9\xff"], &[b"5-9", b"5-9"], &[b""]] {
+            assert!(of(values).is_err(), "{values:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::protocol;
 use crate::server::{
     call::{Call, blocking},
     error::ApiError,
-    query::next_link,
+    query::{Query, next_link},
     reply, send,
     storage::{Referrer, ReferrersPage},
 };
@@ -65,9 +65,17 @@ pub(in crate::server) fn index(manifests: Vec<Entry>) -> String {
     serde_json::to_string(&page).expect("entries have string keys and no failing serialisers")
 }
 
+/// The one type that is asked for. A `+` that a client left as it is has become a space, which no type has. Of several nothing is
+/// said in the specification: all are listed then, and the reply does not say that it is filtered.
+pub(in crate::server) fn filter(query: &Query) -> Option<String> {
+    let mut kinds = query.all("artifactType").filter(|kind| !kind.is_empty());
+    let first = kinds.next()?.replace(' ', "+");
+    kinds.next().is_none().then_some(first)
+}
+
 pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
     let subject: Digest = digest.parse()?;
-    let filter = call.query.get("artifactType").map(str::to_owned);
+    let filter = filter(&call.query);
     let last = call.query.get("last").unwrap_or_default().to_owned();
     let (storage, repository, of) = (call.shared.storage.clone(), name.clone(), subject.clone());
     let page = ReferrersPage { artifact_type: filter.clone(), last };

@@ -61,7 +61,7 @@ pub(in crate::server) async fn tags(call: Call, at: At) -> Result<Response, ApiE
 /// `GET /v2/N/referrers/D`.
 pub(in crate::server) async fn referrers(call: Call, at: At, digest: &str) -> Result<Response, ApiError> {
     let subject: Digest = digest.parse()?;
-    let kind = call.query.get("artifactType").map(str::to_owned);
+    let kind = referrers::filter(&call.query);
     let source = &at.source;
     let asked = async {
         let _turn = source.turn(&call.shared.fetches).await?;

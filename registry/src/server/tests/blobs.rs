@@ -43,6 +43,22 @@ fn ranges_of_a_blob() {
         let part = registry.call("GET", &path, &[("range", range)], b"");
         assert_eq!((part.status, part.header("content-range")), (416, Some("bytes */3000000")), "{range}");
     }
+    let reversed = registry.call("GET", &path, &[("range", "bytes=1-0")], b"");
+    assert!(
+        reversed.text().contains("has 3000000 bytes, and none of them lies in the range"),
+        "{}",
+        reversed.text()
+    );
+    // of two headers nobody knows which is meant, and to a client that has it no range matters
+    let two = registry.call("GET", &path, &[("range", "bytes=1-2"), ("range", "bytes=3-4")], b"");
+    assert_eq!((two.status, two.body.len()), (200, 3_000_000));
+    let own = format!("\"{digest}\"");
+    for range in ["bytes=3000000-", "bytes=1-0", "bytes=0-1,5-6", "bytes=0-0"] {
+        let known = registry.call("GET", &path, &[("range", range), ("if-none-match", &own)], b"");
+        assert_eq!((known.status, known.header("content-range")), (304, None), "{range}");
+        let head = registry.call("HEAD", &path, &[("range", range)], b"");
+        assert_eq!((head.status, head.header("content-range")), (200, None), "{range}");
+    }
     let other = registry.call("GET", &path, &[("range", "bytes=1-2"), ("if-range", "\"x\"")], b"");
     assert_eq!(other.status, 200);
     let etag = format!("\"sha256:x\", W/\"{digest}\"");

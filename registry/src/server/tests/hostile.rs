@@ -114,3 +114,61 @@ fn a_read_only_registry_changes_nothing() {
     assert_eq!(registry.get(&session).status, 204);
     assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!(["v"]));
 }
+
+/// Whoever names two hosts means to be taken for another's client by what stands in front (RFC 9112, section 3.2).
+#[test]
+fn a_request_names_one_host() {
+    let registry = Registry::start();
+    for (headers, status) in [
+        (&[("host", "r.example")][..], 200),
+        (&[("host", "")], 200),
+        (&[("host", "r.example"), ("host", "r.example")], 400),
+        (&[("host", "r.example"), ("host", "other")], 400),
+        (&[("host", "user@r.example")], 400),
+        (&[("host", "r.example/x")], 400),
+        (&[("host", "r\u{e9}.example")], 400),
+    ] {
+        for path in ["/v2/", "/healthz"] {
+            assert_eq!(registry.call("GET", path, headers, b"").status, status, "{path} {headers:?}");
+        }
+    }
+    let none = |version: &str| {
+        let mut stream = registry.connect();
+        let request = format!("GET /v2/ HTTP/{version}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        Reply::read(stream, false).status
+    };
+    assert_eq!((none("1.1"), none("1.0")), (400, 200));
+}
+
+/// What stands in front may have gone by the other one (the confusion of CVE-2021-41190 by another way).
+#[test]
+fn a_manifest_has_one_type() {
+    let registry = Registry::start();
+    registry.push_blob("a", b"{}");
+    registry.push_blob("a", b"x");
+    let (bytes, own) = (image(b"x", ""), ("content-type", media_type::OCI_MANIFEST));
+    for headers in
+        [&[own, ("content-type", media_type::OCI_INDEX)][..], &[own, own], &[("content-type", "\u{e9}")]]
+    {
+        let reply = registry.call("PUT", "/v2/a/manifests/t", headers, &bytes);
+        assert_eq!(reply.refusal(), (400, "MANIFEST_INVALID".to_owned()), "{headers:?}");
+    }
+    assert_eq!(registry.call("PUT", "/v2/a/manifests/t", &[own], &bytes).status, 201);
+    // serde takes a list of an object's values for the object, and nobody else does
+    let text = String::from_utf8(bytes).expect("text");
+    let config = text.find("\"config\":{").expect("a configuration");
+    let end = config + text[config..].find('}').expect("its end") + 1;
+    let digest = Digest::sha256(b"{}");
+    let listed = format!(
+        "{}\"config\":[\"{}\",\"{digest}\",2]{}",
+        &text[..config],
+        media_type::OCI_CONFIG,
+        &text[end..]
+    );
+    for body in [listed.as_str(), "[]", "null", "2"] {
+        let reply = registry.call("PUT", "/v2/a/manifests/u", &[own], body.as_bytes());
+        assert_eq!(reply.refusal(), (400, "MANIFEST_INVALID".to_owned()), "{body}");
+        assert!(!reply.text().contains("Probe"), "{}", reply.text());
+    }
+}

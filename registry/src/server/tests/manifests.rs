@@ -151,6 +151,14 @@ fn one_push_by_digest_moves_many_tags() {
         registry.put_manifest("a", &format!("{digest}?tag=b&tag=c"), media_type::OCI_MANIFEST, &bytes);
     assert_eq!((reply.status, reply.header("oci-tag")), (201, Some("b, c")));
     assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], serde_json::json!(["b", "c", "x"]));
+    // one that is named twice is one: a condition is asked of it once
+    let twice = format!("/v2/a/manifests/{digest}?tag=d&tag=e&tag=d");
+    let headers = [("content-type", media_type::OCI_MANIFEST), ("if-none-match", "*")];
+    let reply = registry.call("PUT", &twice, &headers, &bytes);
+    assert_eq!((reply.status, reply.header("oci-tag")), (201, Some("d, e")));
+    for tag in ["d", "e"] {
+        assert_eq!(registry.call("DELETE", &format!("/v2/a/manifests/{tag}"), &[], b"").status, 202);
+    }
     let many: Vec<String> = (0..101).map(|n| format!("tag=t{n}")).collect();
     let reference = format!("{digest}?{}", many.join("&"));
     assert_eq!(registry.put_manifest("a", &reference, media_type::OCI_MANIFEST, &bytes).status, 414);
@@ -243,6 +251,16 @@ fn referrers_of_what_is_not_there_yet() {
         assert_eq!(json["manifests"].as_array().map(Vec::len), Some(1), "{filter}");
         let entry = &json["manifests"][0];
         assert_eq!((entry["artifactType"].as_str(), entry["annotations"].clone()), (Some(kind), annotations));
+    }
+    // a `+` that was left as it is has become a space, which no type has
+    let bare = registry.get(&format!("{path}?artifactType=application/vnd.oci.image.config.v1+json"));
+    assert_eq!(bare.header("oci-filters-applied"), Some("artifactType"));
+    assert_eq!(bare.json()["manifests"][0]["artifactType"], media_type::OCI_CONFIG);
+    // what is no one type filters nothing, and does not say so
+    for query in ["artifactType=", "artifactType=x/sbom&artifactType=x/other", "artifacttype=x/sbom"] {
+        let reply = registry.get(&format!("{path}?{query}"));
+        assert_eq!(reply.header("oci-filters-applied"), None, "{query}");
+        assert_eq!(reply.json()["manifests"].as_array().map(Vec::len), Some(2), "{query}");
     }
     // deleting one takes it off the list
     let digest = all["manifests"][0]["digest"].as_str().expect("digest");

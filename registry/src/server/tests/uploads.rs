@@ -241,3 +241,30 @@ fn the_same_blob_pushed_at_once_is_one_blob() {
         assert_eq!(registry.get(&format!("/v2/{name}/blobs/{}", Digest::sha256(&bytes))).body, bytes);
     }
 }
+
+/// A place that cannot be read is no place that was not said: the chunk would go anywhere.
+#[test]
+fn a_chunk_whose_place_cannot_be_read_is_refused() {
+    let registry = Registry::start();
+    let session = registry.session("a");
+    assert_eq!(registry.call("PATCH", &session, &[("content-range", "0-4")], b"01234").status, 202);
+    let fullwidth = ("content-range", "\u{ff15}-\u{ff15}");
+    for headers in [
+        &[fullwidth][..],
+        &[("content-range", "5-5\u{a0}")],
+        &[("content-range", "5-5"), ("content-range", "5-5")],
+        &[("content-range", "5-5"), fullwidth],
+        &[("content-range", "5-5/5")],
+        &[("content-range", "bytes 5-5/x")],
+        &[("content-range", "")],
+    ] {
+        for method in ["PATCH", "PUT"] {
+            let path = format!("{session}?digest={}", Digest::sha256(b"012345"));
+            let reply = registry.call(method, &path, headers, b"5");
+            assert_eq!(reply.refusal(), (400, "BLOB_UPLOAD_INVALID".to_owned()), "{method} {headers:?}");
+        }
+        assert_eq!(registry.get(&session).header("range"), Some("0-4"), "{headers:?}");
+    }
+    let path = format!("{session}?digest={}", Digest::sha256(b"012345"));
+    assert_eq!(registry.call("PUT", &path, &[("content-range", "bytes 5-5/6")], b"5").status, 201);
+}

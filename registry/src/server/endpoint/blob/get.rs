@@ -30,10 +30,8 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     let digest: Digest = digest.parse()?;
     let head = call.method == Method::HEAD;
     let unchanged = reply::not_modified(&call.headers, &digest);
-    let etag = format!("\"{digest}\"");
-    // a range asked of another version gets the whole; and HEAD tells the length that GET would have
-    let same = call.header(header::IF_RANGE).is_none_or(|text| text == etag);
-    let range = call.header(header::RANGE).filter(|_| same && !head).map(str::to_owned);
+    // HEAD tells the length that the whole has, and what is unchanged is no matter of ranges (RFC 9110, sections 13.2.2 and 14.2)
+    let range = range::asked(&call.headers, &digest).filter(|_| !head && !unchanged).map(str::to_owned);
     let (shared, wanted, read) = (Arc::clone(&call.shared), digest.clone(), !head && !unchanged);
     let mut opened =
         call.shared.quick.look(move || open(&shared, &name, &wanted, range.as_deref(), read)).await?;
@@ -105,7 +103,7 @@ fn respond(
     reply::set(&mut response, header::ACCEPT_RANGES, "bytes");
     reply::set(&mut response, header::CACHE_CONTROL, reply::IMMUTABLE);
     match window {
-        Window::Parts(_) if !unchanged => {
+        Window::Parts(_) => {
             let kind = format!("multipart/byteranges; boundary={}", range::boundary(digest));
             reply::set(&mut response, header::CONTENT_TYPE, &kind);
         }

@@ -23,7 +23,9 @@ pub(in crate::server) async fn put(
 ) -> Result<Response, ApiError> {
     let key = super::key(reference)?;
     let tags = tags(&call, &key)?;
-    let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
+    // of two types nobody knows which one whoever looked at the request before has seen
+    let types = call.headers.get_all(header::CONTENT_TYPE).iter().count();
+    let content_type = call.header(header::CONTENT_TYPE).filter(|_| types == 1).map(str::to_owned);
     let length = call.content_length();
     let storage = call.shared.storage.clone();
     let incoming = Incoming::new(&call.shared, std::mem::take(&mut call.body));
@@ -53,13 +55,20 @@ pub(in crate::server) async fn put(
 
 /// The tags that this push moves: that of the path, or those of `?tag=` beside a digest.
 fn tags(call: &Call, key: &ManifestKey) -> Result<Vec<String>, ApiError> {
-    let mut asked: Vec<String> = call.query.all("tag").map(str::to_owned).collect();
+    let mut asked: Vec<String> = Vec::new();
+    for tag in call.query.all("tag") {
+        // one that is named twice is moved once, and counted once
+        if !asked.iter().any(|other| other == tag) {
+            asked.push(tag.to_owned());
+        }
+        if asked.len() > limits::TAGS_PER_PUSH {
+            return Err(ApiError::TagsMany);
+        }
+    }
     if let Some(wrong) = asked.iter().find(|tag| !is_tag(tag)) {
         return Err(ApiError::TagInvalid(wrong.chars().take(160).collect()));
     }
-    asked.dedup();
     match key {
-        _ if asked.len() > limits::TAGS_PER_PUSH => Err(ApiError::TagsMany),
         ManifestKey::Tag(_) if !asked.is_empty() => Err(ApiError::TagsWithTag),
         ManifestKey::Tag(tag) => Ok(vec![tag.clone()]),
         ManifestKey::Digest(_) => Ok(asked),

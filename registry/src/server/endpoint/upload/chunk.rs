@@ -7,10 +7,7 @@ use crate::server::{
     range, reply,
     storage::{Ceiling, Sight, Storage, Upload, UploadId},
 };
-use axum::{
-    http::{StatusCode, header},
-    response::Response,
-};
+use axum::{http::StatusCode, response::Response};
 use slipway_oci::Digest;
 use std::sync::Arc;
 
@@ -47,8 +44,7 @@ pub(super) async fn lease(
 
 /// Checks that a chunk with a `Content-Range` begins where the session ends; answers how long it has to be.
 pub(super) fn placed(call: &Call, name: &str, upload: &Upload) -> Result<Option<u64>, ApiError> {
-    let Some(text) = call.header(header::CONTENT_RANGE) else { return Ok(None) };
-    let chunk = range::chunk(text)?;
+    let Some(chunk) = range::placed(&call.headers)? else { return Ok(None) };
     if let Some(actual) = call.content_length().filter(|actual| *actual != chunk.length) {
         return Err(ApiError::ChunkLength { expected: chunk.length, actual });
     }
