@@ -126,8 +126,14 @@ pub const SPANS_WAITING: usize = 4096;
 /// Spans that are sent at a time.
 pub const SPANS_AT_ONCE: usize = 512;
 
-/// How long spans wait for others to be sent with them, and a post that may pass for its second try.
+/// How long spans wait for others to be sent with them, and a post that may pass for its second try; for each further one twice as long.
 pub const TRACES_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often spans are sent that may pass.
+pub const TRACES_TRIES: u32 = 5;
+
+/// Bytes that are read of what a collector says.
+pub const TRACES_REPLY_BYTES: usize = 64 << 10;
 
 /// How long a collector may take to answer.
 pub const TRACES_TIME: Duration = Duration::from_secs(5);
@@ -141,8 +147,11 @@ pub const TRACES_STOP: Duration = Duration::from_secs(2);
 /// Characters of a text in a span.
 pub const SPAN_CHARACTERS: usize = 256;
 
-/// Characters of a method in a span.
-pub const METHOD_CHARACTERS: usize = 16;
+/// Members of a request's `tracestate` (W3C Trace Context, section 3.3.1.1).
+pub const TRACE_STATES: usize = 32;
+
+/// Bytes of a request's `tracestate` that are recorded (W3C Trace Context, section 3.3.1.5: 512 at least).
+pub const TRACE_STATE_BYTES: usize = 512;
 
 /// Most bytes of a request's head, and of a reply that wait for a peer of HTTP/1 beside one piece.
 pub const HEAD_BYTES: usize = 32 << 10;

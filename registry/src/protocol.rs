@@ -18,6 +18,8 @@ pub const FILTERS_APPLIED_HEADER: &str = "oci-filters-applied";
 pub const NAMESPACE_HEADER: &str = "oci-namespace";
 /// The least size of a chunk that a registry takes.
 pub const CHUNK_MIN_LENGTH_HEADER: &str = "oci-chunk-min-length";
+/// The trace that a request belongs to (W3C Trace Context, section 3.2).
+pub const TRACE_PARENT_HEADER: &str = "traceparent";
 /// Media type of bytes without a better name.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 

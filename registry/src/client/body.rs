@@ -3,7 +3,10 @@
 use super::error::ClientError;
 use crate::limits;
 use oci_distribution::errors::{OciEnvelope, OciErrorCode};
-use reqwest::{Response, header};
+use reqwest::{
+    Response,
+    header::{self, HeaderMap},
+};
 use std::time::{Duration, SystemTime};
 
 /// Host and port of an address, for people.
@@ -38,8 +41,7 @@ pub(super) async fn read_capped(
 pub(super) async fn status_error(method: &str, response: Response) -> ClientError {
     let url = response.url().clone();
     let (host, status) = (host_of(&url), response.status().as_u16());
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(|text| pause(text, SystemTime::now()));
+    let retry_after = retry_after(response.headers());
     // the status is the news; a body that cannot be read adds nothing
     let bytes = read_capped(&host, response, limits::REPLY_BYTES, "error").await.unwrap_or_default();
     let message = message(&bytes);
@@ -71,7 +73,13 @@ fn message(bytes: &[u8]) -> String {
     entries.collect::<Vec<_>>().join("; ").chars().take(limits::MESSAGE_CHARACTERS).collect()
 }
 
-/// Reads `Retry-After`: seconds or a date (RFC 9110, section 10.2.3), never longer than the cap.
+/// How long a reply wants its sender to wait (`Retry-After`: RFC 9110, section 10.2.3), never longer than the cap.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    pause(text, SystemTime::now())
+}
+
+/// Seconds or a date.
 fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     let wait = match text.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

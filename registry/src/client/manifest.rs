@@ -89,7 +89,8 @@ impl Inner {
         loop {
             let (method, url) = (method.clone(), url.clone());
             let name = method.to_string();
-            let ask = Ask { method, url, headers: accept(), payload: Payload::None, scope: &scope };
+            let headers = at.headers(accept());
+            let ask = Ask { method, url, headers, payload: Payload::None, scope: &scope };
             let failure = match self.transport.send(endpoint, ask).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) if response.status().as_u16() == 404 => {

@@ -69,13 +69,14 @@ pub use warning::Warned;
 
 // the server asks issuers of identity tokens the same way
 pub(crate) use beside::beside;
+pub(crate) use body::retry_after;
 pub(crate) use dns::Resolver;
 // and its mirrors their upstreams
 pub(crate) use bounds::{Bounds, Whither};
 pub(crate) use transport::install_provider;
 pub(crate) use transport::is_loopback;
 pub(crate) use trust::tls_of;
-pub(crate) use upstream::{Part, Upstream, UpstreamConfig};
+pub(crate) use upstream::{Asked, Part, Upstream, UpstreamConfig};
 
 use retry::Policy;
 use slipway_oci::{

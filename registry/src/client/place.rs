@@ -8,6 +8,8 @@ use super::{
     routes::Place,
     transport::Endpoint,
 };
+use crate::protocol;
+use reqwest::header::{HeaderMap, HeaderValue};
 use slipway_oci::Reference;
 
 /// A place that is asked.
@@ -16,6 +18,18 @@ pub(super) struct At<'a> {
     /// The name there.
     pub(super) reference: &'a Reference,
     pub(super) policy: &'a Policy,
+    /// The `traceparent` of requests, where they belong to a trace.
+    pub(super) trace: Option<&'a HeaderValue>,
+}
+
+impl At<'_> {
+    /// With what every request there carries.
+    pub(super) fn headers(&self, mut headers: HeaderMap) -> HeaderMap {
+        if let Some(trace) = self.trace {
+            headers.insert(protocol::TRACE_PARENT_HEADER, trace.clone());
+        }
+        headers
+    }
 }
 
 impl Inner {
@@ -80,6 +94,6 @@ impl Inner {
     ) -> Result<T, ClientError> {
         let endpoint = self.transport.endpoint(place.reference.registry(), place.insecure).await?;
         let policy = if place.is_mirror { &self.impatient } else { &self.policy };
-        work(&At { endpoint, reference: &place.reference, policy }).await
+        work(&At { endpoint, reference: &place.reference, policy, trace: None }).await
     }
 }

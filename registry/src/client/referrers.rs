@@ -93,7 +93,7 @@ impl Inner {
     ) -> Result<Option<Index>, ClientError> {
         let tagged = format!("{}:{}", at.reference.name(), fallback_tag(subject));
         let tagged: Reference = tagged.parse().expect("a name with such a tag is a reference");
-        let at = At { endpoint: at.endpoint.clone(), reference: &tagged, policy: at.policy };
+        let at = At { endpoint: at.endpoint.clone(), reference: &tagged, policy: at.policy, trace: at.trace };
         match self.manifest_at(&at, progress).await {
             Ok((descriptor, bytes)) => match Parsed::from_bytes(&bytes, Some(&descriptor.media_type)) {
                 Ok(Parsed::Index(index)) => Ok(Some(*index)),
@@ -112,7 +112,8 @@ impl Inner {
         referrer: &Descriptor,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
-        let at = At { endpoint: self.own_endpoint(target).await?, reference: target, policy: &self.policy };
+        let endpoint = self.own_endpoint(target).await?;
+        let at = At { endpoint, reference: target, policy: &self.policy, trace: None };
         let mut index = self.fallback_index(&at, subject, progress).await?.unwrap_or_else(|| Index {
             schema_version: 2,
             media_type: Some(media_type::OCI_INDEX.to_owned()),

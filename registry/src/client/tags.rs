@@ -76,7 +76,7 @@ impl Inner {
         let scope = Scope::new(repository.repository(), Action::Pull);
         let mut attempts = Attempts::new(at.policy, repository.name(), progress);
         loop {
-            let (headers, payload) = (headers.clone(), Payload::None);
+            let (headers, payload) = (at.headers(headers.clone()), Payload::None);
             let ask = Ask { method: Method::GET, url: url.clone(), headers, payload, scope: &scope };
             let failure = match self.transport.send(endpoint, ask).await {
                 Ok(response) if response.status().is_success() => {

@@ -12,7 +12,7 @@ use super::{
     trust::Trust,
     warning::Warnings,
 };
-use crate::limits;
+use crate::{limits, protocol};
 use reqwest::{
     Method, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderValue},
@@ -299,6 +299,10 @@ impl Transport {
             }
             if let Some((registry, bounds)) = &self.bounds {
                 bounds.check_redirect(registry, &target)?;
+            }
+            if target.origin() != endpoint.base.origin() {
+                // whom a registry leads to has nothing to do with what its client is about
+                ask.headers.remove(protocol::TRACE_PARENT_HEADER);
             }
             ask.url = target;
         }

@@ -36,6 +36,12 @@ pub(crate) struct Upstream {
     once: Policy,
 }
 
+/// One request to it, or a few that belong together.
+pub(crate) struct Asked<'a> {
+    upstream: &'a Upstream,
+    trace: Option<HeaderValue>,
+}
+
 /// Bytes of a blob on their way.
 pub(crate) struct Part {
     pub(crate) response: Response,
@@ -85,25 +91,39 @@ impl Upstream {
         self.endpoint.host()
     }
 
+    /// Its host, and its port.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        let base = &self.endpoint.base;
+        (base.host_str().unwrap_or_default(), base.port_or_known_default().unwrap_or_default())
+    }
+
+    /// To ask it something, within a trace where there is its `traceparent`.
+    pub(crate) fn asked(&self, trace: Option<HeaderValue>) -> Asked<'_> {
+        Asked { upstream: self, trace }
+    }
+}
+
+impl Asked<'_> {
     fn reference(
         &self,
         repository: &str,
         tag: Option<&str>,
         digest: Option<&Digest>,
     ) -> Result<Reference, ClientError> {
-        let reference = Reference::new(&self.endpoint.registry, repository, tag, digest.cloned());
+        let reference = Reference::new(&self.upstream.endpoint.registry, repository, tag, digest.cloned());
         // what no reference can name is nowhere
         reference.map_err(|_| ClientError::NotFound { what: repository.to_owned() })
     }
 
     fn at<'a>(&'a self, reference: &'a Reference) -> At<'a> {
-        At { endpoint: self.endpoint.clone(), reference, policy: &self.once }
+        let Upstream { endpoint, once, .. } = self.upstream;
+        At { endpoint: endpoint.clone(), reference, policy: once, trace: self.trace.as_ref() }
     }
 
     /// What a tag stands for.
     pub(crate) async fn resolve(&self, repository: &str, tag: &str) -> Result<Descriptor, ClientError> {
         let reference = self.reference(repository, Some(tag), None)?;
-        self.inner.resolve_at(&self.at(&reference), &()).await
+        self.upstream.inner.resolve_at(&self.at(&reference), &()).await
     }
 
     /// A manifest by tag or digest, verified.
@@ -114,7 +134,7 @@ impl Upstream {
         digest: Option<&Digest>,
     ) -> Result<(Descriptor, Vec<u8>), ClientError> {
         let reference = self.reference(repository, tag, digest)?;
-        self.inner.manifest_at(&self.at(&reference), &()).await
+        self.upstream.inner.manifest_at(&self.at(&reference), &()).await
     }
 
     async fn ask_blob(
@@ -124,11 +144,14 @@ impl Upstream {
         digest: &Digest,
         headers: HeaderMap,
     ) -> Result<Response, ClientError> {
+        let Upstream { endpoint, inner, .. } = self.upstream;
+        let reference = self.reference(repository, None, Some(digest))?;
+        let headers = self.at(&reference).headers(headers);
         let scope = Scope::new(repository, Action::Pull);
-        let url = self.endpoint.url(repository, &format!("blobs/{digest}"));
+        let url = endpoint.url(repository, &format!("blobs/{digest}"));
         let name = method.to_string();
         let ask = Ask { method, url, headers, payload: Payload::None, scope: &scope };
-        let response = self.inner.transport.send(&self.endpoint, ask).await?;
+        let response = inner.transport.send(endpoint, ask).await?;
         match response.status().as_u16() {
             200 | 206 => Ok(response),
             404 => Err(ClientError::NotFound { what: digest.to_string() }),
@@ -166,7 +189,7 @@ impl Upstream {
         }
         if start == 0 || fetch::first_of(&response) != Some(start) {
             let what = "a part of the blob that was not asked for";
-            return Err(ClientError::Protocol { host: self.host(), method: "GET".into(), what });
+            return Err(ClientError::Protocol { host: self.upstream.host(), method: "GET".into(), what });
         }
         let size_bytes = response.content_length().map(|rest| start.saturating_add(rest));
         Ok(Part { response, skip: 0, size_bytes })
@@ -179,14 +202,14 @@ impl Upstream {
         query: &[(String, String)],
     ) -> Result<TagsPage, ClientError> {
         let reference = self.reference(repository, None, None)?;
-        let mut url = self.endpoint.url(repository, "tags/list");
+        let mut url = self.upstream.endpoint.url(repository, "tags/list");
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let page = self.inner.page(&self.at(&reference), url, HeaderMap::new(), &()).await?;
+        let page = self.upstream.inner.page(&self.at(&reference), url, HeaderMap::new(), &()).await?;
         let page = page.ok_or_else(|| ClientError::NotFound { what: repository.to_owned() })?;
         let next = page.next.map(|url| url.query_pairs().into_owned().collect());
-        Ok(TagsPage { tags: tags::of_page(&self.endpoint, &page.bytes)?, next })
+        Ok(TagsPage { tags: tags::of_page(&self.upstream.endpoint, &page.bytes)?, next })
     }
 
     /// What is attached to a manifest.
@@ -197,6 +220,6 @@ impl Upstream {
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, ClientError> {
         let reference = self.reference(repository, None, Some(subject))?;
-        self.inner.referrers_at(&self.at(&reference), subject, artifact_type, &()).await
+        self.upstream.inner.referrers_at(&self.at(&reference), subject, artifact_type, &()).await
     }
 }

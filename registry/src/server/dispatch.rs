@@ -159,7 +159,8 @@ async fn dispatch(
     let route = route::parse(head.uri.path())?;
     followed.class = route.class();
     let query = Query::parse(head.uri.query())?;
-    let (route, mirrored) = place(&shared, &origin, route, &query)?;
+    let (route, mut mirrored) = place(&shared, &origin, route, &query)?;
+    mirrored.iter_mut().for_each(|at| at.trace = followed.trace());
     known.namespace = query.get("ns").filter(|_| mirrored.is_some()).map(str::to_owned);
     followed.repository = route.repository().map(str::to_owned);
     if let Some(address) = address {

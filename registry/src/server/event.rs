@@ -113,3 +113,8 @@ pub struct Change<'a> {
     /// What it says that it is.
     pub agent: Option<&'a str>,
 }
+
+/// Methods that some endpoint takes; others are one.
+pub(super) fn method(text: &str) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|one| *one == text).unwrap_or("other")
+}

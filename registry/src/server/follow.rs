@@ -2,9 +2,9 @@
 
 use super::{
     call::Shared,
-    event::{Event, Handled},
-    metrics::{self, Answered},
-    traces::{Context, Span},
+    event::{self, Event, Handled},
+    metrics::Answered,
+    traces::{Context, Trace},
 };
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -36,7 +36,7 @@ pub(super) struct Followed {
     pub(super) started: Instant,
     pub(super) status: u16,
     pub(super) received: Arc<AtomicU64>,
-    /// The trace that it belongs to, where it is followed.
+    /// The trace that it belongs to, where it belongs to any.
     pub(super) context: Option<Context>,
     sent: u64,
     /// What the reply's head promised.
@@ -65,6 +65,12 @@ impl Followed {
         }
     }
 
+    /// The trace that it belongs to, for what is asked of others on its behalf.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        let tracer = self.shared.traces.as_ref()?;
+        Some(Trace::new(Arc::clone(tracer), self.context.clone()?))
+    }
+
     /// Follows the body of a reply whose head promises so many bytes.
     pub(super) fn follow(mut self, body: Body, promised: Option<u64>) -> Body {
         if body.is_end_stream() || self.method == Method::HEAD {
@@ -81,7 +87,7 @@ impl Drop for Followed {
         let (took, received) = (self.started.elapsed(), self.received.load(Ordering::Relaxed));
         // a request that was given up before its reply began has no status: nginx's number for it
         let status = if self.status == 0 { 499 } else { self.status };
-        let method = metrics::method(self.method.as_str());
+        let method = event::method(self.method.as_str());
         let answered = Answered { class: self.class, method, status, took, sent: self.sent, received };
         self.shared.metrics.count(&answered);
         let handled = Handled {
@@ -98,8 +104,8 @@ impl Drop for Followed {
             sent: self.sent,
             complete: self.sent >= self.promised && self.status != 0,
         };
-        if let Some((tracer, context)) = self.shared.traces.as_ref().zip(self.context) {
-            tracer.record(Span::new(context, self.class, &handled));
+        if let Some((tracer, context)) = self.shared.traces.as_ref().zip(self.context.as_ref()) {
+            tracer.request(context, self.class, &handled);
         }
         self.shared.tell(&Event::Request(handled));
     }

@@ -105,11 +105,6 @@ impl Default for Metrics {
     }
 }
 
-/// Methods that some endpoint takes; others are one.
-pub(super) fn method(text: &str) -> &'static str {
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|one| *one == text).unwrap_or("other")
-}
-
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic happens while numbers are held")
 }

@@ -44,7 +44,8 @@ async fn head(shared: &Shared, at: &At, digest: &Digest) -> Result<Response, Api
     let source = &at.source;
     let asked = async {
         let _turn = source.turn(&shared.fetches).await?;
-        source.ask(source.upstream.blob_size(&at.remote, digest)).await
+        let what = ("look for blob", &*digest.to_string());
+        at.ask(what, async |upstream| upstream.blob_size(&at.remote, digest).await).await
     };
     let size = asked.await.map_err(|trouble| at.blob_error(trouble, digest))?;
     Ok(headed(StatusCode::OK, digest, size))
@@ -64,11 +65,8 @@ fn headed(status: StatusCode, digest: &Digest, length: Option<u64>) -> Response 
 
 /// The bytes as they come: all of them, or one part. Who asks for several gets all, which RFC 9110, section 14.2, allows.
 fn respond(call: &Call, digest: &Digest, fetch: Fetch) -> Response {
-    let etag = format!("\"{digest}\"");
-    let same = call.header(header::IF_RANGE).is_none_or(|text| text == etag);
-    let asked = call.header(header::RANGE).filter(|_| same);
     let shared = Arc::clone(&call.shared);
-    if let (Some(size), Some(text)) = (fetch.size_bytes, asked)
+    if let (Some(size), Some(text)) = (fetch.size_bytes, range::asked(&call.headers, digest))
         && let Window::Part(Part { first, last }) = range::window(Some(text), size)
     {
         let mut response = headed(StatusCode::PARTIAL_CONTENT, digest, Some(last + 1 - first));

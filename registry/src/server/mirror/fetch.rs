@@ -13,10 +13,11 @@ use crate::{
         event::Event,
         memory::Held,
         storage::{StorageError, Upload},
+        traces::Asking,
         upstreams::{Begun, Fetch, Progress, Source, Turn},
     },
 };
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderValue};
 use slipway_oci::Digest;
 use std::{
     sync::Arc,
@@ -35,7 +36,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
         .blobs
         .join(key, move |flight| {
             drop(tokio::spawn(async move {
-                let mut coming = Coming { shared, at: own, digest, tell: None, asked: 0 };
+                let mut coming = Coming { shared, at: own, digest, tell: None, asked: 0, asking: None };
                 let told = coming.begin().await;
                 let begun = match &told {
                     Ok(Some((fetch, ..))) => Ok(Begun::Going(fetch.clone())),
@@ -72,6 +73,8 @@ struct Coming {
     tell: Option<watch::Sender<Progress>>,
     /// Requests that were sent for it.
     asked: u32,
+    /// What traces are told, from the first of them on.
+    asking: Option<Asking>,
 }
 
 impl Coming {
@@ -118,9 +121,10 @@ impl Coming {
     }
 
     /// What another repository here has needs not come again, if upstream says that this one has it too.
-    async fn mount(&self) -> Result<bool, Trouble> {
+    async fn mount(&mut self) -> Result<bool, Trouble> {
+        let trace = self.trace();
         let source = self.source();
-        source.ask(source.upstream.blob_size(&self.at.remote, &self.digest)).await?;
+        source.ask(source.upstream.asked(trace).blob_size(&self.at.remote, &self.digest)).await?;
         let (storage, local, digest) =
             (Arc::clone(&self.shared.storage), self.at.local.clone(), self.digest.clone());
         run(move || match storage.mount(&local, &digest, None) {
@@ -133,8 +137,15 @@ impl Coming {
 
     async fn ask(&mut self, start: u64) -> Result<Part, Trouble> {
         self.asked += 1;
-        let source = Arc::clone(&self.at.source);
-        source.ask(source.upstream.blob(&self.at.remote, &self.digest, start)).await
+        let trace = self.trace();
+        let upstream = self.source().upstream.asked(trace);
+        self.source().ask(upstream.blob(&self.at.remote, &self.digest, start)).await
+    }
+
+    /// The `traceparent` of every request for it: they are one span.
+    fn trace(&mut self) -> Option<HeaderValue> {
+        let begin = || self.at.asking("fetch blob", &self.digest.to_string());
+        self.asking.get_or_insert_with(begin).header().cloned()
     }
 
     /// Most bytes that are taken.
@@ -150,7 +161,10 @@ impl Coming {
         }
     }
 
-    fn end(&self, ended: Result<(), Trouble>) {
+    fn end(&mut self, ended: Result<(), Trouble>) {
+        if let Some(asking) = self.asking.take() {
+            asking.end(ended.as_ref().err().map(Trouble::told));
+        }
         if let Err(trouble) = &ended
             && !matches!(trouble, Trouble::Absent)
         {

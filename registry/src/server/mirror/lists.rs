@@ -36,7 +36,7 @@ pub(in crate::server) async fn tags(call: Call, at: At) -> Result<Response, ApiE
     let source = &at.source;
     let asked = async {
         let _turn = source.turn(&call.shared.fetches).await?;
-        source.ask(source.upstream.tags(&at.remote, &query)).await
+        at.ask(("list tags", ""), async |upstream| upstream.tags(&at.remote, &query).await).await
     };
     let asked = asked.await;
     let page = match reported(&call, &at, asked)? {
@@ -65,7 +65,9 @@ pub(in crate::server) async fn referrers(call: Call, at: At, digest: &str) -> Re
     let source = &at.source;
     let asked = async {
         let _turn = source.turn(&call.shared.fetches).await?;
-        source.ask(source.upstream.referrers(&at.remote, &subject, kind.as_deref())).await
+        let what = ("list referrers", digest);
+        let kind = kind.as_deref();
+        at.ask(what, async |upstream| upstream.referrers(&at.remote, &subject, kind).await).await
     };
     let asked = asked.await;
     let found = match reported(&call, &at, asked)? {

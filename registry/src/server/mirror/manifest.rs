@@ -108,20 +108,23 @@ async fn fetch(
     key: &ManifestKey,
     known: Option<Digest>,
 ) -> Result<Option<Arc<Passing>>, Trouble> {
-    let (source, upstream) = (&at.source, &at.source.upstream);
+    let source = &at.source;
     let _turn = source.turn(&shared.fetches).await?;
     let (tag, digest) = match key {
         ManifestKey::Tag(tag) => (Some(tag.as_str()), None),
         ManifestKey::Digest(digest) => (None, Some(digest)),
     };
     if let (Some(tag), Some(known)) = (tag, known) {
-        let found = source.ask(upstream.resolve(&at.remote, tag)).await?;
+        let what = ("resolve tag", tag);
+        let found = at.ask(what, async |upstream| upstream.resolve(&at.remote, tag).await).await?;
         if found.digest == known {
             source.check(&at.local, tag);
             return Ok(None);
         }
     }
-    let (descriptor, bytes) = source.ask(upstream.manifest(&at.remote, tag, digest)).await?;
+    let what = ("fetch manifest", &*key.to_string());
+    let asked = at.ask(what, async |upstream| upstream.manifest(&at.remote, tag, digest).await);
+    let (descriptor, bytes) = asked.await?;
     let manifest = taken(descriptor, &bytes, tag)?;
     let (storage, local) = (Arc::clone(&shared.storage), at.local.clone());
     let author = Author { who: None, origin: Some(format!("mirror {}", source.name)) };

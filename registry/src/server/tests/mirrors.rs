@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Mirrors of these settings.
-fn mirrors(all: &[(&str, String)]) -> Arc<Mirrors> {
+pub(super) fn mirrors(all: &[(&str, String)]) -> Arc<Mirrors> {
     let named = all.iter().map(|(name, text)| {
         let setting: crate::server::MirrorSetting = text.parse().expect(text);
         let password = match &setting.password {
@@ -35,14 +35,14 @@ fn mirror(upstream: SocketAddr, words: &str) -> Registry {
 type Behaviour = Arc<dyn Fn(&str, &mut TcpStream) + Send + Sync>;
 
 /// An upstream that does what a test wants.
-struct Fake {
-    address: SocketAddr,
+pub(super) struct Fake {
+    pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     behaviour: Arc<Mutex<Behaviour>>,
 }
 
 impl Fake {
-    fn start(behave: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Fake {
+    pub(super) fn start(behave: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("an address");
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -75,13 +75,18 @@ impl Fake {
         *self.behaviour.lock().expect("held") = Arc::new(behave);
     }
 
+    /// Heads of its requests by now, in lower case.
+    pub(super) fn heads(&self) -> Vec<String> {
+        self.seen.lock().expect("held").clone()
+    }
+
     /// Requests whose head has this in it.
-    fn asked(&self, what: &str) -> usize {
+    pub(super) fn asked(&self, what: &str) -> usize {
         self.seen.lock().expect("held").iter().filter(|head| head.contains(what)).count()
     }
 }
 
-fn say(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
+pub(super) fn say(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
     let length = if headers.contains("content-length") {
         String::new()
     } else {
@@ -93,7 +98,7 @@ fn say(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
 }
 
 /// An upstream with one image of one layer in every repository.
-fn honest(layer: Vec<u8>) -> impl Fn(&str, &mut TcpStream) + Send + Sync + 'static {
+pub(super) fn honest(layer: Vec<u8>) -> impl Fn(&str, &mut TcpStream) + Send + Sync + 'static {
     let (manifest, digest) = (image(&layer, ""), Digest::sha256(&layer));
     let kind = format!(
         "content-type: {}\r\ndocker-content-digest: {}\r\n",

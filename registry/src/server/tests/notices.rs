@@ -8,14 +8,23 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A receiver that answers with these statuses, the last one for good, and keeps what it got.
+/// What a receiver answers: a status, more headers with their line ends, and a body.
+pub(super) type Answer = (u16, &'static str, &'static str);
+
+/// A receiver that answers with these, the last one for good, and keeps what it got.
 pub(super) struct Receiver {
     pub(super) address: SocketAddr,
     got: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
 }
 
 impl Receiver {
-    pub(super) fn start(statuses: &'static [u16]) -> Receiver {
+    pub(super) fn start(statuses: &[u16]) -> Receiver {
+        let elsewhere = "location: http://127.0.0.1:1/\r\n";
+        let answer = |status: &u16| (*status, if *status == 302 { elsewhere } else { "" }, "");
+        Receiver::answering(statuses.iter().map(answer).collect())
+    }
+
+    pub(super) fn answering(answers: Vec<Answer>) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let got: Arc<Mutex<Vec<(String, serde_json::Value)>>> = Arc::default();
@@ -42,13 +51,13 @@ impl Receiver {
                 if reader.read_exact(&mut body).is_err() || body.is_empty() {
                     continue;
                 }
-                let status = statuses[answered.min(statuses.len() - 1)];
+                let (status, headers, text) = answers[answered.min(answers.len() - 1)];
                 answered += 1;
                 notes.lock().expect("notes").push((head, serde_json::from_slice(&body).expect("JSON")));
-                let location = if status == 302 { "location: http://127.0.0.1:1/\r\n" } else { "" };
+                let length = text.len();
                 let _ = write!(
                     stream,
-                    "HTTP/1.1 {status} X\r\nconnection: close\r\n{location}content-length: 0\r\n\r\n"
+                    "HTTP/1.1 {status} X\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{text}"
                 );
             }
         });

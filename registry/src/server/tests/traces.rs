@@ -1,17 +1,26 @@
 //! Traces: what a collector gets, and that nobody waits for one that takes nothing.
 
+use super::mirrors::{Fake, honest, mirrors, say};
 use super::notices::Receiver;
 use super::*;
-use crate::server::Traces;
+use crate::server::{Event, Traces};
 use serde_json::Value;
-use std::{net::TcpListener, time::Instant};
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 fn traced(address: SocketAddr, words: &str) -> Registry {
     Registry::start_with(|config| {
-        let setting = format!("http://{address} {words}").parse().expect("a collector");
-        config.traces = Traces { setting: Some(setting), ..Traces::default() };
+        config.traces = traces(address, words);
         config.metrics_listen = vec![Listen::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
     })
+}
+
+fn traces(address: SocketAddr, words: &str) -> Traces {
+    let setting = format!("http://{address} {words}").parse().expect("a collector");
+    Traces { setting: Some(setting), ..Traces::default() }
 }
 
 fn spans(posts: &[(String, Value)]) -> Vec<Value> {
@@ -102,7 +111,7 @@ fn one_that_has_enough_is_asked_once_more() {
 #[test]
 fn one_that_takes_nothing_holds_nobody_up() {
     for statuses in [&[400_u16][..], &[302], &[500]] {
-        let collector = Receiver::start(Box::leak(statuses.to_vec().into_boxed_slice()));
+        let collector = Receiver::start(statuses);
         let registry = traced(collector.address, "");
         registry.get("/v2/");
         assert!(counted(&registry, "slipway_spans_dropped_total") >= 1);
@@ -121,4 +130,172 @@ fn one_that_takes_nothing_holds_nobody_up() {
         registry.server = None;
         assert!(begun.elapsed() < Duration::from_secs(20), "it ends all the same");
     }
+}
+
+/// "OTLP/HTTP throttling": a collector says itself when it will have room.
+#[test]
+fn one_that_says_when_is_asked_then() {
+    let at_once: super::notices::Answer = (429, "retry-after: 0\r\n", "");
+    let collector = Receiver::answering(vec![at_once, at_once, at_once, at_once, (200, "", "")]);
+    let registry = traced(collector.address, "");
+    registry.get("/v2/");
+    collector.wait_for(1);
+    let begun = Instant::now();
+    let posts = collector.wait_for(5);
+    assert!(begun.elapsed() < Duration::from_secs(6), "own pauses would be 15 seconds and more");
+    assert!(posts.iter().all(|post| post.1 == posts[0].1));
+    assert!(counted(&registry, "slipway_spans_sent_total") >= 1);
+    let collector = Receiver::answering(vec![(503, "retry-after: 2\r\n", ""), (200, "", "")]);
+    let registry = traced(collector.address, "");
+    registry.get("/v2/");
+    collector.wait_for(1);
+    let begun = Instant::now();
+    collector.wait_for(2);
+    assert!(begun.elapsed() > Duration::from_millis(1900), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_a_collector_does_without_is_counted_and_told_and_not_sent_again() {
+    for (status, body, told) in [
+        (
+            200,
+            r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"no\n room"}}"#,
+            "the collector does without 1 of the spans: no  room",
+        ),
+        (
+            200,
+            r#"{"partialSuccess":{"rejectedSpans":18446744073709551615}}"#,
+            "18446744073709551615 of the spans",
+        ),
+        (400, r#"{"code":3,"message":"bad"}"#, "the collector answers 400 Bad Request: bad"),
+        (400, "<html>", "the collector answers 400 Bad Request"),
+    ] {
+        let collector = Receiver::answering(vec![(status, "content-type: application/json\r\n", body)]);
+        let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+        let notes = Arc::clone(&failures);
+        let registry = Registry::start_with(|config| {
+            config.traces = traces(collector.address, "");
+            config.metrics_listen = vec![Listen::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
+            config.observer = Some(Arc::new(move |event: &Event<'_>| {
+                if let Event::Failure { operation: "send traces", error } = event {
+                    notes.lock().expect("notes").push(error.to_string());
+                }
+            }));
+        });
+        registry.get("/v2/");
+        assert!(counted(&registry, "slipway_spans_dropped_total") >= 1, "{body}");
+        let failures = failures.lock().expect("notes").clone();
+        assert!(failures.iter().any(|failure| failure.contains(told)), "{told}: {failures:?}");
+        assert_eq!(collector.wait_for(1).len(), 1, "{body}");
+    }
+    // words about what it took, and what is no answer of its kind: nothing is lost
+    for body in
+        ["", "{}", "[]", "<html>", r#"{"partialSuccess":{}}"#, r#"{"partialSuccess":{"errorMessage":"old"}}"#]
+    {
+        let collector = Receiver::answering(vec![(200, "", body)]);
+        let registry = traced(collector.address, "");
+        registry.get("/v2/");
+        assert!(counted(&registry, "slipway_spans_sent_total") >= 1, "{body}");
+        assert!(registry.get("/metrics").text().contains("slipway_spans_dropped_total 0"), "{body}");
+    }
+}
+
+#[test]
+fn only_known_methods_name_spans() {
+    let collector = Receiver::start(&[200]);
+    let mut registry = traced(collector.address, "");
+    registry.call(&"X".repeat(100), "/v2/", &[("tracestate", "a=b")], b"");
+    let own = [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "ot=th:8,x=1"),
+    ];
+    registry.call("GET", "/v2/", &own, b"");
+    registry.server = None;
+    let spans = spans(&collector.wait_for(1));
+    let named = |name: &str| spans.iter().find(|span| span["name"] == name).expect(name);
+    let odd = named("HTTP base");
+    assert_eq!(attribute(odd, "http.request.method"), Some("_OTHER".into()));
+    assert_eq!(attribute(odd, "http.request.method_original"), Some("X".repeat(100).into()));
+    assert_eq!((odd.get("traceState"), &odd["flags"]), (None, &0x103.into()), "no trace of a client's");
+    let given = named("GET base");
+    assert_eq!((&given["traceState"], &given["flags"]), (&"ot=th:8,x=1".into(), &0x301.into()));
+}
+
+/// Heads of requests that an upstream saw, and the spans that tell of them.
+#[test]
+fn upstreams_of_mirrors_are_told_of_the_trace_and_of_nothing_else() {
+    let layer = b"layer".to_vec();
+    let elsewhere = Fake::start(honest(layer.clone()));
+    let (whole, away) = (honest(layer.clone()), elsewhere.address);
+    let upstream =
+        Fake::start(move |head, stream| match head.contains("/blobs/") && head.starts_with("get ") {
+            true => {
+                let path = head.split(' ').nth(1).expect("a path");
+                say(stream, "307 Temporary Redirect", &format!("location: http://{away}{path}\r\n"), b"");
+            }
+            false => whole(head, stream),
+        });
+    let collector = Receiver::start(&[200]);
+    let mut registry = Registry::start_with(|config| {
+        config.traces = traces(collector.address, "sample=0");
+        let setting = format!("http://{} redirect={away} fresh=0s", upstream.address);
+        config.mirrors = mirrors(&[("up", setting)]);
+    });
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+    let followed = format!("{parent}-03");
+    let others = [("tracestate", "a=b"), ("baggage", "secret=1"), ("traceparent", followed.as_str())];
+    let get = |path: &str, headers: &[(&str, &str)]| {
+        registry.call("GET", &format!("/v2/mirror/up/app/{path}"), headers, b"")
+    };
+    assert_eq!(get("manifests/1", &others).status, 200);
+    assert_eq!(get(&format!("blobs/{}", Digest::sha256(&layer)), &others).status, 200);
+    get("tags/list", &others);
+    get(&format!("referrers/{}", Digest::sha256(b"none")), &others);
+    let heads = upstream.heads();
+    assert!(heads.len() >= 4, "{heads:?}");
+    for head in heads.iter().chain(&elsewhere.heads()) {
+        assert!(
+            !head.contains("tracestate") && !head.contains("baggage") && !head.contains("secret"),
+            "{head}"
+        );
+    }
+    // a span each, of this trace; whom a redirect leads to hears nothing
+    let told = |head: &String| {
+        let line = head
+            .lines()
+            .find_map(|line| line.strip_prefix("traceparent: 00-0af7651916cd43dd8448eb211c80319c-"));
+        let (span, flags) = line.unwrap_or_else(|| panic!("{head}")).split_once('-').expect("flags");
+        assert_eq!(flags, "03");
+        span.to_owned()
+    };
+    let told: std::collections::BTreeSet<String> = heads.iter().map(told).collect();
+    assert_eq!(elsewhere.asked("traceparent"), 0);
+    assert_eq!(elsewhere.asked("/blobs/"), 1);
+    // what a client does not follow is handed on, and what is nobody's trace is not
+    get("manifests/1", &[("traceparent", &format!("{parent}-00"))]);
+    assert_eq!(upstream.asked(&format!("traceparent: {parent}-00")), 1);
+    let before = upstream.asked("traceparent");
+    get("manifests/1", &[("tracestate", "a=b")]);
+    get("manifests/2", &[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01")]);
+    assert_eq!(upstream.asked("traceparent"), before);
+    registry.server = None;
+    let spans = spans(&collector.wait_for(1));
+    let (asked, requests): (Vec<&Value>, Vec<&Value>) = spans.iter().partition(|span| span["kind"] == 3);
+    assert_eq!(requests.len(), 4, "{spans:?}");
+    let ids: std::collections::BTreeSet<String> =
+        asked.iter().map(|span| span["spanId"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!(ids, told);
+    for span in &asked {
+        assert!(requests.iter().any(|request| request["spanId"] == span["parentSpanId"]), "{span}");
+        assert_eq!(attribute(span, "slipway.mirror"), Some("up".into()));
+        assert_eq!(attribute(span, "server.address"), Some("127.0.0.1".into()));
+        assert_eq!(attribute(span, "server.port"), Some(upstream.address.port().to_string().into()));
+        assert_eq!(attribute(span, "slipway.repository"), Some("mirror/up/app".into()));
+    }
+    let named = |name: &str| {
+        *asked.iter().find(|span| span["name"] == name).unwrap_or_else(|| panic!("{name}: {asked:?}"))
+    };
+    assert_eq!(named("fetch blob").get("status"), None);
+    assert_eq!(attribute(named("fetch manifest"), "slipway.reference"), Some("1".into()));
+    assert_eq!(named("list tags")["status"]["code"], 2, "the fake has none");
 }

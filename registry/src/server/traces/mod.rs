@@ -3,20 +3,24 @@
 //!
 //! Nothing waits for it: spans lie in a queue that is bounded, and what does not fit or is not taken is counted and gone.
 
+mod asking;
 mod context;
 mod send;
 mod setting;
 mod span;
+mod state;
 
 pub use setting::TraceSetting;
 
+pub(super) use asking::{Asking, Trace};
 pub(super) use context::Context;
 pub(super) use send::Sender;
-pub(super) use span::Span;
+use span::Span;
 
 use crate::{
     client::{Authorities, Proxies},
     limits,
+    server::event::Handled,
 };
 use axum::http::HeaderMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,13 +54,20 @@ impl Tracer {
         (Tracer { sample, queue, sent: AtomicU64::new(0), dropped: AtomicU64::new(0) }, spans)
     }
 
-    /// The trace that a request belongs to; `None` where it is not followed.
+    /// The trace that a request belongs to; `None` where it belongs to none.
     pub(super) fn begin(&self, headers: &HeaderMap) -> Option<Context> {
         Context::of(headers, self.sample)
     }
 
+    /// Takes a request's in, where its trace is followed.
+    pub(super) fn request(&self, context: &Context, class: &str, handled: &Handled<'_>) {
+        if context.is_followed() {
+            self.record(Span::new(context, class, handled));
+        }
+    }
+
     /// Takes one in, or counts it as lost.
-    pub(super) fn record(&self, span: Span) {
+    fn record(&self, span: Span) {
         if self.queue.try_send(span).is_err() {
             self.lost(1);
         }

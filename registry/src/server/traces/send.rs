@@ -2,12 +2,16 @@
 
 use super::{Span, TraceSetting, Tracer, Traces, span::body};
 use crate::{
-    client::{ClientError, beside},
+    client::{ClientError, beside, retry_after},
     limits,
     server::event::{Event, Observer},
 };
-use reqwest::{StatusCode, header};
-use std::{sync::Arc, sync::atomic::Ordering, time::Instant};
+use axum::body::Bytes;
+use reqwest::{Response, StatusCode, header};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, watch};
 
 /// What reaches the collector.
@@ -50,7 +54,7 @@ impl Sender {
                 () = over(&mut stop) => {
                     self.spans.close();
                     while self.spans.recv_many(&mut spans, limits::SPANS_AT_ONCE).await > 0 {
-                        self.send(std::mem::take(&mut spans), &report).await;
+                        self.send(std::mem::take(&mut spans), &report, &mut stop).await;
                     }
                     return;
                 }
@@ -68,32 +72,49 @@ impl Sender {
                 _ = tokio::time::timeout(limits::TRACES_PAUSE, gathering) => {}
                 () = over(&mut stop) => {}
             }
-            self.send(spans, &report).await;
+            self.send(spans, &report, &mut stop).await;
         }
     }
 
-    async fn send(&mut self, spans: Vec<Span>, report: &Observer) {
+    async fn send(&mut self, spans: Vec<Span>, report: &Observer, stop: &mut watch::Receiver<bool>) {
         let count = spans.len();
-        let bytes = body(&self.setting.service, spans).to_string();
-        let mut sent = self.post(bytes.clone()).await;
-        // "OTLP/HTTP response": these are for another try; one, because the next spans are waiting
-        if matches!(&sent, Err(why) if why.may_pass()) {
-            tokio::time::sleep(limits::TRACES_PAUSE).await;
-            sent = self.post(bytes).await;
-        }
-        match sent {
-            Ok(()) => drop(self.tracer.sent.fetch_add(count as u64, Ordering::Relaxed)),
+        let bytes = Bytes::from(body(&self.setting.service, spans).to_string());
+        let taken = match self.deliver(bytes, stop).await {
+            Ok(()) => count,
             Err(error) => {
-                self.tracer.lost(count);
+                let taken = count - error.lost(count);
+                self.tracer.lost(count - taken);
                 if self.told.is_none_or(|told| told.elapsed() > limits::TRACES_TOLD) {
                     self.told = Some(Instant::now());
                     report(&Event::Failure { operation: "send traces", error: &error });
                 }
+                taken
             }
-        }
+        };
+        self.tracer.sent.fetch_add(taken as u64, Ordering::Relaxed);
     }
 
-    async fn post(&self, bytes: String) -> Result<(), Failed> {
+    /// Posts until it is taken, or refused for good, or often enough ("OTLP/HTTP throttling" and "failures"). Those that come
+    /// meanwhile wait, as many as there is room for.
+    async fn deliver(&self, bytes: Bytes, stop: &mut watch::Receiver<bool>) -> Result<(), Failed> {
+        let mut pause = limits::TRACES_PAUSE;
+        for _ in 1..limits::TRACES_TRIES {
+            let Err(failed) = self.post(bytes.clone()).await else { return Ok(()) };
+            let Some(wanted) = failed.may_pass() else { return Err(failed) };
+            // each server at another time: a collector that comes back is not run over
+            let part = f64::from(rand_byte()) / 256.0;
+            let own = pause.mul_f64(1.0 + part / 2.0);
+            tokio::select! {
+                () = tokio::time::sleep(wanted.unwrap_or(own)) => {}
+                // the last try is now
+                () = over(stop) => break,
+            }
+            pause *= 2;
+        }
+        self.post(bytes).await
+    }
+
+    async fn post(&self, bytes: Bytes) -> Result<(), Failed> {
         let mut request =
             self.http.post(self.setting.url.clone()).header(header::CONTENT_TYPE, "application/json");
         for (name, value) in &self.setting.headers {
@@ -101,12 +122,81 @@ impl Sender {
         }
         let response =
             request.body(bytes).send().await.map_err(|error| Failed::Unanswered(error.without_url()))?;
-        // what else it says is not read, however long it is
-        match response.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(Failed::Refused(status)),
+        let (status, wanted) = (response.status(), retry_after(response.headers()));
+        let said = said(response).await;
+        if status.is_success() {
+            return partly(&said).map_or(Ok(()), Err);
         }
+        let why = serde_json::from_slice(&said).map(|Status { message }| words(&message)).unwrap_or_default();
+        Err(Failed::Refused { status, wanted, why })
     }
+}
+
+/// Between 0 and 255; 0 where there is no randomness.
+fn rand_byte() -> u8 {
+    let mut byte = [0];
+    // what is missing only makes pauses equal
+    let _ = getrandom::fill(&mut byte);
+    byte[0]
+}
+
+/// What a collector says: as much as is read of it. A reply that breaks off, or goes on, has been given all the same.
+async fn said(mut response: Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        if bytes.len() + piece.len() > limits::TRACES_REPLY_BYTES {
+            break;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    bytes
+}
+
+/// Why not all were taken ("Partial Success"); a word about what was taken all the same is nothing that was lost.
+fn partly(said: &[u8]) -> Option<Failed> {
+    let Taken { partial } = serde_json::from_slice(said).ok()?;
+    let rejected = match partial.rejected {
+        Some(Count::Text(text)) => text.parse().unwrap_or(0),
+        Some(Count::Number(count)) => count,
+        None => 0,
+    };
+    let why = words(&partial.message);
+    (rejected > 0 || !why.is_empty()).then_some(Failed::Partly { rejected, why })
+}
+
+/// A collector's words, for a line of a log.
+fn words(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(limits::MESSAGE_CHARACTERS).map(plain).collect()
+}
+
+/// ExportTraceServiceResponse of the protocol.
+#[derive(serde::Deserialize)]
+struct Taken {
+    #[serde(rename = "partialSuccess")]
+    partial: Partial,
+}
+
+#[derive(serde::Deserialize)]
+struct Partial {
+    #[serde(rename = "rejectedSpans")]
+    rejected: Option<Count>,
+    #[serde(rename = "errorMessage", default)]
+    message: String,
+}
+
+/// A 64-bit number, which is text in this form, and which not everybody writes so.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Count {
+    Text(String),
+    Number(u64),
+}
+
+/// google.rpc.Status, with which failures are explained.
+#[derive(serde::Deserialize)]
+struct Status {
+    message: String,
 }
 
 /// Why spans were not taken.
@@ -114,15 +204,42 @@ impl Sender {
 enum Failed {
     #[error("the collector does not answer: {0}")]
     Unanswered(reqwest::Error),
-    #[error("the collector answers {0}")]
-    Refused(StatusCode),
+    #[error("the collector answers {status}{}{why}", between(.why))]
+    Refused {
+        status: StatusCode,
+        /// How long it wants to be left alone.
+        wanted: Option<Duration>,
+        why: String,
+    },
+    #[error("the collector does without {rejected} of the spans{}{why}", between(.why))]
+    Partly { rejected: u64, why: String },
+}
+
+fn between(why: &str) -> &'static str {
+    if why.is_empty() { "" } else { ": " }
 }
 
 impl Failed {
-    fn may_pass(&self) -> bool {
+    /// Whether another try may help, and after which time it is wanted if the collector says.
+    fn may_pass(&self) -> Option<Option<Duration>> {
         match self {
-            Failed::Unanswered(_) => true,
-            Failed::Refused(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            Failed::Unanswered(_) => Some(None),
+            // "Failures": these alone
+            Failed::Refused { status, wanted, .. } => {
+                matches!(status.as_u16(), 429 | 502 | 503 | 504).then_some(*wanted)
+            }
+            // "the client MUST NOT retry"
+            Failed::Partly { .. } => None,
+        }
+    }
+
+    /// How many of so many spans are lost by it.
+    fn lost(&self, count: usize) -> usize {
+        match self {
+            Failed::Partly { rejected, .. } => {
+                usize::try_from(*rejected).map_or(count, |lost| lost.min(count))
+            }
+            _ => count,
         }
     }
 }

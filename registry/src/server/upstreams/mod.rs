@@ -19,8 +19,15 @@ mod source;
 pub use setting::{MirrorSetting, PasswordSource};
 pub(super) use source::{Begun, Fetch, Passing, Progress, Source, Turn};
 
-use super::{error::ApiError, query::Query, route::Route, storage::StorageError, trouble::Trouble};
-use crate::client::{Authorities, Credential, Proxies, Upstream, UpstreamConfig};
+use super::{
+    error::ApiError,
+    query::Query,
+    route::Route,
+    storage::StorageError,
+    traces::{Asking, Trace},
+    trouble::Trouble,
+};
+use crate::client::{Asked, Authorities, ClientError, Credential, Proxies, Upstream, UpstreamConfig};
 use setting::HostName;
 use slipway_oci::{Digest, reference::is_repository_name};
 use std::sync::Arc;
@@ -84,9 +91,34 @@ pub(super) struct At {
     pub(super) local: String,
     /// Its name there.
     pub(super) remote: String,
+    /// The trace of who asks first.
+    pub(super) trace: Option<Trace>,
 }
 
 impl At {
+    /// Begins to ask for something, of which the trace will tell: `name` says what, `about` which.
+    pub(super) fn asking(&self, name: &'static str, about: &str) -> Asking {
+        let Source { name: mirror, upstream, .. } = &*self.source;
+        let about = [
+            ("slipway.mirror", mirror.as_str()),
+            ("slipway.repository", &self.local),
+            ("slipway.reference", about),
+        ];
+        Asking::begin(self.trace.as_ref(), name, upstream.address(), &about)
+    }
+
+    /// Asks for something, and waits for the answer.
+    pub(super) async fn ask<'a, T, F: Future<Output = Result<T, ClientError>>>(
+        &'a self,
+        (name, about): (&'static str, &str),
+        work: impl FnOnce(Asked<'a>) -> F,
+    ) -> Result<T, Trouble> {
+        let asking = self.asking(name, about);
+        let answered = self.source.ask(work(self.source.upstream.asked(asking.header().cloned()))).await;
+        asking.end(answered.as_ref().err().map(Trouble::told));
+        answered
+    }
+
     /// What the client is told of a blob that does not come.
     pub(super) fn blob_error(&self, trouble: Trouble, digest: &Digest) -> ApiError {
         match trouble {
@@ -161,7 +193,7 @@ impl Mirrors {
             return Err(ApiError::NameInvalid(asked));
         }
         let remote = format!("{}{name}", setting.below);
-        let at = At { source: Arc::clone(&mirror.source), asked, local: local.clone(), remote };
+        let at = At { source: Arc::clone(&mirror.source), asked, local: local.clone(), remote, trace: None };
         Ok((route.renamed(local), Some(at)))
     }
 
