@@ -24,18 +24,22 @@ use std::{sync::Arc, time::Instant};
 
 /// What is asked for, in either form.
 struct Request {
-    service: Option<String>,
     scopes: Vec<Scope>,
     /// Whether a refresh token is wanted.
     offline: bool,
 }
 
 impl Request {
+    /// Refused where it is for another registry: before anything that is shown with it is looked at, and used up.
     fn new<'a>(
+        access: &Access,
         service: Option<&str>,
         scopes: impl Iterator<Item = &'a str>,
         offline: bool,
     ) -> Result<Request, ApiError> {
+        if service.is_some_and(|service| service != access.service()) {
+            return Err(ApiError::TokenRequest("`service` is not this registry"));
+        }
         // several in one parameter are separated by spaces
         let texts: Vec<&str> =
             scopes.flat_map(|text| text.split(' ')).filter(|text| !text.is_empty()).collect();
@@ -43,7 +47,7 @@ impl Request {
             return Err(ApiError::TokenRequest("too many scopes for one token"));
         }
         let scopes = texts.into_iter().filter_map(Scope::parse).collect();
-        Ok(Request { service: service.map(str::to_owned), scopes, offline })
+        Ok(Request { scopes, offline })
     }
 }
 
@@ -51,7 +55,7 @@ impl Request {
 pub(in crate::server) async fn get(call: Call) -> Result<Response, ApiError> {
     let access = enabled(&call)?;
     let offline = call.query.get("offline_token") == Some("true");
-    let request = Request::new(call.query.get("service"), call.query.all("scope"), offline)?;
+    let request = Request::new(&access, call.query.get("service"), call.query.all("scope"), offline)?;
     let mut shown = call.headers.get_all(header::AUTHORIZATION).iter();
     let principal = match (shown.next(), shown.next()) {
         (None, _) => Principal::anonymous(),
@@ -82,7 +86,7 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     let get = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let scopes = form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str());
     let service = Some(get("service")).filter(|service| !service.is_empty());
-    let mut request = Request::new(service, scopes, get("access_type") == "offline")?;
+    let mut request = Request::new(&access, service, scopes, get("access_type") == "offline")?;
     let mut more: &[(&str, &str)] = &[];
     let principal = match get("grant_type") {
         "password" if get("username").is_empty() => return Err(refused(&access)),
@@ -156,9 +160,6 @@ async fn answer(
     request: &Request,
     more: &[(&str, &str)],
 ) -> Result<Response, ApiError> {
-    if request.service.as_deref().is_some_and(|service| service != access.service()) {
-        return Err(ApiError::TokenRequest("`service` is not this registry"));
-    }
     let now = now_seconds();
     let scopes: Vec<Scope> =
         request.scopes.iter().filter_map(|scope| scope.granted(access, principal)).collect();

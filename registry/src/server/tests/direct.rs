@@ -125,3 +125,44 @@ fn a_blob_that_became_shorter_is_broken_off() {
     let got = [&head[begin..], &rest].concat();
     assert!(bytes.starts_with(&got) && got.len() <= 20_000_000, "{}", got.len());
 }
+
+/// What is on its way refers to a file, not to a name: a blob that is put into quarantine, healed by a push, quarantined again and
+/// thrown away while it is being sent is sent to its last byte as it was when its reply began.
+#[test]
+fn a_blob_that_is_set_aside_and_healed_while_it_is_sent_stays_itself() {
+    let registry = Registry::start();
+    let (path, bytes) = blob(&registry, 24_000_000);
+    let hex = path.rsplit(':').next().expect("a digest");
+    let place = registry.folder.path().join("registry/blobs/sha256").join(hex);
+    let aside = registry.folder.path().join("registry/quarantine/sha256").join(hex);
+    std::fs::create_dir_all(aside.parent().expect("a folder")).expect("a folder");
+    let begin = |range: &str| {
+        let mut stream = registry.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n{range}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut head = [0; 1000];
+        stream.read_exact(&mut head).expect("its begin");
+        (stream, head.to_vec())
+    };
+    let mut replies = vec![begin(""), begin("range: bytes=3-\r\n")];
+    for round in 0..3_u8 {
+        // as the scrub does it; and the disk gives back something else under the former name
+        std::fs::rename(&place, &aside).expect("set aside");
+        std::fs::write(&place, vec![round; bytes.len()]).expect("other bytes");
+        std::fs::remove_file(&place).expect("gone");
+        assert_eq!(registry.push_blob("a/b", &bytes).hex(), hex);
+        std::fs::remove_file(&aside).expect("thrown away");
+        for (stream, got) in &mut replies {
+            let mut piece = vec![0; 3_000_000];
+            stream.read_exact(&mut piece).expect("some more");
+            got.extend(piece);
+        }
+        replies.push(begin(""));
+    }
+    for (at, (mut stream, mut got)) in replies.into_iter().enumerate() {
+        stream.read_to_end(&mut got).expect("the rest");
+        let head = got.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let expected = if at == 1 { &bytes[3..] } else { &bytes[..] };
+        assert!(got[head..] == *expected, "reply {at}: {} bytes", got.len() - head);
+    }
+}

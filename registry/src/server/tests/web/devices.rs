@@ -106,6 +106,15 @@ fn a_device_acts_as_who_let_it_in() {
     let allowed = registry.send(&cookie, &[("code", &codes.user), ("decision", "allow")]);
     assert!(allowed.page(200).contains("It is logged in"));
     assert_eq!(registry.refused(&codes.device, "other"), "invalid_grant");
+    // what asks for another registry is refused, and uses nothing up
+    let fields = [
+        ("grant_type", GRANT),
+        ("device_code", &codes.device),
+        ("client_id", "slipway"),
+        ("service", "other"),
+    ];
+    let elsewhere = registry.call("POST", "/token", &[FORM], &form(&fields));
+    assert_eq!(elsewhere.status, 400, "{}", elsewhere.text());
     let granted = registry.poll(&codes.device, "slipway");
     assert_eq!(granted.status, 200, "{}", granted.text());
     let refresh = granted.json()["refresh_token"].as_str().expect("something to keep").to_owned();

@@ -3,7 +3,7 @@
 mod devices;
 mod files;
 mod hostile;
-mod rights;
+pub(super) mod rights;
 
 use super::*;
 use slipway_oci::spec::ImageConfig;

@@ -4,7 +4,7 @@ use super::super::access::{access, basic};
 use super::*;
 
 /// A field of a page's forms.
-pub(super) fn token(page: &str) -> String {
+pub(in crate::server::tests) fn token(page: &str) -> String {
     let rest = page.split("name=\"token\" value=\"").nth(1).expect("a form");
     rest.split_once('"').expect("its end").0.to_owned()
 }
