@@ -107,7 +107,7 @@ fn a_quota_holds_through_storms_and_kills() {
 }
 
 /// What a push that does not fit is told.
-const WORDS: &str = "the quota of namespace `team` is 97.66 KiB (100000 bytes): ";
+const WORDS: &str = "the quota of namespace `team` is 100kB: ";
 
 /// A server that takes less than the base image, and that image in an archive.
 fn small() -> (Slipway, Server, String, String) {
@@ -173,10 +173,10 @@ fn the_operator_sees_quotas_and_mistakes_in_them() {
     assert_eq!(post(&server.address, "team/app", &[7; 500]), 201);
     let usage = slipway.ok(["registry", "usage", "--storage", storage, "--config", config, "team/app"]);
     let lines: Vec<&str> = usage.lines().collect();
-    assert_eq!(lines[1], "quota of namespace `team`: 500B of 2.04kB (24 %)");
-    assert_eq!(lines[2], "quota of repository `team/app`: 500B of 1.00kB (50 %), 0 tags of 4 tags (0 %)");
+    assert_eq!(lines[1], "quota of namespace `team`: 500B of 2KiB (24 %)");
+    assert_eq!(lines[2], "quota of repository `team/app`: 500B of 1kB (50 %), 0 tags of 4 tags (0 %)");
     let explained = slipway.ok(["registry", "explain", "--config", config, "ann", "push", "team/app"]);
-    assert!(explained.contains("the quota of repository `team/app` is 1.00kB, 4 tags\n"), "{explained}");
+    assert!(explained.contains("the quota of repository `team/app` is 1kB, 4 tags\n"), "{explained}");
     slipway.ok(["registry", "check", config]);
     // another file takes its place while the server runs, unless it has a mistake
     std::fs::write(config, settings.replace("2KiB in all of team", "2XiB in all of team")).unwrap();

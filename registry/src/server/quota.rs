@@ -208,7 +208,7 @@ pub(super) fn fullness(quotas: &[Quota], storage: &Storage) -> Result<Vec<Fullne
 }
 
 /// From which share on something is nearly full.
-const NEAR: f64 = 0.9;
+pub(super) const NEAR: f64 = 0.9;
 
 /// What whoever pushes is told of what is nearly full (the words of a `Warning` header).
 pub(super) fn warnings(room: &[(Bound, Used)]) -> Vec<String> {

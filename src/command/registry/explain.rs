@@ -10,7 +10,7 @@ use slipway_oci::reference::is_repository_name;
 use slipway_registry::server::{
     access::{Action, IdentityClaims, Principal, is_name},
     bounds,
-    storage::{Bound, Measure},
+    storage::{Bound, Measure, written},
 };
 use std::path::PathBuf;
 
@@ -70,7 +70,7 @@ fn repository(text: &str) -> Result<String, String> {
 /// What a quota leaves of the right to push.
 fn in_words(bound: &Bound) -> String {
     let amount = |(measure, most): (Measure, u64)| match measure {
-        Measure::Bytes => show::human(most),
+        Measure::Bytes => written(most, most),
         Measure::Tags => format!("{most} tag{}", if most == 1 { "" } else { "s" }),
     };
     let amounts: Vec<String> = bound.measures().map(amount).collect();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
 use slipway_registry::server::{
     filled, share,
-    storage::{Bound, Measure, Scope, Usage, Used},
+    storage::{Bound, Measure, Scope, Usage, Used, written},
 };
 
 /// List how much each repository has, and how much of quotas is used.
@@ -69,21 +69,27 @@ fn in_words(name: &str, usage: &Usage) -> String {
 /// How much of a quota is used.
 fn quota_in_words(bound: &Bound, used: Used) -> String {
     let one = |(measure, most): (Measure, u64)| {
-        let (used, words): (u64, fn(u64) -> String) = match measure {
-            Measure::Bytes => (used.bytes, show::human),
-            Measure::Tags => (used.tags, |count| format!("{count} tag{}", if count == 1 { "" } else { "s" })),
+        let words = |count: u64| match measure {
+            Measure::Bytes => written(count, most),
+            Measure::Tags => format!("{count} tag{}", if count == 1 { "" } else { "s" }),
         };
+        let used = used.of(measure);
         format!("{} of {} ({:.0} %)", words(used), words(most), (share(used, most) * 100.0).floor())
     };
     let all: Vec<String> = bound.measures().map(one).collect();
     format!("quota of {}: {}", bound.scope, all.join(", "))
 }
 
-fn quota_as_json(bound: &Bound, used: Used) -> Value {
-    let (kind, name) = match &bound.scope {
+/// What kind of thing a scope is, and its name.
+pub(super) fn of_scope(scope: &Scope) -> (&'static str, &str) {
+    match scope {
         Scope::Repository(name) => ("repository", name),
         Scope::Namespace(name) => ("namespace", name),
-    };
+    }
+}
+
+fn quota_as_json(bound: &Bound, used: Used) -> Value {
+    let (kind, name) = of_scope(&bound.scope);
     json!({
         "quotaOf": kind,
         "name": name,

@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use slipway_registry::server::storage::{
-    Fault,
+    Fault, Used,
     keep::{Finding, Verified, Watching, verify},
 };
 use std::sync::{Mutex, PoisonError};
@@ -97,6 +97,14 @@ fn in_words(finding: &Finding) -> String {
         Finding::Dangling { repository, tag, digest } => {
             format!("dangling: {repository}:{tag} points at {digest}, which is not in its repository")
         }
+        Finding::Miscounted { scope, said, counted } => {
+            let [said, counted] = [said, counted].map(|used| {
+                format!("{} bytes and {} tag{}", used.bytes, used.tags, if used.tags == 1 { "" } else { "s" })
+            });
+            format!(
+                "miscounted: {scope} has {counted}, and its quota is asked for {said}; `slipway registry reindex` counts anew"
+            )
+        }
         Finding::Incomplete { repository, manifest, needs } => {
             format!("incomplete: {repository}@{manifest} needs {needs}, which its repository lacks")
         }
@@ -135,6 +143,14 @@ fn as_json(verified: Verified, found: &[Finding]) -> Value {
         "dangling": of(&|one| match one {
             Finding::Dangling { repository, tag, digest } => {
                 Some(json!({ "repository": repository, "tag": tag, "digest": digest }))
+            }
+            _ => None,
+        }),
+        "miscounted": of(&|one| match one {
+            Finding::Miscounted { scope, said, counted } => {
+                let (kind, name) = super::usage::of_scope(scope);
+                let of = |used: &Used| json!({ "bytes": used.bytes, "tags": used.tags });
+                Some(json!({ "of": kind, "name": name, "said": of(said), "counted": of(counted) }))
             }
             _ => None,
         }),

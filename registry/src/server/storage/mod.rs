@@ -51,6 +51,7 @@ pub use pointers::{
     Bound, Candidate, Change, Condition, Counts, Entities, IsImmutable, Kept, Kin, Kind, ManifestKey,
     ManifestRecord, Measure, NewManifest, OverQuota, Pointer, Pulls, Reason, Referrer, ReferrersPage,
     Removal, Required, Scope, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, Written, namespaces,
+    written,
 };
 pub use retire::{Expired, Keeping, Retired};
 pub use room::{Ceiling, Quotas, Sight};

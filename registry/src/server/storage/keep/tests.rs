@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::server::storage::{
-    Author, Deletion, Fault, ManifestKey, ManifestRecord, NewManifest, Storage, StorageError,
+    Author, Deletion, Fault, ManifestKey, ManifestRecord, NewManifest, Scope, Storage, StorageError, Used,
 };
 use slipway_oci::{
     Algorithm, Descriptor, Digest,
@@ -90,6 +90,11 @@ fn a_whole_folder_is_all_right_also_while_it_is_used() {
     assert!(!folder.path().join("quarantine").exists());
 }
 
+fn used(database: &rusqlite::Connection, query: &str) -> Used {
+    let read = |row: &rusqlite::Row<'_>| Ok(Used { bytes: row.get(0)?, tags: row.get(1)? });
+    database.query_row(query, [], read).expect("numbers")
+}
+
 #[test]
 fn everything_that_can_be_wrong_is_found() {
     let folder = tempfile::tempdir().expect("folder");
@@ -124,6 +129,14 @@ fn everything_that_can_be_wrong_is_found() {
     database
         .execute("DELETE FROM blobs WHERE digest = ?1", [Digest::sha256(b"layer 3").to_string()])
         .expect("damage");
+    database
+        .execute_batch(
+            "UPDATE repositories SET bytes = bytes + 7 WHERE name = 'a';
+             UPDATE namespaces SET tags = 9 WHERE name = '';",
+        )
+        .expect("damage");
+    let of_a = used(&database, "SELECT bytes - 7, tags FROM repositories WHERE name = 'a'");
+    let of_all = used(&database, "SELECT bytes, 3 FROM namespaces WHERE name = ''");
     drop(database);
     for quarantine in [false, true] {
         let (_, found) = look(folder.path(), quarantine);
@@ -135,11 +148,11 @@ fn everything_that_can_be_wrong_is_found() {
                 _ => None,
             })
         };
-        let of_a = vec!["a".to_owned()];
+        let places = vec!["a".to_owned()];
         let bytes = |actual: &[u8]| Fault::Bytes { actual: Digest::sha256(actual) };
-        assert_eq!(fault(&flipped), Some((bytes(b"flopped"), quarantine, of_a.clone())));
-        assert_eq!(fault(&cut), Some((Fault::Length { expected: 3, actual: 2 }, quarantine, of_a.clone())));
-        assert_eq!(fault(&missing), Some((Fault::Missing, false, of_a.clone())));
+        assert_eq!(fault(&flipped), Some((bytes(b"flopped"), quarantine, places.clone())));
+        assert_eq!(fault(&cut), Some((Fault::Length { expected: 3, actual: 2 }, quarantine, places.clone())));
+        assert_eq!(fault(&missing), Some((Fault::Missing, false, places.clone())));
         assert!(matches!(fault(&folder_of), Some((Fault::Length { .. }, ..))), "{found:?}");
         assert!(matches!(fault(&manifest), Some((Fault::Bytes { .. }, ..))), "{found:?}");
         for expected in [
@@ -149,6 +162,16 @@ fn everything_that_can_be_wrong_is_found() {
                 manifest: whole.to_string(),
                 needs: Digest::sha256(b"layer 3").to_string(),
             },
+            Finding::Miscounted {
+                scope: Scope::Repository("a".into()),
+                said: Used { bytes: of_a.bytes + 7, ..of_a },
+                counted: of_a,
+            },
+            Finding::Miscounted {
+                scope: Scope::Namespace(String::new()),
+                said: Used { tags: 9, ..of_all },
+                counted: of_all,
+            },
             Finding::Unreferenced { digest: old.clone(), size_bytes: 3 },
             Finding::Foreign { name: "sha256/README".into() },
             Finding::Foreign { name: "sha512/sub".into() },
@@ -156,7 +179,7 @@ fn everything_that_can_be_wrong_is_found() {
             assert!(found.contains(&expected), "{expected:?} in {found:?}");
         }
         // the folder in a blob's place is foreign, too, until it is moved aside
-        assert_eq!(found.len(), 5 + 5 + usize::from(!quarantine), "{found:?}");
+        assert_eq!(found.len(), 5 + 7 + usize::from(!quarantine), "{found:?}");
     }
     assert!(!blob(folder.path(), &flipped).exists());
     let storage = Storage::open(folder.path()).expect("open");

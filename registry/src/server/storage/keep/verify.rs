@@ -4,7 +4,8 @@ use super::spread::spread;
 use crate::{
     limits,
     server::storage::{
-        Damage, Examined, Fault, Storage, StorageError, error::io_error, pointers::sqlite::survey,
+        Damage, Examined, Fault, Scope, Storage, StorageError, Used, error::io_error,
+        pointers::sqlite::survey,
     },
 };
 use slipway_oci::{Algorithm, Digest};
@@ -34,6 +35,15 @@ pub enum Finding {
         /// What it points at.
         digest: String,
     },
+    /// The database says that a repository or namespace has more or less than it has: what quotas go by.
+    Miscounted {
+        /// Whose number it is.
+        scope: Scope,
+        /// What it says.
+        said: Used,
+        /// What there is.
+        counted: Used,
+    },
     /// A manifest needs what its repository lacks: as sparse ones and those with layers of elsewhere do.
     Incomplete {
         /// Where.
@@ -60,7 +70,13 @@ pub enum Finding {
 impl Finding {
     /// Whether something is lost or wrong by it.
     pub fn is_wrong(&self) -> bool {
-        matches!(self, Finding::Database(_) | Finding::Damaged(_) | Finding::Dangling { .. })
+        matches!(
+            self,
+            Finding::Database(_)
+                | Finding::Damaged(_)
+                | Finding::Dangling { .. }
+                | Finding::Miscounted { .. }
+        )
     }
 }
 
@@ -101,6 +117,9 @@ pub fn verify(folder: &Path, quarantine: bool, watching: &Watching<'_>) -> Resul
     let verified = read_all(&storage, survey::bytes(&database)?, quarantine, watching)?;
     for (repository, tag, digest) in survey::dangling(&database)? {
         (watching.found)(&Finding::Dangling { repository, tag, digest });
+    }
+    for (scope, said, counted) in survey::miscounted(&database)? {
+        (watching.found)(&Finding::Miscounted { scope, said, counted });
     }
     for (repository, manifest, needs) in survey::incomplete(&database)? {
         (watching.found)(&Finding::Incomplete { repository, manifest, needs });

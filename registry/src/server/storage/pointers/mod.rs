@@ -24,7 +24,7 @@ pub use life::{
 pub use memory::MemoryPointers;
 pub use outbox::{Outbox, OutboxError, Waiting};
 pub use postgres::{DatabaseAddress, Lease, Leases, PostgresPointers};
-pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces};
+pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces, written};
 pub use sqlite::SqlitePointers;
 
 use super::{Asked, StorageError, UploadId};

@@ -126,7 +126,7 @@ impl fmt::Display for OverQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OverQuota { scope, measure, most, used, more } = self;
         let word = |count: u64| match measure {
-            Measure::Bytes => amount(count),
+            Measure::Bytes => exactly(count, *most),
             Measure::Tags if count == 1 => "1 tag".to_owned(),
             Measure::Tags => format!("{count} tags"),
         };
@@ -138,21 +138,40 @@ impl fmt::Display for OverQuota {
     }
 }
 
-/// A number of bytes in words, exact where it is short.
-fn amount(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let (mut unit, mut size) = (None, bytes as f64);
+/// A number of bytes in the units in which a quota of `most` was most likely set, as settings write them: `10GiB`, `1.5GB`.
+pub fn written(bytes: u64, most: u64) -> String {
+    let reduced = |base: u64| {
+        let mut number = most;
+        while number > 0 && number.is_multiple_of(base) {
+            number /= base;
+        }
+        number
+    };
+    let (base, units): (u64, [&str; 6]) = match reduced(1024) <= reduced(1000) {
+        true => (1024, ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]),
+        false => (1000, ["kB", "MB", "GB", "TB", "PB", "EB"]),
+    };
+    let (mut whole, mut size, mut unit, mut exact) = (bytes, bytes as f64, "B", true);
     for next in units {
-        if size < 1024.0 {
+        // what was set as 1500MiB is no 1.46GiB
+        if size < base as f64 || (bytes == most && !whole.is_multiple_of(base)) {
             break;
         }
-        (unit, size) = (Some(next), size / 1024.0);
+        exact &= whole.is_multiple_of(base);
+        (whole, size, unit) = (whole / base, size / base as f64, next);
     }
-    match unit {
-        None => format!("{bytes} bytes"),
-        Some(unit) if size.fract() == 0.0 => format!("{size} {unit}"),
-        Some(unit) => format!("{size:.2} {unit} ({bytes} bytes)"),
+    if exact {
+        return format!("{whole}{unit}");
     }
+    let number = format!("{size:.2}");
+    format!("{}{unit}", number.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// The same, with all its digits where those are rounded.
+fn exactly(bytes: u64, most: u64) -> String {
+    let text = written(bytes, most);
+    let whole = text.strip_suffix('B').is_some_and(|number| number.parse() == Ok(bytes));
+    if whole || bytes == most { text } else { format!("{text} ({bytes} bytes)") }
 }
 
 #[cfg(test)]
@@ -183,22 +202,43 @@ mod tests {
             assert_eq!(bound.check(before, after).is_ok(), fits, "{before:?} {after:?}");
         }
         let words = bound.check(used(40, 0), used(120, 0)).expect_err("too much").to_string();
-        assert!(words.starts_with("the quota of namespace `team` is 100 bytes: 40 bytes of it are used, and this would add 80 bytes; "), "{words}");
+        assert!(
+            words.starts_with(
+                "the quota of namespace `team` is 100B: 40B of it are used, and this would add 80B; "
+            ),
+            "{words}"
+        );
         let words = bound.check(used(0, 2), used(0, 3)).expect_err("too many").to_string();
         assert!(words.contains("is 2 tags: 2 tags of it are used, and this would add 1 tag;"), "{words}");
     }
 
     #[test]
-    fn amounts_are_exact_and_short() {
-        for (bytes, words) in [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1 KiB"),
-            (10 << 30, "10 GiB"),
-            (1500, "1.46 KiB (1500 bytes)"),
-            (u64::MAX, "16 EiB"),
+    fn amounts_are_written_as_they_were_set() {
+        for (bytes, most, words) in [
+            (0, 0, "0B"),
+            (0, 1 << 20, "0B"),
+            (1 << 20, 1 << 20, "1MiB"),
+            (10 << 30, 10 << 30, "10GiB"),
+            (1500 << 20, 1500 << 20, "1500MiB"),
+            (1000, 1000, "1kB"),
+            (1_500_000, 1_500_000, "1500kB"),
+            (10_000_000_000, 10_000_000_000, "10GB"),
+            (1023, 1023, "1023B"),
+            (1001, 1001, "1001B"),
+            // what is used of it, in the same units
+            (500, 1 << 20, "500B"),
+            (1500, 1 << 20, "1.46KiB"),
+            (1500, 10_000_000, "1.5kB"),
+            (3 << 30, 1 << 40, "3GiB"),
+            (999_999, 1_000_000, "1000kB"),
+            (2_000_000, 1_000_000, "2MB"),
+            (u64::MAX, u64::MAX, "18446744073709551615B"),
+            (u64::MAX, 1 << 40, "16EiB"),
         ] {
-            assert_eq!(amount(bytes), words);
+            assert_eq!(written(bytes, most), words, "{bytes} of {most}");
         }
+        assert_eq!(exactly(40, 1 << 20), "40B");
+        assert_eq!(exactly(1 << 20, 1 << 20), "1MiB");
+        assert_eq!(exactly(1500, 1 << 20), "1.46KiB (1500 bytes)");
     }
 }
