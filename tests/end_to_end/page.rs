@@ -3,6 +3,7 @@
 //! Pictures are left below the target folder, in `page/`.
 
 use crate::support::browser::Browser;
+use crate::support::http::request;
 use crate::support::server::{Server, free_address};
 use crate::support::{Slipway, skip};
 use std::fs;
@@ -179,6 +180,177 @@ fn it_works_without_the_script(browser: &mut Browser, home: &str, shop: &str) {
     browser.run_scripts(true);
 }
 
+/// A private registry for `ann`, and her password.
+fn private(slipway: &Slipway) -> (Server, String) {
+    let made = slipway.run(["registry", "token", "ann"]);
+    let secret = made.stdout.trim().to_owned();
+    let hash = made.stderr.split('"').find(|part| part.starts_with("sha256:")).unwrap().to_owned();
+    let (address, token) = (free_address(), format!("ann={hash}"));
+    let mut command = slipway.command([
+        "serve",
+        "--listen",
+        &address,
+        "--access",
+        "private",
+        "--token",
+        &token,
+        "--storage",
+    ]);
+    command.arg(slipway.path("storage")).stderr(fs::File::create(slipway.path("serve.log")).unwrap());
+    (Server::start(&mut command, &address), secret)
+}
+
+/// Fills the fields of the login in and sends it.
+#[track_caller]
+fn type_in(browser: &mut Browser, password: &str) {
+    browser.value("document.getElementById('name').value = 'ann'; null");
+    browser.follow(&format!(
+        "document.getElementById('password').value = '{password}'; document.querySelector('.login form').requestSubmit()"
+    ));
+}
+
+/// The page that is open in every look: it fits, and a picture of each is left.
+#[track_caller]
+fn in_every_look(browser: &mut Browser, name: &str) {
+    for (look, width, dark) in
+        [("light", 1280, false), ("dark", 1280, true), ("phone", 360, false), ("phone-dark", 360, true)]
+    {
+        browser.look_as(width, dark);
+        expect_to_fit(browser, name);
+        browser.picture(&pictures().join(format!("{name}-{look}.png")));
+    }
+    browser.look_as(1280, false);
+}
+
+#[track_caller]
+fn expect_words(browser: &mut Browser, words: &[&str]) {
+    let text = browser.text();
+    for wanted in words {
+        assert!(text.contains(wanted), "no `{wanted}`: {text}");
+    }
+}
+
+/// The code of a device that calls itself `client`.
+fn code_of(server: &Server, client: &str) -> String {
+    let kind = [("content-type", "application/x-www-form-urlencoded")];
+    let reply =
+        request(&server.address, "POST", "/token/device", &kind, format!("client_id={client}").as_bytes());
+    let codes: serde_json::Value = serde_json::from_str(&reply.text()).unwrap();
+    codes["user_code"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_device_is_let_in_with_a_browser() {
+    let slipway = Slipway::empty();
+    let (server, secret) = private(&slipway);
+    let Some(mut browser) = Browser::start(&slipway.path("browser")) else {
+        return skip("there is no Chromium");
+    };
+    let page = format!("http://{}/device", server.address);
+    let code = code_of(&server, &"long-".repeat(12));
+    browser.look_as(1280, false);
+    // the link that the device shows, for who is not logged in yet
+    browser.open(&format!("{page}?user_code={code}"));
+    type_in(&mut browser, &secret);
+    assert_eq!(browser.value("location.pathname + location.search"), format!("/device?user_code={code}"));
+    assert_eq!(browser.value("document.getElementById('code').value"), code, "it needs not be typed");
+    in_every_look(&mut browser, "device-given");
+    // by keyboard alone: the field has it from the start
+    browser.open(&page);
+    assert_eq!(browser.value("document.activeElement.id"), "code");
+    in_every_look(&mut browser, "device");
+    let type_code = |browser: &mut Browser, code: &str| {
+        browser.value("document.getElementById('code').select(); null");
+        browser.order("Input.insertText", serde_json::json!({ "text": code }));
+        browser.press_to_follow("Enter");
+    };
+    type_code(&mut browser, "wrong");
+    expect_words(&mut browser, &["No device waits with this code"]);
+    assert_eq!(browser.value("document.activeElement.id"), "code", "the next try needs no mouse");
+    assert_eq!(browser.value("document.activeElement.getAttribute('aria-invalid')"), "true");
+    in_every_look(&mut browser, "device-wrong");
+    type_code(&mut browser, &code.to_lowercase().replace('-', " "));
+    expect_words(&mut browser, &["long-long-", "127.0.0.1", "ann", &code, "Allow", "Refuse"]);
+    in_every_look(&mut browser, "device-confirm");
+    // what a hurried Enter does is no yes
+    assert_ne!(browser.value("document.activeElement.value"), "allow");
+    let reach = |browser: &mut Browser, decision: &str| {
+        for _ in 0..20 {
+            browser.press("Tab");
+            if browser.value("document.activeElement.value") == decision {
+                return browser.press_to_follow("Enter");
+            }
+        }
+        panic!("`{decision}` is out of the keyboard's reach");
+    };
+    reach(&mut browser, "allow");
+    expect_words(&mut browser, &["It is logged in"]);
+    in_every_look(&mut browser, "device-done");
+    browser.open(&format!("{page}?user_code={}", code_of(&server, "other")));
+    browser.follow("document.querySelector('form[action=\"/device\"] button').click()");
+    reach(&mut browser, "refuse");
+    expect_words(&mut browser, &["It was refused"]);
+    // what was decided is over, and who goes on guessing waits
+    for _ in 0..10 {
+        browser.open(&page);
+        type_code(&mut browser, &code);
+    }
+    expect_words(&mut browser, &["Try again in"]);
+    in_every_look(&mut browser, "device-often");
+    browser.complaints.retain(|one| !one.contains("403") && !one.contains("429"));
+    expect_no_complaints(&browser);
+}
+
+#[test]
+fn quotas_are_seen_with_a_browser() {
+    let slipway = Slipway::empty();
+    let long = format!("team/{}/{}", "very-long-name-of-a-department".repeat(4), "x".repeat(90));
+    let serve = |quotas: &[&str]| {
+        let address = free_address();
+        let mut command = slipway.command(["serve", "--listen", &address, "--storage"]);
+        command.arg(slipway.path("storage"));
+        command.args(quotas.iter().flat_map(|quota| ["--quota", quota]));
+        Server::start(&mut command, &address)
+    };
+    let server = serve(&[]);
+    let post = |repository: &str, bytes: &[u8]| {
+        let digest = slipway_oci::Digest::sha256(bytes);
+        let path = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        assert_eq!(request(&server.address, "POST", &path, &[], bytes).status, 201);
+    };
+    for (name, size) in
+        [("team/full", 1_048_576), ("team/near", 1_000_000), ("team/half", 500_000), (&long, 1_500_000)]
+    {
+        post(name, &vec![b'x'; size]);
+    }
+    drop(server);
+    let server =
+        serve(&["1MiB, 20 tags in each team/**", "5MB in all of team", "1TiB in all", "0 in each team/half"]);
+    let Some(mut browser) = Browser::start(&slipway.path("browser")) else {
+        return skip("there is no Chromium");
+    };
+    browser.look_as(1280, false);
+    browser.open(&format!("http://{}/usage", server.address));
+    let tags = "0 tags";
+    expect_words(
+        &mut browser,
+        &["1 MiB", "1 TiB", "5 MB", &long, "the registry", "team/…", "143 %", "100 %", "95 %", tags],
+    );
+    assert!(!browser.text().contains("Nothing is here"), "what is used is something");
+    // what is full and what is nearly so is seen, and said without colours too
+    let of = |browser: &mut Browser, class: &str| {
+        let rows = format!("[...document.querySelectorAll('.quotas .{class}')].map((one) => one.innerText)");
+        let found = browser.value(&rows);
+        found.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&mut browser, "full").len(), 3, "over, full, and where nothing may be");
+    assert!(of(&mut browser, "full").iter().all(|words| words.contains("full")));
+    assert_eq!(of(&mut browser, "near").len(), 1);
+    assert!(of(&mut browser, "near").iter().all(|words| words.contains("nearly full")));
+    in_every_look(&mut browser, "quotas");
+    expect_no_complaints(&browser);
+}
+
 #[test]
 fn logging_in_with_a_browser() {
     let slipway = Slipway::new();
@@ -186,23 +358,7 @@ fn logging_in_with_a_browser() {
     let server = Server::slipway(&slipway, &storage);
     slipway.ok(["push", "-q", "base", &server.name("team/app:1")]);
     drop(server);
-    let made = slipway.run(["registry", "token", "ann"]);
-    let secret = made.stdout.trim().to_owned();
-    let hash = made.stderr.split('"').find(|part| part.starts_with("sha256:")).unwrap().to_owned();
-    let address = free_address();
-    let words = [
-        "serve",
-        "--listen",
-        &address,
-        "--access",
-        "private",
-        "--token",
-        &format!("ann={hash}"),
-        "--storage",
-    ];
-    let mut command = slipway.command(words);
-    command.arg(&storage).stderr(fs::File::create(slipway.path("serve.log")).unwrap());
-    let server = Server::start(&mut command, &address);
+    let (server, secret) = private(&slipway);
     let Some(mut browser) = Browser::start(&slipway.path("browser")) else {
         return skip("there is no Chromium");
     };
@@ -214,12 +370,6 @@ fn logging_in_with_a_browser() {
         "/login?next=%2Fr%2Fteam%2Fapp%2F_image%2F1"
     );
     browser.picture(&pictures().join("login-light.png"));
-    let type_in = |browser: &mut Browser, password: &str| {
-        browser.value("document.getElementById('name').value = 'ann'; null");
-        browser.follow(&format!(
-            "document.getElementById('password').value = '{password}'; document.querySelector('.login form').requestSubmit()"
-        ));
-    };
     type_in(&mut browser, "wrong");
     assert!(browser.text().contains("is wrong"));
     browser.look_as(360, true);

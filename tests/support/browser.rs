@@ -125,7 +125,9 @@ impl Browser {
         let size = json!({ "width": width, "height": if phone { 780 } else { 900 }, "deviceScaleFactor": 1, "mobile": phone });
         self.order("Emulation.setDeviceMetricsOverride", size);
         let scheme = if dark { "dark" } else { "light" };
-        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        // a picture shows no look on its way to another
+        let still = json!({ "name": "prefers-reduced-motion", "value": "reduce" });
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }, still] });
         self.order("Emulation.setEmulatedMedia", features);
     }
 
@@ -155,6 +157,17 @@ impl Browser {
             "windowsVirtualKeyCode": if key == "Tab" { 9 } else { 13 } });
         self.order("Input.dispatchKeyEvent", code);
         self.order("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "code": key }));
+    }
+
+    /// Presses a key that leads to another page.
+    #[track_caller]
+    pub fn press_to_follow(&mut self, key: &str) {
+        // the page may be there before the key is up
+        let code = json!({ "type": "rawKeyDown", "key": key, "code": key, "windowsVirtualKeyCode": 13 });
+        self.order("Input.dispatchKeyEvent", code);
+        let text = json!({ "type": "char", "key": key, "text": "\r" });
+        self.order("Input.dispatchKeyEvent", text);
+        self.wait_for_load();
     }
 
     /// Writes a picture of the whole page.

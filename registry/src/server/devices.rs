@@ -127,7 +127,7 @@ impl Devices {
                 break code;
             }
         };
-        let shown = format!("{}-{}", &code[..CODE_LETTERS / 2], &code[CODE_LETTERS / 2..]);
+        let shown = shown(&code);
         let waiting = Waiting {
             code,
             device,
@@ -195,9 +195,7 @@ impl Devices {
         {
             return Err(WrongCode::Often(*since + limits::DEVICE_GUESS_TIME - now));
         }
-        let plain = |c: &char| c.is_ascii_alphanumeric();
-        let code: String =
-            typed.chars().filter(plain).take(CODE_LETTERS + 1).map(|c| c.to_ascii_uppercase()).collect();
+        let code = code_of(typed);
         let open = |one: &&mut Waiting| one.code == code && one.decided.is_none() && one.until > now;
         match state.waiting.values_mut().find(open) {
             Some(one) => Ok(work(one)),
@@ -208,6 +206,19 @@ impl Devices {
             }
         }
     }
+}
+
+/// The code that somebody means by what they typed; one letter too many is none.
+fn code_of(typed: &str) -> String {
+    let plain = |c: &char| c.is_ascii_alphanumeric();
+    typed.chars().filter(plain).take(CODE_LETTERS + 1).map(|c| c.to_ascii_uppercase()).collect()
+}
+
+/// A code as devices show it, however somebody typed it.
+pub(super) fn shown(typed: &str) -> String {
+    let code = code_of(typed);
+    let (first, last) = code.split_at(code.len().min(CODE_LETTERS / 2));
+    format!("{first}-{last}")
 }
 
 /// A code, each letter as likely as any other.

@@ -7,13 +7,21 @@ use super::{
     frame::{self, Frame},
     route,
     visit::Visit,
+    words,
 };
-use crate::server::{
-    access::Principal,
-    devices::{Device, WrongCode},
-    error::ApiError,
+use crate::{
+    limits,
+    server::{
+        access::Principal,
+        devices::{Device, WrongCode, shown},
+        error::ApiError,
+        reply,
+    },
 };
-use axum::{http::StatusCode, response::Response};
+use axum::{
+    http::{StatusCode, header},
+    response::Response,
+};
 use maud::{Markup, html};
 use std::time::Instant;
 
@@ -62,10 +70,21 @@ pub(super) fn post(visit: &Visit) -> Result<Response, ApiError> {
     };
     match found {
         Ok(response) => Ok(response),
-        Err(WrongCode::Often(retry)) => Err(ApiError::Often { retry }),
+        Err(WrongCode::Often(retry)) => {
+            let seconds = retry.as_secs().max(1);
+            let wait = words::things(seconds.div_ceil(60), "minute", "minutes");
+            let words = format!("Too many codes were wrong. Try again in {wait}.");
+            let mut response = form(visit, typed, Some(&words));
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            reply::set(&mut response, header::RETRY_AFTER, &seconds.to_string());
+            Ok(response)
+        }
         Err(WrongCode::Unknown) => {
-            let words = "No device waits with this code, or not any more.";
-            let mut response = form(visit, typed, Some(words));
+            let life = words::things(limits::DEVICE_LIFE.as_secs() / 60, "minute", "minutes");
+            let words = format!(
+                "No device waits with this code, or not any more: a code holds for {life}, and once."
+            );
+            let mut response = form(visit, typed, Some(&words));
             *response.status_mut() = StatusCode::FORBIDDEN;
             Ok(response)
         }
@@ -79,13 +98,13 @@ fn page(visit: &Visit, title: &str, body: &Markup) -> Response {
 
 fn form(visit: &Visit, code: &str, wrong: Option<&str>) -> Response {
     let body = html! {
-        @if let Some(wrong) = wrong { p.alert role="alert" { (wrong) } }
+        @if let Some(wrong) = wrong { p.alert role="alert" id="wrong" { (wrong) } }
         p { "Type the code that the device shows, if it is yours." }
         form method="post" action="/device" {
             (visit.token())
             label for="code" { "Code" }
-            input id="code" name="code" value=(code) maxlength="20" autocomplete="off" autocapitalize="characters"
-                spellcheck="false" required autofocus;
+            input.code id="code" name="code" value=(code) maxlength="20" autocomplete="off" autocapitalize="characters"
+                spellcheck="false" required autofocus aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "wrong")];
             button.primary type="submit" { "Go on" }
         }
     };
@@ -100,7 +119,7 @@ fn confirm(visit: &Visit, code: &str, device: &Device) -> Response {
             @if let Some(address) = device.address { " at " strong { (address) } }
             " wants to act as " strong { (name) } " in this registry, with all that you may do."
         }
-        p { "Say yes only if you have just begun this yourself, and your device shows the code " strong { (code) } "." }
+        p { "Say yes only if you have just begun this yourself, and your device shows the code " strong.code { (shown(code)) } "." }
         form method="post" action="/device" {
             (visit.token())
             input type="hidden" name="code" value=(code);

@@ -11,7 +11,9 @@ use crate::{
     server::{
         access::Action,
         error::ApiError,
-        filled, share,
+        filled,
+        quota::NEAR,
+        share,
         storage::{Bound, Measure, Scope, Usage, Used},
     },
 };
@@ -46,7 +48,8 @@ pub(super) async fn get(visit: &Visit) -> Result<Response, ApiError> {
         }
         @if found.more { p.note { "There are more repositories than are summed up here." } }
         (quota_rows(&quotas))
-        @if rows.is_empty() { section.empty { h2 { "Nothing is here yet" } } }
+        @if rows.is_empty() && !quotas.is_empty() { p.note { "No repository has an image yet." } }
+        @else if rows.is_empty() { section.empty { h2 { "Nothing is here yet" } } }
         @else {
             table.rows {
                 thead { tr {
@@ -95,18 +98,22 @@ async fn quotas(visit: &Visit, nothing_hidden: bool) -> Result<Vec<(Bound, Used)
 }
 
 fn quota_rows(rows: &[(Bound, Used)]) -> maud::Markup {
-    let amount = |measure: Measure, number: u64| match measure {
-        Measure::Bytes => words::size(number),
+    let amount = |(measure, most): (Measure, u64), number: u64| match measure {
+        Measure::Bytes => words::size_of(number, most),
         Measure::Tags => words::things(number, "tag", "tags"),
     };
     html! {
         @if !rows.is_empty() {
             table.rows.quotas {
-                thead { tr { th scope="col" { "Quota of" } th scope="col" { "Used" } th scope="col" { "Of" } } }
+                thead { tr {
+                    th scope="col" { "Quota of" } th scope="col" { "Used" } th scope="col" { "Of" } th scope="col" { "Share" }
+                } }
                 tbody {
                     @for (bound, used) in rows {
                         @for (measure, most) in bound.measures() {
-                            tr {
+                            @let share = share(used.of(measure), most);
+                            @let fullness = if share >= 1.0 { Some("full") } else if share >= NEAR { Some("near") } else { None };
+                            tr class=[fullness] {
                                 th scope="row" {
                                     @match &bound.scope {
                                         Scope::Repository(name) => a href=(route::tags(name)) { (name) },
@@ -114,8 +121,17 @@ fn quota_rows(rows: &[(Bound, Used)]) -> maud::Markup {
                                         Scope::Namespace(name) => { (name) "/…" },
                                     }
                                 }
-                                td.bar data-label="Used" { (bar(used.of(measure), most)) span { (amount(measure, used.of(measure))) } }
-                                td.number data-label="Of" { (amount(measure, most)) }
+                                td.bar data-label="Used" { (bar(used.of(measure), most)) span { (amount((measure, most), used.of(measure))) } }
+                                td.number data-label="Of" { (amount((measure, most), most)) }
+                                // no colour says anything that words do not
+                                td.number data-label="Share" {
+                                    (format!("{:.0} %", (share * 100.0).floor()))
+                                    @match fullness {
+                                        Some("full") => span.chip.gone { "full" },
+                                        Some(_) => span.chip.warn { "nearly full" },
+                                        None => {}
+                                    }
+                                }
                             }
                         }
                     }

@@ -1,5 +1,6 @@
 //! How numbers, times and names are written, and what keeps texts of others harmless.
 
+use crate::server::storage::written;
 use maud::{Markup, html};
 use slipway_oci::{Digest, spec::rfc3339};
 use std::{borrow::Cow, fmt::Write};
@@ -21,6 +22,13 @@ pub(super) fn size(bytes: u64) -> String {
         _ if value < 9.95 => format!("{value:.1} {unit}"),
         _ => format!("{value:.0} {unit}"),
     }
+}
+
+/// A size in the units of a quota: `1.5 GiB`.
+pub(super) fn size_of(bytes: u64, most: u64) -> String {
+    let text = written(bytes, most);
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    format!("{} {}", &text[..unit], &text[unit..])
 }
 
 /// A number with its digits in groups.
