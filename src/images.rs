@@ -1,5 +1,6 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
+mod cache;
 mod send;
 
 use crate::progress::{self, Quiet, Show, Transfers, Waits, ended};
@@ -325,6 +326,13 @@ impl<'a> Images<'a> {
     ) -> Result<(), SourceError> {
         let mut last = SourceError::new(format!("no registry is known to have `{}`", blob.digest));
         for repository in repositories {
+            if let Some(opened) = crate::cache::open_in_layout(repository, &blob.digest) {
+                match opened.map_err(SourceError::new).and_then(|file| take(into, blob, file)) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = error,
+                }
+                continue;
+            }
             let Ok(reference) = repository.parse::<Reference>() else { continue };
             let client = self.client().map_err(SourceError::new)?;
             let progress = self.transfers("pulling");
@@ -335,6 +343,16 @@ impl<'a> Images<'a> {
         }
         Err(last)
     }
+}
+
+/// Takes a blob in from a file, verified.
+fn take(into: &dyn BlobSink, blob: &Descriptor, mut file: std::fs::File) -> Result<(), SourceError> {
+    if into.size(&blob.digest).map_err(SourceError::new)? == Some(blob.size_bytes) {
+        return Ok(());
+    }
+    let mut writer = into.writer(&blob.digest).map_err(SourceError::new)?;
+    std::io::copy(&mut file, &mut writer).map_err(SourceError::new)?;
+    writer.commit(Some((&blob.digest, blob.size_bytes))).map(drop).map_err(SourceError::new)
 }
 
 /// How many blobs a row of descriptors names.

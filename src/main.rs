@@ -9,6 +9,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod app;
+mod cache;
 mod children;
 mod command;
 mod credentials;

@@ -1,10 +1,13 @@
 //! Images that stages begin with or copy from.
 
-use crate::{Environment, StepError, clock};
+use crate::{
+    Environment, ImageSource, StepError, clock,
+    lost::{lost, lost_if_false},
+};
 use slipway_oci::{
     Digest, Platform, Reference,
     layer::{LayerError, Tree},
-    store::{ImageRecord, LayerFiles, LayerForm, StoreError},
+    store::{ImageRecord, LayerFiles, LayerForm, Store, StoreError},
 };
 use slipway_runtime::{Lower, root};
 use std::{
@@ -60,20 +63,24 @@ fn from_record(digest: Digest, record: ImageRecord) -> Result<BaseImage, StepErr
 }
 
 /// Sees to it that the layer's blob is in the store.
-pub(crate) fn fetch_layer(environment: &Environment<'_>, form: &LayerForm) -> Result<(), StepError> {
-    let store = environment.store;
+pub(crate) fn fetch_layer(
+    store: &Store,
+    images: &dyn ImageSource,
+    form: &LayerForm,
+) -> Result<(), StepError> {
     let mut forms = vec![form.clone()];
     forms.extend(store.layer_forms(&form.diff_id)?);
     if forms.iter().any(|form| store.blobs().contains(&form.descriptor.digest).unwrap_or(false)) {
         return Ok(());
     }
+    let gone = |form: &LayerForm, error| lost(std::slice::from_ref(form), error);
     for form in &forms {
         let sources = store.sources(&form.descriptor.digest)?;
         if !sources.is_empty() {
-            return Ok(environment.images.fetch(&form.descriptor, &sources)?);
+            return images.fetch(&form.descriptor, &sources).map_err(|error| gone(form, error));
         }
     }
-    Err(StoreError::LayerMissing(form.diff_id.clone()).into())
+    Err(lost(std::slice::from_ref(form), StoreError::LayerMissing(form.diff_id.clone())))
 }
 
 /// Does what needs a layer's bytes; where they are missing, fetches them and does it again.
@@ -82,16 +89,18 @@ fn with_layer<T>(
     form: &LayerForm,
     work: impl Fn() -> Result<T, StoreError>,
 ) -> Result<T, StepError> {
+    let fetch = || fetch_layer(environment.store, environment.images, form);
+    let false_or_not = |error: StoreError| lost_if_false(form, error);
     match work() {
         Err(StoreError::LayerMissing(_)) => {
-            fetch_layer(environment, form)?;
-            Ok(work()?)
+            fetch()?;
+            work().map_err(false_or_not)
         }
         Err(StoreError::Layer(LayerError::Blob(slipway_oci::blobs::BlobError::Missing(_)))) => {
-            fetch_layer(environment, form)?;
-            Ok(work()?)
+            fetch()?;
+            work().map_err(false_or_not)
         }
-        other => Ok(other?),
+        other => other.map_err(false_or_not),
     }
 }
 
@@ -120,7 +129,10 @@ fn fetch_layers(
     if missing.is_empty() {
         return Ok(store.make_runnable(&row)?);
     }
-    Ok(environment.images.fetch_layers(&row, &missing)?)
+    environment.images.fetch_layers(&row, &missing).map_err(|error| {
+        missing.retain(|form| !store.blobs().contains(&form.descriptor.digest).unwrap_or(false));
+        lost(&missing, error)
+    })
 }
 
 /// The file system of a row of layers, from tables of contents alone.

@@ -1,6 +1,6 @@
 //! What can go wrong in a build, and where in the recipe.
 
-use crate::{GraphError, SourceError, ValueError};
+use crate::{GraphError, SourceError, ValueError, lost::LostLayers};
 use slipway_dockerfile::{Diagnostic, Origin};
 use slipway_oci::{Digest, layer::LayerError, store::StoreError};
 use std::{io, path::PathBuf, sync::Arc};
@@ -201,6 +201,9 @@ pub enum StepError {
     /// An image could not be had.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A layer that was known by name could not be had.
+    #[error(transparent)]
+    Lost(#[from] LostLayers),
     /// The image's reference is wrong.
     #[error(transparent)]
     Reference(#[from] slipway_oci::reference::ReferenceError),

@@ -1,12 +1,12 @@
 //! From a finished stage to what the caller asked for: an image in the store, by configuration, manifest and names.
 
-use crate::{Environment, StepError, base, stage::StageResult};
+use crate::{Environment, ImageSource, StepError, base, stage::StageResult};
 use slipway_oci::{
     Descriptor, Digest, Reference,
     compression::Compression,
     layer::LayerError,
     spec::{ImageConfig, Manifest, media_type, rfc3339, to_json},
-    store::LayerForm,
+    store::{LayerForm, Store},
 };
 use std::{collections::BTreeMap, io::Write};
 
@@ -67,7 +67,7 @@ impl Exporter for ImageExporter {
             let foreign = at < finished.base_layers && store.is_foreign(&form.descriptor.digest)?;
             let descriptor = match foreign {
                 true => form.descriptor.clone(),
-                false => in_form(environment, form, self.compression)?,
+                false => in_form(store, environment.images, form, self.compression)?,
             };
             descriptors.push(as_oci(&descriptor));
         }
@@ -100,22 +100,26 @@ pub(crate) fn finished<'a>(target: &'a StageResult, labels: &BTreeMap<String, St
     Finished { config, layers: &target.layers, base_layers: target.base_layers }
 }
 
-/// The layer in the compression that was asked for. The layers of a base image from elsewhere stay as they came, so that
+/// The blob of the layer in the compression that was asked for. The layers of a base image from elsewhere stay as they came, so that
 /// their blobs are shared with it, and never come here.
-fn in_form(
-    environment: &Environment<'_>,
+pub fn in_form(
+    store: &Store,
+    images: &dyn ImageSource,
     form: &LayerForm,
     wanted: Compression,
 ) -> Result<Descriptor, StepError> {
-    let store = environment.store;
     let is_wanted = |form: &LayerForm| form.descriptor.media_type == wanted.layer_media_type();
     if is_wanted(form) || !form.descriptor.media_type.starts_with(media_type::OCI_LAYER) {
         return Ok(form.descriptor.clone());
     }
-    if let Some(other) = store.layer_forms(&form.diff_id)?.into_iter().find(is_wanted) {
+    // another form that is known by name alone is somebody's word: whoever has the bytes makes it of them
+    let is_here = |form: &LayerForm| store.blobs().contains(&form.descriptor.digest).unwrap_or(false);
+    let forms = store.layer_forms(&form.diff_id)?;
+    let has_bytes = forms.iter().any(is_here);
+    if let Some(other) = forms.into_iter().find(|other| is_wanted(other) && (is_here(other) || !has_bytes)) {
         return Ok(other.descriptor);
     }
-    base::fetch_layer(environment, form)?;
+    base::fetch_layer(store, images, form)?;
     let mut reader = store.read_layer(&form.diff_id)?;
     let writer = store.blobs().writer(slipway_oci::Algorithm::Sha256).map_err(LayerError::from)?;
     let mut compressor = slipway_oci::compression::Compressor::new(writer, wanted);

@@ -32,6 +32,7 @@ mod graph;
 pub mod history;
 pub mod key;
 mod limits;
+mod lost;
 mod progress;
 mod request;
 mod scratch;
@@ -46,13 +47,17 @@ mod value;
 pub mod why;
 
 pub use base::BaseImage;
-pub use cache::{CacheSink, CacheSource, FoundResult, StepResult};
+pub use cache::{
+    CACHE_CONFIG_TYPE, CACHE_TYPE, CacheSink, CacheSource, CacheTable, FoundResult, PackedTable, StepResult,
+    TableError, TableResult,
+};
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
 pub use error::{BuildError, ErrorAt, Full, LogPlace, StepError};
-pub use export::{BuiltImage, Exporter, Finished, ImageExporter};
+pub use export::{BuiltImage, Exporter, Finished, ImageExporter, in_form};
 pub use graph::{Base, BuildGraph, GraphError, StageNode};
 pub use key::{CopyStep, InlineFile, MountStep, Operation, RunStep, StepDescription, WorkdirStep};
+pub use lost::LostLayers;
 pub use progress::{Event, Fact, Outcome, Progress, StepId, Stream};
 pub use request::{BuildRequest, Environment, NamedContext, NetworkMode, SecretSource};
 pub use solve::{BuildOutput, build};

@@ -27,6 +27,18 @@ pub(crate) const AGENT_MESSAGE_BYTES: u32 = 256 << 10;
 
 /// Most bytes of a step's output that are kept: the beginning and the end, half of it each.
 pub(crate) const STEP_LOG_BYTES: u64 = 16 << 20;
+/// Largest table of a cache that is written or read, in bytes.
+pub(crate) const TABLE_BYTES: u64 = 64 << 20;
+/// Most results of one table.
+pub(crate) const TABLE_RESULTS: usize = 200_000;
+/// Most layers of one table: a manifest of so many is one that registries take (4 MiB, and 4096 entries here).
+pub(crate) const TABLE_LAYERS: usize = 4000;
+/// Longest description of a step that a table has, in bytes.
+pub(crate) const TABLE_DESCRIPTION_BYTES: usize = 1 << 20;
+/// Longest text of a step that a table has, in characters.
+pub(crate) const TABLE_STEP_CHARACTERS: usize = 1024;
+/// Most layers of cached results that one build finds lost and makes again, before a further loss is a failure.
+pub(crate) const LOST_LAYERS: usize = 64;
 /// Most builds whose history is kept.
 pub(crate) const HISTORY_BUILDS: usize = 200;
 /// Most bytes that the history of all builds takes; the build that just ended stays, however large.

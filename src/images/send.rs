@@ -4,7 +4,7 @@ use super::{Images, distinct};
 use crate::{error::Failure, nearby, progress::ended};
 use slipway_builder::ImageSource;
 use slipway_oci::{Descriptor, Digest, Reference, spec::Parsed, store::Store};
-use slipway_registry::client::{self, BlobReader, BlobSource, Condition, ManifestBytes, Push};
+use slipway_registry::client::{self, BlobReader, BlobSource, Condition, ManifestBytes, Push, Pushed};
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
@@ -23,7 +23,7 @@ impl Images<'_> {
         reference: &Reference,
         digest: &Digest,
         condition: Option<&Condition>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Pushed, Failure> {
         if let Some(condition) = condition {
             self.holds(reference, condition)?;
         }
@@ -66,16 +66,16 @@ impl Images<'_> {
         while pushed.is_err() && self.fetch_missing(&blobs, &source)? {
             pushed = self.client()?.push(&first, &push, &source, &self.transfers("pushing"));
         }
-        if pushed.is_ok() && condition.is_some() {
-            let tagged = self.client()?.put_manifest(reference, manifest, condition);
-            ended(self.show, tagged).map_err(|error| nearby::unsent(reference, &error))?;
-        } else {
-            ended(self.show, pushed).map_err(|error| nearby::unsent(reference, &error))?;
+        if condition.is_some()
+            && let Ok(done) = pushed
+        {
+            pushed = self.client()?.put_manifest(reference, manifest, condition).map(|()| done);
         }
+        let pushed = ended(self.show, pushed).map_err(|error| nearby::unsent(reference, &error))?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }
-        Ok(())
+        Ok(pushed)
     }
 
     /// Whether a tag is what a condition wants.

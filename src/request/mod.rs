@@ -2,6 +2,7 @@
 //! the environment as a function, so that a test, or another front than the command line, can call them.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod proxies;
 pub(crate) mod prune;
 pub(crate) mod serve;

@@ -68,6 +68,7 @@ mod shapes;
 mod stop;
 mod store;
 mod streams;
+mod travelling;
 mod typed;
 mod umask;
 mod visitors;

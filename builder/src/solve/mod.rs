@@ -14,8 +14,10 @@ pub(crate) use steps::Steps;
 pub(crate) use workshop::Workshop;
 
 use crate::{
-    BuildError, BuildGraph, BuildRequest, BuiltImage, Environment, ErrorAt, Event, Exporter, export,
+    BuildError, BuildGraph, BuildRequest, BuiltImage, CacheSource, Environment, ErrorAt, Event, Exporter,
+    export,
     history::{History, Recorder},
+    lost::Losses,
 };
 use slipway_dockerfile::{Instruction, Stage};
 use slipway_oci::spec::ImageConfig;
@@ -42,8 +44,34 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Builds what `request` asks for and hands it to `exporter`. A failure throws no switch of the caller's.
+/// Builds what `request` asks for and hands it to `exporter`. A failure throws no switch of the caller's. Cached results
+/// whose layers turn out to be lost are made again ([`lost`](crate::lost)).
 pub fn build(
+    request: &BuildRequest,
+    environment: &Environment<'_>,
+    exporter: &dyn Exporter,
+) -> Result<BuildOutput, BuildError> {
+    let mut losses = Losses::default();
+    loop {
+        let result = {
+            let sources = losses.without(environment.cache_sources);
+            let sources: Vec<&dyn CacheSource> =
+                sources.iter().map(|source| source as &dyn CacheSource).collect();
+            attempt(request, &Environment { cache_sources: &sources, ..*environment }, exporter)
+        };
+        match result {
+            Err(error) if !environment.cancel.is_cancelled() => {
+                match losses.forget(environment.store, &error)? {
+                    Some(message) => environment.progress.event(Event::Warning { message: &message }),
+                    None => return Err(error),
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+fn attempt(
     request: &BuildRequest,
     environment: &Environment<'_>,
     exporter: &dyn Exporter,

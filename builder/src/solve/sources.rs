@@ -116,7 +116,7 @@ impl<'a> Sources<'a> {
             // a file may be read from any of them; those on disk already are not fetched
             let below = Tree::new(tree.layers()[..at].to_vec());
             if !self.environment.store.has_files(&form.diff_id, &below)? {
-                base::fetch_layer(self.environment, form)?;
+                base::fetch_layer(self.environment.store, self.environment.images, form)?;
             }
         }
         Ok(LayeredTree::new(self.environment.store, tree, diff_ids, place))

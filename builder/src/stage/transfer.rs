@@ -344,7 +344,8 @@ impl StageState<'_, '_> {
         let environment = self.solver.environment;
         let key = transfer::content_key(placements);
         if let Some(key) = key.as_ref().filter(|_| self.use_cache)
-            && let Some(Some(form)) = environment.caches().find(key, &expanded.created_by, None)?
+            && let Some(Some(form)) =
+                environment.caches().find(&key.key(), &expanded.created_by, Some(&key.to_json()))?
         {
             return Ok(Some(form));
         }
@@ -369,13 +370,14 @@ impl StageState<'_, '_> {
 
     fn note_content(
         &self,
-        key: Option<Digest>,
+        key: Option<StepDescription>,
         form: &LayerForm,
         expanded: &Expanded,
     ) -> Result<(), StepError> {
         if let Some(key) = key {
-            let step = &expanded.created_by;
-            let result = StepResult { key: &key, layer: Some(form), step, description: None };
+            let (step, json) = (&expanded.created_by, key.to_json());
+            let key = Digest::sha256(json.as_bytes());
+            let result = StepResult { key: &key, layer: Some(form), step, description: Some(&json) };
             self.solver.environment.caches().put(&result)?;
         }
         Ok(())

@@ -45,7 +45,7 @@ type Found = ((usize, Vec<u8>), Digest);
 pub(crate) type Placements = BTreeMap<Vec<u8>, Placement>;
 
 /// The content key: everything that the layer will say and nothing else. `None` where a digest is not known.
-pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
+pub(crate) fn content_key(placements: &Placements) -> Option<StepDescription> {
     let links = hard_links(placements);
     let mut key = Fields::new();
     for (path, placement) in placements {
@@ -56,7 +56,7 @@ pub(crate) fn content_key(placements: &Placements) -> Option<Digest> {
         describe(&mut key, path, &placement.entry, true);
         key.field("same file", links.get(path.as_slice()).copied().unwrap_or_default());
     }
-    Some(StepDescription::new(None, Operation::Files { listing: key.finish() }).key())
+    Some(StepDescription::new(None, Operation::Files { listing: key.finish() }))
 }
 
 /// Names of what was placed before under another name, links and devices included: the layer makes them hard links.

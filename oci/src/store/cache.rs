@@ -62,6 +62,51 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the results that are `layer`, and that `layer`'s blob is one of its diff id unless an image says so. Answers
+    /// how many results there were.
+    pub fn forget_result(&self, layer: &LayerForm) -> Result<usize, StoreError> {
+        let pair = (layer.diff_id.to_string(), layer.descriptor.digest.to_string());
+        let mut database = self.database();
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let count = transaction.execute("DELETE FROM cache WHERE diff_id = ?1", [&pair.0])?;
+        if count > 0 {
+            transaction.execute(
+                "DELETE FROM forms WHERE diff_id = ?1 AND digest = ?2
+                     AND NOT EXISTS (SELECT 1 FROM edges WHERE child = ?2 AND diff_id = ?1)",
+                pair,
+            )?;
+        }
+        transaction.commit()?;
+        Ok(count)
+    }
+
+    /// Forgets results.
+    pub fn forget_keys(&self, keys: &[&Digest]) -> Result<(), StoreError> {
+        let mut database = self.database();
+        let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for key in keys {
+            transaction.prepare_cached("DELETE FROM cache WHERE key = ?1")?.execute([key.to_string()])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The results that are a layer: key, step, and what the key was made from.
+    pub fn results_of(&self, diff_id: &Digest) -> Result<Vec<(Digest, String, String)>, StoreError> {
+        let database = self.database();
+        let mut statement = database.prepare_cached(
+            "SELECT key, step, description FROM cache WHERE diff_id = ?1 AND description IS NOT NULL",
+        )?;
+        let rows = statement.query_map([diff_id.to_string()], |row| {
+            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?))
+        })?;
+        let mut results = Vec::new();
+        for row in rows {
+            let (key, step, description) = row?;
+            results.extend(key.parse().ok().map(|key| (key, step, description)));
+        }
+        Ok(results)
+    }
+
     /// What a key was made from, as the JSON that was stored with its result.
     pub fn cached_description(&self, key: &Digest) -> Result<Option<String>, StoreError> {
         let found: Option<Option<String>> = self

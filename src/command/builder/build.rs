@@ -5,6 +5,7 @@ mod lint;
 
 use crate::{
     app::{App, Global},
+    cache::{Built, Caches},
     command::dockerfile,
     error::{self, Failure},
     images::Images,
@@ -98,6 +99,13 @@ pub(crate) struct Arguments {
     /// Compression of new layers
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_COMPRESSION")]
     compression: Compression,
+    /// Where results of other machines are looked for: a name in a registry, type=registry,ref=NAME or type=local,src=FOLDER;
+    /// several are asked in turn
+    #[arg(long, value_name = "PLACE")]
+    cache_from: Vec<String>,
+    /// Where this build's results go: type=registry,ref=NAME[,mode=max], type=local,dest=FOLDER or type=inline
+    #[arg(long, value_name = "PLACE")]
+    cache_to: Vec<String>,
     /// How many stages are made at a time; 0 has no bound
     #[arg(long, env = "SLIPWAY_JOBS", value_name = "NUMBER", default_value_t = 0)]
     jobs: usize,
@@ -127,6 +135,8 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         return Err(Failure::usage("--push needs a name: add -t NAME"));
     }
     let mut parsed = parse(&arguments)?;
+    let from = request::cache::from(&arguments.cache_from)?;
+    let to = request::cache::to(&arguments.cache_to, &parsed.build_args)?;
     for (name, value) in global.proxies() {
         parsed.build_args.entry(name).or_insert(value);
     }
@@ -146,20 +156,11 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let outputs = Outputs::prepare(&arguments)?;
     let request = request(&arguments, parsed, &context)?;
     let cancel = Cancel::new()?;
-    let (thrown, root) = (cancel.clone(), app.store.root().to_owned());
-    let over = Arc::new(AtomicBool::new(false));
-    let built_already = over.clone();
-    signals::on(&signals::ENDING, move |_| {
-        // asked twice: the person means now; and a push has nobody who could be told
-        if thrown.is_cancelled() || built_already.load(Ordering::Acquire) {
-            show::live::abandon(" CANCELED");
-            leave::now(&root);
-        }
-        thrown.cancel();
-    })?;
+    let over = listen(&cancel, app.store.root())?;
+    let caches = Caches::new(&images, from, to, &request.platform);
     let environment = Environment {
-        cache_sources: &[],
-        cache_sinks: &[],
+        cache_sources: &caches.sources(),
+        cache_sinks: &caches.sinks(),
         store: &app.store,
         images: &images,
         progress: &*progress,
@@ -177,10 +178,7 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
     let output = ended.map_err(|failure| {
         error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
     })?;
-    // a proxy is for whatever asks for something, and nothing may
-    for name in output.unused_arguments.iter().filter(|name| !request::proxies::is_one(name)) {
-        crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
-    }
+    say_unused(&output);
     over.store(true, Ordering::Release);
     if cancel.is_cancelled() {
         return Err(error::of_build(BuildError::Cancelled, &request.recipe, &request.recipe_name, true));
@@ -190,11 +188,38 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
             images.push(name, &output.image.manifest.digest, None)?;
         }
     }
+    let pushed = if arguments.push { exporter.names.as_slice() } else { &[] };
+    caches.write(&images, &Built { output: &output, pushed })?;
     let names: Vec<String> = exporter.names.iter().map(Reference::familiar).collect();
     outputs.write(&names, &output)?;
     report(&names, &output, began.elapsed(), style)?;
     app.store.maintain()?;
     Ok(0)
+}
+
+/// Lets signals throw the build's switch, and leave at once when they come again, or when what is answered was set: then it is
+/// built.
+fn listen(cancel: &Cancel, root: &Path) -> Result<Arc<AtomicBool>, Failure> {
+    let (thrown, root) = (cancel.clone(), root.to_owned());
+    let over = Arc::new(AtomicBool::new(false));
+    let built_already = over.clone();
+    signals::on(&signals::ENDING, move |_| {
+        // asked twice: the person means now; and a push has nobody who could be told
+        if thrown.is_cancelled() || built_already.load(Ordering::Acquire) {
+            show::live::abandon(" CANCELED");
+            leave::now(&root);
+        }
+        thrown.cancel();
+    })?;
+    Ok(over)
+}
+
+fn say_unused(output: &slipway_builder::BuildOutput) {
+    // a proxy is for whatever asks for something, and nothing may
+    let is_ours = |name: &str| request::proxies::is_one(name) || name == request::cache::INLINE_ARGUMENT;
+    for name in output.unused_arguments.iter().filter(|name| !is_ours(name)) {
+        crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
+    }
 }
 
 /// Files that the build's results go to.

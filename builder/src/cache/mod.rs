@@ -4,9 +4,15 @@
 //! it knows is written into the store, layer by name only: bytes are fetched when a step reads them, so that a build of
 //! what is known moves none. A [`CacheSink`] hears of every result of the build, found or made (`--cache-to`).
 
+mod table;
+
+pub use table::{CACHE_CONFIG_TYPE, CACHE_TYPE, CacheTable, PackedTable, TableError, TableResult};
+
 use crate::{SourceError, StepError};
 use slipway_oci::{
-    Digest, limits,
+    Digest,
+    layer::LayerError,
+    limits,
     store::{CacheEntry, CachedLayer, LayerForm, Store},
 };
 
@@ -41,8 +47,7 @@ pub struct StepResult<'a> {
     pub layer: Option<&'a LayerForm>,
     /// The step, for people.
     pub step: &'a str,
-    /// What the key is a digest of, as JSON ([`StepDescription`](crate::StepDescription)); `None` for the content keys of
-    /// COPY, which are a digest of the layer's listing.
+    /// What the key is a digest of, as JSON ([`StepDescription`](crate::StepDescription)), where that is known.
     pub description: Option<&'a str>,
 }
 
@@ -67,19 +72,27 @@ impl Caches<'_> {
             Some(CachedLayer::Layer(form)) => Some(*form),
             None => {
                 let Some(FoundResult { layer, repositories }) = self.elsewhere(key)? else { return Ok(None) };
-                if let Some(form) = &layer {
-                    let digest = &form.descriptor.digest;
-                    self.store.put_form(form, 0)?;
-                    repositories
-                        .iter()
-                        .try_for_each(|repository| self.store.put_source(digest, repository))?;
-                }
+                let layer = layer.map(|form| self.adopt(form, &repositories)).transpose()?;
                 self.keep(&StepResult { key, layer: layer.as_ref(), step, description })?;
                 layer
             }
         };
         self.tell(&StepResult { key, layer: layer.as_ref(), step, description })?;
         Ok(Some(layer))
+    }
+
+    /// Writes down a layer that somebody else told of. Of one that is here they have nothing to tell: the bytes that are here
+    /// were checked.
+    fn adopt(&self, form: LayerForm, repositories: &[String]) -> Result<LayerForm, StepError> {
+        for own in self.store.layer_forms(&form.diff_id)? {
+            if self.store.blobs().contains(&own.descriptor.digest).map_err(LayerError::from)? {
+                return Ok(own);
+            }
+        }
+        self.store.put_form(&form, 0)?;
+        let digest = &form.descriptor.digest;
+        repositories.iter().try_for_each(|repository| self.store.put_source(digest, repository))?;
+        Ok(form)
     }
 
     fn elsewhere(&self, key: &Digest) -> Result<Option<FoundResult>, StepError> {

@@ -1,0 +1,126 @@
+//! Caches beyond the local store: where `--cache-from` finds results of other machines, and where `--cache-to` puts this
+//! build's.
+//!
+//! The form is the builder's ([`CacheTable`]); what differs is how a table and its layers are had and kept: in a registry, in an
+//! OCI layout, beside an image. Whatever is wrong with a cache that is read (not there, not reachable, damaged) is said, and costs
+//! time: results are found elsewhere or made.
+
+mod export;
+mod import;
+
+use crate::{
+    error::Failure,
+    images::Images,
+    request::cache::{From, To},
+};
+use slipway_builder::{BuildOutput, CacheSink, CacheSource, CacheTable, SourceError, StepResult};
+use slipway_oci::{Digest, Platform, Reference};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+/// The caches of one build.
+pub(crate) struct Caches<'a> {
+    sources: Vec<import::Source<'a>>,
+    to: Vec<To>,
+    heard: Heard,
+}
+
+/// What a build is told to have led to.
+#[derive(Default)]
+struct Heard(Mutex<CacheTable>);
+
+impl CacheSink for Heard {
+    fn note(&self, result: &StepResult<'_>) -> Result<(), SourceError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(result);
+        Ok(())
+    }
+}
+
+/// What was built, for the caches that are written.
+pub(crate) struct Built<'a> {
+    /// The build.
+    pub(crate) output: &'a BuildOutput,
+    /// Where the image was pushed to.
+    pub(crate) pushed: &'a [Reference],
+}
+
+impl<'a> Caches<'a> {
+    /// Nothing is asked or opened before a result is missing here.
+    pub(crate) fn new(
+        images: &'a Images<'a>,
+        from: Vec<From>,
+        to: Vec<To>,
+        platform: &Platform,
+    ) -> Caches<'a> {
+        let sources =
+            from.into_iter().map(|from| import::Source::new(images, from, platform.clone())).collect();
+        Caches { sources, to, heard: Heard::default() }
+    }
+
+    /// Who is asked, in the order that was given.
+    pub(crate) fn sources(&self) -> Vec<&dyn CacheSource> {
+        self.sources.iter().map(|source| source as &dyn CacheSource).collect()
+    }
+
+    /// Who hears.
+    pub(crate) fn sinks(&self) -> Vec<&dyn CacheSink> {
+        if self.to.is_empty() { Vec::new() } else { vec![&self.heard] }
+    }
+
+    /// Adds what is known of the contents of the layers that were heard of, here and in the sources that were read.
+    fn add_contents(&self, images: &Images<'_>, heard: &mut CacheTable) -> Result<(), Failure> {
+        let mut known = CacheTable::default();
+        for layer in heard.layers() {
+            for (key, step, description) in images.store.results_of(&layer.diff_id)? {
+                let (step, description) = (step.as_str(), Some(description.as_str()));
+                known.note(&StepResult { key: &key, layer: Some(layer), step, description });
+            }
+        }
+        let layers: BTreeSet<Digest> = heard.layers().iter().map(|layer| layer.diff_id.clone()).collect();
+        heard.add(known.contents_of(&layers));
+        for table in self.sources.iter().flat_map(import::Source::read) {
+            heard.add(table.contents_of(&layers));
+        }
+        Ok(())
+    }
+
+    /// Writes what was heard to every place.
+    ///
+    /// # Errors
+    /// When one cannot be written whose failures are not to be passed over.
+    pub(crate) fn write(&self, images: &Images<'_>, built: &Built<'_>) -> Result<(), Failure> {
+        if self.to.is_empty() {
+            return Ok(());
+        }
+        let mut heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.add_contents(images, &mut heard)?;
+        for to in &self.to {
+            match export::write(images, to, &heard, built) {
+                Err(failure) if to.ignore_error => {
+                    crate::show::note(format_args!(
+                        "warning: the cache was not written: {}",
+                        failure.words()
+                    ));
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `build` says a layout's blob is called: where a layer of a cache in a folder can be had again.
+pub(crate) fn layout_source(folder: &std::path::Path) -> String {
+    format!("{LAYOUT}{}", folder.display())
+}
+
+const LAYOUT: &str = "oci-layout://";
+
+/// Opens a blob that is said to be in a layout: nothing where `source` names none.
+pub(crate) fn open_in_layout(source: &str, digest: &Digest) -> Option<std::io::Result<std::fs::File>> {
+    let folder = source.strip_prefix(LAYOUT)?;
+    let path = format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
+    Some(import::open_within(std::path::Path::new(folder), &path))
+}

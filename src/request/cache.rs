@@ -1,0 +1,347 @@
+//! Where a build's results come from and go to: `--cache-from` and `--cache-to`, in buildx' words.
+
+use crate::{error::Failure, request::build::Compression};
+use slipway_oci::{Digest, Reference};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// A place that keeps results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An artifact in a registry; to read from, also an image that has one attached.
+    Registry(Reference),
+    /// An OCI layout in a folder, and the tag in it.
+    Local(PathBuf, String),
+    /// Attached to the image that is pushed.
+    Inline,
+}
+
+/// One `--cache-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct From {
+    /// Where.
+    pub(crate) place: Place,
+    /// The manifest, where it is said.
+    pub(crate) digest: Option<Digest>,
+}
+
+/// One `--cache-to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct To {
+    /// Where.
+    pub(crate) place: Place,
+    /// All results of the build, not only those of the image's own layers.
+    pub(crate) all: bool,
+    /// What layers are compressed with, where that is said.
+    pub(crate) compression: Option<Compression>,
+    /// Whether a failure is a warning.
+    pub(crate) ignore_error: bool,
+}
+
+/// The build argument that asks docker for a cache with the image.
+pub(crate) const INLINE_ARGUMENT: &str = "BUILDKIT_INLINE_CACHE";
+
+const SHAPES: &str =
+    "there are type=registry,ref=NAME, type=local,dest=FOLDER (src=FOLDER to read) and type=inline";
+
+/// Reads the values of `--cache-from`. Several in a row without a type are several registries' names, as buildx takes them.
+///
+/// # Errors
+/// When one is not of the form.
+pub(crate) fn from(given: &[String]) -> Result<Vec<From>, Failure> {
+    given.iter().filter(|text| !text.is_empty()).map(|text| one_from(text)).collect()
+}
+
+/// Reads the values of `--cache-to`.
+///
+/// # Errors
+/// When one is not of the form, or asks for what cannot be.
+pub(crate) fn to(given: &[String], build_arguments: &BTreeMap<String, String>) -> Result<Vec<To>, Failure> {
+    let given = given.iter().filter(|text| !text.is_empty());
+    let mut all: Vec<To> = given.map(|text| one_to(text)).collect::<Result<_, _>>()?;
+    let inline =
+        build_arguments.get(INLINE_ARGUMENT).is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+    if inline && !all.iter().any(|to| to.place == Place::Inline) {
+        all.push(To { place: Place::Inline, all: false, compression: None, ignore_error: false });
+    }
+    Ok(all)
+}
+
+fn one_from(text: &str) -> Result<From, Failure> {
+    let mut options = Options::read("--cache-from", text)?;
+    let mut digest = None;
+    let place = match options.kind.as_str() {
+        "registry" => Place::Registry(options.reference()?),
+        "local" => {
+            let folder = options.needed("src", "a folder that `--cache-to type=local,dest=FOLDER` wrote")?;
+            if let Some(text) = options.take("digest") {
+                digest = Some(text.parse().map_err(|error| options.wrong("digest", &text, &error))?);
+            }
+            Place::Local(folder.into(), options.tag()?)
+        }
+        "inline" => {
+            return Err(options.failure("an inline cache is read from its image: type=registry,ref=IMAGE"));
+        }
+        _ => return Err(options.unknown_kind()),
+    };
+    options.end()?;
+    Ok(From { place, digest })
+}
+
+fn one_to(text: &str) -> Result<To, Failure> {
+    let mut options = Options::read("--cache-to", text)?;
+    let place = match options.kind.as_str() {
+        "registry" => Place::Registry(options.reference()?),
+        "local" => {
+            let folder = options.needed("dest", "a folder, which is made where it is missing")?;
+            Place::Local(folder.into(), options.tag()?)
+        }
+        "inline" => Place::Inline,
+        _ => return Err(options.unknown_kind()),
+    };
+    let all = match options.take("mode").as_deref() {
+        None | Some("min") => false,
+        Some("max") if place == Place::Inline => {
+            return Err(
+                options.failure("an inline cache has what made the image's own layers: it has no mode=max")
+            );
+        }
+        Some("max") => true,
+        Some(other) => return Err(options.failure(&format!("mode is min or max, not `{other}`"))),
+    };
+    let compression = options.compression()?;
+    for (name, needed) in [("image-manifest", true), ("oci-mediatypes", true)] {
+        if options.switch(name)?.is_some_and(|value| value != needed) {
+            return Err(options.failure(&format!(
+                "the cache is an OCI image manifest, which every registry takes: leave `{name}` out"
+            )));
+        }
+    }
+    let ignore_error = options.switch("ignore-error")?.unwrap_or(false);
+    options.end()?;
+    Ok(To { place, all, compression, ignore_error })
+}
+
+/// `NAME=VALUE,...` of one flag.
+struct Options {
+    flag: &'static str,
+    text: String,
+    kind: String,
+    values: BTreeMap<String, String>,
+}
+
+impl Options {
+    fn read(flag: &'static str, text: &str) -> Result<Options, Failure> {
+        let mut options =
+            Options { flag, text: text.to_owned(), kind: "registry".to_owned(), values: BTreeMap::new() };
+        let fields = fields(text);
+        if let [name] = fields.as_slice()
+            && !name.contains('=')
+        {
+            options.values.insert("ref".to_owned(), name.clone());
+            return Ok(options);
+        }
+        for field in fields {
+            let Some((name, value)) = field.split_once('=') else {
+                return Err(options.failure(&format!("`{field}` is not NAME=VALUE")));
+            };
+            let name = name.trim().to_ascii_lowercase();
+            match name.as_str() {
+                "type" => value.clone_into(&mut options.kind),
+                _ if options.values.insert(name.clone(), value.to_owned()).is_some() => {
+                    return Err(options.failure(&format!("`{name}` is said twice")));
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+
+    fn failure(&self, words: &str) -> Failure {
+        Failure::usage(format!("{} `{}`: {words}", self.flag, self.text))
+    }
+
+    fn wrong(&self, name: &str, value: &str, error: &dyn std::fmt::Display) -> Failure {
+        self.failure(&format!("`{value}` is no {name}: {error}"))
+    }
+
+    fn unknown_kind(&self) -> Failure {
+        self.failure(&format!("no cache is kept as type={}", self.kind)).with_hint(SHAPES)
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.values.remove(name).filter(|value| !value.is_empty())
+    }
+
+    fn needed(&mut self, name: &str, what: &str) -> Result<String, Failure> {
+        self.take(name).ok_or_else(|| {
+            self.failure(&format!("type={} needs {name}=", self.kind)).with_hint(format!("it is {what}"))
+        })
+    }
+
+    fn reference(&mut self) -> Result<Reference, Failure> {
+        let text = self.needed("ref", "a name in a registry: ref=REGISTRY/NAME:TAG")?;
+        let parsed: Result<Reference, _> = text.parse();
+        parsed.map(Reference::or_latest).map_err(|error| self.wrong("name", &text, &error))
+    }
+
+    fn tag(&mut self) -> Result<String, Failure> {
+        let tag = self.take("tag").unwrap_or_else(|| "latest".to_owned());
+        if slipway_oci::reference::is_tag(&tag) {
+            Ok(tag)
+        } else {
+            Err(self.failure(&format!("`{tag}` is no tag")))
+        }
+    }
+
+    fn switch(&mut self, name: &str) -> Result<Option<bool>, Failure> {
+        match self.take(name).as_deref() {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(other) => Err(self.failure(&format!("{name} is true or false, not `{other}`"))),
+        }
+    }
+
+    /// What layers are compressed with. The level is the compressor's own; all forms are deterministic, so there is one.
+    fn compression(&mut self) -> Result<Option<Compression>, Failure> {
+        let compression = match self.take("compression").as_deref() {
+            None => None,
+            Some("zstd") => Some(Compression::Zstd),
+            Some("gzip") => Some(Compression::Gzip),
+            Some("uncompressed") => Some(Compression::Uncompressed),
+            Some(other) => {
+                let words = format!("compression is zstd, gzip or uncompressed, not `{other}`");
+                return Err(self.failure(&words));
+            }
+        };
+        // without it a layer keeps the form that it has; with a compression that is said every layer gets it here
+        self.switch("force-compression")?;
+        if self.take("compression-level").is_some() {
+            return Err(
+                self.failure("there is one level, so that the same layer is the same blob: leave it out")
+            );
+        }
+        Ok(compression)
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        match self.values.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                let words = format!("type={} has no `{name}`", self.kind);
+                Err(self.failure(&words).with_hint(SHAPES))
+            }
+        }
+    }
+}
+
+/// The fields of a line of comma-separated values, quotes and all (RFC 4180, as buildx reads it).
+pub(super) fn fields(text: &str) -> Vec<String> {
+    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            c => field.push(c),
+        }
+    }
+    fields.push(field);
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(text: &str) -> Vec<String> {
+        vec![text.to_owned()]
+    }
+
+    fn registry(name: &str) -> Place {
+        Place::Registry(name.parse::<Reference>().expect("name").or_latest())
+    }
+
+    #[test]
+    fn sources_in_buildx_words() {
+        let digest = format!("sha256:{}", "1".repeat(64));
+        for (text, place, with_digest) in [
+            ("r.test/app:cache", registry("r.test/app:cache"), false),
+            ("r.test/app", registry("r.test/app:latest"), false),
+            ("type=registry,ref=r.test/app:cache", registry("r.test/app:cache"), false),
+            ("ref=r.test/app:cache", registry("r.test/app:cache"), false),
+            ("type=local,src=/c", Place::Local("/c".into(), "latest".into()), false),
+            (r#"type=local,"src=a,b",tag=main"#, Place::Local("a,b".into(), "main".into()), false),
+            (&format!("type=local,src=/c,digest={digest}"), Place::Local("/c".into(), "latest".into()), true),
+        ] {
+            let digest = with_digest.then(|| digest.parse().expect("digest"));
+            assert_eq!(from(&given(text)).expect(text), [From { place, digest }], "{text}");
+        }
+        assert_eq!(from(&given("")).expect("an empty variable of a script"), []);
+    }
+
+    #[test]
+    fn targets_in_buildx_words() {
+        let place = || registry("r.test/app:cache");
+        let plain = To { place: place(), all: false, compression: None, ignore_error: false };
+        let all = To { all: true, ..plain.clone() };
+        for (text, expected) in [
+            ("r.test/app:cache", plain.clone()),
+            ("type=registry,ref=r.test/app:cache,mode=min", plain.clone()),
+            (
+                "type=registry,ref=r.test/app:cache,mode=max,image-manifest=true,oci-mediatypes=true",
+                all.clone(),
+            ),
+            (
+                "type=registry,ref=r.test/app:cache,mode=max,ignore-error=true,compression=gzip,force-compression=true",
+                To { ignore_error: true, compression: Some(Compression::Gzip), ..all.clone() },
+            ),
+            ("type=local,dest=c,mode=max", To { place: Place::Local("c".into(), "latest".into()), ..all }),
+            ("type=inline", To { place: Place::Inline, ..plain }),
+        ] {
+            assert_eq!(to(&given(text), &BTreeMap::new()).expect(text), [expected], "{text}");
+        }
+        for (value, count) in [("1", 1), ("0", 0), ("true", 1)] {
+            let arguments = BTreeMap::from([(INLINE_ARGUMENT.to_owned(), value.to_owned())]);
+            assert_eq!(to(&[], &arguments).expect("read").len(), count, "{value}");
+            assert_eq!(to(&given("type=inline"), &arguments).expect("read").len(), 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_words() {
+        for (text, words) in [
+            ("type=registry", "needs ref="),
+            ("type=registry,ref=", "needs ref="),
+            ("type=registry,ref=R_Test/App", "is no name"),
+            ("type=registry,ref=r.test/a,ref=r.test/b", "twice"),
+            ("type=registry,ref=r.test/a,more", "not NAME=VALUE"),
+            ("type=registry,ref=r.test/a,what=1", "has no `what`"),
+            ("type=registry,ref=r.test/a,mode=most", "min or max"),
+            ("type=registry,ref=r.test/a,image-manifest=false", "every registry takes"),
+            ("type=registry,ref=r.test/a,oci-mediatypes=false", "every registry takes"),
+            ("type=registry,ref=r.test/a,ignore-error=perhaps", "true or false"),
+            ("type=registry,ref=r.test/a,compression=xz", "zstd, gzip or uncompressed"),
+            ("type=registry,ref=r.test/a,compression-level=3", "one level"),
+            ("type=inline,mode=max", "no mode=max"),
+            ("type=local", "needs dest="),
+            ("type=local,dest=c,tag=a/b", "is no tag"),
+            ("type=azblob,account_url=x", "type=azblob"),
+        ] {
+            let found = to(&given(text), &BTreeMap::new()).expect_err(text).words();
+            assert!(found.contains(words), "{text}: {found}");
+        }
+        for (text, words) in [
+            ("type=inline", "type=registry,ref=IMAGE"),
+            ("type=local", "needs src="),
+            ("type=local,src=c,digest=x", "is no digest"),
+        ] {
+            let found = from(&given(text)).expect_err(text).words();
+            assert!(found.contains(words), "{text}: {found}");
+        }
+    }
+}
