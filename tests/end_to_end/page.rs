@@ -5,7 +5,7 @@
 use crate::support::browser::Browser;
 use crate::support::http::request;
 use crate::support::server::{Server, free_address};
-use crate::support::{Slipway, skip};
+use crate::support::{Slipway, skip, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -257,7 +257,8 @@ fn a_device_is_let_in_with_a_browser() {
     in_every_look(&mut browser, "device-given");
     // by keyboard alone: the field has it from the start
     browser.open(&page);
-    assert_eq!(browser.value("document.activeElement.id"), "code");
+    // a browser gives the focus with its first picture
+    wait_until("the field has the focus", || browser.value("document.activeElement.id") == "code");
     in_every_look(&mut browser, "device");
     let type_code = |browser: &mut Browser, code: &str| {
         browser.value("document.getElementById('code').select(); null");
@@ -266,7 +267,7 @@ fn a_device_is_let_in_with_a_browser() {
     };
     type_code(&mut browser, "wrong");
     expect_words(&mut browser, &["No device waits with this code"]);
-    assert_eq!(browser.value("document.activeElement.id"), "code", "the next try needs no mouse");
+    wait_until("the next try needs no mouse", || browser.value("document.activeElement.id") == "code");
     assert_eq!(browser.value("document.activeElement.getAttribute('aria-invalid')"), "true");
     in_every_look(&mut browser, "device-wrong");
     type_code(&mut browser, &code.to_lowercase().replace('-', " "));
