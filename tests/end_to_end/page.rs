@@ -258,16 +258,21 @@ fn a_device_is_let_in_with_a_browser() {
     // by keyboard alone: the field has it from the start
     browser.open(&page);
     // a browser gives the focus with its first picture
-    wait_until("the field has the focus", || browser.value("document.activeElement.id") == "code");
+    let focused = |browser: &mut Browser| {
+        wait_until("the field has the focus", || browser.value("document.activeElement.id") == "code");
+    };
+    focused(&mut browser);
     in_every_look(&mut browser, "device");
     let type_code = |browser: &mut Browser, code: &str| {
+        focused(browser);
         browser.value("document.getElementById('code').select(); null");
         browser.order("Input.insertText", serde_json::json!({ "text": code }));
         browser.press_to_follow("Enter");
     };
     type_code(&mut browser, "wrong");
     expect_words(&mut browser, &["No device waits with this code"]);
-    wait_until("the next try needs no mouse", || browser.value("document.activeElement.id") == "code");
+    // the next try needs no mouse
+    focused(&mut browser);
     assert_eq!(browser.value("document.activeElement.getAttribute('aria-invalid')"), "true");
     in_every_look(&mut browser, "device-wrong");
     type_code(&mut browser, &code.to_lowercase().replace('-', " "));

@@ -249,7 +249,8 @@ fn a_large_trash_is_emptied_in_small_steps() {
     let registry = Registry::start();
     let storage = beside(&registry, week());
     registry.push_image("a", "t", b"layer");
-    for number in 0..300 {
+    let (step, count) = (crate::limits::COLLECT_BATCH as u64, 2 * crate::limits::COLLECT_BATCH as u64 + 20);
+    for number in 0..count {
         let bytes = image(b"layer", &format!(r#","annotations":{{"n":"{number}"}}"#));
         let digest = Digest::sha256(&bytes);
         assert_eq!(
@@ -268,9 +269,13 @@ fn a_large_trash_is_emptied_in_small_steps() {
         storage.collect(NOW, &mut note).expect("a collection")
     };
     // one that is stopped goes on with the next
-    assert_eq!(stop_after(&mut steps, 2).manifests, 100);
-    assert_eq!(stop_after(&mut steps, usize::MAX).manifests, 200);
-    assert!(steps.len() >= 6 && steps.iter().all(|gone| *gone <= 50), "{steps:?}");
+    let before = storage.written().transactions;
+    assert_eq!(stop_after(&mut steps, 1).manifests, step);
+    assert_eq!(stop_after(&mut steps, usize::MAX).manifests, count - step);
+    assert!(steps.len() >= 3 && steps.iter().all(|gone| *gone <= step), "{steps:?}");
+    // and others write between the parts of a step
+    let transactions = storage.written().transactions - before;
+    assert!(transactions >= count / crate::limits::COLLECT_PAGE, "{transactions}");
     assert_eq!(registry.get("/v2/a/manifests/t").status, 200);
     assert_eq!(files(&registry), 3);
 }
