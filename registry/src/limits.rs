@@ -400,6 +400,12 @@ pub const STORE_LIST: usize = 1000;
 /// Largest list of uploads that is read, in bytes.
 pub const STORE_LIST_BYTES: usize = 8 << 20;
 
+/// How long an address in the object store that a client is sent to opens its object.
+pub const REDIRECT_LIFE: Duration = Duration::from_secs(1200);
+
+/// Smallest blob for which clients are sent to the store where the settings do not say, in bytes.
+pub const REDIRECT_FROM: u64 = 1 << 20;
+
 /// Largest object that an object store copies in one request.
 pub const STORE_COPY_BYTES: u64 = 5 << 30;
 

@@ -6,6 +6,7 @@ use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
     Acme, Engines, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
     access::{Access, AccessConfig, Htpasswd, Issuer, KeySource, NamedIssuer},
+    storage::Seals,
 };
 use std::{
     path::{Path, PathBuf},
@@ -80,7 +81,8 @@ impl Settings {
                 own.acme_directory.clone(),
                 own.acme_external.clone(),
             );
-            let engines = (own.storage.clone(), own.database.clone(), own.content.clone());
+            let engines =
+                (own.storage.clone(), own.database.clone(), own.content.clone(), own.token_key.clone());
             (logs, told, listen, engines, own.drain, own.tls_cert.is_some(), acme)
         };
         fixed(self) != fixed(former)
@@ -92,6 +94,9 @@ impl Settings {
         authorities: impl FnOnce() -> Result<Option<Authorities>, Failure>,
     ) -> Result<Option<Engines>, Failure> {
         let (address, content) = match (&self.database, &self.content) {
+            (None, None) if self.token_key.is_some() => {
+                return Err(Failure::new("`token-key` needs `database`: a folder is its owner's alone"));
+            }
             (None, None) => return Ok(None),
             (Some(database), Some(content)) => (database, content),
             (Some(_), None) => return Err(Failure::new("`database` needs `content`: replicas share both")),
@@ -131,7 +136,17 @@ impl Settings {
         let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
         let bucket = content.bucket(&key, own.or_else(|| system.clone()), &proxies).map_err(Failure::new)?;
         let database = address.or_password(password.as_deref()).trusting(system);
-        Ok(Some(Engines { database, bucket }))
+        let redirect = content.redirect.clone();
+        Ok(Some(Engines { database, bucket, redirect, seals: self.seals()? }))
+    }
+
+    /// What seals the keys of tokens.
+    fn seals(&self) -> Result<Seals, Failure> {
+        let Some(path) = &self.token_key else { return Ok(Seals::default()) };
+        let bytes = input::read("token-key", path, FILE_BYTES).map_err(Failure::from)?;
+        let wrong = |words: &str| Failure::new(format!("`token-key` `{}`: {words}", path.display()));
+        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
+        Seals::read(&text).map_err(|words| wrong(&words))
     }
 
     /// Files that the settings name, and that may change while a server runs.

@@ -32,10 +32,13 @@ pub(crate) struct Settings {
     /// the password in PGPASSWORD. The folder is this server's own then. Needs --content
     #[arg(long, value_name = "URL", env = "SLIPWAY_DATABASE", hide_env_values = true)]
     pub(crate) database: Option<String>,
-    /// Where replicas keep the content: s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE] [ca=FILE] [cache=SIZE], the key in
+    /// Where replicas keep the content: s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE] [ca=FILE] [cache=SIZE] [redirect=all|NETWORK,...] [redirect-from=SIZE] [redirect-to=URL], the key in
     /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or, as ID:SECRET, in a file. Needs --database
     #[arg(long, value_name = "PLACE", env = "SLIPWAY_CONTENT", value_parser = |text: &str| text.parse::<ContentSetting>())]
     pub(crate) content: Option<ContentSetting>,
+    /// Seal the keys of tokens in the database by the first line of this file, and open them by any. Needs --database
+    #[arg(long, value_name = "FILE", env = "SLIPWAY_TOKEN_KEY")]
+    pub(crate) token_key: Option<PathBuf>,
     /// Refuse pushes and deletes
     #[arg(long, env = "SLIPWAY_READ_ONLY")]
     pub(crate) read_only: bool,

@@ -61,7 +61,7 @@ const fn key(name: &'static str, flag: &'static str, form: Form, expected: &'sta
 }
 
 /// Every key.
-pub(crate) const KEYS: [Key; 42] = [
+pub(crate) const KEYS: [Key; 43] = [
     key("access", "access", Form::Text, "`open`, `public` or `private`"),
     key("access-log", "access-log", Form::Switch, "`true` or `false`"),
     key("acme", "acme", Form::Texts, "a list of names: `[\"registry.example\"]`"),
@@ -132,6 +132,7 @@ pub(crate) const KEYS: [Key; 42] = [
     key("tls-cert", "tls-cert", Form::Text, "the path of a PEM file"),
     key("tls-client-ca", "tls-client-ca", Form::Text, "the path of a PEM file"),
     key("tls-key", "tls-key", Form::Text, "the path of a PEM file"),
+    key("token-key", "token-key", Form::Text, "the path of a file"),
     key("tokens", "token", Form::Named, "a table of names with hashes: `ci = \"sha256:...\"`"),
     key(
         "traces",
@@ -204,6 +205,7 @@ impl Settings {
             }
             "tls-cert" => self.tls_cert = Some(path(text)?),
             "tls-client-ca" => self.tls_client_ca = Some(path(text)?),
+            "token-key" => self.token_key = Some(path(text)?),
             "tls-key" => self.tls_key = Some(path(text)?),
             "storage" => self.storage = Some(path(text)?),
             "content" => self.content = Some(text.parse()?),
@@ -248,6 +250,7 @@ impl Settings {
             listen: list(self.listen, file.listen),
             storage: self.storage.or(file.storage),
             database: self.database.or(file.database),
+            token_key: self.token_key.or(file.token_key),
             content: self.content.or(file.content),
             read_only: self.read_only || file.read_only,
             acme: list(self.acme, file.acme),
@@ -320,6 +323,7 @@ pub(crate) fn load(path: &Path) -> Result<Settings, Failure> {
         &mut settings.tls_cert,
         &mut settings.tls_key,
         &mut settings.tls_client_ca,
+        &mut settings.token_key,
     ]
     .into_iter()
     .flatten()

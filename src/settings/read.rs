@@ -174,7 +174,7 @@ mod tests {
             "sparse-in" => (r#"["mirror/**"]"#, Some(r#"["mirror/?"]"#)),
             "groups" => (r#"{ ops = ["ann"] }"#, Some(r#"{ ops = ["a b"] }"#)),
             "log-format" => (r#""json""#, Some(r#""xml""#)),
-            "audit-log" | "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" => {
+            "audit-log" | "htpasswd" | "storage" | "tls-cert" | "tls-client-ca" | "tls-key" | "token-key" => {
                 (r#""a/b""#, Some(r#""""#))
             }
             "immutable-tags" => (r#"["a/**:v*"]"#, Some(r#"["a/**:v?"]"#)),

@@ -313,10 +313,72 @@ fn work_in_the_background_outlives_its_replica() {
     assert!(fence > 1000, "another one took it");
 }
 
+/// Clients that the settings name fetch blobs from the store by addresses that end; others, and what is no large blob, are served here.
+#[test]
+fn blobs_are_fetched_from_the_store_where_the_settings_say_so() {
+    let (server, store) = engines!();
+    let slipway = Slipway::empty();
+    let database = server.database();
+    let started =
+        |number, words: &str| replica(&slipway, number, &database, store, &format!("links {words}"));
+    let (near, far) =
+        (started(0, "redirect=127.0.0.0/8 redirect-from=1MiB"), started(1, "redirect=192.0.2.0/24"));
+    let (layer, small) = (bytes(3 << 20, 9), bytes(100_000, 3));
+    for blob in [&layer[..], &small, b"{}"] {
+        push(&near.address, "app", blob);
+    }
+    let path = |blob: &[u8]| format!("/v2/app/blobs/{}", Digest::sha256(blob));
+    let sent = request(&near.address, "GET", &path(&layer), &[], b"");
+    assert_eq!((sent.status, sent.body.len()), (307, 0), "{}", sent.text());
+    assert_eq!(sent.header("cache-control"), "no-store");
+    let link = sent.header("location").to_owned();
+    let host = store.endpoint().strip_prefix("http://").unwrap().to_owned();
+    let target = link.strip_prefix(&format!("http://{host}")).unwrap().to_owned();
+    assert_eq!(request(&host, "GET", &target, &[], b"").body, layer);
+    let part = request(&host, "GET", &target, &[("range", "bytes=1000-1999")], b"");
+    assert_eq!((part.status, &part.body[..]), (206, &layer[1000..2000]));
+    // it opens this object, for reading, and nothing else
+    let other = target.replace(&Digest::sha256(&layer).hex(), &Digest::sha256(&small).hex());
+    assert_eq!(request(&host, "GET", &other, &[], b"").status, 403);
+    assert_eq!(request(&host, "DELETE", &target, &[], b"").status, 403);
+    assert!(!link.contains(STORE_KEY.1), "{link}");
+    let length = layer.len().to_string();
+    let head = request(&near.address, "HEAD", &path(&layer), &[], b"");
+    assert_eq!((head.status, head.header("content-length")), (200, length.as_str()));
+    let etag = format!("\"{}\"", Digest::sha256(&layer));
+    let same = request(&near.address, "GET", &path(&layer), &[("if-none-match", &etag)], b"");
+    assert_eq!(same.status, 304);
+    assert_eq!(request(&near.address, "GET", &path(&small), &[], b"").body, small);
+    assert_eq!(request(&far.address, "GET", &path(&layer), &[], b"").body, layer);
+    let elsewhere = path(&layer).replace("/app/", "/other/");
+    assert_eq!(
+        request(&near.address, "GET", &elsewhere, &[], b"").status,
+        404,
+        "who has none is sent nowhere"
+    );
+    let text = manifest(b"{}", &layer, "linked");
+    assert_eq!(put(&near.address, "v", &text, &[]).status, 201);
+    assert_eq!(request(&near.address, "GET", "/v2/app/manifests/v", &[], b"").body, text);
+    // who follows is served as if nothing were between
+    let Some(skopeo) = slipway_skip::find("skopeo") else {
+        return slipway_skip::skip("`skopeo` is not installed");
+    };
+    let copied = std::process::Command::new(skopeo)
+        .args(["--insecure-policy", "copy", "--src-tls-verify=false"])
+        .arg(format!("docker://{}/app:v", near.address))
+        .arg(format!("dir:{}", slipway.path("copied").display()))
+        .output()
+        .unwrap();
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let copied = slipway.path("copied").join(Digest::sha256(&layer).hex());
+    assert_eq!(std::fs::read(copied).unwrap(), layer);
+}
+
 /// What replicas cannot do yet is refused before anything is made, and secrets are never shown.
 #[test]
 fn settings_of_replicas_are_checked() {
     let slipway = Slipway::empty();
+    std::fs::write(slipway.path("short"), "s3cr3t\n").unwrap();
     let check = |text: &str| {
         let file = slipway.path("check.toml");
         std::fs::write(&file, text).unwrap();
@@ -339,6 +401,9 @@ fn settings_of_replicas_are_checked() {
         (format!("{database}{content}mirrors = {{ hub = \"https://docker.io\" }}"), "`mirrors`"),
         (format!("{database}{content}acme = [\"r.example\"]"), "`acme`"),
         (format!("{database}{}", content.replace("example\"", "example key=none\"")), "none"),
+        (format!("{database}{content}token-key = \"short\""), "32 characters"),
+        (format!("{database}{content}token-key = \"nowhere\""), "nowhere"),
+        ("token-key = \"short\"".to_owned(), "`database`"),
     ] {
         let (fine, words) = check(&text);
         assert!(!fine && words.contains(expected), "{text}: {words}");

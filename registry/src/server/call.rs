@@ -17,6 +17,7 @@ use super::{
     pulls::PullCounts,
     query::Query,
     quick::Quick,
+    redirect::Redirect,
     storage::{Author, Sight, Storage, StorageError},
     throttle::Throttle,
     tls::CurrentTls,
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) notices: Option<Arc<Notices>>,
     /// Traces, where they go anywhere.
     pub(super) traces: Option<Arc<Tracer>>,
+    /// Who fetches blobs from the store.
+    pub(super) redirect: Redirect,
     /// Turns at asking what it depends on.
     pub(super) probes: Probes,
     /// What the web page keeps of what it read.

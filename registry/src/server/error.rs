@@ -334,6 +334,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::OwnRegistry(_)
         | StorageError::StoreForgets(_)
         | StorageError::Clock { .. }
+        | StorageError::Sealed
         | StorageError::Commit(_)
         | StorageError::Blob(_)
         | StorageError::Private(_)

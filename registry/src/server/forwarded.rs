@@ -90,7 +90,7 @@ fn mask(bits: u8, width: u8) -> u128 {
 
 impl Trusted {
     /// Whether it means who is at this address; nowhere is the file system.
-    fn means(&self, peer: Option<IpAddr>) -> bool {
+    pub(super) fn means(&self, peer: Option<IpAddr>) -> bool {
         match (self, peer) {
             (Trusted::File, None) => true,
             (Trusted::Network(own, bits), Some(peer)) => {

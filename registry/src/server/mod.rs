@@ -42,6 +42,7 @@ mod query;
 mod quick;
 mod quota;
 mod range;
+mod redirect;
 mod replica;
 mod reply;
 mod retention;
@@ -69,6 +70,7 @@ pub use notice::{Form, Hook, HookError, Hooks, What};
 pub use pace::Scrub;
 pub use policy::{Deprecation, DeprecationError, Policy};
 pub use quota::{Quota, bound, bounds, filled, share};
+pub use redirect::Redirect;
 pub use replica::{ContentSetting, Engines};
 pub use retention::{Retention, retire};
 pub use sockets::{Listen, Place};
@@ -345,6 +347,7 @@ impl Server {
             notices,
             traces: tracing.as_ref().map(traces::Sender::tracer),
             probes: probe::Probes::default(),
+            redirect: config.engines.map(|engines| engines.redirect).unwrap_or_default(),
             pages: kept::Kept::new(),
             draining: AtomicBool::new(false),
             observer: config.observer,

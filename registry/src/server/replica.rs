@@ -1,7 +1,10 @@
 //! What makes a server a replica: a database and a bucket that it shares with others.
 
-use super::storage::{Storage, StorageError, content::BucketConfig, pointers::DatabaseAddress};
-use super::throttle::bytes;
+use super::{
+    redirect::Redirect,
+    storage::{Seals, Storage, StorageError, content::BucketConfig, pointers::DatabaseAddress},
+    throttle::bytes,
+};
 use crate::client::{Authorities, Proxies};
 use std::{
     fmt,
@@ -17,17 +20,21 @@ pub struct Engines {
     pub database: DatabaseAddress,
     /// Content.
     pub bucket: BucketConfig,
+    /// Who fetches blobs from the store.
+    pub redirect: Redirect,
+    /// What seals the keys of tokens.
+    pub seals: Seals,
 }
 
 impl Engines {
     /// Opens both. `folder` is the replica's own.
     pub(super) fn open(&self, folder: &Path) -> Result<Arc<Storage>, StorageError> {
-        Storage::open_shared(&self.database, &self.bucket, folder)
+        Storage::open_shared(&self.database, &self.bucket, &self.seals, folder)
     }
 }
 
 /// Where content lies in an object store, as it is written: `s3://BUCKET[/PREFIX] [endpoint=URL] [region=NAME] [key=FILE]
-/// [ca=FILE] [cache=SIZE]`.
+/// [ca=FILE] [cache=SIZE] [redirect=all|NETWORK,...] [redirect-from=SIZE] [redirect-to=URL]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentSetting {
     /// The bucket.
@@ -44,6 +51,10 @@ pub struct ContentSetting {
     pub authorities: Option<PathBuf>,
     /// How many bytes of blobs the replica keeps in its own folder.
     pub cache_bytes: u64,
+    /// Who fetches blobs from the store.
+    pub redirect: Redirect,
+    /// Where clients reach it, where that is not the same address.
+    pub redirect_to: Option<String>,
 }
 
 impl ContentSetting {
@@ -70,6 +81,7 @@ impl ContentSetting {
             authorities,
             proxies: proxies.clone(),
             cache_bytes: self.cache_bytes,
+            public: self.redirect_to.clone(),
         })
     }
 }
@@ -97,30 +109,41 @@ impl FromStr for ContentSetting {
             key: None,
             authorities: None,
             cache_bytes: 0,
+            redirect: Redirect::default(),
+            redirect_to: None,
         };
+        let (mut clients, mut from) = (None, None);
         for word in words {
             let Some((name, value)) = word.split_once('=').filter(|(_, value)| !value.is_empty()) else {
                 return Err(format!("`{word}` is not NAME=VALUE"));
             };
             match name {
                 "endpoint" => found.endpoint = Some(endpoint(value)?),
+                "redirect" => clients = Some(value),
+                "redirect-from" => from = Some(size(value)?),
+                "redirect-to" => found.redirect_to = Some(endpoint(value)?),
                 "region" if value.chars().all(named) => found.region = Some(value.to_owned()),
                 "region" => return Err(format!("`{value}` is no region")),
                 "key" => found.key = Some(value.into()),
                 "ca" => found.authorities = Some(value.into()),
-                "cache" => {
-                    found.cache_bytes =
-                        bytes(value).ok_or_else(|| format!("`{value}` is no size like `20GiB`"))?
-                }
+                "cache" => found.cache_bytes = size(value)?,
                 other => {
                     return Err(format!(
-                        "`{other}` is none of `endpoint`, `region`, `key`, `ca` and `cache`"
+                        "`{other}` is none of `endpoint`, `region`, `key`, `ca`, `cache`, `redirect`, `redirect-from` and `redirect-to`"
                     ));
                 }
             }
         }
+        if found.redirect_to.is_some() && clients.is_none() {
+            return Err("`redirect-to` needs `redirect`".to_owned());
+        }
+        found.redirect = Redirect::read(clients, from)?;
         Ok(found)
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    bytes(text).ok_or_else(|| format!("`{text}` is no size like `20GiB`"))
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -153,7 +176,8 @@ mod tests {
 
     #[test]
     fn content_is_a_bucket_with_words() {
-        let text = "s3://team-images/registry/a/ endpoint=http://127.0.0.1:9000/ region=eu-1 key=k ca=ca.pem cache=20GiB";
+        let text = "s3://team-images/registry/a/ endpoint=http://127.0.0.1:9000/ region=eu-1 key=k ca=ca.pem cache=20GiB
+            redirect=10.0.0.0/8 redirect-from=5MiB redirect-to=https://s3.example";
         let found: ContentSetting = text.parse().expect("a setting");
         assert_eq!(found.to_string(), "s3://team-images/registry/a");
         assert_eq!(found.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
@@ -172,6 +196,10 @@ mod tests {
             "s3://a region=",
             "s3://a secret=s",
             "s3://a cache=lots",
+            "s3://a redirect=everybody",
+            "s3://a redirect-from=1MiB",
+            "s3://a redirect-to=https://s3.example",
+            "s3://a redirect=all redirect-to=s3.example",
         ] {
             assert!(wrong.parse::<ContentSetting>().is_err(), "{wrong}");
         }

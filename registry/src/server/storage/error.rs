@@ -183,6 +183,11 @@ pub enum StorageError {
         /// How far it is ahead.
         seconds: i64,
     },
+    /// The secrets in the database are another configuration's.
+    #[error(
+        "the registry's keys of tokens are sealed under another key: name it in `token-key`, behind the one that seals"
+    )]
+    Sealed,
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreFailure),

@@ -1,8 +1,14 @@
 //! What is looked at beside the protocol: by the web page, and by the operator's commands.
 
 use super::{Candidate, Reason, Storage, StorageError, TagEvent, TagFacts, Usage};
+use slipway_oci::Digest;
 
 impl Storage {
+    /// An address that opens a blob whose membership was checked, for a while; `None` where there is none.
+    pub fn link(&self, digest: &Digest) -> Result<Option<String>, StorageError> {
+        self.content.link(digest)
+    }
+
     /// Tags with when they were moved and pulled, sorted by byte, after `last`, at most `count`.
     pub fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
         self.pointers.tag_facts(repository, last, count)

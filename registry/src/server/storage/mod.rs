@@ -30,6 +30,7 @@ mod recent;
 mod retire;
 mod room;
 mod round;
+mod seal;
 mod seen;
 mod traffic;
 mod turn;
@@ -56,6 +57,7 @@ pub use pointers::{
 pub use retire::{Expired, Keeping, Retired};
 pub use room::{Ceiling, Quotas, Sight};
 pub use round::{Round, Scrubbed, Scrubbing};
+pub use seal::Seals;
 pub use traffic::{Asked, Dependency};
 pub use turn::{Turn, Work};
 pub use undo::Revived;
@@ -91,6 +93,8 @@ pub struct Storage {
     watcher: OnceLock<Watcher>,
     /// What was right when it was last looked at.
     seen: seen::Seen,
+    /// What seals the keys of tokens.
+    seals: Seals,
     /// Held while the folder is open.
     used: OnceLock<std::fs::File>,
 }
@@ -162,6 +166,7 @@ impl Storage {
     pub fn open_shared(
         database: &DatabaseAddress,
         bucket: &BucketConfig,
+        seals: &Seals,
         folder: &Path,
     ) -> Result<Arc<Storage>, StorageError> {
         slipway_oci::private::folder(folder)?;
@@ -171,7 +176,10 @@ impl Storage {
         let pointers = PostgresPointers::open(database)?;
         let content = ObjectContent::open(bucket, &folder.join("scratch"))?;
         pointers.listen(content.forgetting());
-        Ok(Storage::new(content, pointers))
+        let storage = Storage::sealed(content, pointers, seals.clone());
+        // before anything is served: keys that cannot be opened are the configuration's mistake
+        storage.signing_keys()?;
+        Ok(storage)
     }
 
     /// Whether a look is most often one into this machine's memory.
@@ -186,6 +194,14 @@ impl Storage {
 
     /// A storage over any pair of the two.
     pub fn new(content: impl Content + 'static, pointers: impl Pointers + 'static) -> Arc<Storage> {
+        Storage::sealed(content, pointers, Seals::default())
+    }
+
+    fn sealed(
+        content: impl Content + 'static,
+        pointers: impl Pointers + 'static,
+        seals: Seals,
+    ) -> Arc<Storage> {
         let caps =
             SessionCaps { repository: limits::SESSIONS_PER_REPOSITORY, registry: limits::SESSIONS_IN_ALL };
         Arc::new(Storage {
@@ -197,6 +213,7 @@ impl Storage {
             quotas: RwLock::new(Arc::new(|_| Vec::new())),
             watcher: OnceLock::new(),
             seen: seen::Seen::default(),
+            seals,
             used: OnceLock::new(),
         })
     }
@@ -336,16 +353,6 @@ impl Storage {
     /// Transactions of this process that wrote.
     pub fn written(&self) -> Written {
         self.pointers.written()
-    }
-
-    /// The keys that sign tokens.
-    pub fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
-        self.pointers.signing_keys()
-    }
-
-    /// Adds a key, unless there is one made after `young`, and drops those made before `old`.
-    pub fn add_signing_key(&self, key: &SigningKey, young: i64, old: i64) -> Result<(), StorageError> {
-        self.pointers.add_signing_key(key, young, old)
     }
 
     /// Takes a blob out of one repository, unless a manifest there needs it; its bytes go when no other has it.

@@ -24,6 +24,8 @@ struct Opened {
     content: Option<(Content, Kept)>,
     /// All of a small blob.
     bytes: Option<Vec<u8>>,
+    /// Where the client fetches it.
+    link: Option<String>,
 }
 
 pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Result<Response, ApiError> {
@@ -33,8 +35,19 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
     // HEAD tells the length that the whole has, and what is unchanged is no matter of ranges (RFC 9110, sections 13.2.2 and 14.2)
     let range = range::asked(&call.headers, &digest).filter(|_| !head && !unchanged).map(str::to_owned);
     let (shared, wanted, read) = (Arc::clone(&call.shared), digest.clone(), !head && !unchanged);
-    let mut opened =
-        call.shared.quick.look(move || open(&shared, &name, &wanted, range.as_deref(), read)).await?;
+    let client = call.client;
+    let look = move || {
+        let size = shared.storage.blob_size(&name, &wanted)?;
+        let link =
+            if read && shared.redirect.means(client, size) { shared.storage.link(&wanted)? } else { None };
+        // what somebody else sends is not opened here
+        open(&shared, &wanted, size, range.as_deref(), read && link.is_none())
+            .map(|opened| Opened { link, ..opened })
+    };
+    let mut opened = call.shared.quick.look(look).await?;
+    if let Some(link) = opened.link.take() {
+        return Ok(lead(&digest, &link));
+    }
     let content = opened.content.take();
     let body = content
         .map(|(content, kept)| send::body(Arc::clone(&call.shared), content, kept, call.outbox.clone()));
@@ -44,24 +57,34 @@ pub(in crate::server) async fn get(call: Call, name: String, digest: &str) -> Re
 
 fn open(
     shared: &Shared,
-    name: &str,
     digest: &Digest,
+    size: u64,
     range: Option<&str>,
     read: bool,
 ) -> Result<Opened, StorageError> {
-    let size = shared.storage.blob_size(name, digest)?;
     let window = range::window(range, size);
     let Some(segments) = segments(digest, &window, size).filter(|_| read) else {
-        return Ok(Opened { size, window, content: None, bytes: None });
+        return Ok(Opened { size, window, content: None, bytes: None, link: None });
     };
     // read at once, not in a trip of its own
     if matches!(window, Window::Whole) && size <= limits::PIECE_SMALL_BYTES as u64 {
         let bytes = Some(shared.storage.blob_bytes(digest, size)?);
-        return Ok(Opened { size, window, content: None, bytes });
+        return Ok(Opened { size, window, content: None, bytes, link: None });
     }
     let content = Content { digest: digest.clone(), size, segments };
     let kept = send::open_early(&shared.storage, Arc::clone(&shared.early), &content)?;
-    Ok(Opened { size, window, content: Some((content, kept)), bytes: None })
+    Ok(Opened { size, window, content: Some((content, kept)), bytes: None, link: None })
+}
+
+/// Sends a client to where it fetches the blob: with the same ranges, for as long as the address lives.
+fn lead(digest: &Digest, link: &str) -> Response {
+    let mut response = reply::empty(StatusCode::TEMPORARY_REDIRECT);
+    reply::set_validators(&mut response, digest);
+    reply::set(&mut response, header::LOCATION, link);
+    // whoever kept it would open the blob to others, and in vain later
+    reply::set(&mut response, header::CACHE_CONTROL, "no-store");
+    reply::set(&mut response, header::CONTENT_LENGTH, "0");
+    response
 }
 
 /// What the body is made of; `None` where there is none.

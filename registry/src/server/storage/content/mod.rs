@@ -98,6 +98,12 @@ pub trait Content: Send + Sync {
     /// Opens what lies under a digest, if it has `size_bytes` bytes: anything else is not it.
     fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Option<Arc<dyn Reader>>, StorageError>;
 
+    /// An address that opens what lies under a digest to whoever has it, for [`crate::limits::REDIRECT_LIFE`]; `None` where there
+    /// is none.
+    fn link(&self, _digest: &Digest) -> Result<Option<String>, StorageError> {
+        Ok(None)
+    }
+
     /// Removes what lies under a digest; nothing there is fine.
     fn remove(&self, digest: &Digest) -> Result<(), StorageError>;
 

@@ -370,7 +370,7 @@ pub trait Pointers: Send + Sync {
     /// Whether anything points at the content.
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError>;
 
-    /// Condemns content that nothing points at. Answers whether it did.
+    /// Condemns content that nothing points at. Answers whether it did: what is condemned already is left to who did that.
     fn condemn(&self, digest: &Digest, now: i64) -> Result<bool, StorageError>;
 
     /// Content condemned before `before` that was not forgotten since, at most `count`.
@@ -424,6 +424,11 @@ pub trait Pointers: Send + Sync {
 
     /// The keys that sign tokens.
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError>;
+
+    /// Puts another form of a key's secret in the place of `from`, where that still is there.
+    fn reseal_key(&self, _id: &str, _from: &[u8], _to: &[u8]) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// How much there is; `None` where it is not counted.
     fn counts(&self) -> Result<Option<Counts>, StorageError> {

@@ -14,6 +14,7 @@ use object_store::{
     client::{HttpClient, HttpConnector},
     multipart::{MultipartStore, PartId},
     path::Path,
+    signer::Signer,
 };
 use std::{
     fmt,
@@ -45,6 +46,8 @@ pub struct BucketConfig {
     pub proxies: Proxies,
     /// How many bytes of blobs are kept at hand in files.
     pub cache_bytes: u64,
+    /// The store's address as clients reach it, where that is another one.
+    pub public: Option<String>,
 }
 
 impl fmt::Debug for BucketConfig {
@@ -86,6 +89,8 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
 /// A bucket. Every request blocks its caller, wherever that runs.
 pub(super) struct Bucket {
     store: AmazonS3,
+    /// The store as clients reach it.
+    public: AmazonS3,
     /// What reaches it.
     http: reqwest::Client,
     pub(super) traffic: Arc<Traffic>,
@@ -137,7 +142,11 @@ impl Bucket {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        let store = builder.build().map_err(fail)?;
+        let store = builder.clone().build().map_err(fail)?;
+        if let Some(public) = &config.public {
+            builder = builder.with_endpoint(public);
+        }
+        let public = builder.build().map_err(fail)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("slipway-store").enable_all().build();
         let runtime = runtime.map_err(|source| StorageError::Io {
@@ -147,6 +156,7 @@ impl Bucket {
         })?;
         Ok(Bucket {
             store,
+            public,
             http,
             traffic: Arc::default(),
             prefix: Path::from(config.prefix.as_str()),
@@ -261,6 +271,20 @@ impl Bucket {
             }
         });
         told
+    }
+
+    /// An address that opens an object for a while. Nothing is asked for it.
+    pub(super) fn link(&self, key: &Path) -> Result<String, StorageError> {
+        let (public, path) = (self.public.clone(), key.clone());
+        let signed = self
+            .wait(async move { public.signed_url(reqwest::Method::GET, &path, limits::REDIRECT_LIFE).await });
+        match signed {
+            Some(Ok(url)) => Ok(url.into()),
+            Some(Err(source)) => {
+                Err(StoreFailure { operation: "sign an address of", key: key.to_string(), source }.into())
+            }
+            None => Err(StorageError::Stopped),
+        }
     }
 
     pub(super) fn delete(&self, key: &Path) -> Result<(), StorageError> {

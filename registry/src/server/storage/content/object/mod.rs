@@ -181,6 +181,10 @@ impl Content for ObjectContent {
         self.reader(&blob(digest), size_bytes)
     }
 
+    fn link(&self, digest: &Digest) -> Result<Option<String>, StorageError> {
+        self.bucket.link(&self.bucket.key(&blob(digest))).map(Some)
+    }
+
     fn remove(&self, digest: &Digest) -> Result<(), StorageError> {
         self.cache.forget(digest);
         self.bucket.delete(&self.bucket.key(&blob(digest)))

@@ -49,11 +49,11 @@ impl State {
     }
 
     pub(super) fn condemn(&mut self, digest: &Digest, now: i64) -> bool {
-        let free = !self.is_needed(digest);
-        if free {
-            self.condemned.entry(digest.clone()).or_insert(now);
+        let condemned = !self.is_needed(digest) && !self.condemned.contains_key(digest);
+        if condemned {
+            self.condemned.insert(digest.clone(), now);
         }
-        free
+        condemned
     }
 
     /// Does something to a repository that may grow by it, and nothing where that is more than the bounds allow.

@@ -390,6 +390,10 @@ impl Pointers for PostgresPointers {
         self.pool.read(reads::counts).map(Some)
     }
 
+    fn reseal_key(&self, id: &str, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
+        self.pool.read(|database| sessions::reseal(database, id, from, to))
+    }
+
     fn signing_keys(&self) -> Result<Vec<SigningKey>, StorageError> {
         self.pool.read(sessions::keys)
     }

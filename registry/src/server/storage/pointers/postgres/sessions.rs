@@ -109,6 +109,11 @@ pub(super) fn keys(database: &mut Database) -> Result<Vec<SigningKey>, StorageEr
     rows.iter().map(key).collect()
 }
 
+pub(super) fn reseal(database: &mut Database, id: &str, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
+    database.run("UPDATE signing_keys SET seed = $3 WHERE id = $1 AND seed = $2", &[&id, &from, &to])?;
+    Ok(())
+}
+
 /// Of replicas that begin together one makes the key: the table is locked for the moment.
 pub(super) fn add_key(
     database: &mut Database,

@@ -1,7 +1,7 @@
 //! What many connections do at once, and what few statements do.
 
 use super::*;
-use crate::server::storage::pointers::Entities;
+use crate::server::storage::{Seals, Storage, content::MemoryContent, pointers::Entities};
 use postgres::NoTls;
 use slipway_skip::engines::{self, Postgres};
 use std::{
@@ -298,6 +298,38 @@ fn notices_are_any_replicas() {
     one.remove(again.id).expect("removed");
     assert_eq!(other.first("a").expect("read").expect("one").body, "3");
     assert_eq!(other.first("c").expect("read"), None);
+}
+
+/// Keys of tokens lie in the database sealed, and stay what they are while what seals them is rolled.
+#[test]
+fn keys_are_sealed_and_rolled() {
+    let server = server!();
+    let address = server.database();
+    let name = address.split(['/', '?']).nth(3).expect("a name").to_owned();
+    let replica = |keys: &[char]| {
+        let lines: Vec<String> = keys.iter().map(|letter| letter.to_string().repeat(40)).collect();
+        let seals =
+            if lines.is_empty() { Seals::default() } else { Seals::read(&lines.join("\n")).expect("keys") };
+        let pointers = PostgresPointers::open(&address.parse().expect("an address")).expect("open");
+        Storage::sealed(MemoryContent::default(), pointers, seals)
+    };
+    let key = SigningKey { id: "k".to_owned(), seed: vec![7; 32], created: 100 };
+    // from before there was a key for them
+    replica(&[]).add_signing_key(&key, 50, 10).expect("a key");
+    let plain =
+        "SELECT count(*) FROM slipway.signing_keys WHERE position('\\x0707070707070707'::bytea in seed) > 0";
+    assert_eq!(server.tell(&name, plain), "1");
+    for keys in [&['a'][..], &['a', 'b'], &['b', 'a'], &['b']] {
+        assert_eq!(replica(keys).signing_keys().expect("keys"), std::slice::from_ref(&key), "{keys:?}");
+        assert_eq!(server.tell(&name, plain), "0");
+    }
+    for keys in [&['a'][..], &[]] {
+        assert!(matches!(replica(keys).signing_keys(), Err(StorageError::Sealed)), "{keys:?}");
+    }
+    let other = SigningKey { id: "l".to_owned(), seed: vec![7; 32], created: 200 };
+    replica(&['b']).add_signing_key(&other, 150, 10).expect("a key");
+    assert_eq!(server.tell(&name, plain), "0");
+    assert_eq!(replica(&['b']).signing_keys().expect("keys").len(), 2);
 }
 
 /// Tables that an older version made get what they lack, and keep what they have.

@@ -359,12 +359,12 @@ pub(super) fn condemn(database: &mut Database, digest: &Digest, now: i64) -> Res
         return Ok(false);
     }
     // by the database's clock: another replica's may be ahead, and take it for old
-    database.run(
+    let condemned = database.run(
         "INSERT INTO condemned (digest, since)
          VALUES ($1, $2 + (extract(epoch FROM clock_timestamp())::bigint - $3)) ON CONFLICT DO NOTHING",
         &[&digest.to_string(), &now, &now_seconds()],
     )?;
-    Ok(true)
+    Ok(condemned > 0)
 }
 
 pub(super) fn forget(database: &mut Database, digests: &[Digest]) -> Result<(), StorageError> {

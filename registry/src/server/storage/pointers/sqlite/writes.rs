@@ -334,14 +334,15 @@ pub(super) fn delete_manifest(
     }
 }
 
-/// Condemns content that nothing points at; a sentence that there is begins anew.
+/// Condemns content that nothing points at. What is condemned already is left to who did that: were it removed by a second one
+/// too, that one could come after a third who took it for old, and after a push that followed.
 pub(super) fn condemn(database: &Connection, digest: &Digest, now: i64) -> Result<bool, StorageError> {
     let condemned = database
         .prepare_cached(
             "INSERT INTO condemned (digest, since) SELECT ?1, ?2 WHERE NOT EXISTS (
                 SELECT 1 FROM blobs WHERE digest = ?1)
              AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)
-             ON CONFLICT (digest) DO UPDATE SET since = excluded.since",
+             ON CONFLICT DO NOTHING",
         )?
         .execute((digest.to_string(), now))?;
     Ok(condemned > 0)
