@@ -25,6 +25,7 @@ use slipway_oci::{
 use slipway_registry::client::{self, Client, UrlContent, UrlOptions};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read,
     path::Path,
     sync::OnceLock,
 };
@@ -346,12 +347,14 @@ impl<'a> Images<'a> {
 }
 
 /// Takes a blob in from a file, verified.
-fn take(into: &dyn BlobSink, blob: &Descriptor, mut file: std::fs::File) -> Result<(), SourceError> {
+fn take(into: &dyn BlobSink, blob: &Descriptor, file: std::fs::File) -> Result<(), SourceError> {
     if into.size(&blob.digest).map_err(SourceError::new)? == Some(blob.size_bytes) {
         return Ok(());
     }
     let mut writer = into.writer(&blob.digest).map_err(SourceError::new)?;
-    std::io::copy(&mut file, &mut writer).map_err(SourceError::new)?;
+    // one byte more than promised shows that the file is too long without reading all of it
+    let mut bounded = file.take(blob.size_bytes.saturating_add(1));
+    std::io::copy(&mut bounded, &mut writer).map_err(SourceError::new)?;
     writer.commit(Some((&blob.digest, blob.size_bytes))).map(drop).map_err(SourceError::new)
 }
 

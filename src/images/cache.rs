@@ -8,6 +8,7 @@ use crate::{
 };
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
+    blobs::BlobError,
     compression::Compression,
     spec::{Manifest, Parsed},
     store::LayerForm,
@@ -67,10 +68,13 @@ impl Images<'_> {
             return Err(Failure::new(words));
         }
         let blobs = self.store.blobs();
-        if let Ok(bytes) = blobs.read(&config.digest, config.size_bytes) {
-            return Ok(bytes);
+        match blobs.read(&config.digest, config.size_bytes) {
+            Ok(bytes) => return Ok(bytes),
+            // only what is damaged goes: whoever wrote the cache says what its table is, and may name anything that is here
+            Err(BlobError::DigestMismatch { .. }) => blobs.remove(&config.digest)?,
+            Err(BlobError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
         }
-        blobs.remove(&config.digest)?;
         self.client()?
             .fetch_blobs(name, std::slice::from_ref(config), blobs, &Waits::new(self.show))
             .map_err(|error| Failure::of(&error))?;

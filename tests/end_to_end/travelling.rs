@@ -414,3 +414,42 @@ fn no_secret_is_in_a_cache() {
     let from = format!("type=local,src={}", folder.display());
     executed(place.build_recipe(&other, &recipe, &["--cache-from", &from]), 0);
 }
+
+/// A registry that says of a cache what it likes takes nothing away that is here.
+#[test]
+fn a_cache_whose_table_is_said_to_be_a_blob_of_the_store_takes_none_away() {
+    let slipway = Slipway::new();
+    let all = blobs(&slipway);
+    for blob in all.clone() {
+        let size =
+            fs::metadata(slipway.root.join("blobs/sha256").join(&blob["sha256:".len()..])).unwrap().len();
+        for said in [1, size - 1, size, size + 1] {
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {
+                    "mediaType": "application/vnd.slipway.cache.v1+json", "digest": blob, "size": said,
+                },
+                "layers": [],
+            });
+            let answers = http::Answers::start(move |_, target, _| {
+                let (status, body) = match target {
+                    "/v2/" => (200, "{}".to_owned()),
+                    _ if target.contains("/manifests/") => (200, manifest.to_string()),
+                    _ => (404, "{}".to_owned()),
+                };
+                let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
+                let length = body.len();
+                format!(
+                    "HTTP/1.1 {status} X\r\n{kind}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+                )
+            });
+            let flags = ["--progress=plain", "--cache-from", &format!("{}/team/cache:main", answers.address)];
+            let text = executed(slipway.build_with("made", "FROM base\nRUN echo it > /it\n", &[], &flags), 1);
+            assert!(text.contains("cannot be used"), "{text}");
+            slipway.ok(["rmi", "made"]);
+            slipway.ok(["prune", "-f", "--only=cache"]);
+            assert!(all.is_subset(&blobs(&slipway)), "{blob} {said}");
+        }
+    }
+}
