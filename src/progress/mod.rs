@@ -5,9 +5,12 @@
 //! [`Show::moved`]; each style takes both, so there is one picture whatever goes on.
 
 mod board;
+mod choice;
 mod json;
 mod plain;
 mod terminal;
+
+pub(crate) use choice::Choice;
 
 use crate::{error::Failure, show};
 use slipway_oci::Digest;
@@ -101,6 +104,31 @@ pub(crate) fn of(style: Style) -> Box<dyn Show> {
 /// The same, ended as the work did.
 pub(crate) fn ended<T, E>(show: &dyn Show, result: Result<T, E>) -> Result<T, E> {
     show.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
+    result
+}
+
+/// Shows how far something is that is read as one thing, told in bytes done and in all.
+pub(crate) fn reading<T, E>(
+    shown: &dyn Show,
+    name: &str,
+    work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E>,
+) -> Result<T, E> {
+    let begun = Mutex::new(false);
+    let result = work(&|done_bytes, size_bytes| {
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*begun {
+            shown.begin("Reading", 1);
+            shown.moved("reading", &Moved::Started { name, size_bytes });
+            *begun = true;
+        }
+        shown.moved("reading", &Moved::Advanced { name, done_bytes });
+    });
+    if begun.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if result.is_ok() {
+            shown.moved("reading", &Moved::Finished { name });
+        }
+        shown.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
+    }
     result
 }
 

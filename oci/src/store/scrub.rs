@@ -95,8 +95,8 @@ pub struct Scrub<'a> {
     pub repair: bool,
     /// Told of each thing that is damaged.
     pub found: &'a mut dyn FnMut(Damage),
-    /// Told how many bytes were read since the last time, of how many in all.
-    pub progress: &'a mut dyn FnMut(u64, u64),
+    /// Told how many bytes were read, of how many in all.
+    pub progress: &'a dyn Fn(u64, u64),
 }
 
 /// A layer in one of its forms.
@@ -122,15 +122,15 @@ impl Store {
             if let Some(fault) = blob_fault(&self.blobs().path(digest), digest) {
                 self.damaged(scrub, Part::Blob, digest, fault, || self.drop_blob(digest))?;
             }
-            (scrub.progress)(before, whole);
             scrubbed.blobs += 1;
             scrubbed.bytes += before;
+            (scrub.progress)(scrubbed.bytes, whole);
         }
         for of_one in copies.chunk_by(|a, b| (&a.diff_id, &a.beneath) == (&b.diff_id, &b.beneath)) {
             let bytes = self.look_at_copies(of_one, scrub)?;
-            (scrub.progress)(bytes, whole);
             scrubbed.layers += of_one.len() as u64;
             scrubbed.bytes += bytes;
+            (scrub.progress)(scrubbed.bytes, whole);
         }
         Ok(scrubbed)
     }

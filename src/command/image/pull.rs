@@ -5,7 +5,7 @@ use crate::{
     error::Failure,
     images::{Images, Wanted},
     nearby,
-    progress::{self, Style},
+    progress::Choice,
     show,
 };
 use slipway_oci::{Digest, Platform, Reference};
@@ -19,12 +19,8 @@ pub(crate) struct Arguments {
     /// Fetch the images for all platforms that there are
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<Reference>,
@@ -33,7 +29,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let show = arguments.shown.show();
     let images = Images::new(&app.store, global)?.shown(&*show);
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let wanted = if arguments.all_platforms { Wanted::All } else { Wanted::One(&platform) };

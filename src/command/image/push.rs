@@ -5,7 +5,7 @@ use crate::{
     error::Failure,
     images::Images,
     nearby,
-    progress::{self, Style},
+    progress::Choice,
     service::output::Output,
     show,
 };
@@ -19,12 +19,8 @@ pub(crate) struct Arguments {
     /// Of an image for several platforms, send the one for this platform alone
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// Move the tag only if it stands for this, or, with `none`, only if it is not there
     #[arg(long, value_name = "DIGEST|none", value_parser = condition)]
     if_match: Option<Condition>,
@@ -49,7 +45,7 @@ fn condition(text: &str) -> Result<Condition, String> {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
     let file = arguments.digestfile.as_ref().map(|path| Output::prepare("--digestfile", path)).transpose()?;
-    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let show = arguments.shown.show();
     let images = Images::new(&app.store, global)?.shown(&*show);
     let source: Reference = images.named(&arguments.image.clone().or_latest().familiar())?.parse()?;
     let digest = app.store.find_reference(&source)?.ok_or_else(|| images.missing(&source.familiar()))?;

@@ -4,7 +4,7 @@ use super::{place::Place, verify};
 use crate::{
     app::Global,
     error::Failure,
-    progress::{self, Style},
+    progress::{self, Choice},
     show,
 };
 use serde_json::json;
@@ -29,12 +29,8 @@ pub(crate) struct Arguments {
     /// Write JSON
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// The folder: its `rootdirectory`, with docker/registry/v2 in it
     #[arg(value_name = "DIR")]
     from: PathBuf,
@@ -50,8 +46,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     };
     let unfit: Mutex<Vec<Unfit>> = Mutex::default();
     let note = |one: &Unfit| unfit.lock().unwrap_or_else(PoisonError::into_inner).push(one.clone());
-    let style = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
-    let adopted = verify::watch(&*style, |progress| {
+    let style = arguments.shown.show();
+    let adopted = progress::reading(&*style, verify::NAME, |progress| {
         adopt(&arguments.from, &to, by, &Telling { progress, unfit: &note })
     });
     let adopted = adopted.map_err(|error| Failure::of(&error))?;

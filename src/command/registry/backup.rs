@@ -4,7 +4,7 @@ use super::{place::Place, verify};
 use crate::{
     app::Global,
     error::Failure,
-    progress::{self, Style},
+    progress::{self, Choice},
     service::{
         input::{self, is_stdin},
         output::Output,
@@ -55,12 +55,8 @@ struct Shown {
     /// Write JSON
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
 }
 
 /// Carries `backup` out. Status 1 says that the registry itself has lost something.
@@ -101,8 +97,8 @@ impl Shown {
         &self,
         work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<Copied, StorageError>,
     ) -> Result<u8, Failure> {
-        let style = progress::of(if self.quiet { Style::Quiet } else { self.progress });
-        let copied = verify::watch(&*style, work).map_err(|error| Failure::of(&error))?;
+        let style = self.shown.show();
+        let copied = progress::reading(&*style, verify::NAME, work).map_err(|error| Failure::of(&error))?;
         let Copied { contents, bytes, present, shared, removed, lost } = copied;
         for digest in &lost {
             show::note(format_args!("warning: {digest} is missing or damaged; a push brings it back"));

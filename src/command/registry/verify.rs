@@ -4,7 +4,7 @@ use super::place::Place;
 use crate::{
     app::Global,
     error::Failure,
-    progress::{self, Ending, Moved, Show, Style},
+    progress::{self, Choice},
     show,
 };
 use serde_json::{Value, json};
@@ -25,23 +25,19 @@ pub(crate) struct Arguments {
     /// Write JSON
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
 }
 
 /// What is read is one thing to whoever watches.
-const NAME: &str = "content";
+pub(super) const NAME: &str = "content";
 
 /// Carries the command out. Status 1 says that something is wrong.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let folder = arguments.place.folder(global)?;
-    let shown = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let shown = arguments.shown.show();
     let found = Mutex::new(Vec::new());
-    let verified = watch(&*shown, |progress| {
+    let verified = progress::reading(&*shown, NAME, |progress| {
         let note = |finding: &Finding| {
             found.lock().unwrap_or_else(PoisonError::into_inner).push(finding.clone());
         };
@@ -59,30 +55,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         show::say(summary(verified, &found))?;
     }
     Ok(u8::from(found.iter().any(Finding::is_wrong)))
-}
-
-/// Shows how far something is that is told in bytes done and in all.
-pub(super) fn watch<T, E>(
-    shown: &dyn Show,
-    work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E>,
-) -> Result<T, E> {
-    let begun = Mutex::new(false);
-    let result = work(&|done_bytes, size_bytes| {
-        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*begun {
-            shown.begin("Reading", 1);
-            shown.moved("reading", &Moved::Started { name: NAME, size_bytes });
-            *begun = true;
-        }
-        shown.moved("reading", &Moved::Advanced { name: NAME, done_bytes });
-    });
-    if begun.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        if result.is_ok() {
-            shown.moved("reading", &Moved::Finished { name: NAME });
-        }
-        shown.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
-    }
-    result
 }
 
 fn in_words(finding: &Finding) -> String {

@@ -4,7 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     exchange::{self, Bundle, Origin, Place},
-    progress::{self, Style},
+    progress::Choice,
     remote::Remote,
     service::{input, output::Output},
     show,
@@ -25,12 +25,8 @@ pub(crate) struct Arguments {
     /// Write JSON: digest, and what was sent, mounted and there
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// What: NAME[:TAG] of a registry, oci:FOLDER[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     #[arg(value_name = "FROM")]
     from: Place,
@@ -43,7 +39,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
     let remote = Remote::open(global)?;
-    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let show = arguments.shown.show();
     let scratch = scratch(&app)?;
     // what cannot be written is found before anything is fetched
     let archive = match &arguments.to {

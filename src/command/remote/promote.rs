@@ -5,7 +5,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     exchange::{self, Bundle, Origin},
-    progress::{self, Style},
+    progress::Choice,
     remote::{self, Remote},
     show,
 };
@@ -25,12 +25,8 @@ pub(crate) struct Arguments {
     /// Write JSON: what it stands for, and stood for before
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// What is promoted
     #[arg(value_name = "FROM")]
     from: Reference,
@@ -47,7 +43,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     }
     let app = App::open(global)?;
     let remote = Remote::open(global)?;
-    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let show = arguments.shown.show();
     let (from, to) = (remote.meant(&arguments.from), remote.meant(&arguments.to));
     let before = now(&remote, &to)?;
     if let Some(expected) = arguments.if_match.as_ref().filter(|expected| before.as_ref() != Some(*expected))

@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    progress::{self, Ending, Moved, Show, Style},
+    progress::{self, Choice},
     show,
 };
 use serde_json::json;
@@ -21,12 +21,8 @@ pub(crate) struct Arguments {
     /// Write JSON
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
 }
 
 /// What is read is one thing to whoever watches.
@@ -35,9 +31,9 @@ const NAME: &str = "store";
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let shown = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let shown = arguments.shown.show();
     let mut found = Vec::new();
-    let scrubbed = watched(&*shown, |progress| {
+    let scrubbed = progress::reading(&*shown, NAME, |progress| {
         let mut scrub = Scrub { repair: arguments.repair, found: &mut |damage| found.push(damage), progress };
         app.store.scrub(&mut scrub)
     })?;
@@ -50,27 +46,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         show::say(summary(scrubbed, &found))?;
     }
     Ok(u8::from(found.iter().any(|damage| damage.outcome != Outcome::Gone)))
-}
-
-fn watched<T, E>(
-    shown: &dyn Show,
-    work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, E>,
-) -> Result<T, E> {
-    shown.begin("Reading", 1);
-    let mut done_bytes = None;
-    let result = work(&mut |bytes, size_bytes| {
-        if done_bytes.is_none() {
-            shown.moved("reading", &Moved::Started { name: NAME, size_bytes });
-        }
-        let done = done_bytes.unwrap_or(0) + bytes;
-        done_bytes = Some(done);
-        shown.moved("reading", &Moved::Advanced { name: NAME, done_bytes: done });
-    });
-    if result.is_ok() && done_bytes.is_some() {
-        shown.moved("reading", &Moved::Finished { name: NAME });
-    }
-    shown.end(if result.is_ok() { Ending::Finished } else { Ending::Failed });
-    result
 }
 
 fn word(outcome: Outcome) -> &'static str {

@@ -32,14 +32,12 @@ fn held() -> Held {
 }
 
 fn scrubbed(store: &Store, repair: bool) -> Vec<Damage> {
-    let (mut found, mut read, mut whole) = (Vec::new(), 0, 0);
+    let (mut found, told) = (Vec::new(), std::cell::Cell::new((0, 0)));
+    let progress = |bytes, whole| told.set((bytes, whole));
     let scrubbed = store
-        .scrub(&mut Scrub {
-            repair,
-            found: &mut |damage| found.push(damage),
-            progress: &mut |bytes, all| (read, whole) = (read + bytes, all),
-        })
+        .scrub(&mut Scrub { repair, found: &mut |damage| found.push(damage), progress: &progress })
         .expect("scrubbed");
+    let (read, whole) = told.get();
     assert_eq!(scrubbed.bytes, read);
     assert!(read <= whole, "{read} of {whole}");
     found

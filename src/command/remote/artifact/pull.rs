@@ -3,7 +3,7 @@
 use crate::{
     app::{App, Global},
     error::Failure,
-    progress::{self, Style, Transfers},
+    progress::{self, Choice, Transfers},
     remote::Remote,
     show,
 };
@@ -32,12 +32,8 @@ pub(super) struct Arguments {
     /// Write JSON: digest, type, files
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
     /// The artifact
     #[arg(value_name = "NAME[:TAG]")]
     reference: Reference,
@@ -70,7 +66,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let scratch = app.store.temporary_folder("artifact")?;
     let blobs = Blobs::open(&scratch.join("blobs"), &scratch.join("tmp"))?;
     let layers: Vec<Descriptor> = files.iter().map(|(_, layer)| (*layer).clone()).collect();
-    let show = progress::of(if arguments.quiet { Style::Quiet } else { arguments.progress });
+    let show = arguments.shown.show();
     show.begin(&format!("Pulling {}", reference.familiar()), layers.len());
     let transfers = Transfers { show: &*show, doing: "pulling" };
     let fetched = remote.client.fetch_blobs(&reference, &layers, &blobs, &transfers);

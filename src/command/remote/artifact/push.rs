@@ -5,7 +5,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     nearby,
-    progress::{self, Style, Transfers},
+    progress::{self, Choice, Transfers},
     remote::{self, Remote},
     show,
 };
@@ -26,12 +26,8 @@ struct Content {
     /// Write JSON: digest, type, files
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
-    progress: Style,
+    #[command(flatten)]
+    shown: Choice,
 }
 
 /// Send files to a registry as an artifact.
@@ -175,7 +171,7 @@ fn send(
         children: &[],
         manifest: ManifestBytes { descriptor: &descriptor, bytes: &bytes },
     };
-    let show = progress::of(if content.quiet { Style::Quiet } else { content.progress });
+    let show = content.shown.show();
     show.begin(&format!("Pushing {}", target.familiar()), blobs.len());
     let transfers = Transfers { show: &*show, doing: "pushing" };
     let pushed = remote.client.push(&target, &push, &source, &transfers);
