@@ -329,6 +329,9 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// Time between two words of it.
 pub const LEASE_WORD: Duration = Duration::from_secs(8);
 
+/// Time between two looks whether a turn that a command waits for is free.
+pub const TURN_LOOK: Duration = Duration::from_millis(500);
+
 /// Time between two looks for work that no replica does.
 pub const LEASE_LOOK: Duration = Duration::from_secs(10);
 

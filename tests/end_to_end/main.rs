@@ -59,6 +59,7 @@ mod registry;
 mod remote;
 mod renewed;
 mod replicas;
+mod replicas_kept;
 mod reproducible;
 mod rootless;
 mod run;

@@ -10,15 +10,21 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A replica with a folder of its own.
-fn replica(slipway: &Slipway, number: usize, database: &str, store: &Store, prefix: &str) -> Server {
+pub(crate) fn replica(
+    slipway: &Slipway,
+    number: usize,
+    database: &str,
+    store: &Store,
+    prefix: &str,
+) -> Server {
     replica_with(slipway, number, database, store, prefix, "")
 }
 
 /// The same with more settings.
-fn replica_with(
+pub(crate) fn replica_with(
     slipway: &Slipway,
     number: usize,
     database: &str,
@@ -47,17 +53,17 @@ fn path(reply: &Reply) -> String {
     }
 }
 
-fn bytes(length: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u32) -> Vec<u8> {
     let word = |number: u32| number.wrapping_mul(2_654_435_761).wrapping_add(seed).to_le_bytes();
     (0..length.div_ceil(4) as u32).flat_map(word).take(length).collect()
 }
 
-fn push(address: &str, repository: &str, blob: &[u8]) {
+pub(crate) fn push(address: &str, repository: &str, blob: &[u8]) {
     let path = format!("/v2/{repository}/blobs/uploads/?digest={}", Digest::sha256(blob));
     assert_eq!(request(address, "POST", &path, &[], blob).status, 201);
 }
 
-fn manifest(config: &[u8], layer: &[u8], note: &str) -> Vec<u8> {
+pub(crate) fn manifest(config: &[u8], layer: &[u8], note: &str) -> Vec<u8> {
     let of = |kind: &str, bytes: &[u8]| {
         format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#, Digest::sha256(bytes), bytes.len())
     };
@@ -68,7 +74,7 @@ fn manifest(config: &[u8], layer: &[u8], note: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn put(address: &str, name: &str, text: &[u8], more: &[(&str, &str)]) -> Reply {
+pub(crate) fn put(address: &str, name: &str, text: &[u8], more: &[(&str, &str)]) -> Reply {
     let headers = [&[("content-type", MANIFEST)][..], more].concat();
     request(address, "PUT", &format!("/v2/app/manifests/{name}"), &headers, text)
 }
@@ -98,6 +104,7 @@ fn receiver(address: &str) -> Arc<Mutex<Vec<serde_json::Value>>> {
     heard
 }
 
+/// The engines, or the end of a test that cannot have them.
 macro_rules! engines {
     () => {
         match (engines::postgres(), engines::store()) {
@@ -106,6 +113,7 @@ macro_rules! engines {
         }
     };
 }
+pub(crate) use engines as both_engines;
 
 /// A layer comes in chunk by chunk, each at another replica; all of them send it; one is killed and nothing is missed.
 #[test]

@@ -341,6 +341,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Io { .. }
         | StorageError::InUse(_)
         | StorageError::NoRegistry(_)
+        | StorageError::NoTables(_)
         | StorageError::NoJournal(_)
         | StorageError::NoBackup(_)
         | StorageError::NoArchive

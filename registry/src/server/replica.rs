@@ -27,6 +27,12 @@ pub struct Engines {
 }
 
 impl Engines {
+    /// Opens both for a command beside the replicas. What passes through lies in a folder of its own within
+    /// `within`, which goes with the storage.
+    pub fn open_beside(&self, within: &Path) -> Result<Arc<Storage>, StorageError> {
+        Storage::open_beside(&self.database, &self.bucket, &self.seals, within)
+    }
+
     /// Opens both. `folder` is the replica's own.
     pub(super) fn open(&self, folder: &Path) -> Result<Arc<Storage>, StorageError> {
         Storage::open_shared(&self.database, &self.bucket, &self.seals, folder)

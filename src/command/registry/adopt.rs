@@ -36,9 +36,12 @@ pub(crate) struct Arguments {
     from: PathBuf,
 }
 
+/// What is done with what replicas share.
+const INSTEAD: &str = "`slipway registry adopt` takes it into a folder";
+
 /// Carries the command out. Status 1 says that something was not taken whole.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let to = arguments.place.folder(global)?;
+    let to = arguments.place.folder(global, INSTEAD)?;
     let by = match (arguments.copy, arguments.move_) {
         (true, _) => Means::Copies,
         (_, true) => Means::Moves,

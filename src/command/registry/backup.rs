@@ -59,9 +59,16 @@ struct Shown {
     shown: Choice,
 }
 
+/// What is done with what replicas share.
+const BACKUP: &str = "`pg_dump` of the database first, then a copy of the bucket's objects below `blobs/`, make a backup of it";
+
+/// The same to bring it back.
+const RESTORE: &str =
+    "`pg_restore` into an empty database and a copy of the objects back into the bucket bring it back";
+
 /// Carries `backup` out. Status 1 says that the registry itself has lost something.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let from = arguments.place.folder(global)?;
+    let from = arguments.place.folder(global, BACKUP)?;
     let by = if arguments.copy { By::Copies } else { By::Links };
     let to = &arguments.to;
     if !is_file(to) {
@@ -83,7 +90,7 @@ fn is_file(to: &Path) -> bool {
 
 /// Carries `restore` out. Status 1 says that the backup has lost something.
 pub(crate) fn restore(global: &Global, arguments: &RestoreArguments) -> Result<u8, Failure> {
-    let to = arguments.place.folder(global)?;
+    let to = arguments.place.folder(global, RESTORE)?;
     let from = &arguments.from;
     if from.is_dir() || !is_stdin(from) && !from.exists() {
         return arguments.shown.tell(|progress| keep::restore(from, &to, progress));

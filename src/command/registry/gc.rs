@@ -1,12 +1,12 @@
 //! `slipway registry gc`.
 
-use super::place::Place;
+use super::place::{self, Place};
 use crate::{app::Global, error::Failure, show};
 use serde_json::{Value, json};
 use slipway_oci::spec::rfc3339;
 use slipway_registry::server::{
     period,
-    storage::{Candidate, Collected, Kind, Reason, Storage},
+    storage::{Candidate, Collected, Kind, Reason, Storage, Work},
 };
 use std::{
     sync::Arc,
@@ -42,8 +42,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     if arguments.dry_run {
         return would(&storage, grace, !trash.is_zero(), arguments.json);
     }
-    let collected = storage.collect(grace, &mut |_| true).map_err(|error| Failure::of(&error))?;
+    let turn = place::turn(&storage, Work::Collect)?;
+    let collected = storage.collect(grace, &mut |_| turn.holds()).map_err(|error| Failure::of(&error))?;
+    place::held(&turn)?;
+    drop(turn);
+    let turn = place::turn(&storage, Work::Sweep)?;
     storage.sweep_uploads(SystemTime::now()).map_err(|error| Failure::of(&error))?;
+    drop(turn);
     if arguments.json {
         show::say(as_json(&collected))?
     } else {

@@ -23,9 +23,13 @@ fn repository(text: &str) -> Result<String, String> {
     }
 }
 
+/// What is done with what replicas share.
+const INSTEAD: &str =
+    "no journal lies beside that database: `pg_restore` of its last dump, or a standby of it, brings it back";
+
 /// Carries the command out. Status 1 says that not everything came back whole.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let folder = arguments.place.folder(global)?;
+    let folder = arguments.place.folder(global, INSTEAD)?;
     let whole = std::cell::Cell::new(true);
     let lost = |lost: &Lost| {
         // the last line of a journal is torn by any crash

@@ -1,9 +1,15 @@
 //! `slipway registry retain`.
 
-use super::{named, place::Place};
+use super::{
+    named,
+    place::{self, Place},
+};
 use crate::{app::Global, error::Failure, show};
 use serde_json::{Value, json};
-use slipway_registry::server::{retire, storage::Retired};
+use slipway_registry::server::{
+    retire,
+    storage::{Retired, Work},
+};
 
 /// Take away the tags and untagged manifests that `retention` no longer keeps, as the server does by itself.
 #[derive(clap::Args)]
@@ -26,10 +32,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     }
     storage.keep_trash(settings.trash.unwrap_or_default().0);
     let (access, rules) = (settings.access()?, &settings.retention);
+    let turn = if arguments.dry_run { None } else { Some(place::turn(&storage, Work::Collect)?) };
+    let holds = || turn.as_ref().is_none_or(|turn| turn.holds());
     let mut gone = Vec::new();
     let mut note = |one: &Retired| {
         gone.push(one.clone());
-        true
+        holds()
     };
     retire(&storage, (rules, &access), &named::author("retain"), arguments.dry_run, &mut note)
         .map_err(|error| Failure::of(&error))?;
@@ -43,6 +51,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
             Some(tag) => show::say(format!("{repository}:{tag} {digest}"))?,
             None => show::say(format!("{repository}@{digest}"))?,
         }
+    }
+    if let Some(turn) = &turn {
+        place::held(turn)?;
     }
     let word = if arguments.dry_run { "would go" } else { "went" };
     show::say(format!("{} {word}", gone.len()))?;

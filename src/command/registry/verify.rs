@@ -1,6 +1,6 @@
 //! `slipway registry verify`.
 
-use super::place::Place;
+use super::place::{Place, Where};
 use crate::{
     app::Global,
     error::Failure,
@@ -10,7 +10,7 @@ use crate::{
 use serde_json::{Value, json};
 use slipway_registry::server::storage::{
     Fault, Used,
-    keep::{Finding, Verified, Watching, verify},
+    keep::{Finding, Verified, Watching, verify, verify_shared},
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -34,14 +34,24 @@ pub(super) const NAME: &str = "content";
 
 /// Carries the command out. Status 1 says that something is wrong.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let folder = arguments.place.folder(global)?;
+    let (found_at, _) = arguments.place.find(global)?;
+    let shared = match &found_at {
+        Where::Folder(_) => None,
+        Where::Shared(_) => Some(found_at.open()?),
+    };
     let shown = arguments.shown.show();
     let found = Mutex::new(Vec::new());
     let verified = progress::reading(&*shown, NAME, |progress| {
         let note = |finding: &Finding| {
             found.lock().unwrap_or_else(PoisonError::into_inner).push(finding.clone());
         };
-        verify(&folder, arguments.quarantine, &Watching { progress, found: &note })
+        let (quarantine, watching) = (arguments.quarantine, Watching { progress, found: &note });
+        match (&found_at, &shared) {
+            (Where::Folder(folder), _) => verify(folder, quarantine, &watching),
+            (Where::Shared(_), shared) => {
+                verify_shared(shared.as_ref().expect("it was opened"), quarantine, &watching)
+            }
+        }
     });
     let verified = verified.map_err(|error| Failure::of(&error))?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);

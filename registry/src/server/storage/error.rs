@@ -118,6 +118,9 @@ pub enum StorageError {
     /// What is said to be a registry's folder is none.
     #[error("`{0}` is no registry's folder: it has no `registry.db`")]
     NoRegistry(PathBuf),
+    /// What is said to be replicas' database has no tables of a registry.
+    #[error("`{0}` has no registry: a replica that is served makes its tables")]
+    NoTables(String),
     /// What is said to be a folder of distribution's is none.
     #[error("`{0}` is no folder of docker-registry: it has no `docker/registry/v2`")]
     NoDistribution(PathBuf),

@@ -25,6 +25,7 @@ mod error;
 mod examine;
 pub mod keep;
 mod look;
+mod open;
 pub mod pointers;
 mod recent;
 mod retire;
@@ -64,18 +65,13 @@ pub use undo::Revived;
 pub use upload::{Upload, UploadId};
 
 use crate::limits;
-use content::{BucketConfig, Content, FolderContent, MemoryContent, ObjectContent};
+use content::Content;
 use described::described_from;
-use pointers::{
-    DatabaseAddress, Leases, MemoryPointers, Outbox, Pointers, PostgresPointers, SessionCaps, SqlitePointers,
-};
+use pointers::{Leases, Outbox, Pointers, SessionCaps};
 use slipway_oci::{Digest, Hasher};
-use std::{
-    path::Path,
-    sync::{
-        Arc, OnceLock, RwLock,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock, RwLock,
+    atomic::{AtomicI64, Ordering},
 };
 
 /// An open storage. Several processes may have one folder open at the same time.
@@ -97,6 +93,8 @@ pub struct Storage {
     seals: Seals,
     /// Held while the folder is open.
     used: OnceLock<std::fs::File>,
+    /// What bytes pass through on their way, where that is this process's alone.
+    scratch: OnceLock<tempfile::TempDir>,
 }
 
 /// Who changes something, and from where.
@@ -136,86 +134,9 @@ impl Deletion {
 }
 
 impl Storage {
-    /// Opens a folder, making it where it is missing.
-    pub fn open(folder: &Path) -> Result<Arc<Storage>, StorageError> {
-        // whatever the umask: nobody else reads private images or puts links into the folder
-        slipway_oci::private::folder(folder)?;
-        let used = keep::lock::share(folder)?;
-        let storage = Storage::open_used(folder)?;
-        // nobody makes it anew while this lives
-        storage.used.set(used).expect("it was just made");
-        Ok(storage)
-    }
-
-    /// Opens a folder that is a registry's.
-    pub fn open_existing(folder: &Path) -> Result<Arc<Storage>, StorageError> {
-        if !folder.join("registry.db").is_file() {
-            return Err(StorageError::NoRegistry(folder.to_owned()));
-        }
-        Storage::open(folder)
-    }
-
-    /// The same for who has the folder already.
-    fn open_used(folder: &Path) -> Result<Arc<Storage>, StorageError> {
-        // before anything is made: a folder of a newer version is left as it is
-        let pointers = SqlitePointers::open(&folder.join("registry.db"))?;
-        Ok(Storage::new(FolderContent::open(folder)?, pointers))
-    }
-
-    /// Opens what replicas share. `folder` is this one's own: for bytes on their way, and made where it is missing.
-    pub fn open_shared(
-        database: &DatabaseAddress,
-        bucket: &BucketConfig,
-        seals: &Seals,
-        folder: &Path,
-    ) -> Result<Arc<Storage>, StorageError> {
-        slipway_oci::private::folder(folder)?;
-        if folder.join("registry.db").exists() {
-            return Err(StorageError::OwnRegistry(folder.to_owned()));
-        }
-        let pointers = PostgresPointers::open(database)?;
-        let content = ObjectContent::open(bucket, &folder.join("scratch"))?;
-        pointers.listen(content.forgetting());
-        let storage = Storage::sealed(content, pointers, seals.clone());
-        // before anything is served: keys that cannot be opened are the configuration's mistake
-        storage.signing_keys()?;
-        Ok(storage)
-    }
-
     /// Whether a look is most often one into this machine's memory.
     pub fn is_near(&self) -> bool {
         self.pointers.is_near()
-    }
-
-    /// A storage that ends with its last user.
-    pub fn in_memory() -> Arc<Storage> {
-        Storage::new(MemoryContent::default(), MemoryPointers::default())
-    }
-
-    /// A storage over any pair of the two.
-    pub fn new(content: impl Content + 'static, pointers: impl Pointers + 'static) -> Arc<Storage> {
-        Storage::sealed(content, pointers, Seals::default())
-    }
-
-    fn sealed(
-        content: impl Content + 'static,
-        pointers: impl Pointers + 'static,
-        seals: Seals,
-    ) -> Arc<Storage> {
-        let caps =
-            SessionCaps { repository: limits::SESSIONS_PER_REPOSITORY, registry: limits::SESSIONS_IN_ALL };
-        Arc::new(Storage {
-            content: Box::new(content),
-            leases: pointers.leases(),
-            pointers: Box::new(pointers),
-            caps,
-            trash: AtomicI64::new(0),
-            quotas: RwLock::new(Arc::new(|_| Vec::new())),
-            watcher: OnceLock::new(),
-            seen: seen::Seen::default(),
-            seals,
-            used: OnceLock::new(),
-        })
     }
 
     /// Deleted things stay in the trash for this long, from now on; none at all where it is zero.

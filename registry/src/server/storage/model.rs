@@ -8,7 +8,7 @@ use super::*;
 use growing::{growing, quotas, scope};
 use proptest::prelude::*;
 use slipway_oci::{Algorithm, spec::media_type};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// One thing that a client does. Numbers choose among few names and contents, so that they meet.
 #[derive(Clone, Debug)]

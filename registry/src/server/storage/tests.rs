@@ -1,12 +1,13 @@
 //! The folder after crashes: what a `kill -9` leaves, made by hand.
 
-use super::*;
+use super::{content::MemoryContent, pointers::MemoryPointers, *};
 use crate::limits;
 use slipway_oci::Algorithm;
 use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
+    path::Path,
     time::{Duration, SystemTime},
 };
 

@@ -66,6 +66,23 @@ impl Storage {
         Ok(Held::take(leases, work, every)?.map(|held| Turn(Place::Shared(held))))
     }
 
+    /// The turn at work, waited for while another replica has it. `told` hears of each that is waited for who it is.
+    pub fn await_turn(&self, work: Work, told: &mut dyn FnMut(&str)) -> Result<Turn, StorageError> {
+        let mut last = None;
+        loop {
+            if let Some(turn) = self.turn(work, Duration::ZERO)? {
+                return Ok(turn);
+            }
+            let leases = self.leases.as_ref().expect("where nothing is shared the turn is anybody's");
+            let holder = leases.holder(work.name())?;
+            if let Some(holder) = holder.filter(|holder| last.as_ref() != Some(holder)) {
+                told(&holder);
+                last = Some(holder);
+            }
+            thread::sleep(limits::TURN_LOOK);
+        }
+    }
+
     /// The turn at work of which a folder has one at a time too.
     pub(super) fn only_turn(&self, work: Work) -> Result<Option<Turn>, StorageError> {
         if self.leases.is_some() {

@@ -16,4 +16,4 @@ pub use archive::{archive, unarchive};
 pub use backup::{By, Copied, backup, restore};
 pub(super) use reindex::{Kept, KeptManifest, KeptMove, KeptRepository};
 pub use reindex::{Lost, Reindexed, reindex};
-pub use verify::{Finding, Verified, Watching, verify};
+pub use verify::{Finding, Verified, Watching, verify, verify_shared};

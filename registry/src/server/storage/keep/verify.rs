@@ -1,11 +1,12 @@
-//! Reads every byte of a registry's folder, whether it is served meanwhile or not.
+//! Reads every byte of a registry, whether it is served meanwhile or not.
 
 use super::spread::spread;
 use crate::{
     limits,
     server::storage::{
-        Damage, Examined, Fault, Scope, Storage, StorageError, Used, error::io_error,
-        pointers::sqlite::survey,
+        Damage, Examined, Fault, Scope, Storage, StorageError, Used,
+        error::io_error,
+        pointers::{Survey, sqlite::survey},
     },
 };
 use slipway_oci::{Algorithm, Digest};
@@ -114,28 +115,62 @@ pub fn verify(folder: &Path, quarantine: bool, watching: &Watching<'_>) -> Resul
         return Ok(Verified::default());
     }
     let storage = Storage::open(folder)?;
-    let verified = read_all(&storage, survey::bytes(&database)?, quarantine, watching)?;
-    for (repository, tag, digest) in survey::dangling(&database)? {
-        (watching.found)(&Finding::Dangling { repository, tag, digest });
-    }
-    for (scope, said, counted) in survey::miscounted(&database)? {
-        (watching.found)(&Finding::Miscounted { scope, said, counted });
-    }
-    for (repository, manifest, needs) in survey::incomplete(&database)? {
-        (watching.found)(&Finding::Incomplete { repository, manifest, needs });
-    }
+    let verified = read_all(&storage, quarantine, watching)?;
+    contradictions(&storage, watching)?;
     unreferenced(folder, &storage, watching)?;
     Ok(verified)
+}
+
+/// The same of what replicas share, of which each byte comes from the store.
+pub fn verify_shared(
+    storage: &Arc<Storage>,
+    quarantine: bool,
+    watching: &Watching<'_>,
+) -> Result<Verified, StorageError> {
+    let verified = read_all(storage, quarantine, watching)?;
+    contradictions(storage, watching)?;
+    let mut last = None;
+    loop {
+        let page = storage.content.placed(last.as_ref(), young(), limits::SCRUB_PAGE as usize)?;
+        let Some(end) = page.last() else { return Ok(verified) };
+        last = Some(end.clone());
+        for digest in page {
+            if !storage.pointers.is_needed(&digest)?
+                && let Some(size_bytes) = storage.content.size(&digest)?
+            {
+                (watching.found)(&Finding::Unreferenced { digest, size_bytes });
+            }
+        }
+    }
+}
+
+/// What the database says that cannot be so.
+fn contradictions(storage: &Storage, watching: &Watching<'_>) -> Result<(), StorageError> {
+    let Survey { dangling, miscounted, incomplete } = storage.pointers.survey()?;
+    for (repository, tag, digest) in dangling {
+        (watching.found)(&Finding::Dangling { repository, tag, digest });
+    }
+    for (scope, said, counted) in miscounted {
+        (watching.found)(&Finding::Miscounted { scope, said, counted });
+    }
+    for (repository, manifest, needs) in incomplete {
+        (watching.found)(&Finding::Incomplete { repository, manifest, needs });
+    }
+    Ok(())
+}
+
+/// What is younger may be about to be pointed at.
+fn young() -> SystemTime {
+    SystemTime::now().checked_sub(limits::ORPHAN_AGE).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Reads what is pointed at, on all processors.
 fn read_all(
     storage: &Arc<Storage>,
-    in_all: u64,
     quarantine: bool,
     watching: &Watching<'_>,
 ) -> Result<Verified, StorageError> {
-    let done = AtomicU64::new(0);
+    let (done, in_all) = (AtomicU64::new(0), storage.pointers.content_bytes()?);
     let page = |last: &str| storage.contents(last, limits::SCRUB_PAGE);
     let (contents, bytes) = spread(&page, &|digest, size_bytes, failed| {
         let mut pace = |read| {
@@ -170,7 +205,7 @@ fn look(
 
 /// What lies in the folder of content and is not pointed at. What is young may be about to be.
 fn unreferenced(folder: &Path, storage: &Storage, watching: &Watching<'_>) -> Result<(), StorageError> {
-    let before = SystemTime::now().checked_sub(limits::ORPHAN_AGE).unwrap_or(SystemTime::UNIX_EPOCH);
+    let before = young();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let path = folder.join("blobs").join(algorithm.name());
         for entry in fs::read_dir(&path).map_err(io_error("list", &path))? {

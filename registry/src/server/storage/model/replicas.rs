@@ -1,6 +1,10 @@
 //! The same histories, each of whose steps another replica takes, over what replicas share.
 
 use super::*;
+use crate::server::storage::{
+    content::{BucketConfig, MemoryContent, ObjectContent},
+    pointers::PostgresPointers,
+};
 use slipway_skip::engines;
 
 /// Drives replicas, in turns, and memory through one history.

@@ -202,6 +202,17 @@ pub struct Session {
     pub progress: Progress,
 }
 
+/// What pointers say that cannot be so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Repository, tag and digest of tags whose manifest is not there.
+    pub dangling: Vec<(String, String, String)>,
+    /// Scopes of quotas, what is said of them, and what is counted.
+    pub miscounted: Vec<(Scope, Used, Used)>,
+    /// Repository, manifest and digest of what manifests need and their repository lacks.
+    pub incomplete: Vec<(String, String, String)>,
+}
+
 /// How many sessions may be unfinished at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionCaps {
@@ -366,6 +377,12 @@ pub trait Pointers: Send + Sync {
 
     /// All content that is pointed at, with its size in bytes, after `last` in the order of text, at most `count`.
     fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError>;
+
+    /// Bytes of all content that is pointed at. Each row is looked at.
+    fn content_bytes(&self) -> Result<u64, StorageError>;
+
+    /// What cannot be so in all that there is, at one moment. Each row is looked at.
+    fn survey(&self) -> Result<Survey, StorageError>;
 
     /// Whether anything points at the content.
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError>;

@@ -8,7 +8,7 @@ mod usage;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Kin, Kind, ManifestKey, ManifestRecord, NewManifest,
     Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
-    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::{
     limits,
@@ -334,6 +334,15 @@ impl Pointers for MemoryPointers {
             }
         }
         Ok(())
+    }
+
+    fn content_bytes(&self) -> Result<u64, StorageError> {
+        Ok(self.contents("", u64::MAX)?.iter().map(|(_, size)| size).sum())
+    }
+
+    fn survey(&self) -> Result<Survey, StorageError> {
+        // everything is counted when it is asked for, and nothing here outlives its process
+        Ok(Survey::default())
     }
 
     fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {

@@ -53,6 +53,14 @@ impl Leases {
         row.map(lease).transpose()
     }
 
+    /// Who has the lease on some work at this moment.
+    pub fn holder(&self, name: &str) -> Result<Option<String>, StorageError> {
+        self.pool.read(|database| {
+            let text = "SELECT holder FROM leases WHERE name = $1 AND until > clock_timestamp()";
+            Ok(database.row(text, &[&name])?.map(|row| row.try_get(0)).transpose()?)
+        })
+    }
+
     /// Extends a lease to `time` from now. Answers whether it is still this one's.
     pub fn keep(&self, lease: &Lease, time: Duration) -> Result<bool, StorageError> {
         self.update(

@@ -18,6 +18,7 @@ mod records;
 mod row;
 mod schema;
 mod sessions;
+mod survey;
 mod tally;
 mod writes;
 
@@ -27,7 +28,7 @@ mod tests;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
     Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Removed, Scope,
-    Session, SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    Session, SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used,
 };
 use crate::server::storage::{Asked, StorageError, UploadId};
 pub use address::DatabaseAddress;
@@ -46,6 +47,14 @@ pub struct PostgresPointers {
 }
 
 impl PostgresPointers {
+    /// Opens a database that has tables already, bringing them up to date.
+    pub fn open_existing(address: &DatabaseAddress) -> Result<PostgresPointers, StorageError> {
+        let pool = Arc::new(Pool::new(address.clone()));
+        schema::exists(&pool, address)?;
+        schema::prepare(&pool)?;
+        Ok(PostgresPointers { pool, address: address.clone(), records: Arc::default() })
+    }
+
     /// Opens the database, making its tables where they are missing. One of a newer version is left as it is, one of
     /// an older one gets what it lacks.
     pub fn open(address: &DatabaseAddress) -> Result<PostgresPointers, StorageError> {
@@ -315,6 +324,14 @@ impl Pointers for PostgresPointers {
 
     fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
         self.pool.read(|database| reads::contents(database, last, count))
+    }
+
+    fn content_bytes(&self) -> Result<u64, StorageError> {
+        self.pool.write(survey::content_bytes)
+    }
+
+    fn survey(&self) -> Result<Survey, StorageError> {
+        self.pool.write(survey::survey)
     }
 
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {

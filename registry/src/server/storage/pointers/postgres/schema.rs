@@ -3,7 +3,10 @@
 //! A step adds and takes nothing away that the version before it reads or writes: replicas of that version, which looked when they
 //! began, go on serving beside the newer ones until they are replaced.
 
-use super::connect::{Database, Pool};
+use super::{
+    address::DatabaseAddress,
+    connect::{Database, Pool},
+};
 use crate::server::storage::StorageError;
 
 /// What makes each version of the one before.
@@ -15,6 +18,14 @@ const VERSION: i64 = STEPS.len() as i64;
 
 /// Its key among the advisory locks (see [`super::locks`]).
 const LOCK: i64 = 3 << 60;
+
+/// Whether a database is a registry's at all.
+pub(super) fn exists(pool: &Pool, address: &DatabaseAddress) -> Result<(), StorageError> {
+    match pool.read(found)? {
+        0 => Err(StorageError::NoTables(address.to_string())),
+        _ => Ok(()),
+    }
+}
 
 /// Makes the tables, or what they lack. Any number of replicas may begin at once.
 pub(super) fn prepare(pool: &Pool) -> Result<(), StorageError> {

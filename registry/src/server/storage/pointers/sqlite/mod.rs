@@ -22,7 +22,7 @@ mod writes;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
     Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
-    SessionCaps, SigningKey, TagEvent, TagFacts, Undeleted, Usage, Used, Written,
+    SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used, Written,
 };
 use crate::server::storage::{StorageError, UploadId};
 use checkpoint::Checkpoint;
@@ -249,6 +249,14 @@ impl Pointers for SqlitePointers {
 
     fn contents(&self, last: &str, count: u64) -> Result<Vec<(Digest, u64)>, StorageError> {
         self.readers.read(|database| reads::contents(database, last, count))
+    }
+
+    fn content_bytes(&self) -> Result<u64, StorageError> {
+        self.readers.read(survey::bytes_of)
+    }
+
+    fn survey(&self) -> Result<Survey, StorageError> {
+        self.readers.read(survey::survey)
     }
 
     fn is_needed(&self, digest: &Digest) -> Result<bool, StorageError> {

@@ -1,6 +1,9 @@
 //! What an operator looks for in the whole database: in the file itself, and in what it says.
 
-use super::super::quota::{Scope, Used};
+use super::super::{
+    Survey,
+    quota::{Scope, Used},
+};
 use super::schema;
 use crate::server::storage::StorageError;
 use rusqlite::Connection;
@@ -18,11 +21,6 @@ pub(in crate::server::storage) fn check(path: &Path) -> Result<Vec<String>, Stor
 }
 
 /// Bytes of all content that is pointed at.
-pub(in crate::server::storage) fn bytes(path: &Path) -> Result<u64, StorageError> {
-    bytes_of(&schema::connect(path)?)
-}
-
-/// The same of an open one.
 pub(super) fn bytes_of(database: &Connection) -> Result<u64, StorageError> {
     let sum = "SELECT coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM (
         SELECT digest, size FROM blobs UNION ALL SELECT digest, size FROM manifests) GROUP BY digest)";
@@ -65,8 +63,7 @@ SELECT * FROM scopes WHERE bytes <> counted_bytes OR tags <> counted_tags ORDER 
 
 /// What the database says of repositories and namespaces, where a count of what they have comes to something else: what it says,
 /// and what is counted. One statement, so that it is one moment's, whatever is pushed meanwhile.
-pub(in crate::server::storage) fn miscounted(path: &Path) -> Result<Vec<(Scope, Used, Used)>, StorageError> {
-    let database = schema::connect(path)?;
+fn miscounted(database: &Connection) -> Result<Vec<(Scope, Used, Used)>, StorageError> {
     let mut statement = database.prepare(COUNTED_ANEW)?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get("name")?;
@@ -79,11 +76,9 @@ pub(in crate::server::storage) fn miscounted(path: &Path) -> Result<Vec<(Scope, 
 }
 
 /// Repository, tag and digest of tags whose manifest is not there.
-pub(in crate::server::storage) fn dangling(
-    path: &Path,
-) -> Result<Vec<(String, String, String)>, StorageError> {
+fn dangling(database: &Connection) -> Result<Vec<(String, String, String)>, StorageError> {
     rows(
-        &schema::connect(path)?,
+        database,
         "SELECT r.name, t.name, t.digest FROM tags t JOIN repositories r ON r.id = t.repository
          WHERE NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = t.repository AND m.digest = t.digest
             AND m.deleted IS NULL) ORDER BY r.name, t.name",
@@ -91,15 +86,25 @@ pub(in crate::server::storage) fn dangling(
 }
 
 /// Repository, manifest and digest of what manifests need and their repository lacks.
-pub(in crate::server::storage) fn incomplete(
-    path: &Path,
-) -> Result<Vec<(String, String, String)>, StorageError> {
+fn incomplete(database: &Connection) -> Result<Vec<(String, String, String)>, StorageError> {
     rows(
-        &schema::connect(path)?,
+        database,
         "SELECT r.name, e.manifest, e.target FROM edges e JOIN repositories r ON r.id = e.repository
          WHERE e.kind IN (1, 2)
          AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.repository = e.repository AND b.digest = e.target)
          AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = e.repository AND m.digest = e.target)
          ORDER BY r.name, e.manifest, e.target",
     )
+}
+
+/// All that cannot be so, at one moment.
+pub(super) fn survey(database: &Connection) -> Result<Survey, StorageError> {
+    let one_moment = database.unchecked_transaction()?;
+    let found = Survey {
+        dangling: dangling(&one_moment)?,
+        miscounted: miscounted(&one_moment)?,
+        incomplete: incomplete(&one_moment)?,
+    };
+    one_moment.commit()?;
+    Ok(found)
 }
