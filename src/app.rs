@@ -3,6 +3,7 @@
 use crate::{
     error::Failure,
     request::{proxies, size},
+    settings,
 };
 use slipway_oci::{
     layer::OverlayXattrs,
@@ -54,6 +55,9 @@ pub(crate) struct Global {
     /// Most that one archive, layer or context may unpack to [default: 64g, and no more than 200 times its size beyond 4g]
     #[arg(long, global = true, env = "SLIPWAY_MAX_UNPACKED", value_name = "SIZE", value_parser = size::argument)]
     pub(crate) max_unpacked: Option<u64>,
+    /// Most that the store may take of the disk; what builds have kept goes, the longest unused first, before it is more
+    #[arg(long, global = true, env = "SLIPWAY_STORE_QUOTA", value_name = "SIZE", value_parser = size::argument)]
+    pub(crate) store_quota: Option<u64>,
     /// What layers are while something runs on them
     #[arg(long, global = true, env = "SLIPWAY_LAYERS", value_enum, value_name = "SHAPE", default_value_t)]
     pub(crate) layers_as: Layers,
@@ -92,6 +96,15 @@ impl Global {
         self.config.clone().or_else(|| home().map(|home| home.join(".docker")))
     }
 
+    /// What the store may take of the disk: by the flag or its variable, else by the file that SLIPWAY_CONFIG names.
+    fn quota(&self) -> Result<Option<u64>, Failure> {
+        if self.store_quota.is_some() {
+            return Ok(self.store_quota);
+        }
+        let named = settings::named(None);
+        Ok(named.map(|path| settings::load(&path)).transpose()?.and_then(|settings| settings.store_quota))
+    }
+
     /// What docker's configuration gives to containers and builds as proxies; one that cannot be used is said, as docker
     /// does, and nothing comes of it.
     pub(crate) fn proxies(&self) -> BTreeMap<String, String> {
@@ -115,15 +128,15 @@ impl App {
     ///
     /// Must come before any thread is started.
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
-        let root = own_folder(global)?;
+        let (root, quota) = (own_folder(global)?, global.quota()?);
         let entered = levels::enter()?;
         warn(&entered);
-        App::open_store(global.layers_as, &root, entered)
+        App::open_store(global.layers_as, &root, entered)?.limited(quota)
     }
 
     /// The same for a command that makes containers: this program's own file is put out of their reach first.
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
-        let root = own_folder(global)?;
+        let (root, quota) = (own_folder(global)?, global.quota()?);
         let entered = levels::enter()?;
         // the process that begins again has entered nothing
         warn(&entered);
@@ -132,7 +145,12 @@ impl App {
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
         slipway_runtime::own_file::protect(std::env::args_os(), environment)
             .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
-        App::open_store(global.layers_as, &root, entered)
+        App::open_store(global.layers_as, &root, entered)?.limited(quota)
+    }
+
+    fn limited(self, quota: Option<u64>) -> Result<App, Failure> {
+        quota.map(|bytes| self.store.limit(bytes)).transpose()?;
+        Ok(self)
     }
 
     /// Opens the store in a process that had it open before it executed itself.

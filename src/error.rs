@@ -4,7 +4,11 @@ use crate::{remedy, service::output::OutputError, show};
 use slipway_builder::{BuildError, ErrorAt, Full, GraphError, StepError};
 use slipway_dockerfile::{Diagnostic, Span};
 use slipway_oci::{
-    blobs::BlobError, layer::LayerError, layout::LayoutError, lease::LeaseError, store::StoreError,
+    blobs::BlobError,
+    layer::LayerError,
+    layout::LayoutError,
+    lease::LeaseError,
+    store::{OverQuota, StoreError},
     unpacking::TooMuch,
 };
 use slipway_registry::client::ClientError;
@@ -120,6 +124,15 @@ impl Failure {
 ///
 /// A full disk is called by its name before anything else, wherever it was noticed: what follows may sound like damage.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(over) = OverQuota::of(error) {
+        let OverQuota { path, quota, used } = over;
+        return show::text::line(&format!(
+            "the store `{}` may take {} of the disk and has {}, of which nothing more can go by itself",
+            path.display(),
+            show::human(*quota),
+            show::human(*used)
+        ));
+    }
     let words = slipway_oci::error::chain(error);
     const FULL: &str = "no space left on the device that holds";
     // a cause that was written out already says so itself
@@ -206,6 +219,10 @@ const ROOM: &str = "`slipway prune` gives back what builds have kept, `slipway r
 fn no_room(full: &Full) -> String {
     match full {
         Full::Disk(store) => format!("no space left on the device that holds `{}`: {ROOM}", store.display()),
+        Full::Quota(store) => format!(
+            "the store `{}` may take no more of the disk (--store-quota), and nothing that builds have kept can go: {ROOM}; or allow it more",
+            store.display()
+        ),
         Full::Memory => {
             "no space left in the memory that holds what a step changes, for no overlay can write into the \
                          store's file system: name a store elsewhere with --root, or let the step write less"
@@ -215,6 +232,9 @@ fn no_room(full: &Full) -> String {
 }
 
 fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if OverQuota::of(error).is_some() {
+        return Some(format!("{ROOM}; --store-quota allows more"));
+    }
     if slipway_oci::file::is_full(error) {
         let written = causes(error)
             .any(|cause| matches!(cause.downcast_ref::<LayoutError>(), Some(LayoutError::Io("write", _))));

@@ -71,6 +71,8 @@ pub enum Full {
     Disk(PathBuf),
     /// The memory that holds what the step changes ([`slipway_runtime::root::Changes`]).
     Memory,
+    /// What this store may take of the disk: the command was stopped before more of it was taken.
+    Quota(PathBuf),
 }
 
 /// Where the output of a step is kept.

@@ -5,8 +5,8 @@
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
 use crate::{
-    Event, Fact, Full, LogPlace, NetworkMode, StepError, StepId, Stream, clock, history::StepLog, limits,
-    scratch::Scratch, solve::Workshop, stage::Attached,
+    Cancel, Event, Fact, Full, LogPlace, NetworkMode, StepError, StepId, Stream, clock, history::StepLog,
+    limits, scratch::Scratch, solve::Workshop, stage::Attached,
 };
 use slipway_oci::{
     file,
@@ -90,18 +90,23 @@ pub(crate) fn execute(
         userxattr: store.xattrs().is_user(),
     };
     let log = Log::new(solver.recorder.log(command.step));
-    let exit = run_sandbox(solver, command, root_fs, mounts, &log)?;
+    let stop = solver.environment.cancel.below().map_err(StepError::io("create", "a switch"))?;
+    let thrown = stop.clone();
+    let watch = store.room().map(|room| room.watch(move || thrown.cancel()));
+    let exit = run_sandbox(solver, command, root_fs, mounts, (&log, &stop))?;
+    let is_over = watch.is_some_and(|watch| watch.is_over());
     let (tail, log) = log.end();
     let log = solver.recorder.logged(command.step, log);
     if solver.environment.cancel.is_cancelled() && !exit.success() {
         return Err(StepError::Cancelled);
     }
-    if !exit.success() {
+    if !exit.success() || is_over {
         let status = match exit {
             Exit::Code(code) => format!("exit status {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),
         };
-        let full = full_place(store, &changes);
+        let quota = is_over.then(|| Full::Quota(store.root().to_owned()));
+        let full = quota.or_else(|| full_place(store, &changes));
         let build = solver.recorder.id();
         let kept = log.zip(build).map(|(path, build)| LogPlace { path, build, step: command.step + 1 });
         return Err(StepError::Command { command: shortened(command.shown), status, tail, log: kept, full });
@@ -149,7 +154,7 @@ fn run_sandbox(
     command: &Command<'_>,
     root: RootFs,
     mounts: Vec<Mount>,
-    log: &Log,
+    (log, stop): (&Log, &Cancel),
 ) -> Result<Exit, StepError> {
     let mut spec = SandboxSpec::new(root, command.argv);
     spec.process.env = command.env.iter().map(Into::into).collect();
@@ -192,7 +197,7 @@ fn run_sandbox(
             scope.spawn(move || forward(solver, command.step, stream, File::from(descriptor), log));
         }
         use std::os::fd::AsFd;
-        let exit = running.wait_or_cancel(solver.environment.cancel.as_fd())?;
+        let exit = running.wait_or_cancel(stop.as_fd())?;
         // its first process begins in our memory
         let above_bytes = slipway_runtime::own_memory_bytes();
         let fact = Fact::Command { status: exit.status(), used: running.used(), above_bytes };

@@ -368,6 +368,9 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let file = self.file.as_mut().expect("the file is open until commit");
+        if let Some(room) = self.blobs.holder.as_ref().and_then(|holder| holder.room()) {
+            room.take(bytes.len() as u64).map_err(|source| in_place(source, &self.path))?;
+        }
         let count = file.write(bytes).map_err(|source| in_place(source, &self.path))?;
         self.hasher.update(&bytes[..count]);
         self.size_bytes += count as u64;

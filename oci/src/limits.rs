@@ -104,6 +104,9 @@ pub const LEASE_BYTES: u64 = 256 << 20;
 /// Room that is kept for deletes on a full disk, in bytes: the database's log of a thousand changed pages.
 pub const RESERVE_BYTES: usize = 4 << 20;
 
+/// Largest file that says what a cache of `RUN --mount` is, in bytes.
+pub const CACHE_ABOUT_BYTES: u64 = 256 << 10;
+
 /// How exactly last uses are known, in seconds: writing each would make every look a write.
 pub const USED_GRAIN: i64 = 3600;
 

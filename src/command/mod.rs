@@ -17,7 +17,7 @@ use image::{
 };
 use registry::{group as registry_group, login, logout, serve};
 use remote::{artifact, copy, delete, digest, promote, referrers, tags};
-use system::{completion, df, info, man, prune, reset, scrub, version};
+use system::{completion, df, du, info, man, prune, reset, scrub, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
 #[derive(clap::Parser)]
@@ -54,6 +54,8 @@ enum Command {
     Digest(digest::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
     Dockerfile(dockerfile::Arguments),
+    /// Show what takes the store's room, by kind: how much, shared, and how much of it can be had back
+    Du(du::Arguments),
     /// Format recipes
     Fmt(fmt::Arguments),
     /// Show what an image was made by
@@ -124,6 +126,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Copy(arguments) => copy::run(&global, &arguments),
         Command::Delete(arguments) => delete::run(&global, &arguments),
         Command::Digest(arguments) => digest::run(&global, &arguments),
+        Command::Du(arguments) => du::run(&global, &arguments),
         Command::Df(arguments) => df::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),

@@ -288,7 +288,6 @@ mod tests {
         "CHARACTER",
         "MESSAGE",
         "PLACE",
-        "until=TIME",
     ];
     /// The same for flags that every command has.
     const FREE_EVERYWHERE: [&str; 3] = ["HOST[:PORT]", "REGISTRY=HOST", "SIZE"];

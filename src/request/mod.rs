@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod proxies;
 pub(crate) mod prune;
+pub(crate) mod records;
 pub(crate) mod serve;
 pub(crate) mod size;
 

@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     /// Folder of the registry's content [default: registry, in the folder of the local store]
     #[arg(long, value_name = "DIR", env = "SLIPWAY_STORAGE")]
     pub(crate) storage: Option<PathBuf>,
+    /// What the local store may take of the disk, in bytes: no matter of the server's, but of the same file.
+    #[arg(skip)]
+    pub(crate) store_quota: Option<u64>,
     /// Be a replica, one of several servers with one registry: its database, PostgreSQL, as postgres://USER@HOST[:PORT]/NAME,
     /// the password in PGPASSWORD. The folder is this server's own then. Needs --content
     #[arg(long, value_name = "URL", env = "SLIPWAY_DATABASE", hide_env_values = true)]

@@ -188,6 +188,7 @@ mod tests {
                 Some(r#"{ hub = "https://docker.io fresh=soon" }"#),
             ),
             "drain" => (r#""30s""#, Some(r#""30""#)),
+            "store-quota" => (r#""100GB""#, Some(r#""10 elephants""#)),
             "max-blob" => (r#""10GiB""#, Some(r#""10 elephants""#)),
             "listen" | "metrics-listen" => (r#"["127.0.0.1:5000"]"#, Some(r#"["nowhere"]"#)),
             "rules" => (r#"["users may pull in **"]"#, Some(r#"["users may fly in **"]"#)),

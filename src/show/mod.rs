@@ -131,6 +131,12 @@ pub(crate) fn ask(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs() as i64)
+}
+
 /// A size in decimal units, as docker prints it.
 pub(crate) fn human(bytes: u64) -> String {
     let mut value = bytes as f64;

@@ -13,10 +13,13 @@ use crate::{Event, StepError, clock, key::chain_id};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::FlockOperation,
-    io::Errno,
 };
 use slipway_dockerfile::mount::{CacheMount, Sharing};
-use slipway_oci::{Digest, file, layer::owner};
+use slipway_oci::{
+    Digest, file,
+    layer::owner,
+    store::{CacheAbout, CacheLock},
+};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -68,9 +71,7 @@ fn stricter(one: Sharing, other: Sharing) -> Sharing {
 impl StageState<'_, '_> {
     /// The name of the cache that a mount means. Hashed: an id such as `../..` names nothing but itself.
     pub(super) fn cache_name(&self, mount: &CacheMount, seed: &Option<Seed>) -> String {
-        let namespace =
-            self.solver.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
-        let mut text = format!("{namespace}/{}", mount.id);
+        let mut text = format!("{}/{}", self.cache_scope(), mount.id);
         if let Some(seed) = seed {
             let chain = chain_id(seed.layers.iter().map(|form| &form.diff_id));
             text.push_str(&format!("\0from {chain} {}", String::from_utf8_lossy(&seed.source)));
@@ -79,6 +80,27 @@ impl StageState<'_, '_> {
             text.push_str(&format!("\0{}:{} {:o}", mount.uid, mount.gid, mount.mode));
         }
         Digest::sha256(text.as_bytes()).hex()
+    }
+
+    /// What people are told of a cache, and what carries it elsewhere.
+    fn about_cache(&self, wanted: &Wanted<'_>) -> CacheAbout {
+        let from = |seed: &Seed| {
+            let chain = chain_id(seed.layers.iter().map(|form| &form.diff_id));
+            format!("{chain} {}", String::from_utf8_lossy(&seed.source))
+        };
+        CacheAbout {
+            id: wanted.mount.id.clone(),
+            scope: self.cache_scope(),
+            uid: wanted.mount.uid,
+            gid: wanted.mount.gid,
+            mode: wanted.mount.mode,
+            from: wanted.seed.as_ref().map_or_else(String::new, from),
+            ..CacheAbout::default()
+        }
+    }
+
+    fn cache_scope(&self) -> String {
+        self.solver.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default()
     }
 
     /// Takes the locks of all caches that the mounts mean, and makes those that are not there.
@@ -109,31 +131,21 @@ impl StageState<'_, '_> {
     ) -> Result<Held, StepError> {
         let store = self.solver.environment.store;
         let folder = store.root().join("caches");
-        fs::create_dir_all(&folder).map_err(StepError::io("create", &folder))?;
-        let lock_path = folder.join(format!("{name}.lock"));
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(StepError::io("open", &lock_path))?;
-        let kind = match wanted.sharing {
-            Sharing::Shared => FlockOperation::NonBlockingLockShared,
-            Sharing::Locked | Sharing::Private => FlockOperation::NonBlockingLockExclusive,
-        };
-        let ask = || match rustix::fs::flock(&lock, kind) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
-            Err(errno) => Err(StepError::io("lock", &lock_path)(errno.into())),
-        };
-        if !ask()? {
-            if wanted.sharing == Sharing::Private {
+        let ask = || store.try_lock_cache(name, wanted.sharing != Sharing::Shared);
+        let lock = match ask()? {
+            Some(lock) => lock,
+            None if wanted.sharing == Sharing::Private => {
                 let own = store.temporary_folder("cache")?;
                 attached.scratch.push(own.clone());
                 let folder = own.join("cache");
                 self.seed(wanted, &folder, &own)?;
                 return Ok(Held { folder, seen: None, is_new: true });
             }
-            self.wait_for(&wanted.mount.id, ask)?;
-        }
+            None => self.wait_for(&wanted.mount.id, || Ok(ask()?))?,
+        };
         attached.locks.push(lock);
-        let path = folder.join(name);
+        store.note_cache(name, &self.about_cache(wanted));
+        let path = store.cache_folder(name);
         let is_missing = !path.exists();
         if is_missing {
             self.seed(wanted, &path, &folder)?;
@@ -144,7 +156,11 @@ impl StageState<'_, '_> {
     }
 
     /// Asks until it is granted or the build is given up.
-    fn wait_for(&self, id: &str, ask: impl Fn() -> Result<bool, StepError>) -> Result<(), StepError> {
+    fn wait_for(
+        &self,
+        id: &str,
+        ask: impl Fn() -> Result<Option<CacheLock>, StepError>,
+    ) -> Result<CacheLock, StepError> {
         let environment = self.solver.environment;
         let reason = format!("the cache `{id}`, which another step holds");
         clock::aside(environment.progress, &reason, || {
@@ -153,8 +169,8 @@ impl StageState<'_, '_> {
                 if environment.cancel.is_cancelled() {
                     return Err(StepError::Cancelled);
                 }
-                if ask()? {
-                    return Ok(());
+                if let Some(lock) = ask()? {
+                    return Ok(lock);
                 }
                 if !told && began.elapsed() >= LONG_WAIT {
                     let message = format!("a step waits for {reason}");

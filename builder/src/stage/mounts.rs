@@ -17,11 +17,11 @@ use slipway_dockerfile::mount::{BindMount, CacheMount, RunMount, SecretMount, Ss
 use slipway_oci::{
     file,
     layer::{self, Tree},
-    store::LayerForm,
+    store::{CacheLock, LayerForm},
 };
 use slipway_runtime::{FileContent, Lower, Mount as SandboxMount};
 use std::{
-    fs::{self, File},
+    fs,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
@@ -55,7 +55,7 @@ pub(crate) struct Attached {
     /// A layer above all others, of what has to look newer than it is.
     pub(crate) newer: Option<PathBuf>,
     /// Locks on cache folders.
-    pub(super) locks: Vec<File>,
+    pub(super) locks: Vec<CacheLock>,
     /// Agents, which end before their sockets go.
     pub(super) agents: Vec<Agent>,
     /// Files and folders that go away afterwards.

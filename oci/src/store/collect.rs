@@ -9,8 +9,9 @@
 use super::{Store, StoreError, hold::Relied, io_at};
 use crate::{Digest, blobs::Blobs, file};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -20,7 +21,7 @@ use std::{
 pub struct Collected {
     /// Blobs removed.
     pub blobs: u64,
-    /// Their bytes.
+    /// Bytes of disk that were freed, of blobs and layers.
     pub bytes: u64,
     /// Unpacked layers, and layers' files, removed.
     pub layers: u64,
@@ -34,28 +35,55 @@ struct Live {
 }
 
 /// Where what goes is moved.
-struct Trash {
+pub(super) struct Trash {
     folder: PathBuf,
     count: u64,
+    /// Bytes of disk of what was removed in its place.
+    bytes: u64,
     /// The first thing that could not be taken; it does not keep the others.
     failed: Option<StoreError>,
 }
 
 impl Trash {
+    pub(super) fn new(store: &Store) -> Result<Trash, StoreError> {
+        let folder = match store.temporary_path("trash") {
+            // not even the lease could be made: a name that no lease has, and that is not made below
+            Err(error) if file::is_full(&error) => store.root.join("tmp/full/trash"),
+            other => other?,
+        };
+        // on a full disk it may not be made: then nothing is moved, and all is removed in its place
+        let _ = crate::private::new_folder(&folder);
+        Ok(Trash { folder, count: 0, bytes: 0, failed: None })
+    }
+
     /// Takes a path out of its place. On a disk too full for a name in the trash it is removed at once.
     /// Answers whether it is gone.
-    fn take(&mut self, path: &Path) -> bool {
+    pub(super) fn take(&mut self, path: &Path) -> bool {
         self.count += 1;
         if fs::rename(path, self.folder.join(self.count.to_string())).is_ok() {
             return true;
         }
+        let bytes = freed_with(path).unwrap_or(0);
         match super::sweep::remove(path) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.bytes += bytes;
+                true
+            }
             Err(error) => {
                 self.failed.get_or_insert_with(|| io_at("remove", path)(error));
                 false
             }
         }
+    }
+
+    /// Removes what was taken, and answers how many bytes of disk that freed.
+    pub(super) fn end(self) -> Result<u64, StoreError> {
+        // the folder is ours and new: it frees nothing that was taken
+        let own = fs::symlink_metadata(&self.folder).map_or(0, |metadata| metadata.blocks() * 512);
+        let bytes = self.bytes + freed_with(&self.folder).unwrap_or(0).saturating_sub(own);
+        // what stays is swept later
+        self.empty().map_err(io_at("remove", &self.folder))?;
+        self.failed.map_or(Ok(bytes), Err)
     }
 
     /// Removes what was taken, on all cores: the kernel takes as long to let go of the pages of a large file as of a thousand
@@ -82,6 +110,33 @@ impl Trash {
     }
 }
 
+/// Bytes of disk that are free once all of `path` is gone. What has a name elsewhere stays.
+fn freed_with(path: &Path) -> io::Result<u64> {
+    let mut linked: HashMap<(u64, u64), u64> = HashMap::new();
+    let (mut open, mut bytes) = (vec![path.to_owned()], 0);
+    while let Some(path) = open.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let own = metadata.blocks() * 512;
+        if metadata.is_dir() {
+            // one that cannot be read is removed by who may
+            for entry in fs::read_dir(&path).into_iter().flatten() {
+                open.push(entry?.path());
+            }
+        } else if metadata.nlink() > 1 {
+            let names = linked.entry((metadata.dev(), metadata.ino())).or_default();
+            *names += 1;
+            if *names < metadata.nlink() {
+                continue;
+            }
+        }
+        bytes += own;
+    }
+    Ok(bytes)
+}
+
 impl Store {
     /// Removes blobs and unpacked layers that no image and no cache entry names and no other process relies on. `None`
     /// where one could not say what it relies on, because the disk is full: then nothing was done.
@@ -91,21 +146,11 @@ impl Store {
 
     fn collect_at_once(&self) -> Result<Option<Collected>, StoreError> {
         self.sweep()?;
-        let folder = match self.temporary_path("trash") {
-            // not even the lease could be made: a name that no lease has, and that is not made below
-            Err(error) if file::is_full(&error) => self.root.join("tmp/full/trash"),
-            other => other?,
-        };
-        let mut trash = Trash { folder, count: 0, failed: None };
-        // on a full disk it may not be made: then nothing is moved, and all is removed in its place
-        let _ = crate::private::new_folder(&trash.folder);
+        let mut trash = Trash::new(self)?;
         let result = self.holder.alone(|relied| self.take_away(relied, &mut trash));
-        // what stays is swept later
-        let removed = trash.empty();
+        let bytes = trash.end();
         let Some(collected) = result? else { return Ok(None) };
-        let collected = collected?;
-        removed.map_err(io_at("remove", &trash.folder))?;
-        trash.failed.map_or(Ok(Some(collected)), Err)
+        Ok(Some(Collected { bytes: bytes?, ..collected? }))
     }
 
     fn take_away(&self, relied: &Relied, trash: &mut Trash) -> Result<Collected, StoreError> {
@@ -156,12 +201,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let blobs: &Blobs = self.blobs();
         for digest in blobs.list()?.iter().filter(|digest| !live.blobs.contains(&digest.to_string())) {
-            let path = blobs.path(digest);
-            let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            if trash.take(&path) {
-                collected.bytes += bytes;
-                collected.blobs += 1;
-            }
+            collected.blobs += u64::from(trash.take(&blobs.path(digest)));
         }
         Ok(())
     }

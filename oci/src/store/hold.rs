@@ -17,6 +17,7 @@
 //! A note that cannot be written, because the disk is full, is replaced by keeping the shared lock: nobody collects
 //! beside such a process, and it can still read and delete.
 
+use super::Room;
 use crate::{
     Digest,
     lease::{Lease, LeaseError, Leases},
@@ -27,7 +28,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,8 @@ pub(crate) struct Holder {
     leases: Leases,
     path: PathBuf,
     lease: OnceLock<Lease>,
+    /// What may be written, where that is bounded.
+    room: OnceLock<Arc<Room>>,
     state: Mutex<State>,
 }
 
@@ -117,11 +120,21 @@ impl Holder {
         let path = root.join("store.lock");
         let leases = Leases::open(&root.join("leases"))?;
         let state = Mutex::new(State { lock: open(&path)?, everything: None });
-        Ok(Holder { leases, path, lease: OnceLock::new(), state })
+        Ok(Holder { leases, path, lease: OnceLock::new(), room: OnceLock::new(), state })
     }
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// Bounds what is written; the first one counts.
+    pub(super) fn set_room(&self, room: Arc<Room>) {
+        let _ = self.room.set(room);
+    }
+
+    /// What may be written, where that is bounded.
+    pub(crate) fn room(&self) -> Option<&Arc<Room>> {
+        self.room.get()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

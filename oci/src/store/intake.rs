@@ -246,7 +246,7 @@ impl Store {
             let blob = BufReader::with_capacity(limits::AHEAD_BYTES, blob);
             let decoded = compression::decoder(blob).map_err(LayerError::Archive)?;
             let file = new_file(&path)?;
-            let source = BackgroundReader::digesting(decoded);
+            let source = BackgroundReader::digesting(self.within_room(decoded));
             let written = layer::write_image_seeking(source, file, &mut likeness, None);
             written.map_err(super::layers::no_room(name, &path))
         };

@@ -397,7 +397,7 @@ impl Store {
     }
 
     fn unpack_into(&self, folder: &Path, form: &Form<'_>) -> Result<Unpacked, StoreError> {
-        let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
+        let source = BackgroundReader::digesting(self.within_room(self.decoded(form.diff_id)?));
         let unpacked = layer::unpack_ahead(source, folder, self.xattrs(), form.footing.as_ref())
             .map_err(no_room(form.diff_id, folder))?;
         self.check_diff_id(form.diff_id, &unpacked.diff_id)?;
@@ -410,7 +410,7 @@ impl Store {
         form: &Form<'_>,
     ) -> Result<(Unpacked, Written, Arc<Names>), StoreError> {
         let (file, footing) = (new_file(path)?, form.footing.as_ref());
-        let source = BackgroundReader::digesting(self.decoded(form.diff_id)?);
+        let source = BackgroundReader::digesting(self.within_room(self.decoded(form.diff_id)?));
         let (written, names) = match self.known_toc(form) {
             // of a layer that was made here before it was wanted so, the contents are known
             Some(toc) => {

@@ -12,8 +12,10 @@
 //! store.lock                held for moments: shared by who notes something in its lease, exclusively by the collector
 //! tmp/<kind>-<id>-<count>   what is being made, by the owner of the lease `<id>`; swept once that is gone
 //! reserve                   room for deletes on a full disk ([`crate::reserve`])
+//! run/room/<id>             what who writes was granted of a bound on the whole store ([`Room`])
 //! run/turns/<hex>           held by the process that carries a step out, named by the step's key
 //! run/logs/                 output of steps that failed, of earlier versions; swept
+//! caches/<hex>              contents of caches that RUN mounts ([`CacheMount`])
 //! builds/                   what builds were, for their history (the builder's `history`)
 //! context/                  stat caches of build contexts
 //! ```
@@ -32,6 +34,7 @@
 //! for. Lists, removals and collections go by rows, so it stops none of them.
 
 mod cache;
+mod caches;
 mod collect;
 mod database;
 mod earlier;
@@ -43,6 +46,7 @@ mod layers;
 mod manifests;
 mod mounted;
 mod prune;
+mod quota;
 mod reset;
 mod scrub;
 mod shape;
@@ -53,6 +57,7 @@ mod turn;
 mod usage;
 
 pub use cache::{CacheEntry, CachedLayer};
+pub use caches::{CacheAbout, CacheLock, CacheMount};
 pub use collect::Collected;
 pub use earlier::{NewFile, NewLayer};
 pub(crate) use hold::{Holder, Kind};
@@ -61,11 +66,12 @@ pub use intake::Intake;
 pub use layers::{Adopted, LayerForm};
 pub use mounted::{LayerFiles, Runnable};
 pub use prune::{Prune, Pruned};
+pub use quota::{OverQuota, Room, Watch};
 pub use reset::{Reset, is_store, reset};
 pub use scrub::{Damage, Outcome, Part, Scrub, Scrubbed};
 pub use shape::{Chosen, Shape, Wanted};
 pub use turn::Turn;
-pub use usage::{Share, Usage};
+pub use usage::{Account, Record, RecordKind, Share};
 
 use crate::{
     blobs::{BlobError, Blobs},

@@ -1,10 +1,10 @@
 //! Gives room back: forgets images and results of build steps by rules, then collects what nothing names any more.
 
-use super::{Collected, Store, StoreError};
+use super::{Collected, Record, RecordKind, Store, StoreError, collect::Trash};
 use rusqlite::Transaction;
 
 /// What may be forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
     /// Images without a name.
     pub unnamed_images: bool,
@@ -14,10 +14,43 @@ pub struct Prune {
     pub cache: bool,
     /// All other results of build steps too; their layers stay with their images.
     pub shared_cache: bool,
+    /// Caches of `RUN --mount=type=cache`.
+    pub mounts: bool,
+    /// What is remembered of build contexts.
+    pub contexts: bool,
     /// Only what was last used before this, in seconds since 1970.
     pub used_before: Option<i64>,
-    /// Bytes of disk that results of build steps may keep; the longest unused go first.
+    /// Bytes of disk that [what builds have kept](RecordKind::is_kept_for_builds) may keep, all of it together; what may go
+    /// goes in the order of its last use, until the rest fits.
     pub keep_bytes: Option<u64>,
+    /// Of what builds have kept only that whose id begins so, or whose words are these; empty: all.
+    pub only: Vec<String>,
+}
+
+impl Prune {
+    /// Whether a record of what builds have kept may go.
+    fn lets_go(&self, record: &Record) -> bool {
+        let kind = match record.kind {
+            RecordKind::Step => self.cache,
+            RecordKind::Cache => self.mounts,
+            RecordKind::Context => self.contexts,
+            _ => false,
+        };
+        let before = self.used_before.unwrap_or(i64::MAX);
+        kind && record.used.unwrap_or(0) < before && record.is_one_of(&self.only)
+    }
+}
+
+impl Record {
+    /// Whether its id begins with one of `words`, with or without its algorithm, or its own words are one; with none of them every
+    /// record is.
+    pub fn is_one_of(&self, words: &[String]) -> bool {
+        let hex = self.id.split_once(':').map_or("", |(_, hex)| hex);
+        let is = |word: &String| {
+            !word.is_empty() && (self.id.starts_with(word) || hex.starts_with(word) || self.about == *word)
+        };
+        words.is_empty() || words.iter().any(is)
+    }
 }
 
 /// What was forgotten.
@@ -29,8 +62,21 @@ pub struct Pruned {
     pub images: Vec<String>,
     /// Results of build steps that are gone.
     pub results: usize,
+    /// Caches that are gone: their ids.
+    pub mounts: Vec<String>,
+    /// Caches and results that would have gone, but that somebody uses.
+    pub in_use: usize,
+    /// Bytes of disk that caches and what is remembered of contexts have freed; what was collected comes on top.
+    pub bytes: u64,
     /// What went with them; `None` where that is left to a later collection.
     pub collected: Option<Collected>,
+}
+
+impl Pruned {
+    /// Bytes of disk that were freed.
+    pub fn freed_bytes(&self) -> u64 {
+        self.bytes + self.collected.map_or(0, |collected| collected.bytes)
+    }
 }
 
 impl Store {
@@ -41,8 +87,8 @@ impl Store {
             if rules.unnamed_images || rules.named_images {
                 self.forget_images(rules, &mut pruned)?;
             }
-            if rules.cache || rules.shared_cache {
-                self.forget_results(rules, &mut pruned)?;
+            if rules.cache || rules.shared_cache || rules.mounts || rules.contexts {
+                self.forget_kept(rules, &mut pruned)?;
             }
             pruned.collected = self.collect()?;
             Ok(pruned)
@@ -75,38 +121,82 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    fn forget_results(&self, rules: &Prune, pruned: &mut Pruned) -> Result<(), StoreError> {
-        let before = rules.used_before.unwrap_or(i64::MAX);
-        let needed = self.needed()?;
-        let mut gone: Vec<String> = Vec::new();
-        if rules.cache {
-            let kept = self.kept_by_cache(&needed)?;
-            let mut bytes: u64 = kept.iter().map(|one| one.bytes).sum();
-            for one in kept {
-                if rules.keep_bytes.is_some_and(|most| bytes <= most) || one.used >= before {
-                    break;
-                }
-                bytes -= one.bytes;
-                gone.push(one.layer);
+    fn forget_kept(&self, rules: &Prune, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let mut kept: Vec<Record> = self.account()?.records;
+        kept.retain(|record| record.kind.is_kept_for_builds());
+        kept.sort_by_key(|record| record.used);
+        let needed = self.needed()?.layers;
+        // what several need goes with none of them: what is bounded is what goes with builds' own
+        let own = |record: &Record| record.bytes - record.shared_bytes;
+        let mut bytes: u64 = kept.iter().map(own).sum();
+        let (mut layers, mut rest) = (Vec::new(), Vec::new());
+        for record in kept.iter().filter(|record| rules.lets_go(record)) {
+            if rules.keep_bytes.is_some_and(|most| bytes <= most) {
+                break;
             }
+            if record.in_use {
+                pruned.in_use += 1;
+                continue;
+            }
+            match record.kind {
+                // a result whose layer an image has costs a row, and goes when all do
+                RecordKind::Step if own(record) == 0 && needed.contains(&record.id) => continue,
+                RecordKind::Step => layers.push(&record.id),
+                _ => rest.push(record),
+            }
+            bytes -= own(record);
         }
-        let all = rules.shared_cache && rules.keep_bytes.is_none();
+        self.forget_results(rules, &layers, pruned)?;
+        self.remove_files(&rest, pruned)
+    }
+
+    fn forget_results(
+        &self,
+        rules: &Prune,
+        layers: &[&String],
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        let before = rules.used_before.unwrap_or(i64::MAX);
+        let whole = rules.keep_bytes.is_none() && rules.only.is_empty();
         let mut database = self.database();
         let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for layer in &gone {
+        for layer in layers {
             // used again since it was looked at: it stays
             pruned.results += transaction
                 .prepare_cached("DELETE FROM cache WHERE diff_id = ?1 AND used < ?2")?
                 .execute((layer, before))?;
         }
-        if all {
+        if whole && rules.shared_cache {
             pruned.results += transaction.execute("DELETE FROM cache WHERE used < ?1", [before])?;
-        } else if rules.cache && rules.keep_bytes.is_none() {
+        } else if whole && rules.cache {
             // a step that changed nothing costs a row
             pruned.results +=
                 transaction.execute("DELETE FROM cache WHERE diff_id IS NULL AND used < ?1", [before])?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Removes caches and what is remembered of contexts.
+    fn remove_files(&self, records: &[&Record], pruned: &mut Pruned) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut trash = Trash::new(self)?;
+        for record in records {
+            if record.kind == RecordKind::Context {
+                trash.take(&self.root.join("context").join(&record.id));
+            } else if self.take_cache(&record.id, &mut |path| trash.take(path))? {
+                pruned.mounts.push(if record.about.is_empty() {
+                    record.id.clone()
+                } else {
+                    record.about.clone()
+                });
+            } else {
+                pruned.in_use += 1;
+            }
+        }
+        pruned.bytes += trash.end()?;
+        Ok(())
     }
 }
 

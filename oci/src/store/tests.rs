@@ -12,6 +12,11 @@ pub(super) fn store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// A store in `root`, as another command opens it.
+pub(super) fn store_in(root: &Path) -> Store {
+    Store::open(root, OverlayXattrs::User).expect("store")
+}
+
 pub(super) fn layer(store: &Store, name: &str) -> Layer {
     let mut writer = LayerWriter::new(store.blobs(), Compression::Zstd).expect("writer");
     let mut entry = Entry::new(name, Kind::File, 0o644);

@@ -1,25 +1,40 @@
 //! `slipway df`.
 
+use super::du;
 use crate::{
     app::{App, Global},
     error::Failure,
     show::{self, template},
 };
-use slipway_oci::store::Share;
+use slipway_oci::store::{RecordKind, Share};
 
 /// Show what takes the store's room.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A template for each line, or `json`
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "verbose")]
     format: Option<String>,
+    /// Show each image and each thing that builds have kept
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
-    let usage = app.store.usage()?;
-    let rows = [("Images", usage.images), ("Build Cache", usage.cache)];
+    let account = app.store.account()?;
+    // docker's word is for all that builds have kept, caches of RUN too
+    let mut cache = account.total(RecordKind::Step);
+    for kind in [RecordKind::Cache, RecordKind::Context] {
+        let more = account.total(kind);
+        if kind == RecordKind::Cache {
+            cache.count += more.count;
+            cache.active += more.active;
+        }
+        cache.bytes += more.bytes;
+        cache.reclaimable_bytes += more.reclaimable_bytes;
+    }
+    let rows = [("Images", account.total(RecordKind::Image)), ("Build Cache", cache)];
     let Some(format) = &arguments.format else {
         show::say(format!(
             "{:<12} {:>8} {:>8} {:>9}   {}",
@@ -29,6 +44,10 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
             let (size, reclaimable) = (show::human(share.bytes), reclaimable(&share));
             let Share { count, active, .. } = share;
             show::say(format!("{kind:<12} {count:>8} {active:>8} {size:>9}   {reclaimable}"))?;
+        }
+        if arguments.verbose {
+            show::say("")?;
+            du::list(account.records.iter().filter(|record| record.kind != RecordKind::Build))?;
         }
         return Ok(0);
     };

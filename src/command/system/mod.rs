@@ -2,6 +2,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod df;
+pub(crate) mod du;
 pub(crate) mod info;
 pub(crate) mod man;
 pub(crate) mod prune;

@@ -4,7 +4,7 @@ use crate::{
     app::{App, Global},
     error::Failure,
     request::{
-        prune::{self, Part},
+        prune::{self, Asked, Part},
         size,
     },
     show,
@@ -15,7 +15,7 @@ use std::io::IsTerminal;
 /// Give back what nothing needs: images without a name, and what builds have kept to be quick.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also images that have a name, and all results of build steps
+    /// Also images that have a name, all results of build steps, caches of RUN
     #[arg(short, long)]
     all: bool,
     /// Do not ask
@@ -24,8 +24,11 @@ pub(crate) struct Arguments {
     /// How much builds may keep; the longest unused goes first
     #[arg(long, value_name = "SIZE", value_parser = size::from_nothing, aliases = ["max-used-space", "reserved-space"])]
     keep_storage: Option<u64>,
-    /// Only what was last used before: `until=24h`, `until=2026-01-31`
-    #[arg(long = "filter", value_name = "until=TIME")]
+    /// Keep what was used within this time: 72h
+    #[arg(long, value_name = "TIME")]
+    keep_duration: Option<String>,
+    /// Only what is so: `until=24h`, `until=2026-01-31`, `type=image|step|cache|context`, `id=BEGINNING`
+    #[arg(long = "filter", value_name = "NAME=VALUE")]
     filters: Vec<String>,
     /// What is meant
     #[arg(long, value_enum, default_value_t)]
@@ -34,9 +37,14 @@ pub(crate) struct Arguments {
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |since| since.as_secs() as i64);
-    let rules = prune::rules(arguments.only, arguments.all, arguments.keep_storage, &arguments.filters, now)?;
+    let asked = Asked {
+        part: arguments.only,
+        all: arguments.all,
+        keep_bytes: arguments.keep_storage,
+        keep_duration: arguments.keep_duration.as_deref(),
+        filters: &arguments.filters,
+    };
+    let rules = prune::rules(&asked, show::now())?;
     if !arguments.force && !agreed(&rules)? {
         return Ok(1);
     }
@@ -61,6 +69,12 @@ fn agreed(rules: &Prune) -> Result<bool, Failure> {
         (false, true) => goes.push("results of build steps that no image has"),
         _ => {}
     }
+    if rules.mounts {
+        goes.push("caches of RUN");
+    }
+    if goes.is_empty() {
+        goes.push("what nothing names");
+    }
     let which = if rules.used_before.is_some() { ", as far as they were not used since" } else { "" };
     show::ask(&format!("This removes {}{which}. Go on? [y/N] ", goes.join(" and ")))
 }
@@ -76,13 +90,16 @@ fn report(pruned: &Pruned) -> Result<(), Failure> {
     if pruned.results > 0 {
         show::say(format!("forgotten: {} results of build steps", pruned.results))?;
     }
-    match pruned.collected {
-        Some(collected) => show::say(format!("Total reclaimed space: {}", show::human(collected.bytes))),
-        None => {
-            show::note(
-                "note: another command is using the store; what it does not need goes with the next `slipway prune`",
-            );
-            Ok(())
-        }
+    for id in &pruned.mounts {
+        show::say(format!("forgotten: the cache {}", show::text::line(id)))?;
     }
+    if pruned.in_use > 0 {
+        show::note(format_args!("note: {} of what was meant is in use, and stays", pruned.in_use));
+    }
+    if pruned.collected.is_none() {
+        show::note(
+            "note: another command is using the store; what it does not need goes with the next `slipway prune`",
+        );
+    }
+    show::say(format!("Total reclaimed space: {}", show::human(pruned.freed_bytes())))
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     layer::{Kind as EntryKind, Layer, LayerWriter, OverlayXattrs, Tree},
-    store::{Adopted, Collected, Runnable, Shape, Wanted, tests},
+    store::{Adopted, Collected, RecordKind, Runnable, Shape, Wanted, tests},
 };
 use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path};
 
@@ -154,7 +154,7 @@ fn an_earlier_layer_goes_and_its_bytes_stay_with_who_needs_them() {
         tests::image(&store, std::slice::from_ref(&first), &["old"]),
         tests::image(&store, std::slice::from_ref(&second), &["new"]),
     );
-    let usage = store.usage().expect("usage");
+    let usage = store.account().expect("account").total(RecordKind::Image);
     let blobs: u64 = store
         .blobs()
         .list()
@@ -162,7 +162,7 @@ fn an_earlier_layer_goes_and_its_bytes_stay_with_who_needs_them() {
         .iter()
         .map(|digest| store.blobs().path(digest).metadata().expect("blob").blocks() * 512)
         .sum();
-    assert_eq!(usage.images.bytes, blobs + disk(&store), "what is shared counts once");
+    assert_eq!(usage.bytes, blobs + disk(&store), "what is shared counts once");
     let path = runnable(&store, &first).0;
     drop(store);
     let store = store_in(&folder.path().join("store"));

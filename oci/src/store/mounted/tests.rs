@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     layer::{Entry, Kind},
-    store::{Adopted, Collected, Wanted, tests},
+    store::{Adopted, Collected, RecordKind, Wanted, tests},
 };
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -161,8 +161,8 @@ fn removing_a_layer_is_unlinking_a_file() {
     let path = file_of(&store, &layer.diff_id);
     let image = tests::image(&store, std::slice::from_ref(&layer), &["named"]);
     let disk = path.metadata().expect("file").blocks() * 512;
-    let usage = store.usage().expect("usage");
-    assert!(usage.images.bytes >= disk && disk >= 8192, "{usage:?} has {disk}");
+    let usage = store.account().expect("account").total(RecordKind::Image);
+    assert!(usage.bytes >= disk && disk >= 8192, "{usage:?} has {disk}");
     drop(store);
     let store = store_with(&folder.path().join("store"), Shape::Mounted);
     assert_eq!(store.collect().expect("collect"), Some(Collected::default()));

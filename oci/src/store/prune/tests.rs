@@ -1,6 +1,6 @@
 use super::*;
 use crate::Digest;
-use crate::store::{Adopted, CacheEntry, tests};
+use crate::store::{Adopted, CacheAbout, CacheEntry, Share, tests};
 
 /// A store with images `named` and one without a name, and results: `old`, `new`, and the layer of `named`.
 fn filled() -> (tempfile::TempDir, Store, i64) {
@@ -26,8 +26,12 @@ fn filled() -> (tempfile::TempDir, Store, i64) {
     (folder, store, now)
 }
 
+fn step_total(store: &Store) -> Share {
+    store.account().expect("account").total(RecordKind::Step)
+}
+
 fn steps(store: &Store) -> usize {
-    store.usage().expect("usage").cache.count
+    step_total(store).count
 }
 
 #[test]
@@ -88,15 +92,16 @@ fn rules_let_go_what_they_say_and_no_more() {
 #[test]
 fn what_builds_keep_is_bounded_to_the_byte_and_the_longest_unused_goes_first() {
     let (_folder, store, _) = filled();
-    let whole = store.usage().expect("usage").cache.bytes;
-    assert!(whole > 0 && whole % 2 == 0, "two results of one size: {whole}");
+    let whole = step_total(&store).bytes;
+    assert!(whole > 0 && whole.is_multiple_of(2), "two results of one size: {whole}");
     for (keep, left) in [(whole, 2), (whole - 1, 1), (whole / 2, 1), (whole / 2 - 1, 0), (0, 0)] {
         let (_folder, store, _) = filled();
         store.prune(&Prune { cache: true, keep_bytes: Some(keep), ..Prune::default() }).expect("pruned");
-        let kept = store.kept_by_cache(&store.needed().expect("needed")).expect("kept");
+        let mut kept = store.account().expect("account").records;
+        kept.retain(|one| one.kind == RecordKind::Step && one.bytes > one.shared_bytes);
         assert_eq!(kept.len(), left, "{keep} of {whole}");
-        assert!(kept.iter().map(|one| one.bytes).sum::<u64>() <= keep, "{keep} of {whole}");
-        assert!(left != 1 || kept[0].used > crate::store::now() - 4000, "the old one stayed");
+        assert!(step_total(&store).bytes <= keep, "{keep} of {whole}");
+        assert!(left != 1 || kept[0].used > Some(crate::store::now() - 4000), "the old one stayed");
     }
 }
 
@@ -119,4 +124,114 @@ fn a_use_is_noted_to_the_hour() {
     let sql = "SELECT used FROM manifests WHERE digest = ?1";
     let used: i64 = store.database().query_row(sql, [image.to_string()], |row| row.get(0)).expect("row");
     assert!(used >= now);
+}
+
+/// A cache of two files, with a name of its own.
+fn cache(store: &Store, id: &str, used: i64) -> String {
+    let name = Digest::sha256(id.as_bytes()).hex();
+    let _lock = store.try_lock_cache(&name, false).expect("lock").expect("free");
+    let folder = store.cache_folder(&name);
+    std::fs::create_dir_all(folder.join("deep")).expect("folder");
+    std::fs::write(folder.join("deep/file"), vec![1; 9000]).expect("file");
+    std::fs::write(folder.join("file"), vec![1; 5000]).expect("file");
+    store.note_cache(&name, &CacheAbout { id: id.to_owned(), ..CacheAbout::default() });
+    let path = folder.with_extension("about");
+    let about = CacheAbout { used, ..store.cache_about(&name).expect("about") };
+    std::fs::write(path, serde_json::to_vec(&about).expect("json")).expect("aged");
+    name
+}
+
+const ALL: Prune = Prune {
+    unnamed_images: true,
+    named_images: true,
+    cache: true,
+    shared_cache: true,
+    mounts: true,
+    contexts: true,
+    used_before: None,
+    keep_bytes: None,
+    only: Vec::new(),
+};
+
+/// Bytes of disk of all but the database, which grows and shrinks by itself.
+fn disk(store: &Store) -> u64 {
+    let places = ["blobs", "layers", "caches", "context", "tmp"];
+    places.iter().map(|place| crate::file::disk_bytes(&store.root().join(place)).unwrap_or(0)).sum()
+}
+
+#[test]
+fn what_is_said_to_be_freed_is_what_leaves_the_disk_and_what_was_announced() {
+    let (_folder, store, now) = filled();
+    cache(&store, "old", now - 9000);
+    let used = cache(&store, "used", now);
+    std::fs::write(store.root().join("context/stat"), vec![1; 7000]).expect("context");
+    // of something that was given up: nothing names it, and nobody alive relies on it
+    std::fs::write(store.blobs().path(&Digest::sha256(b"loose")), vec![1; 20_000]).expect("loose");
+    drop(store);
+    let store = tests::store_in(&_folder.path().join("store"));
+    let lock = store.try_lock_cache(&used, false).expect("lock").expect("free");
+    let account = store.account().expect("account");
+    let announced: u64 = account.totals.values().map(|share| share.reclaimable_bytes).sum();
+    let sizes: u64 = account
+        .totals
+        .iter()
+        .filter(|(kind, _)| **kind != RecordKind::Own)
+        .map(|(_, share)| share.bytes)
+        .sum();
+    let before = disk(&store);
+    assert!(sizes <= before && sizes > 60_000, "{sizes} of {before}");
+    let pruned = store.prune(&ALL).expect("pruned");
+    assert_eq!(pruned.freed_bytes(), before - disk(&store));
+    assert_eq!(pruned.freed_bytes(), announced);
+    assert_eq!((pruned.mounts, pruned.in_use), (vec!["old".to_owned()], 1));
+    assert!(store.cache_folder(&used).join("deep/file").exists(), "a step has it");
+    drop(lock);
+    let before = disk(&store);
+    let pruned = store.prune(&ALL).expect("pruned");
+    assert_eq!(pruned.mounts, ["used"]);
+    assert_eq!(pruned.freed_bytes(), before - disk(&store));
+    let left = std::fs::read_dir(store.root().join("caches")).expect("caches").count();
+    assert_eq!(left, 0, "no lock, no record stays");
+}
+
+#[test]
+fn one_bound_is_for_all_that_builds_have_kept() {
+    let (_folder, store, now) = filled();
+    cache(&store, "older", now - 9000);
+    cache(&store, "newer", now);
+    let kept = |store: &Store| -> u64 {
+        let totals = store.account().expect("account").totals;
+        totals.iter().filter(|(kind, _)| kind.is_kept_for_builds()).map(|(_, share)| share.bytes).sum()
+    };
+    let whole = kept(&store);
+    let rules = |keep| Prune {
+        cache: true,
+        mounts: true,
+        contexts: true,
+        keep_bytes: Some(keep),
+        ..Prune::default()
+    };
+    store.prune(&rules(whole)).expect("pruned");
+    assert_eq!(kept(&store), whole);
+    let pruned = store.prune(&rules(whole - 1)).expect("pruned");
+    assert_eq!(
+        (pruned.mounts.as_slice(), pruned.results),
+        (&["older".to_owned()][..], 0),
+        "the longest unused"
+    );
+    let pruned = store.prune(&rules(kept(&store) - 1)).expect("pruned");
+    assert_eq!((pruned.mounts.len(), pruned.results), (0, 1), "then the old result");
+    let only = Prune { only: vec!["newer".to_owned()], mounts: true, cache: true, ..Prune::default() };
+    let pruned = store.prune(&only).expect("pruned");
+    assert_eq!((pruned.mounts.as_slice(), pruned.results), (&["newer".to_owned()][..], 0));
+}
+
+#[test]
+fn a_hard_link_that_stays_frees_nothing() {
+    let (folder, store, _) = filled();
+    let path = store.blobs().path(&Digest::sha256(b"loose"));
+    std::fs::write(&path, vec![1; 200_000]).expect("blob");
+    std::fs::hard_link(&path, folder.path().join("kept")).expect("link");
+    let collected = store.collect().expect("collect").expect("alone");
+    assert_eq!((collected.blobs, collected.bytes), (1, 0));
 }
