@@ -27,7 +27,7 @@ use std::{
 pub const PIECE_BYTES: usize = 4 << 20;
 /// Nearly the size of level 3 in half the time on source trees (`zstd -b1 -e3 -i1` on a tar of the bench's COPY tree).
 const ZSTD_LEVEL: i32 = 2;
-const GZIP_LEVEL: u32 = 6;
+const GZIP_LEVEL: i32 = 6;
 
 /// How a layer's archive is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +60,26 @@ impl Compression {
         }
     }
 
-    fn compress(self, piece: &Arc<Pooled>) -> io::Result<Arc<Pooled>> {
+    /// The levels that there are, and the one that is taken where none is said; `None` where there is nothing to choose.
+    pub fn levels(self) -> Option<(std::ops::RangeInclusive<i32>, i32)> {
         match self {
-            Compression::None => Ok(piece.clone()),
+            Compression::None => None,
+            Compression::Gzip => Some((0..=9, GZIP_LEVEL)),
+            Compression::Zstd => Some((1..=22, ZSTD_LEVEL)),
+        }
+    }
+
+    /// Compresses one piece, all of it at hand, at a level that [`Compression::levels`] has.
+    pub(crate) fn compress(self, piece: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
+        match self {
+            Compression::None => Ok(piece.to_vec()),
             Compression::Gzip => {
-                let level = flate2::Compression::new(GZIP_LEVEL);
+                let level = flate2::Compression::new(level.unwrap_or(GZIP_LEVEL).unsigned_abs());
                 let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(piece.len() / 2), level);
                 encoder.write_all(piece)?;
-                encoder.finish().map(shared)
+                encoder.finish()
             }
-            Compression::Zstd => zstd::bulk::compress(piece, ZSTD_LEVEL).map(shared),
+            Compression::Zstd => zstd::bulk::compress(piece, level.unwrap_or(ZSTD_LEVEL)),
         }
     }
 }
@@ -82,6 +92,8 @@ fn shared(bytes: Vec<u8>) -> Arc<Pooled> {
 #[derive(Clone)]
 struct Packer {
     compression: Compression,
+    /// Where it is not the compression's own.
+    level: Option<i32>,
     /// Where compressed pieces may be already; without it nobody wants to know the pieces.
     known: Option<Arc<Known>>,
 }
@@ -91,13 +103,15 @@ type Packed = (Arc<Pooled>, Option<Piece>);
 
 impl Packer {
     fn pack(&self, plain: &Arc<Pooled>, contents: &[Content]) -> io::Result<Packed> {
-        let Some(known) = self.known.as_ref().filter(|_| self.compression != Compression::None) else {
-            return Ok((self.compression.compress(plain)?, None));
-        };
+        if self.compression == Compression::None {
+            return Ok((plain.clone(), None));
+        }
+        let compress = || self.compression.compress(plain, self.level).map(shared);
+        let Some(known) = &self.known else { return Ok((compress()?, None)) };
         if let Some((packed, piece)) = known.find(plain, contents) {
             return Ok((shared(packed), Some(piece)));
         }
-        let packed = self.compression.compress(plain)?;
+        let packed = compress()?;
         let piece = Piece::new(plain, contents, &packed);
         Ok((packed, Some(piece)))
     }
@@ -109,6 +123,8 @@ pub struct Compressor<W: Write + Send + 'static> {
     /// The bytes before compression, where somebody wants their digest.
     digests: bool,
     plain_bytes: u64,
+    /// How many pieces were handed over.
+    count: usize,
     piece: Pooled,
     /// Those bytes of the piece whose digest is known.
     contents: Vec<Content>,
@@ -132,6 +148,8 @@ pub struct Compressed<W> {
     pub plain_bytes: u64,
     /// Its pieces in order, where they were asked for.
     pub pieces: Vec<Piece>,
+    /// How many bytes each piece has once it is compressed, in order.
+    pub packed_bytes: Vec<u64>,
 }
 
 fn given_up() -> io::Error {
@@ -142,6 +160,9 @@ fn given_up() -> io::Error {
 type Job = (Arc<Pooled>, Vec<Content>, SyncSender<io::Result<Packed>>);
 type Answer = Receiver<io::Result<Packed>>;
 
+/// The output, what there is to remember of its pieces, and how many bytes each has.
+type Joined<W> = (W, Vec<Piece>, Vec<u64>);
+
 /// A thread that digests what it is given.
 type Digester = (SyncSender<Arc<Pooled>>, JoinHandle<Hasher>);
 
@@ -150,7 +171,7 @@ struct Pipeline<W> {
     jobs: Vec<SyncSender<Job>>,
     workers: Vec<JoinHandle<()>>,
     answers: SyncSender<Answer>,
-    joiner: JoinHandle<io::Result<(W, Vec<Piece>)>>,
+    joiner: JoinHandle<io::Result<Joined<W>>>,
     digester: Option<Digester>,
     next: usize,
 }
@@ -158,17 +179,30 @@ struct Pipeline<W> {
 impl<W: Write + Send + 'static> Compressor<W> {
     /// Compresses into `output`.
     pub fn new(output: W, compression: Compression) -> Compressor<W> {
-        let packer = Packer { compression, known: None };
+        let packer = Packer { compression, level: None, known: None };
         let state = Some(State::Inline(output));
         Compressor {
             packer,
             digests: false,
             plain_bytes: 0,
+            count: 0,
             piece: Pooled::default(),
             contents: Vec::new(),
             pool: Pool::default(),
             state,
         }
+    }
+
+    /// Compresses at a level that [`Compression::levels`] has.
+    pub fn at_level(mut self, level: Option<i32>) -> Compressor<W> {
+        self.packer.level = level;
+        self
+    }
+
+    /// Ends the piece, and answers which one of the stream begins with what is written next.
+    pub fn begin_piece(&mut self) -> io::Result<usize> {
+        self.cut(1)?;
+        Ok(self.count)
     }
 
     /// Digests the stream too, on a thread of its own once it is long, notes its pieces, and takes from `known` what is
@@ -203,6 +237,7 @@ impl<W: Write + Send + 'static> Compressor<W> {
     fn flush_piece(&mut self) -> io::Result<()> {
         let piece = Arc::new(std::mem::replace(&mut self.piece, self.pool.take(PIECE_BYTES)));
         let contents = std::mem::take(&mut self.contents);
+        self.count += 1;
         let pipeline = match self.state.take() {
             Some(State::Inline(mut output))
                 if self.packer.compression == Compression::None && !self.digests =>
@@ -237,14 +272,21 @@ impl<W: Write + Send + 'static> Compressor<W> {
                     hasher.update(&last);
                     hasher.finish()
                 });
-                Ok(Compressed { output, plain_digest, plain_bytes, pieces: piece.into_iter().collect() })
+                let packed_bytes = vec![packed.len() as u64];
+                Ok(Compressed {
+                    output,
+                    plain_digest,
+                    plain_bytes,
+                    pieces: piece.into_iter().collect(),
+                    packed_bytes,
+                })
             }
             State::Parallel(mut pipeline) => {
                 if !last.is_empty() {
                     pipeline = pipeline.submit(last, std::mem::take(&mut self.contents))?;
                 }
-                let (output, pieces, plain_digest) = pipeline.finish()?;
-                Ok(Compressed { output, plain_digest, plain_bytes, pieces })
+                let ((output, pieces, packed_bytes), plain_digest) = pipeline.finish()?;
+                Ok(Compressed { output, plain_digest, plain_bytes, pieces, packed_bytes })
             }
         }
     }
@@ -297,14 +339,15 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         }
         let (answers, order) = sync_channel::<Answer>(cores * 2);
         let joiner = std::thread::spawn(move || {
-            let mut pieces = Vec::new();
+            let (mut pieces, mut packed_bytes) = (Vec::new(), Vec::new());
             for answer in order {
                 let (packed, piece) =
                     answer.recv().map_err(|_| io::Error::other("a compression thread ended early"))??;
                 output.write_all(&packed)?;
+                packed_bytes.push(packed.len() as u64);
                 pieces.extend(piece);
             }
-            Ok((output, pieces))
+            Ok((output, pieces, packed_bytes))
         });
         let digester = digests.then(|| {
             let (send, receive) = sync_channel::<Arc<Pooled>>(cores);
@@ -335,7 +378,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
         Ok(self)
     }
 
-    fn finish(self) -> io::Result<(W, Vec<Piece>, Option<Digest>)> {
+    fn finish(self) -> io::Result<(Joined<W>, Option<Digest>)> {
         drop(self.answers);
         drop(self.jobs);
         let output = self.joiner.join().map_err(|_| io::Error::other("the writing thread panicked"))?;
@@ -348,8 +391,7 @@ impl<W: Write + Send + 'static> Pipeline<W> {
             let hasher = thread.join().map_err(|_| io::Error::other("the digesting thread panicked"))?;
             digest = Some(hasher.finish());
         }
-        let (output, pieces) = output?;
-        Ok((output, pieces, digest))
+        Ok((output?, digest))
     }
 }
 

@@ -22,6 +22,9 @@ pub const INDEX_ENTRIES: usize = 4096;
 /// Most indexes within an index that are followed to an image.
 pub const INDEX_DEPTH: usize = 2;
 
+/// Most bytes of the table of a layer in chunks: what containers/storage reads (`maxTocSize`).
+pub const CHUNK_TABLE_BYTES: u64 = 150 << 20;
+
 /// Most entries in one layer archive (a bomb of empty files costs inodes, not bytes).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
 

@@ -75,6 +75,16 @@ impl<R: Read> Archive<R> {
         Archive { source, left: 0, padding: 0, spread: None }
     }
 
+    /// Where it reads from.
+    pub(crate) fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// Whether the current entry's data are the parts of a file that are no hole.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.spread.is_some()
+    }
+
     /// The next entry; whatever was not read of the one before is skipped. `None` at the end.
     pub(crate) fn next_item(&mut self) -> io::Result<Option<Item>> {
         let mut extensions = Extensions::default();

@@ -11,7 +11,7 @@ use crate::limits;
 use std::{collections::BTreeMap, io};
 
 /// What a layer's entry says of its path.
-pub(super) fn describe(item: &Item) -> Result<Entry, LayerError> {
+pub(crate) fn describe(item: &Item) -> Result<Entry, LayerError> {
     let raw = &item.path;
     let path = clean(raw).ok_or_else(|| bad(raw, "a path with `..`, or too long or deep"))?;
     let entry = describe_at(item, path)?;

@@ -33,6 +33,7 @@ mod xattr;
 pub(crate) use archive::Archive as ArchiveReader;
 pub use archive::{SNIFF_BYTES, is_header};
 pub(crate) use copied::copy_digested;
+pub(crate) use describe::describe as describe_item;
 pub use diff::Clamp;
 pub use entry::{Entry, Kind};
 pub(crate) use entry::{join, name_of, parent_of};

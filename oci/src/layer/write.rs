@@ -262,7 +262,7 @@ impl LayerWriter {
         let toc = Toc::new(self.entries);
         let (image, output) = (self.image, self.output);
         let store = || {
-            let Compressed { output, plain_digest, plain_bytes, pieces } =
+            let Compressed { output, plain_digest, plain_bytes, pieces, .. } =
                 output.finish_described().map_err(at_end())?;
             let (digest, size_bytes) = output.commit(None)?;
             Ok::<_, LayerError>((digest, size_bytes, plain_digest, plain_bytes, pieces))
