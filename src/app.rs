@@ -37,6 +37,15 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) insecure_registry: Vec<String>,
+    /// Ask this registry for images of docker.io before the Hub itself
+    #[arg(
+        long,
+        global = true,
+        env = "SLIPWAY_REGISTRY_MIRROR",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
+    pub(crate) registry_mirror: Vec<String>,
     /// A PEM file of certificate authorities to trust beside the system's
     #[arg(long, global = true, env = "SLIPWAY_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,

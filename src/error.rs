@@ -365,25 +365,25 @@ impl From<slipway_runtime::levels::UsernsError> for Failure {
 
 /// A build's failure, with the recipe's lines.
 /// `output_shown` says that what a failed command wrote is on the screen already.
-pub(crate) fn of_build(error: BuildError, recipe: &str, name: &str, output_shown: bool) -> Failure {
+pub(crate) fn of_build(error: &BuildError, recipe: &str, name: &str, output_shown: bool) -> Failure {
     let color = show::colours();
     match error {
-        BuildError::Recipe(diagnostics) => of_diagnostics(&diagnostics, recipe, name),
+        BuildError::Recipe(diagnostics) => of_diagnostics(diagnostics, recipe, name),
         BuildError::Graph(GraphError { message, hint, origin }) => {
             let Some(origin) = origin else {
-                let failure = Failure::new(message);
-                return match hint {
+                let failure = Failure::new(message.clone());
+                return match hint.clone() {
                     Some(hint) => failure.with_hint(hint),
                     None => failure,
                 };
             };
-            let mut diagnostic = Diagnostic::error("E0601", first_line(origin.span, recipe), message);
-            diagnostic.hint = hint;
+            let mut diagnostic = Diagnostic::error("E0601", first_line(origin.span, recipe), message.clone());
+            diagnostic.hint.clone_from(hint);
             Failure::new("the recipe cannot be built").with_detail(diagnostic.render(recipe, name, color))
         }
-        BuildError::Step(at) => of_step(&at, recipe, name, output_shown),
+        BuildError::Step(at) => of_step(at, recipe, name, output_shown),
         BuildError::Cancelled => Failure::new("the build was interrupted").with_status(130),
-        other => Failure::of(&other),
+        other => Failure::of(other),
     }
 }
 

@@ -52,10 +52,12 @@ fn main() -> ExitCode {
     }
     app::protect_early(std::env::args_os().collect());
     let cli = command::Cli::command();
-    let line = match front::read(std::env::args_os().skip(1), &cli, &|name| std::env::var(name).ok()) {
-        Ok(line) => line,
-        Err(failure) => return ended(Err(failure)),
-    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let line =
+        match front::read_program(std::env::args_os().collect(), &cli, &variable, &|path| path.exists()) {
+            Ok(line) => line,
+            Err(failure) => return ended(Err(failure)),
+        };
     if let Some(group) = line.group() {
         return ended(show::say(manual::group(group)).map(|()| 0));
     }

@@ -64,7 +64,11 @@ impl Registries {
         let (conf, files) = read_conf(named.as_deref(), own.as_deref().map(|own| own.join("containers")))?;
         let daemons = own.map(|own| own.join("docker/daemon.json")).into_iter();
         let daemons = daemons.chain([PathBuf::from("/etc/docker/daemon.json")]);
-        let daemon = daemons.fold(Daemon::default(), |all, path| all.with(read_daemon(&path)));
+        let mut daemon = daemons.fold(Daemon::default(), |all, path| all.with(read_daemon(&path)));
+        // the caller's go before the machine's
+        let named =
+            global.registry_mirror.iter().map(|host| named_mirror(host)).collect::<Result<Vec<_>, _>>()?;
+        daemon.mirrors.splice(0..0, named);
         Ok(Registries { files, conf, daemon, insecure: global.insecure_registry.clone() })
     }
 
@@ -207,6 +211,16 @@ impl Daemon {
 }
 
 /// A `daemon.json`. Most machines have none, and whoever may not read it is not meant by it.
+/// A mirror of the Hub's by its host, with a scheme or without.
+fn named_mirror(text: &str) -> Result<Mirror, Failure> {
+    let (scheme, host) = text.split_once("://").unwrap_or(("https", text));
+    let host = host.trim_end_matches('/');
+    if !matches!(scheme, "http" | "https") || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+        return Err(Failure::usage(format!("--registry-mirror: `{text}` is not HOST[:PORT]")));
+    }
+    Ok(Mirror { location: host.to_owned(), insecure: scheme == "http", pulls: Pulls::All })
+}
+
 fn read_daemon(path: &Path) -> Daemon {
     let Ok(bytes) = file::read_capped(path, FILE_BYTES) else { return Daemon::default() };
     daemon_in(&bytes).unwrap_or_else(|error| {

@@ -233,6 +233,14 @@ pub enum StepError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was built could not be put where it was to go.
+    #[error("cannot export to {to}")]
+    Export {
+        /// Where.
+        to: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A permission that the command line did not give.
     #[error("{what} needs `{flag}` on the command line")]
     Entitlement {

@@ -54,7 +54,10 @@ pub use cache::{
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
 pub use error::{BuildError, ErrorAt, Full, LogPlace, StepError};
-pub use export::{BuiltImage, Exporter, Finished, ImageExporter, in_form};
+pub use export::{
+    BuiltImage, Exporter, Finished, ImageExporter, ImageShape, LayerFormat, LayerShape, Squash, files,
+    in_shape, write_folder,
+};
 pub use graph::{Base, BuildGraph, GraphError, StageNode};
 pub use key::{CopyStep, InlineFile, MountStep, Operation, RunStep, StepDescription, WorkdirStep};
 pub use lost::LostLayers;

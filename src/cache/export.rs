@@ -10,7 +10,7 @@ use crate::{
         cache::{Place, To},
     },
 };
-use slipway_builder::{CacheTable, PackedTable};
+use slipway_builder::{BuildOutput, CacheTable, PackedTable};
 use slipway_oci::{
     Descriptor, Digest, Reference,
     artifact::{EMPTY, EMPTY_TYPE},
@@ -31,7 +31,7 @@ pub(super) fn write(
     let image_layers = image_layers(images, built)?;
     let mut table = match to.all {
         true => heard.clone(),
-        false => heard.of_image(&built.output.config.rootfs.diff_ids),
+        false => of_images(heard, built.outputs),
     };
     // a layer that the image has too goes as the image has it: then it is one blob
     table.set_forms(|layer| match (&to.compression, image_layers.get(&layer.diff_id)) {
@@ -40,7 +40,7 @@ pub(super) fn write(
         (Some(wanted), _) => images.in_form(layer, Compression::into(*wanted)),
     })?;
     if to.place == Place::Inline {
-        return attach(images, &table, built);
+        return built.outputs.iter().try_for_each(|output| attach(images, &table, output, built.pushed));
     }
     let packed = pack(images, &table, None)?;
     match &to.place {
@@ -50,10 +50,23 @@ pub(super) fn write(
     }
 }
 
-/// The blobs of the image's layers, by diff id.
+/// What made the images' own layers.
+fn of_images(heard: &CacheTable, outputs: &[BuildOutput]) -> CacheTable {
+    let mut table = CacheTable::default();
+    for output in outputs {
+        table.add(heard.of_image(&output.config.rootfs.diff_ids));
+    }
+    table
+}
+
+/// The blobs of the images' layers, by diff id.
 fn image_layers(images: &Images<'_>, built: &Built<'_>) -> Result<BTreeMap<Digest, Descriptor>, Failure> {
-    let record = images.store.read_image(&built.output.image.manifest.digest)?;
-    Ok(record.forms().map(|LayerForm { diff_id, descriptor }| (diff_id, descriptor)).collect())
+    let mut layers = BTreeMap::new();
+    for output in built.outputs {
+        let record = images.store.read_image(&output.image.manifest.digest)?;
+        layers.extend(record.forms().map(|LayerForm { diff_id, descriptor }| (diff_id, descriptor)));
+    }
+    Ok(layers)
 }
 
 /// Puts a table into the store, from where it goes like any artifact.
@@ -97,16 +110,22 @@ fn push(
 }
 
 /// Attaches what made an image to it, wherever it was pushed: its own digest stays.
-fn attach(images: &Images<'_>, table: &CacheTable, built: &Built<'_>) -> Result<(), Failure> {
-    if built.pushed.is_empty() {
+fn attach(
+    images: &Images<'_>,
+    table: &CacheTable,
+    output: &BuildOutput,
+    pushed: &[Reference],
+) -> Result<(), Failure> {
+    if pushed.is_empty() {
         crate::show::note(
             "note: an inline cache goes with the image that is pushed; without --push there is none",
         );
         return Ok(());
     }
-    let packed = pack(images, table, Some(built.output.image.manifest.clone()))?;
+    let table = &table.of_image(&output.config.rootfs.diff_ids);
+    let packed = pack(images, table, Some(output.image.manifest.clone()))?;
     let digest = Digest::sha256(&packed.manifest_bytes);
-    for name in built.pushed {
+    for name in pushed {
         push(images, &remote::by_digest(name, &digest), &packed, table.len())?;
     }
     Ok(())

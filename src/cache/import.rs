@@ -57,6 +57,11 @@ impl<'a> Source<'a> {
         Source { images, from, platform, tables: OnceLock::new() }
     }
 
+    /// Whether it is asked by builds for a platform.
+    pub(super) fn is_for(&self, platform: &Platform) -> bool {
+        self.platform == *platform
+    }
+
     fn name(&self) -> String {
         match &self.from.place {
             Place::Registry(reference) => reference.familiar(),

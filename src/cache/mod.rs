@@ -40,8 +40,8 @@ impl CacheSink for Heard {
 
 /// What was built, for the caches that are written.
 pub(crate) struct Built<'a> {
-    /// The build.
-    pub(crate) output: &'a BuildOutput,
+    /// The builds, one for each platform.
+    pub(crate) outputs: &'a [BuildOutput],
     /// Where the image was pushed to.
     pub(crate) pushed: &'a [Reference],
 }
@@ -50,18 +50,22 @@ impl<'a> Caches<'a> {
     /// Nothing is asked or opened before a result is missing here.
     pub(crate) fn new(
         images: &'a Images<'a>,
-        from: Vec<From>,
+        from: &[From],
         to: Vec<To>,
-        platform: &Platform,
+        platforms: &[Platform],
     ) -> Caches<'a> {
-        let sources =
-            from.into_iter().map(|from| import::Source::new(images, from, platform.clone())).collect();
+        let of = |platform: &Platform| {
+            let one = |from: &From| import::Source::new(images, from.clone(), platform.clone());
+            from.iter().map(one).collect::<Vec<_>>()
+        };
+        let sources = platforms.iter().flat_map(of).collect();
         Caches { sources, to, heard: Heard::default() }
     }
 
-    /// Who is asked, in the order that was given.
-    pub(crate) fn sources(&self) -> Vec<&dyn CacheSource> {
-        self.sources.iter().map(|source| source as &dyn CacheSource).collect()
+    /// Who is asked by the build for a platform, in the order that was given.
+    pub(crate) fn sources(&self, platform: &Platform) -> Vec<&dyn CacheSource> {
+        let own = self.sources.iter().filter(|source| source.is_for(platform));
+        own.map(|source| source as &dyn CacheSource).collect()
     }
 
     /// Who hears.

@@ -244,5 +244,5 @@ pub(crate) fn to_docker_archive(
     };
     let named = name.map(str::parse::<Reference>).transpose().map_err(|error| Failure::of(&error))?;
     let names = named.or(own).filter(|name| name.digest().is_none()).into_iter().collect();
-    Ok(layout::write_docker_archive(scratch, &[(digest.clone(), names)], output)?)
+    Ok(layout::write_docker_archive(scratch, &[layout::LayoutImage::new(digest.clone(), names)], output)?)
 }

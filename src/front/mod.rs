@@ -15,6 +15,7 @@ mod environment;
 mod files;
 #[cfg(test)]
 mod flags;
+mod kaniko;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -150,6 +151,19 @@ pub(crate) fn names_of_others() -> impl Iterator<Item = (&'static str, &'static 
             _ => None,
         },
     )
+}
+
+/// Reads a command line with the program's name, by which it may be another program's: kaniko's. `exists` looks for files.
+pub(crate) fn read_program(
+    argv: Vec<OsString>,
+    root: &clap::Command,
+    variable: &dyn Fn(&str) -> Option<String>,
+    exists: &dyn Fn(&std::path::Path) -> bool,
+) -> Result<Line, Failure> {
+    let (words, notes) = kaniko::translated(argv, exists)?;
+    let mut line = read(words, root, variable)?;
+    line.notes.extend(notes);
+    Ok(line)
 }
 
 /// Reads a command line, without the program's name. The error carries the exit status.
@@ -291,7 +305,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let single = matches!(arg.get_action(), clap::ArgAction::Set);
-        let as_none = value.is_empty() && single && values::empty_is_default(long);
+        let as_none = value.is_empty() && (single || long == "platform") && values::empty_is_default(long);
         if !as_none {
             values::check(&format!("`{spelled}`"), arg, &value)?;
         }

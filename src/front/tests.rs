@@ -57,7 +57,8 @@ fn read_words(given: Vec<OsString>, variables: &[(&str, &str)]) -> Result<Line, 
     let variable = |wanted: &str| {
         variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
     };
-    read(given, &Cli::command(), &variable)
+    let argv = [OsString::from("slipway")].into_iter().chain(given).collect();
+    read_program(argv, &Cli::command(), &variable, &|_| true)
 }
 
 /// What a line means: in slipway's words when clap takes them (`=`), a group's page (`@`), our answer (`!`) or clap's (`?`).
@@ -68,9 +69,10 @@ fn meaning(line: &str) -> String {
         .map_while(|word| word.to_str()?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    given.drain(..variables.len() + 1);
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let line = match read_words(given, &variables) {
+    given.drain(..variables.len());
+    let variable =
+        |wanted: &str| variables.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let line = match read_program(given, &Cli::command(), &variable, &|_| true) {
         Ok(line) => line,
         Err(failure) => {
             let hint = failure.hint().map(|hint| format!(" => {hint}")).unwrap_or_default();
@@ -342,8 +344,13 @@ fn every_line_that_is_proposed_is_taken() {
             count += 1;
             let meaning = meaning(&format!("slipway {}", filled(&line)));
             // a command or a flag is named, and not a whole line
-            let part =
-                ["needs a context", "needs a folder", "arguments were not provided", "a value is required"];
+            let part = [
+                "needs a context",
+                "needs a folder",
+                "needs --destination",
+                "arguments were not provided",
+                "a value is required",
+            ];
             let taken = meaning.starts_with(['=', '@']) || part.iter().any(|part| meaning.contains(part));
             if !taken || meaning.contains(" # ") {
                 wrong.push(format!("{}: slipway {line}: {meaning}", path.display()));

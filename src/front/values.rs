@@ -9,10 +9,8 @@ use std::{
 };
 
 /// Flags that others take several times and slipway once: of two that differ one would be passed over without a word.
-const LISTS_OF_OTHERS: [((&str, &str), &str); 2] = [
-    (("build", "platform"), "a build makes the image for one platform; build one name a platform"),
-    (("run", "network"), "a container has one network: host, none or ns:PATH"),
-];
+const LISTS_OF_OTHERS: [((&str, &str), &str); 1] =
+    [(("run", "network"), "a container has one network: host, none or ns:PATH")];
 
 /// Flags for which nothing is a value of its own (`--entrypoint ''`), or a mistake as with docker (`--cpus ''`).
 const EMPTY_SAYS_SOMETHING: [&str; 7] =
@@ -57,8 +55,7 @@ pub(super) fn repeated(
 ) -> Result<(), Failure> {
     let Some((_, words)) = LISTS_OF_OTHERS.iter().find(|(own, _)| *own == flag) else { return Ok(()) };
     let differs = matches!(before, Some(Flag::Value(_, first)) if first != value);
-    let listed = flag.1 == "platform" && value.to_str().is_some_and(|value| value.contains(','));
-    if differs || listed {
+    if differs {
         return Err(Failure::usage(format!("`slipway {}` takes one `{spelled}`", flag.0)).with_hint(*words));
     }
     Ok(())

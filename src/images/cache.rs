@@ -6,6 +6,7 @@ use crate::{
     indexes::{chosen, too_deep},
     progress::{Show, Waits},
 };
+use slipway_builder::{LayerFormat, LayerShape};
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
     blobs::BlobError,
@@ -103,6 +104,8 @@ impl Images<'_> {
 
     /// The blob of a layer in a compression, fetched and compressed again where it is in another one.
     pub(crate) fn in_form(&self, layer: &LayerForm, wanted: Compression) -> Result<Descriptor, Failure> {
-        slipway_builder::in_form(self.store, self, layer, wanted).map_err(|error| Failure::of(&error))
+        let shape = LayerShape { format: LayerFormat::Plain(wanted), ..LayerShape::default() };
+        let made = slipway_builder::in_shape(self.store, self, layer, &shape);
+        Ok(made.map_err(|error| Failure::of(&error))?.descriptor)
     }
 }

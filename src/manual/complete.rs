@@ -288,6 +288,8 @@ mod tests {
         "CHARACTER",
         "MESSAGE",
         "PLACE",
+        "RESULT",
+        "[TYPE:]NAME=VALUE",
     ];
     /// The same for flags that every command has.
     const FREE_EVERYWHERE: [&str; 3] = ["HOST[:PORT]", "REGISTRY=HOST", "SIZE"];

@@ -6,6 +6,7 @@
 
 mod board;
 mod choice;
+pub(crate) mod ci;
 mod json;
 mod plain;
 mod terminal;
@@ -33,6 +34,10 @@ pub(crate) enum Style {
     /// A JSON object an event.
     #[value(alias = "rawjson")]
     Json,
+    /// For jobs of GitHub Actions and Forgejo: folds, annotations, a summary.
+    Github,
+    /// For jobs of GitLab: folds.
+    Gitlab,
     /// Nothing but failures.
     #[value(alias = "none")]
     Quiet,
@@ -43,7 +48,7 @@ impl Style {
     pub(crate) fn keeps_output(self) -> bool {
         match self {
             Style::Auto => !show::terminal(),
-            Style::Plain | Style::Json => true,
+            Style::Plain | Style::Json | Style::Github | Style::Gitlab => true,
             Style::Tty | Style::Quiet => false,
         }
     }
@@ -88,6 +93,25 @@ pub(crate) trait Show: slipway_builder::Progress + Send + Sync {
     fn moved(&self, doing: &'static str, event: &Moved<'_>);
     /// What was begun, or the build, is over.
     fn end(&self, ending: Ending);
+    /// The steps that have ended, where they are kept.
+    fn told(&self) -> Vec<Told> {
+        Vec::new()
+    }
+}
+
+/// A step that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// Its number, from 1.
+    pub(crate) number: usize,
+    /// Where it stands, and its instruction.
+    pub(crate) head: String,
+    /// Its line in the recipe, from 1.
+    pub(crate) line: u32,
+    /// How it ended.
+    pub(crate) outcome: slipway_builder::Outcome,
+    /// How long its own work took.
+    pub(crate) took: Duration,
 }
 
 /// The way to show work in `style`.
@@ -97,6 +121,8 @@ pub(crate) fn of(style: Style) -> Box<dyn Show> {
         Style::Tty => Box::new(terminal::Terminal::default()),
         Style::Auto | Style::Plain => Box::new(plain::Plain::new()),
         Style::Json => Box::new(json::Json::default()),
+        Style::Github => Box::new(ci::Ci::new(ci::Kind::Github)),
+        Style::Gitlab => Box::new(ci::Ci::new(ci::Kind::Gitlab)),
         Style::Quiet => Box::new(Quiet),
     }
 }

@@ -39,13 +39,18 @@ pub(crate) enum Compression {
     /// None
     #[value(alias = "none")]
     Uncompressed,
+    /// gzip in chunks, for containerd's stargz-snapshotter
+    Estargz,
+    /// zstd in chunks, for podman, buildah and CRI-O
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
 }
 
 impl From<Compression> for compression::Compression {
     fn from(given: Compression) -> compression::Compression {
         match given {
-            Compression::Zstd => compression::Compression::Zstd,
-            Compression::Gzip => compression::Compression::Gzip,
+            Compression::Zstd | Compression::ZstdChunked => compression::Compression::Zstd,
+            Compression::Gzip | Compression::Estargz => compression::Compression::Gzip,
             Compression::Uncompressed => compression::Compression::None,
         }
     }

@@ -1,5 +1,6 @@
 //! Where a build's results come from and go to: `--cache-from` and `--cache-to`, in buildx' words.
 
+use super::options::Options;
 use crate::{error::Failure, request::build::Compression};
 use slipway_oci::{Digest, Reference};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -66,8 +67,39 @@ pub(crate) fn to(given: &[String], build_arguments: &BTreeMap<String, String>) -
     Ok(all)
 }
 
+/// The options of one cache; a name alone is one in a registry.
+fn read(flag: &'static str, text: &str) -> Result<Options, Failure> {
+    Options::read(flag, text, "registry", |word| (!word.contains('=')).then_some("ref"))
+}
+
+fn unknown_kind(options: &Options) -> Failure {
+    options.failure(&format!("no cache is kept as type={}", options.kind)).with_hint(SHAPES)
+}
+
+/// What layers are compressed with. The level is the compressor's own; all forms are deterministic, so there is one.
+fn compression(options: &mut Options) -> Result<Option<Compression>, Failure> {
+    let compression = match options.take("compression").as_deref() {
+        None => None,
+        Some("zstd") => Some(Compression::Zstd),
+        Some("gzip") => Some(Compression::Gzip),
+        Some("uncompressed") => Some(Compression::Uncompressed),
+        Some(other) => {
+            let words = format!("compression is zstd, gzip or uncompressed, not `{other}`");
+            return Err(options.failure(&words));
+        }
+    };
+    // without it a layer keeps the form that it has; with a compression that is said every layer gets it here
+    options.switch("force-compression")?;
+    if options.take("compression-level").is_some() {
+        return Err(
+            options.failure("there is one level, so that the same layer is the same blob: leave it out")
+        );
+    }
+    Ok(compression)
+}
+
 fn one_from(text: &str) -> Result<From, Failure> {
-    let mut options = Options::read("--cache-from", text)?;
+    let mut options = read("--cache-from", text)?;
     let mut digest = None;
     let place = match options.kind.as_str() {
         "registry" => Place::Registry(options.reference()?),
@@ -81,14 +113,14 @@ fn one_from(text: &str) -> Result<From, Failure> {
         "inline" => {
             return Err(options.failure("an inline cache is read from its image: type=registry,ref=IMAGE"));
         }
-        _ => return Err(options.unknown_kind()),
+        _ => return Err(unknown_kind(&options)),
     };
-    options.end()?;
+    options.end(SHAPES)?;
     Ok(From { place, digest })
 }
 
 fn one_to(text: &str) -> Result<To, Failure> {
-    let mut options = Options::read("--cache-to", text)?;
+    let mut options = read("--cache-to", text)?;
     let place = match options.kind.as_str() {
         "registry" => Place::Registry(options.reference()?),
         "local" => {
@@ -96,7 +128,7 @@ fn one_to(text: &str) -> Result<To, Failure> {
             Place::Local(folder.into(), options.tag()?)
         }
         "inline" => Place::Inline,
-        _ => return Err(options.unknown_kind()),
+        _ => return Err(unknown_kind(&options)),
     };
     let all = match options.take("mode").as_deref() {
         None | Some("min") => false,
@@ -108,7 +140,7 @@ fn one_to(text: &str) -> Result<To, Failure> {
         Some("max") => true,
         Some(other) => return Err(options.failure(&format!("mode is min or max, not `{other}`"))),
     };
-    let compression = options.compression()?;
+    let compression = compression(&mut options)?;
     for (name, needed) in [("image-manifest", true), ("oci-mediatypes", true)] {
         if options.switch(name)?.is_some_and(|value| value != needed) {
             return Err(options.failure(&format!(
@@ -117,141 +149,8 @@ fn one_to(text: &str) -> Result<To, Failure> {
         }
     }
     let ignore_error = options.switch("ignore-error")?.unwrap_or(false);
-    options.end()?;
+    options.end(SHAPES)?;
     Ok(To { place, all, compression, ignore_error })
-}
-
-/// `NAME=VALUE,...` of one flag.
-struct Options {
-    flag: &'static str,
-    text: String,
-    kind: String,
-    values: BTreeMap<String, String>,
-}
-
-impl Options {
-    fn read(flag: &'static str, text: &str) -> Result<Options, Failure> {
-        let mut options =
-            Options { flag, text: text.to_owned(), kind: "registry".to_owned(), values: BTreeMap::new() };
-        let fields = fields(text);
-        if let [name] = fields.as_slice()
-            && !name.contains('=')
-        {
-            options.values.insert("ref".to_owned(), name.clone());
-            return Ok(options);
-        }
-        for field in fields {
-            let Some((name, value)) = field.split_once('=') else {
-                return Err(options.failure(&format!("`{field}` is not NAME=VALUE")));
-            };
-            let name = name.trim().to_ascii_lowercase();
-            match name.as_str() {
-                "type" => value.clone_into(&mut options.kind),
-                _ if options.values.insert(name.clone(), value.to_owned()).is_some() => {
-                    return Err(options.failure(&format!("`{name}` is said twice")));
-                }
-                _ => {}
-            }
-        }
-        Ok(options)
-    }
-
-    fn failure(&self, words: &str) -> Failure {
-        Failure::usage(format!("{} `{}`: {words}", self.flag, self.text))
-    }
-
-    fn wrong(&self, name: &str, value: &str, error: &dyn std::fmt::Display) -> Failure {
-        self.failure(&format!("`{value}` is no {name}: {error}"))
-    }
-
-    fn unknown_kind(&self) -> Failure {
-        self.failure(&format!("no cache is kept as type={}", self.kind)).with_hint(SHAPES)
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.values.remove(name).filter(|value| !value.is_empty())
-    }
-
-    fn needed(&mut self, name: &str, what: &str) -> Result<String, Failure> {
-        self.take(name).ok_or_else(|| {
-            self.failure(&format!("type={} needs {name}=", self.kind)).with_hint(format!("it is {what}"))
-        })
-    }
-
-    fn reference(&mut self) -> Result<Reference, Failure> {
-        let text = self.needed("ref", "a name in a registry: ref=REGISTRY/NAME:TAG")?;
-        let parsed: Result<Reference, _> = text.parse();
-        parsed.map(Reference::or_latest).map_err(|error| self.wrong("name", &text, &error))
-    }
-
-    fn tag(&mut self) -> Result<String, Failure> {
-        let tag = self.take("tag").unwrap_or_else(|| "latest".to_owned());
-        if slipway_oci::reference::is_tag(&tag) {
-            Ok(tag)
-        } else {
-            Err(self.failure(&format!("`{tag}` is no tag")))
-        }
-    }
-
-    fn switch(&mut self, name: &str) -> Result<Option<bool>, Failure> {
-        match self.take(name).as_deref() {
-            None => Ok(None),
-            Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(self.failure(&format!("{name} is true or false, not `{other}`"))),
-        }
-    }
-
-    /// What layers are compressed with. The level is the compressor's own; all forms are deterministic, so there is one.
-    fn compression(&mut self) -> Result<Option<Compression>, Failure> {
-        let compression = match self.take("compression").as_deref() {
-            None => None,
-            Some("zstd") => Some(Compression::Zstd),
-            Some("gzip") => Some(Compression::Gzip),
-            Some("uncompressed") => Some(Compression::Uncompressed),
-            Some(other) => {
-                let words = format!("compression is zstd, gzip or uncompressed, not `{other}`");
-                return Err(self.failure(&words));
-            }
-        };
-        // without it a layer keeps the form that it has; with a compression that is said every layer gets it here
-        self.switch("force-compression")?;
-        if self.take("compression-level").is_some() {
-            return Err(
-                self.failure("there is one level, so that the same layer is the same blob: leave it out")
-            );
-        }
-        Ok(compression)
-    }
-
-    fn end(&self) -> Result<(), Failure> {
-        match self.values.keys().next() {
-            None => Ok(()),
-            Some(name) => {
-                let words = format!("type={} has no `{name}`", self.kind);
-                Err(self.failure(&words).with_hint(SHAPES))
-            }
-        }
-    }
-}
-
-/// The fields of a line of comma-separated values, quotes and all (RFC 4180, as buildx reads it).
-pub(super) fn fields(text: &str) -> Vec<String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            '"' if quoted && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    fields.push(field);
-    fields
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Requests from flags: pure functions from what was given to plain data. They open nothing and print nothing, and take
 //! the environment as a function, so that a test, or another front than the command line, can call them.
 
+pub(crate) mod annotation;
 pub(crate) mod build;
 pub(crate) mod cache;
+mod options;
+pub(crate) mod output;
 pub(crate) mod proxies;
 pub(crate) mod prune;
 pub(crate) mod records;

@@ -114,6 +114,8 @@ fn check(row: &Row, bytes: &[u8], how: &str) {
     let text = String::from_utf8_lossy(bytes);
     let right = match row.content {
         "id" => text.starts_with("sha256:") && bytes.len() == 71,
+        "named" => text.trim_end().rsplit_once('@').is_some_and(|(_, digest)| digest.len() == 71),
+        "tar" => tar::Archive::new(bytes).entries().is_ok_and(|entries| entries.count() > 0),
         "json" => serde_json::from_slice::<serde_json::Value>(bytes).is_ok(),
         "archive" => {
             let mut archive = tar::Archive::new(bytes);

@@ -3,7 +3,7 @@
 use super::{Bench, words};
 use crate::{
     BuildError, BuildOutput, BuildRequest, CacheSink, CacheSource, Environment, Fetched, FoundResult,
-    ImageExporter, ImageSource, SourceError, StepDescription, StepResult,
+    ImageExporter, ImageShape, ImageSource, SourceError, StepDescription, StepResult,
 };
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
@@ -78,7 +78,7 @@ impl ImageSource for Afar<'_> {
 
 fn build(bench: &Bench, request: &BuildRequest, changed: Environment<'_>) -> Result<BuildOutput, BuildError> {
     let name = "made".parse::<Reference>().expect("name").or_latest();
-    let exporter = ImageExporter { names: vec![name], compression: request.compression };
+    let exporter = ImageExporter { names: vec![name], shape: ImageShape::default(), registers: true };
     crate::build(request, &Environment { store: &bench.store, ..changed }, &exporter)
 }
 

@@ -8,7 +8,7 @@ mod values;
 
 use crate::{
     BuildError, BuildOutput, BuildRequest, Cancel, Environment, Event, Exporter, Fetched, ImageExporter,
-    ImageSource, NetworkMode, Progress, SourceError, epoch::Epoch,
+    ImageShape, ImageSource, LayerFormat, LayerShape, NetworkMode, Progress, SourceError, epoch::Epoch,
 };
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,
@@ -177,7 +177,9 @@ impl Bench {
 
     fn build_as(&self, request: &BuildRequest, names: &[&str]) -> Result<BuildOutput, BuildError> {
         let names = names.iter().map(|name| name.parse::<Reference>().expect("name").or_latest()).collect();
-        self.build_to(request, &ImageExporter { names, compression: request.compression })
+        let layers = LayerShape { format: LayerFormat::Plain(request.compression), ..LayerShape::default() };
+        let shape = ImageShape { layers, ..ImageShape::default() };
+        self.build_to(request, &ImageExporter { names, shape, registers: true })
     }
 
     fn build(&self, recipe: &str) -> Result<BuildOutput, BuildError> {

@@ -27,7 +27,9 @@ fn archive() -> Vec<u8> {
         header.set_entry_type(kind);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o4755);
-        (header.set_uid(7), header.set_gid(8), header.set_mtime(1_700_000_000));
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(1_700_000_000);
         if name == "etc/small" {
             builder.append_pax_extensions([("SCHILY.xattr.user.a", &b"\x01value"[..])]).unwrap();
         }
@@ -221,7 +223,8 @@ fn what_no_table_can_tell_is_said() {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.set_entry_type(tar::EntryType::new(kind));
-        (header.set_size(0), header.set_mode(0o644));
+        header.set_size(0);
+        header.set_mode(0o644);
         header.set_cksum();
         header.as_bytes().to_vec()
     };

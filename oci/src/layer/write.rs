@@ -88,8 +88,8 @@ impl<'s> NewImage<'s> {
 }
 
 /// Writes one layer. Entries come parents first, in an order that the caller makes deterministic.
-pub struct LayerWriter {
-    output: Compressor<BlobWriter>,
+pub struct LayerWriter<W: Write + Send + 'static = BlobWriter> {
+    output: Compressor<W>,
     compression: Compression,
     entries: Vec<Entry>,
     buffer: Vec<u8>,
@@ -126,6 +126,67 @@ impl LayerWriter {
         assert!(self.is_empty(), "the image has all entries");
         (self.image, self.image_path) = (Some(writer), path);
         self
+    }
+
+    /// Ends the archive and stores it.
+    pub fn finish(mut self) -> Result<Layer, LayerError> {
+        let at_end = || io_at("write", std::path::Path::new(""));
+        self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
+        let toc = Toc::new(self.entries);
+        let (image, output) = (self.image, self.output);
+        let store = || {
+            let Compressed { output, plain_digest, plain_bytes, pieces, .. } =
+                output.finish_described().map_err(at_end())?;
+            let (digest, size_bytes) = output.commit(None)?;
+            Ok::<_, LayerError>((digest, size_bytes, plain_digest, plain_bytes, pieces))
+        };
+        // the blob waits for the disk meanwhile
+        let (image, stored) = match image {
+            Some(image) if toc.entries().len() >= MANY_ENTRIES => std::thread::scope(|scope| {
+                let image = scope.spawn(|| image.finish(&toc));
+                let stored = store();
+                (Some(image.join().expect("writing a file does not panic")), stored)
+            }),
+            image => (image.map(|image| image.finish(&toc)), store()),
+        };
+        let (digest, size_bytes, plain_digest, archive_bytes, pieces) = stored?;
+        let image = match image {
+            Some(Err(LayerError::Io { operation, path, source })) => {
+                let source = in_place(source, &self.image_path);
+                return Err(LayerError::Io { operation, path, source });
+            }
+            Some(written) => written.ok(),
+            None => None,
+        };
+        Ok(Layer {
+            diff_id: plain_digest.expect("it was asked for"),
+            descriptor: Descriptor::new(self.compression.layer_media_type(), digest, size_bytes),
+            archive_bytes,
+            pieces,
+            toc,
+            image,
+        })
+    }
+}
+
+impl<W: Write + Send + 'static> LayerWriter<W> {
+    /// Starts an archive that goes to `output` as it is: nothing keeps it as a layer.
+    pub fn to(output: W) -> LayerWriter<W> {
+        LayerWriter {
+            output: Compressor::new(output, Compression::None),
+            compression: Compression::None,
+            entries: Vec::new(),
+            buffer: vec![0; 1 << 18],
+            image: None,
+            image_path: PathBuf::new(),
+        }
+    }
+
+    /// Ends an archive, and hands back where it went.
+    pub fn end_archive(mut self) -> Result<W, LayerError> {
+        let at_end = || io_at("write", std::path::Path::new(""));
+        self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
+        self.output.finish().map_err(at_end())
     }
 
     /// Whether nothing was written.
@@ -253,46 +314,6 @@ impl LayerWriter {
     fn pad(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let padding = (BLOCK as u64 - entry.size_bytes % BLOCK as u64) % BLOCK as u64;
         self.write_all(&[0; BLOCK][..padding as usize]).map_err(io_at("write", entry.as_path()))
-    }
-
-    /// Ends the archive and stores it.
-    pub fn finish(mut self) -> Result<Layer, LayerError> {
-        let at_end = || io_at("write", std::path::Path::new(""));
-        self.write_all(&[0; 2 * BLOCK]).map_err(at_end())?;
-        let toc = Toc::new(self.entries);
-        let (image, output) = (self.image, self.output);
-        let store = || {
-            let Compressed { output, plain_digest, plain_bytes, pieces, .. } =
-                output.finish_described().map_err(at_end())?;
-            let (digest, size_bytes) = output.commit(None)?;
-            Ok::<_, LayerError>((digest, size_bytes, plain_digest, plain_bytes, pieces))
-        };
-        // the blob waits for the disk meanwhile
-        let (image, stored) = match image {
-            Some(image) if toc.entries().len() >= MANY_ENTRIES => std::thread::scope(|scope| {
-                let image = scope.spawn(|| image.finish(&toc));
-                let stored = store();
-                (Some(image.join().expect("writing a file does not panic")), stored)
-            }),
-            image => (image.map(|image| image.finish(&toc)), store()),
-        };
-        let (digest, size_bytes, plain_digest, archive_bytes, pieces) = stored?;
-        let image = match image {
-            Some(Err(LayerError::Io { operation, path, source })) => {
-                let source = in_place(source, &self.image_path);
-                return Err(LayerError::Io { operation, path, source });
-            }
-            Some(written) => written.ok(),
-            None => None,
-        };
-        Ok(Layer {
-            diff_id: plain_digest.expect("it was asked for"),
-            descriptor: Descriptor::new(self.compression.layer_media_type(), digest, size_bytes),
-            archive_bytes,
-            pieces,
-            toc,
-            image,
-        })
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -12,12 +12,31 @@ pub use load::{Loaded, load_archive, load_folder, take_archive, take_folder};
 pub use save::{add_to_folder, write_archive, write_docker_archive, write_oci_archive, write_oci_folder};
 
 use crate::{
+    Digest, Reference,
     blobs::BlobError,
     layer::LayerError,
     spec::{ConfigError, ManifestError},
     store::StoreError,
 };
-use std::io;
+use std::{collections::BTreeMap, io};
+
+/// An image, or an index with all of it that is here, that is written.
+#[derive(Clone, Debug)]
+pub struct LayoutImage {
+    /// Its digest.
+    pub target: Digest,
+    /// What it is called there.
+    pub names: Vec<Reference>,
+    /// What the layout's index says of it beside its name.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl LayoutImage {
+    /// An image under these names.
+    pub fn new(target: Digest, names: Vec<Reference>) -> LayoutImage {
+        LayoutImage { target, names, annotations: BTreeMap::new() }
+    }
+}
 
 /// A failure while images are written to or read from a layout or archive.
 #[derive(Debug, thiserror::Error)]

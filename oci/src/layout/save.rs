@@ -1,6 +1,6 @@
 //! Writes images out.
 
-use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError};
+use super::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, LayoutError, LayoutImage};
 use crate::{
     Descriptor, Digest, Platform, Reference,
     file::{self, CopyError},
@@ -8,7 +8,7 @@ use crate::{
     store::{ImageRecord, Store},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read, Write},
     path::Path,
@@ -29,12 +29,15 @@ struct Record {
     /// All that belongs to it.
     blobs: BTreeSet<Digest>,
     names: Vec<Reference>,
+    annotations: BTreeMap<String, String>,
 }
 
 /// The index of a layout: an entry a name, or one without a name.
 fn index(records: &[Record]) -> Index {
     let mut manifests = Vec::new();
-    for Record { descriptor, names, .. } in records {
+    for Record { descriptor, names, annotations, .. } in records {
+        let mut descriptor = descriptor.clone();
+        descriptor.annotations.extend(annotations.clone());
         if names.is_empty() {
             manifests.push(descriptor.clone());
         }
@@ -60,32 +63,60 @@ fn index_of(manifests: Vec<Descriptor>) -> Index {
     }
 }
 
-fn read_records(store: &Store, images: &[(Digest, Vec<Reference>)]) -> Result<Vec<Record>, LayoutError> {
-    images.iter().map(|(digest, names)| read_record(store, digest, names)).collect()
+fn read_records(store: &Store, images: &[LayoutImage]) -> Result<Vec<Record>, LayoutError> {
+    images.iter().map(|image| read_record(store, image)).collect()
 }
 
-fn read_record(store: &Store, digest: &Digest, names: &[Reference]) -> Result<Record, LayoutError> {
+fn read_record(store: &Store, written: &LayoutImage) -> Result<Record, LayoutError> {
     let mut blobs = BTreeSet::new();
-    let names = names.to_vec();
+    let LayoutImage { target: digest, names, annotations } = written.clone();
+    let digest = &digest;
     let Some(index) = store.read_index(digest)? else {
         let image = store.read_image(digest)?;
         add_blobs(store, digest, &mut blobs)?;
         let mut descriptor = image.descriptor.clone();
         descriptor.platform = Some(image.config.platform.clone());
-        return Ok(Record { descriptor, image, blobs, names });
+        return Ok(Record { descriptor, image, blobs, names, annotations });
     };
     let bytes = store.blobs().read_manifest(digest)?;
     let media = index.media_type.clone().unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
     let descriptor = Descriptor::new(media, digest.clone(), bytes.len() as u64);
-    blobs.insert(digest.clone());
-    let members = store.members(&index)?;
-    for member in &members {
-        add_blobs(store, member, &mut blobs)?;
-    }
+    let mut members = Vec::new();
+    add_members(store, digest, &index, crate::limits::INDEX_DEPTH, &mut members, &mut blobs)?;
     let own = store.image_of(digest, &Platform::host())?;
     let mut images = own.iter().chain(&members).filter_map(|member| store.read_image(member).ok());
     let image = images.next().ok_or_else(|| LayoutError::NoImage(format!("in the index `{digest}`")))?;
-    Ok(Record { descriptor, image, blobs, names })
+    Ok(Record { descriptor, image, blobs, names, annotations })
+}
+
+/// Adds an index and those of its manifests that are here, with what they name.
+fn add_members(
+    store: &Store,
+    digest: &Digest,
+    index: &Index,
+    depth: usize,
+    members: &mut Vec<Digest>,
+    blobs: &mut BTreeSet<Digest>,
+) -> Result<(), LayoutError> {
+    blobs.insert(digest.clone());
+    for entry in &index.manifests {
+        if !store.blobs().contains(&entry.digest)? {
+            continue;
+        }
+        match media_type::is_index(&entry.media_type) {
+            true if depth == 0 => {}
+            true => {
+                if let Some(inner) = store.read_index(&entry.digest)? {
+                    add_members(store, &entry.digest, &inner, depth - 1, members, blobs)?;
+                }
+            }
+            false => {
+                add_blobs(store, &entry.digest, blobs)?;
+                members.push(entry.digest.clone());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds a manifest and what it names, once each.
@@ -103,11 +134,7 @@ fn blobs(records: &[Record]) -> BTreeSet<Digest> {
 }
 
 /// Writes an OCI layout into `folder`, which is made; one that is there already gets the images added.
-pub fn write_oci_folder(
-    store: &Store,
-    images: &[(Digest, Vec<Reference>)],
-    folder: &Path,
-) -> Result<(), LayoutError> {
+pub fn write_oci_folder(store: &Store, images: &[LayoutImage], folder: &Path) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
     fs::create_dir_all(folder).map_err(failed("write"))?;
     let target = crate::blobs::Blobs::open(&folder.join("blobs"), &folder.join(".slipway-tmp"))?;
@@ -166,7 +193,7 @@ pub fn write_archive(
 /// Writes an OCI layout as a tar, with docker's `manifest.json` beside it.
 pub fn write_oci_archive(
     store: &Store,
-    images: &[(Digest, Vec<Reference>)],
+    images: &[LayoutImage],
     output: &mut dyn Write,
 ) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;
@@ -193,7 +220,7 @@ pub fn write_oci_archive(
 /// Writes docker's older archive: uncompressed layers, `manifest.json`, `repositories`.
 pub fn write_docker_archive(
     store: &Store,
-    images: &[(Digest, Vec<Reference>)],
+    images: &[LayoutImage],
     output: &mut dyn Write,
 ) -> Result<(), LayoutError> {
     let records = read_records(store, images)?;

@@ -41,7 +41,7 @@ fn every_form_comes_back() {
     let source = store(&folder, "source");
     let digest = image(&source, "app:1");
     let names: Vec<Reference> = vec!["app:1".parse().expect("name")];
-    let images = [(digest.clone(), names.clone())];
+    let images = [LayoutImage::new(digest.clone(), names.clone())];
     let mut oci = Vec::new();
     write_oci_archive(&source, &images, &mut oci).expect("oci");
     let mut again = Vec::new();
@@ -80,7 +80,7 @@ fn damaged_archives_store_nothing() {
     let source = store(&folder, "source");
     let digest = image(&source, "app");
     let mut oci = Vec::new();
-    write_oci_archive(&source, &[(digest, Vec::new())], &mut oci).expect("oci");
+    write_oci_archive(&source, &[LayoutImage::new(digest, Vec::new())], &mut oci).expect("oci");
     let target = store(&folder, "target");
     assert!(load_archive(&target, &b"not an archive"[..]).is_err());
     assert!(load_archive(&target, &oci[..oci.len() / 2]).is_err());

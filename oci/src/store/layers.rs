@@ -8,6 +8,7 @@ use super::{
     now,
     shape::new_file,
     tables::Tables,
+    variants::{ANNOTATION_VARIANT, is_variant},
 };
 use crate::{
     Descriptor, Digest,
@@ -185,6 +186,8 @@ impl Store {
                 false => elsewhere.push(form),
             }
         }
+        // what was made beside the usual forms serves where none of those is there
+        here.sort_by_key(is_variant);
         here.append(&mut elsewhere);
         Ok(here)
     }
@@ -196,7 +199,11 @@ impl Store {
             .query_map([diff_id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<_, _>>()?;
         let form = |(digest, media_type, size): (String, String, i64)| {
-            let descriptor = Descriptor::new(media_type, digest.parse().ok()?, size as u64);
+            let (media_type, variant) = media_type.split_once(';').unwrap_or((&media_type, ""));
+            let mut descriptor = Descriptor::new(media_type, digest.parse().ok()?, size as u64);
+            if !variant.is_empty() {
+                descriptor.annotations.insert(ANNOTATION_VARIANT.to_owned(), variant.to_owned());
+            }
             Some(LayerForm { diff_id: diff_id.clone(), descriptor })
         };
         Ok(rows.into_iter().filter_map(form).collect())

@@ -84,7 +84,7 @@ pub(super) fn write_form(
         .prepare_cached(
             "INSERT INTO forms (diff_id, digest, media_type, size) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (diff_id, digest) DO UPDATE SET media_type = ?3, size = ?4
-                 WHERE media_type != ?3 OR size != ?4",
+                 WHERE (media_type != ?3 AND media_type NOT LIKE ?3 || ';%') OR size != ?4",
         )?
         .execute((
             &diff_id,

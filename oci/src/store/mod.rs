@@ -55,6 +55,7 @@ mod sweep;
 mod tables;
 mod turn;
 mod usage;
+mod variants;
 
 pub use cache::{CacheEntry, CachedLayer};
 pub use caches::{CacheAbout, CacheLock, CacheMount};
@@ -72,6 +73,7 @@ pub use scrub::{Damage, Outcome, Part, Scrub, Scrubbed};
 pub use shape::{Chosen, Shape, Wanted};
 pub use turn::Turn;
 pub use usage::{Account, Record, RecordKind, Share};
+pub use variants::ANNOTATION_VARIANT;
 
 use crate::{
     blobs::{BlobError, Blobs},

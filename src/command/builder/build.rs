@@ -1,7 +1,12 @@
 //! `slipway build`.
 
 mod context;
+mod exports;
 mod lint;
+mod pipeline;
+mod request;
+mod results;
+mod shown;
 
 use crate::{
     app::{App, Global},
@@ -11,27 +16,32 @@ use crate::{
     images::Images,
     leave,
     progress::{self, Style},
-    request::{
-        self,
-        build::{Compression, GivenEpoch, Network, Permission, Timestamps},
-    },
-    service::{input, output::Output},
+    request::build::{Compression, Network, Permission, Timestamps},
     show, signals,
 };
 use context::Context;
-use slipway_builder::{
-    BuildError, BuildRequest, Cancel, Environment, ImageExporter, NamedContext, SecretSource, epoch::Epoch,
-};
-use slipway_oci::{Platform, Reference, limits};
+use exports::{Exports, Made, Results};
+use request::Parsed;
+use results::Files;
+use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Environment};
+use slipway_oci::{Platform, Reference};
 use std::{
-    collections::BTreeMap,
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+/// The value of `--format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum ManifestFormat {
+    /// The image specification's
+    #[default]
+    Oci,
+    /// Docker's, for old pullers
+    Docker,
+}
 
 /// Build an image from a Dockerfile.
 #[derive(clap::Args)]
@@ -63,15 +73,25 @@ pub(crate) struct Arguments {
     /// Send the image to its registry afterwards
     #[arg(long)]
     push: bool,
+    /// Put the image into the store, beside other results
+    #[arg(long)]
+    load: bool,
+    /// What is made of the result: type=image|registry|docker|oci|tar|local[,dest=PATH][,NAME=VALUE], a folder for its files, or `-`
+    /// for a tar of them; may be repeated [default: an image in the store]
+    #[arg(short, long = "output", value_name = "RESULT")]
+    outputs: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
     progress: Style,
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// What the image runs on
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    /// What the image runs on; of several an index is made
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+    /// An annotation for the image; of manifest, index, manifest-descriptor or index-descriptor
+    #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
+    annotations: Vec<String>,
     /// A label for the image
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -99,6 +119,21 @@ pub(crate) struct Arguments {
     /// Compression of new layers
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_COMPRESSION")]
     compression: Compression,
+    /// Level of the compression
+    #[arg(long, value_name = "NUMBER")]
+    compression_level: Option<i32>,
+    /// Compress layers of base images too
+    #[arg(long)]
+    force_compression: bool,
+    /// Make one layer of the image's own
+    #[arg(long)]
+    squash: bool,
+    /// Make one layer of all, the base's too
+    #[arg(long)]
+    squash_all: bool,
+    /// Words in which the image's manifest is written
+    #[arg(long, value_enum, default_value_t)]
+    format: ManifestFormat,
     /// Where results of other machines are looked for: a name in a registry, type=registry,ref=NAME or type=local,src=FOLDER;
     /// several are asked in turn
     #[arg(long, value_name = "PLACE")]
@@ -124,23 +159,27 @@ pub(crate) struct Arguments {
     /// Write the build's results as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// A folder, a git URL, a URL of an archive, or `-` for a tar or recipe on standard input
+    /// Write the image's digest to a file
+    #[arg(long, value_name = "FILE")]
+    digest_file: Option<PathBuf>,
+    /// Write NAME@DIGEST to a file, a line a name
+    #[arg(long, value_name = "FILE")]
+    image_name_with_digest_file: Option<PathBuf>,
+    /// Write NAME:TAG@DIGEST to a file, a line a name
+    #[arg(long, value_name = "FILE")]
+    image_name_tag_with_digest_file: Option<PathBuf>,
+    /// A folder, an archive, a git URL, a URL of an archive, or `-` for a tar or recipe on standard input
     #[arg(value_name = "CONTEXT")]
     context: String,
 }
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
-    if arguments.push && arguments.tags.is_empty() {
-        return Err(Failure::usage("--push needs a name: add -t NAME"));
-    }
-    let mut parsed = parse(&arguments)?;
-    let from = request::cache::from(&arguments.cache_from)?;
-    let to = request::cache::to(&arguments.cache_to, &parsed.build_args)?;
+    let mut parsed = Parsed::of(&arguments)?;
     for (name, value) in global.proxies() {
         parsed.build_args.entry(name).or_insert(value);
     }
-    parsed.ssh.values().try_for_each(|socket| check_agent(socket))?;
+    parsed.check_agents()?;
     let app = App::open_for_containers(global)?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
     let progress = progress::of(style);
@@ -151,50 +190,90 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
         let (text, name) = (&context.recipe, &context.recipe_name);
         return dockerfile::check::report(text, name, &options, dockerfile::check::Format::Text);
     }
-    let warnings = lint::Warnings::of(&context.recipe, &options, style);
+    let warnings = lint::Warnings::of(&context, &options, style);
     warnings.fail()?;
-    let outputs = Outputs::prepare(&arguments)?;
-    let request = request(&arguments, parsed, &context)?;
+    let files = Files::prepare(&arguments)?;
+    let exports = Exports::prepare(&parsed, &arguments.tags)?;
+    let caches = Caches::new(&images, &parsed.from, std::mem::take(&mut parsed.to), &parsed.platforms);
+    // what is read for it may wait, and is not waited for once signals throw the switch
+    let request = request::request(&arguments, parsed, &context)?;
     let cancel = Cancel::new()?;
     let over = listen(&cancel, app.store.root())?;
-    let caches = Caches::new(&images, from, to, &request.platform);
-    let environment = Environment {
-        cache_sources: &caches.sources(),
-        cache_sinks: &caches.sinks(),
-        store: &app.store,
-        images: &images,
-        progress: &*progress,
-        cancel: &cancel,
-        single_id: app.single_id(),
-    };
-    let exporter = ImageExporter {
-        names: arguments.tags.iter().cloned().map(Reference::or_latest).collect(),
-        compression: request.compression,
-    };
+    let work = Work { app: &app, context: &context, images: &images, cancel: &cancel };
     let began = std::time::Instant::now();
-    let built = slipway_builder::build(&request, &environment, &exporter);
+    let built = work.build_all(&request, &exports, &caches, &*progress);
     let ended = progress::ended(&*progress, built);
     warnings.show();
-    let output = ended.map_err(|failure| {
-        error::of_build(failure, &request.recipe, &request.recipe_name, style.keeps_output())
+    let page = |ended: Result<&Results, &str>| {
+        let (steps, took) = (&*progress.told(), began.elapsed());
+        pipeline::Page { recipe: &context.recipe_name, steps, ended, took }.append();
+    };
+    let (outputs, made) = ended.map_err(|error| {
+        let failure = work.failed(&error, style);
+        page(Err(&failure.words()));
+        failure
     })?;
-    say_unused(&output);
+    say_unused(&outputs);
     over.store(true, Ordering::Release);
     if cancel.is_cancelled() {
-        return Err(error::of_build(BuildError::Cancelled, &request.recipe, &request.recipe_name, true));
+        return Err(work.failed(&BuildError::Cancelled, style));
     }
-    if arguments.push {
-        for name in &exporter.names {
-            images.push(name, &output.image.manifest.digest, None)?;
-        }
-    }
-    let pushed = if arguments.push { exporter.names.as_slice() } else { &[] };
-    caches.write(&images, &Built { output: &output, pushed })?;
-    let names: Vec<String> = exporter.names.iter().map(Reference::familiar).collect();
-    outputs.write(&names, &output)?;
-    report(&names, &output, began.elapsed(), style)?;
+    let results = exports.finish(&app, &images, &made)?;
+    caches.write(&images, &Built { outputs: &outputs, pushed: &results.pushed })?;
+    files.write(&results, &outputs)?;
+    results::report(&results, &outputs, began.elapsed(), style)?;
+    page(Ok(&results));
     app.store.maintain()?;
     Ok(0)
+}
+
+/// What all builds of one command share.
+struct Work<'a> {
+    app: &'a App,
+    context: &'a Context,
+    images: &'a Images<'a>,
+    cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    /// Builds for each platform, one after the other: most of what they have in common is known by then.
+    fn build_all(
+        &self,
+        request: &BuildRequest,
+        exports: &Exports<'_>,
+        caches: &Caches<'_>,
+        progress: &dyn progress::Show,
+    ) -> Result<(Vec<BuildOutput>, Vec<Made>), BuildError> {
+        let (mut outputs, mut made) = (Vec::new(), Vec::new());
+        let (numbers, sinks) = (shown::Numbers::default(), caches.sinks());
+        let several = exports.platforms().len() > 1;
+        for platform in exports.platforms() {
+            let named = shown::Named::new(progress, &numbers, several.then(|| platform.to_string()));
+            let environment = Environment {
+                cache_sources: &caches.sources(platform),
+                cache_sinks: &sinks,
+                store: &self.app.store,
+                images: self.images,
+                progress: if several { &named } else { progress },
+                cancel: self.cancel,
+                single_id: self.app.single_id(),
+            };
+            let request = BuildRequest { platform: platform.clone(), ..request.clone() };
+            let exporter = exports.of_platform(platform);
+            outputs.push(slipway_builder::build(&request, &environment, &exporter)?);
+            made.push(exporter.made());
+        }
+        Ok((outputs, made))
+    }
+
+    fn failed(&self, error: &BuildError, style: Style) -> Failure {
+        let failure =
+            error::of_build(error, &self.context.recipe, &self.context.recipe_name, style.keeps_output());
+        if style == Style::Github {
+            pipeline::failed(error, &failure.words(), &self.context.recipe_name);
+        }
+        failure
+    }
 }
 
 /// Lets signals throw the build's switch, and leave at once when they come again, or when what is answered was set: then it is
@@ -214,208 +293,14 @@ fn listen(cancel: &Cancel, root: &Path) -> Result<Arc<AtomicBool>, Failure> {
     Ok(over)
 }
 
-fn say_unused(output: &slipway_builder::BuildOutput) {
+/// What no build of them has used.
+fn say_unused(outputs: &[BuildOutput]) {
     // a proxy is for whatever asks for something, and nothing may
-    let is_ours = |name: &str| request::proxies::is_one(name) || name == request::cache::INLINE_ARGUMENT;
-    for name in output.unused_arguments.iter().filter(|name| !is_ours(name)) {
-        crate::show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
+    let is_ours =
+        |name: &str| crate::request::proxies::is_one(name) || name == crate::request::cache::INLINE_ARGUMENT;
+    let Some((first, others)) = outputs.split_first() else { return };
+    let is_unused = |name: &&String| others.iter().all(|output| output.unused_arguments.contains(name));
+    for name in first.unused_arguments.iter().filter(is_unused).filter(|name| !is_ours(name)) {
+        show::note(format_args!("warning: build argument `{name}` is not used by the recipe"));
     }
-}
-
-/// Files that the build's results go to.
-struct Outputs {
-    id: Option<Output>,
-    metadata: Option<Output>,
-}
-
-impl Outputs {
-    /// Opens them: a name that cannot be written is found before the build.
-    fn prepare(arguments: &Arguments) -> Result<Outputs, Failure> {
-        let open =
-            |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Output::prepare(flag, path)).transpose();
-        Ok(Outputs {
-            id: open("--iidfile", &arguments.iidfile)?,
-            metadata: open("--metadata-file", &arguments.metadata_file)?,
-        })
-    }
-
-    fn write(self, names: &[String], output: &slipway_builder::BuildOutput) -> Result<(), Failure> {
-        let id = output.image.config.to_string();
-        if let Some(file) = self.id {
-            file.finish_with(id.as_bytes())?;
-        }
-        if let Some(file) = self.metadata {
-            let metadata = serde_json::json!({
-                "containerimage.config.digest": id,
-                "containerimage.digest": output.image.manifest.digest,
-                "containerimage.descriptor": output.image.manifest,
-                "image.name": names.join(","),
-                "slipway.steps.cached": output.cached_steps,
-                "slipway.steps.executed": output.executed_steps,
-            });
-            file.finish_with(format!("{metadata:#}\n").as_bytes())?;
-        }
-        Ok(())
-    }
-}
-
-fn report(
-    names: &[String],
-    output: &slipway_builder::BuildOutput,
-    took: std::time::Duration,
-    style: Style,
-) -> Result<(), Failure> {
-    let id = output.image.config.to_string();
-    if style == Style::Quiet {
-        return show::say(id);
-    }
-    if style == Style::Json {
-        let built = serde_json::json!({
-            "event": "built", "id": id, "digest": output.image.manifest.digest, "names": names,
-            "cached": output.cached_steps, "executed": output.executed_steps,
-            "milliseconds": took.as_secs_f64() * 1000.0,
-        });
-        crate::show::note(built);
-        return Ok(());
-    }
-    let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-    crate::show::note(format_args!(
-        "built {}{named} in {:.2}s: {} steps done, {} cached; digest {}",
-        output.image.config.short(),
-        took.as_secs_f64(),
-        output.executed_steps,
-        output.cached_steps,
-        output.image.manifest.digest
-    ));
-    Ok(())
-}
-
-/// Flags that need checking before anything is opened.
-struct Parsed {
-    build_args: BTreeMap<String, String>,
-    labels: BTreeMap<String, String>,
-    contexts: BTreeMap<String, NamedContext>,
-    ssh: BTreeMap<String, PathBuf>,
-    hosts: Vec<(String, String)>,
-    epoch: Option<GivenEpoch>,
-}
-
-fn parse(arguments: &Arguments) -> Result<Parsed, Failure> {
-    let build_args = request::build_arguments(&arguments.build_args, &request::environment);
-    let epoch = request::build::epoch(&build_args, arguments.source_date_epoch.as_deref())?;
-    let contexts = request::build::contexts(&arguments.build_contexts)?
-        .into_iter()
-        .map(|(name, source)| Ok((name.to_owned(), context::named(source)?)))
-        .collect::<Result<_, Failure>>()?;
-    Ok(Parsed {
-        build_args,
-        labels: request::labels(&arguments.labels),
-        contexts,
-        ssh: request::build::agents(&arguments.ssh, &request::environment)?,
-        hosts: request::hosts(&arguments.hosts)?,
-        epoch,
-    })
-}
-
-/// An agent that is not there is found before the build.
-fn check_agent(socket: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::FileTypeExt;
-    let wrong = |why: String| {
-        Failure::new(format!("--ssh: cannot use `{}`: {why}", socket.display()))
-            .with_hint("it is the socket of an agent that has the keys: `ssh-agent`, then `ssh-add KEY`")
-    };
-    match std::fs::metadata(socket) {
-        Ok(found) if found.file_type().is_socket() => Ok(()),
-        Ok(_) => Err(wrong("it is no socket".to_owned())),
-        Err(error) => Err(wrong(error.to_string())),
-    }
-}
-
-fn secrets(specs: &[String]) -> Result<BTreeMap<String, SecretSource>, Failure> {
-    let mut secrets = BTreeMap::new();
-    for spec in specs {
-        let (mut id, mut source) = (None, None);
-        for pair in spec.split(',') {
-            match pair.split_once('=') {
-                Some(("id", value)) => id = Some(value.to_owned()),
-                Some(("src" | "source", value)) => source = Some(from_file(Path::new(value))?),
-                Some(("env", name)) => source = Some(from_environment(name)?),
-                Some(("type", "file" | "env")) => {}
-                _ => return Err(Failure::usage(format!("--secret: `{pair}` is not id=, src= or env="))),
-            }
-        }
-        let id = id.ok_or_else(|| Failure::usage(format!("--secret: `{spec}` has no id=")))?;
-        let source = match source {
-            Some(source) => source,
-            // as docker: a variable of that name, else a file
-            None if std::env::var_os(&id).is_some() => from_environment(&id)?,
-            None => from_file(Path::new(&id)).map_err(|failure| {
-                failure.with_hint(format!("there is no variable `{id}` either; say where it is: id={id},src=FILE or id={id},env=NAME"))
-            })?,
-        };
-        secrets.insert(id, source);
-    }
-    Ok(secrets)
-}
-
-/// Read at once: a pipe is read only once, and a file that is not there is found before the build.
-fn from_file(path: &Path) -> Result<SecretSource, Failure> {
-    Ok(SecretSource::Value(input::read("--secret", path, limits::SECRET_BYTES)?))
-}
-
-fn from_environment(name: &str) -> Result<SecretSource, Failure> {
-    use std::os::unix::ffi::OsStringExt;
-    let value = std::env::var_os(name)
-        .ok_or_else(|| Failure::new(format!("--secret: the variable `{name}` is not set")))?;
-    Ok(SecretSource::Value(value.into_vec()))
-}
-
-fn request(arguments: &Arguments, parsed: Parsed, context: &Context) -> Result<BuildRequest, Failure> {
-    let now = || {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64)
-    };
-    let commit = || context.commit_time();
-    let given = match parsed.epoch {
-        Some(GivenEpoch::Seconds(seconds)) => Some(seconds),
-        Some(GivenEpoch::Context) => Some(commit().ok_or_else(|| {
-            Failure::new("SOURCE_DATE_EPOCH is `context`, but the context is in no git repository")
-                .with_hint("give the seconds since 1970, or leave it out")
-        })?),
-        None => None,
-    };
-    let epoch = match (arguments.timestamps == Timestamps::Keep, given) {
-        (true, epoch) => Epoch::Keep(epoch.unwrap_or_else(now)),
-        (false, Some(epoch)) => Epoch::Given(epoch),
-        (false, None) => commit().map_or(Epoch::Base, Epoch::Commit),
-    };
-    Ok(BuildRequest {
-        recipe_name: context.recipe_name.clone(),
-        recipe: context.recipe.clone(),
-        context: context.folder.clone(),
-        context_name: context.name.clone(),
-        ignore: context.ignore.clone(),
-        contexts: parsed.contexts,
-        build_args: parsed.build_args,
-        target: arguments.target.clone(),
-        platform: arguments.platform.clone().unwrap_or_else(Platform::host),
-        no_cache: arguments.no_cache,
-        no_cache_stages: arguments.no_cache_filter.clone(),
-        explain: arguments.explain,
-        refresh: arguments.pull,
-        labels: parsed.labels,
-        compression: arguments.compression.into(),
-        jobs: NonZeroUsize::new(arguments.jobs),
-        epoch,
-        network: arguments.network.into(),
-        allow_host_network: arguments.allow.contains(&Permission::NetworkHost),
-        allow_insecure: arguments.allow.contains(&Permission::SecurityInsecure),
-        allow_devices: arguments.allow.contains(&Permission::Device),
-        device_folders: match arguments.cdi_folders.as_slice() {
-            [] => ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
-            given => given.to_vec(),
-        },
-        secrets: secrets(&arguments.secrets)?,
-        ssh: parsed.ssh,
-        hosts: parsed.hosts,
-    })
 }

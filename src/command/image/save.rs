@@ -7,7 +7,10 @@ use crate::{
     nearby,
     service::output::Output,
 };
-use slipway_oci::{Digest, Platform, Reference, layout};
+use slipway_oci::{
+    Digest, Platform, Reference,
+    layout::{self, LayoutImage},
+};
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -46,7 +49,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let app = App::open(global)?;
     let output = output(arguments)?;
     let source = Images::new(&app.store, global)?;
-    let mut images: Vec<(Digest, Vec<Reference>)> = Vec::new();
+    let mut images: Vec<LayoutImage> = Vec::new();
     for text in &arguments.images {
         let text = &source.named(text)?;
         let target = app.store.find_image(text)?.ok_or_else(|| source.missing(text))?;
@@ -54,9 +57,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         let digest = what(&app, &source, text, &target, arguments)?;
         let name =
             text.parse::<Reference>().ok().map(Reference::or_latest).filter(|name| names.contains(name));
-        match images.iter_mut().find(|(known, _)| *known == digest) {
-            Some((_, known)) => known.extend(name),
-            None => images.push((digest, name.into_iter().collect())),
+        match images.iter_mut().find(|known| known.target == digest) {
+            Some(known) => known.names.extend(name),
+            None => images.push(LayoutImage::new(digest, name.into_iter().collect())),
         }
     }
     match output {
@@ -125,12 +128,7 @@ fn output(arguments: &Arguments) -> Result<Target<'_>, Failure> {
     Ok(Target::Archive(Box::new(Output::prepare("--output", name)?)))
 }
 
-fn write(
-    app: &App,
-    format: Format,
-    images: &[(Digest, Vec<Reference>)],
-    output: &mut dyn Write,
-) -> Result<(), Failure> {
+fn write(app: &App, format: Format, images: &[LayoutImage], output: &mut dyn Write) -> Result<(), Failure> {
     match format {
         Format::DockerArchive => layout::write_docker_archive(&app.store, images, output)?,
         Format::OciArchive | Format::OciDir => layout::write_oci_archive(&app.store, images, output)?,

@@ -87,12 +87,21 @@ impl Context {
             }
             path => {
                 let folder = PathBuf::from(path);
-                if !folder.is_dir() {
+                if folder.is_file() {
+                    inner = found.take_stream(store, std::fs::File::open(&folder)?)?;
+                    if inner.is_some() {
+                        let words = format!("the context `{path}` is not a folder, nor an archive");
+                        return Err(
+                            Failure::new(words).with_hint("name a recipe with -f, and the folder it is for")
+                        );
+                    }
+                } else if folder.is_dir() {
+                    found.folder = Some(folder);
+                } else {
                     let why = if folder.exists() { "is not a folder" } else { "does not exist" };
                     return Err(Failure::new(format!("the context `{path}` {why}"))
                         .with_hint("the last argument is the folder that COPY takes files from"));
                 }
-                found.folder = Some(folder);
             }
         }
         match (inner, recipe) {

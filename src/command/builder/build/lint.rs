@@ -1,6 +1,6 @@
 //! What a build says of its recipe: BuildKit's rules, once, short, as buildx says them.
 
-use super::{Arguments, Context, Parsed};
+use super::{Arguments, Context, Parsed, pipeline};
 use crate::{error::Failure, progress::Style, show};
 use slipway_dockerfile::lint::{self, LintOptions, LintReport};
 
@@ -13,7 +13,7 @@ pub(super) fn options(arguments: &Arguments, parsed: &Parsed, context: &Context)
         named_contexts: parsed.contexts.keys().cloned().collect(),
         ..LintOptions::default()
     };
-    if let Some(platform) = &arguments.platform {
+    if let Some(platform) = arguments.platforms.first() {
         options.target_platform = platform.to_string();
     }
     options
@@ -22,17 +22,18 @@ pub(super) fn options(arguments: &Arguments, parsed: &Parsed, context: &Context)
 /// A recipe's warnings.
 pub(super) struct Warnings {
     report: LintReport,
+    recipe_name: String,
     style: Style,
 }
 
 impl Warnings {
     /// Checks the recipe. The rules that are only ours are `slipway check`'s to tell: a recipe with `error=true` that
     /// BuildKit builds is built. What makes a recipe no recipe is the build's own to tell.
-    pub(super) fn of(recipe: &str, options: &LintOptions, style: Style) -> Warnings {
-        let mut report = lint::check(recipe, options);
+    pub(super) fn of(context: &Context, options: &LintOptions, style: Style) -> Warnings {
+        let mut report = lint::check(&context.recipe, options);
         report.warnings.retain(|warning| !warning.rule.is_own());
         report.errors.clear();
-        Warnings { report, style }
+        Warnings { report, recipe_name: context.recipe_name.clone(), style }
     }
 
     /// Fails where the recipe or the caller says that warnings do.
@@ -54,6 +55,7 @@ impl Warnings {
             _ if warnings.is_empty() => {}
             // what is asked for in so few words fails in as few
             Style::Quiet => {}
+            Style::Github => pipeline::warned(&self.report, &self.recipe_name),
             Style::Json => {
                 for warning in warnings {
                     show::note(serde_json::json!({

@@ -1,0 +1,126 @@
+//! What is said of a build that came to an end: on the screen, and in files for scripts.
+
+use super::{Arguments, exports::Results};
+use crate::{error::Failure, progress::Style, service::output::Output, show};
+use slipway_builder::BuildOutput;
+use slipway_oci::Reference;
+use std::{path::PathBuf, time::Duration};
+
+/// Files that the build's results go to.
+pub(super) struct Files {
+    id: Option<Output>,
+    metadata: Option<Output>,
+    digest: Option<Output>,
+    name_digest: Option<Output>,
+    tag_digest: Option<Output>,
+}
+
+impl Files {
+    /// Opens them: a name that cannot be written is found before the build.
+    pub(super) fn prepare(arguments: &Arguments) -> Result<Files, Failure> {
+        let open =
+            |flag, path: &Option<PathBuf>| path.as_ref().map(|path| Output::prepare(flag, path)).transpose();
+        Ok(Files {
+            id: open("--iidfile", &arguments.iidfile)?,
+            metadata: open("--metadata-file", &arguments.metadata_file)?,
+            digest: open("--digest-file", &arguments.digest_file)?,
+            name_digest: open("--image-name-with-digest-file", &arguments.image_name_with_digest_file)?,
+            tag_digest: open(
+                "--image-name-tag-with-digest-file",
+                &arguments.image_name_tag_with_digest_file,
+            )?,
+        })
+    }
+
+    pub(super) fn write(self, results: &Results, outputs: &[BuildOutput]) -> Result<(), Failure> {
+        if let Some(file) = self.id {
+            file.finish_with(results.id().as_bytes())?;
+        }
+        if let Some(file) = self.metadata {
+            let metadata = metadata(results, outputs);
+            file.finish_with(format!("{metadata:#}\n").as_bytes())?;
+        }
+        let digest = &results.target.digest;
+        if let Some(file) = self.digest {
+            file.finish_with(digest.to_string().as_bytes())?;
+        }
+        let lines = |name: fn(&Reference) -> String| {
+            let lines = results.names.iter().map(|reference| format!("{}@{digest}\n", name(reference)));
+            lines.collect::<String>()
+        };
+        if let Some(file) = self.name_digest {
+            file.finish_with(lines(Reference::familiar_name).as_bytes())?;
+        }
+        if let Some(file) = self.tag_digest {
+            file.finish_with(lines(Reference::familiar).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+impl Results {
+    /// Docker's image id; of several images their index.
+    fn id(&self) -> String {
+        self.config.as_ref().unwrap_or(&self.target.digest).to_string()
+    }
+
+    fn familiar(&self) -> Vec<String> {
+        self.names.iter().map(Reference::familiar).collect()
+    }
+}
+
+/// Buildx' keys, and ours.
+fn metadata(results: &Results, outputs: &[BuildOutput]) -> serde_json::Value {
+    let mut metadata = serde_json::Map::new();
+    if let Some(build) = outputs.iter().find_map(|output| output.build.as_ref()) {
+        metadata.insert("buildx.build.ref".to_owned(), format!("slipway/slipway/{build}").into());
+    }
+    if let Some(config) = &results.config {
+        metadata.insert("containerimage.config.digest".to_owned(), config.to_string().into());
+    }
+    let count = |of: fn(&BuildOutput) -> usize| outputs.iter().map(of).sum::<usize>();
+    let rest = serde_json::json!({
+        "containerimage.descriptor": results.target,
+        "containerimage.digest": results.target.digest,
+        "image.name": results.familiar().join(","),
+        "slipway.steps.cached": count(|output| output.cached_steps),
+        "slipway.steps.executed": count(|output| output.executed_steps),
+    });
+    metadata.extend(rest.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+    metadata.into()
+}
+
+/// Says what was built.
+pub(super) fn report(
+    results: &Results,
+    outputs: &[BuildOutput],
+    took: Duration,
+    style: Style,
+) -> Result<(), Failure> {
+    let (id, digest, names) = (results.id(), &results.target.digest, results.familiar());
+    let cached: usize = outputs.iter().map(|output| output.cached_steps).sum();
+    let executed: usize = outputs.iter().map(|output| output.executed_steps).sum();
+    match style {
+        Style::Quiet => show::say(id),
+        Style::Json => {
+            let built = serde_json::json!({
+                "event": "built", "id": id, "digest": digest, "names": names,
+                "cached": cached, "executed": executed,
+                "milliseconds": took.as_secs_f64() * 1000.0,
+            });
+            show::note(built);
+            Ok(())
+        }
+        _ => {
+            let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
+            let of =
+                if outputs.len() > 1 { format!(" for {} platforms", outputs.len()) } else { String::new() };
+            let short = results.config.as_ref().unwrap_or(digest).short();
+            show::note(format_args!(
+                "built {short}{named}{of} in {:.2}s: {executed} steps done, {cached} cached; digest {digest}",
+                took.as_secs_f64(),
+            ));
+            Ok(())
+        }
+    }
+}
