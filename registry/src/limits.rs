@@ -381,6 +381,9 @@ pub const STORE_PATIENCE: Duration = Duration::from_secs(20);
 /// Pieces of an object that are read ahead.
 pub const STORE_PIECES: usize = 4;
 
+/// How many readers of an object store have pieces ahead of them at once; others ask for each piece when it is its turn.
+pub const STORE_STREAMS: usize = 32;
+
 /// Bytes of a part of a multipart upload, of which all stores take 5 MiB and more.
 pub const STORE_PART_BYTES: usize = 8 << 20;
 
@@ -534,6 +537,18 @@ pub const MIRROR_RESUMES: u32 = 4;
 
 /// Most bytes of a blob whose size its upstream does not say.
 pub const MIRROR_UNSIZED_BYTES: u64 = 10 << 30;
+
+/// What the names of leases begin with by which one of all replicas asks an upstream for something.
+pub const MIRROR_ERRAND: &str = "mirror ";
+
+/// How long such a lease is remembered: no tag is believed for longer by what another replica has found.
+pub const MIRROR_ERRAND_AGE: Duration = Duration::from_secs(31 * 86_400);
+
+/// How often a replica looks whether another one has brought what it wants.
+pub const MIRROR_LOOK: Duration = Duration::from_millis(100);
+
+/// How long it waits for that.
+pub const MIRROR_WAIT: Duration = Duration::from_secs(600);
 
 /// Most tokens that the client keeps.
 pub const TOKENS_KEPT: usize = 1000;

@@ -4,7 +4,10 @@
 //! nobody waits for a slow peer, nobody's leaving ends it, and no bytes wait in memory. Its end is said only once the digest was
 //! verified and the blob is stored; until then the last byte is kept from everybody, so that wrong bytes never look whole.
 
-use super::{At, Trouble};
+use super::{
+    At, Trouble,
+    errand::{self, Mine, Sent},
+};
 use crate::{
     client::Part,
     limits,
@@ -12,7 +15,7 @@ use crate::{
         call::Shared,
         event::Event,
         memory::Held,
-        storage::{StorageError, Upload},
+        storage::{Storage, StorageError, Upload},
         traces::Asking,
         upstreams::{Begun, Fetch, Progress, Source, Turn},
     },
@@ -47,7 +50,10 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
                 let ended = match told {
                     Ok(Some((_, part, upload, turn))) => {
                         let ended = coming.store(part, upload).await;
+                        let (turn, mine) = turn;
                         drop(turn);
+                        // only now does another replica look for it, or ask
+                        mine.end(true).await;
                         ended
                     }
                     Ok(None) => Ok(()),
@@ -61,7 +67,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
         .await
 }
 
-type Started = (Fetch, Part, Upload, Turn);
+type Started = (Fetch, Part, Upload, (Turn, Mine));
 
 /// An upload with all that a reply brought; or why not all, and the upload where it is still there.
 type Taken = Result<Upload, (Option<Upload>, Trouble)>;
@@ -94,6 +100,10 @@ impl Coming {
         if there {
             return Ok(None);
         }
+        let what = format!("blob {} {}", self.at.local, self.digest);
+        let (local, digest) = (self.at.local.clone(), self.digest.clone());
+        let is_here = move |storage: &Storage| Ok(storage.blob_size(&local, &digest).is_ok());
+        let Sent::Mine(mine) = errand::bring(&self.shared, &what, is_here).await? else { return Ok(None) };
         let turn = self.source().stream_turn(&self.shared.fetches).await?;
         if elsewhere && self.mount().await? {
             return Ok(None);
@@ -110,14 +120,14 @@ impl Coming {
         let (storage, local, algorithm) =
             (Arc::clone(&self.shared.storage), self.at.local.clone(), self.digest.algorithm());
         let (upload, reader) = run(move || {
-            let upload = storage.stage(&local, algorithm)?;
-            let reader = upload.reader()?;
+            let mut upload = storage.stage(&local, algorithm)?;
+            let reader = upload.follow()?;
             Ok((upload, reader))
         })
         .await?;
         let (tell, progress) = watch::channel(Progress::default());
         self.tell = Some(tell);
-        Ok(Some((Fetch { reader, size_bytes: part.size_bytes, progress }, part, upload, turn)))
+        Ok(Some((Fetch { reader, size_bytes: part.size_bytes, progress }, part, upload, (turn, mine))))
     }
 
     /// What another repository here has needs not come again, if upstream says that this one has it too.

@@ -3,14 +3,17 @@
 //! What lies under a digest never changes and is asked for once. A tag is believed for a while, then upstream is asked what it
 //! stands for, by HEAD, which registries do not count as a pull. What an index names is fetched when somebody asks for it.
 
-use super::{At, Trouble};
+use super::{
+    At, Trouble,
+    errand::{self, Sent},
+};
 use crate::server::{
     call::{Call, Shared, blocking},
     endpoint::manifest::{get as local, key},
     error::ApiError,
     event::Event,
     reply,
-    storage::{Author, ManifestKey, ManifestRecord, NewManifest, StorageError},
+    storage::{Author, ManifestKey, ManifestRecord, NewManifest, Storage, StorageError},
     upstreams::Passing,
 };
 use axum::{
@@ -18,7 +21,7 @@ use axum::{
     response::Response,
 };
 use slipway_oci::{Descriptor, Digest, spec::Parsed};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(in crate::server) async fn get(call: Call, at: At, reference: &str) -> Result<Response, ApiError> {
     let key = key(reference)?;
@@ -89,7 +92,7 @@ async fn bring(
         .manifests
         .join((at.local.clone(), key.to_string()), move |flight| {
             drop(tokio::spawn(async move {
-                let brought = fetch(&shared, &own, &key, known).await;
+                let brought = for_all(&shared, &own, &key, known).await;
                 if let Err(trouble) = &brought
                     && !matches!(trouble, Trouble::Absent)
                 {
@@ -100,6 +103,34 @@ async fn bring(
             }));
         })
         .await
+}
+
+/// Fetches, where no other replica is at it or has just done it.
+async fn for_all(
+    shared: &Arc<Shared>,
+    at: &At,
+    key: &ManifestKey,
+    known: Option<Digest>,
+) -> Result<Option<Arc<Passing>>, Trouble> {
+    let what = format!("manifest {} {key}", at.local);
+    let sent = match (key, &known) {
+        (ManifestKey::Tag(tag), Some(_)) => {
+            let fresh = at.source.fresh_for(&at.local, tag);
+            errand::check(shared, &what, fresh, |age| at.source.check(&at.local, tag, age)).await?
+        }
+        _ => {
+            let (name, key) = (at.local.clone(), key.clone());
+            let is_here = move |storage: &Storage| match storage.manifest(&name, &key) {
+                Err(StorageError::ManifestUnknown(_) | StorageError::RepositoryUnknown(_)) => Ok(false),
+                other => other.map(|_| true),
+            };
+            errand::bring(shared, &what, is_here).await?
+        }
+    };
+    let Sent::Mine(mine) = sent else { return Ok(None) };
+    let brought = fetch(shared, at, key, known).await;
+    mine.end(brought.is_ok()).await;
+    brought
 }
 
 async fn fetch(
@@ -118,7 +149,7 @@ async fn fetch(
         let what = ("resolve tag", tag);
         let found = at.ask(what, async |upstream| upstream.resolve(&at.remote, tag).await).await?;
         if found.digest == known {
-            source.check(&at.local, tag);
+            source.check(&at.local, tag, Duration::ZERO);
             return Ok(None);
         }
     }
@@ -140,7 +171,7 @@ async fn fetch(
         Err(error) => return Err(error.into()),
     }
     if let Some(tag) = tag {
-        source.check(&at.local, tag);
+        source.check(&at.local, tag, Duration::ZERO);
     }
     Ok(None)
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod blob;
 mod body;
+mod errand;
 mod fetch;
 pub(super) mod lists;
 pub(super) mod manifest;

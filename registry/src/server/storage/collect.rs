@@ -199,6 +199,9 @@ impl Storage {
         }
         self.carry_out_old(now)?;
         self.content.let_go()?;
+        if let Some(leases) = &self.leases {
+            leases.prune(limits::MIRROR_ERRAND, limits::MIRROR_ERRAND_AGE)?;
+        }
         self.collect_orphans(orphans)?;
         // a store that cannot tell of them has everything else swept by now
         Ok(swept + self.content.end_dangling(uploads, &|id| self.pointers.has_session(id))?)

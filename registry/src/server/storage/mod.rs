@@ -60,7 +60,7 @@ pub use room::{Ceiling, Quotas, Sight};
 pub use round::{Round, Scrubbed, Scrubbing};
 pub use seal::Seals;
 pub use traffic::{Asked, Dependency};
-pub use turn::{Turn, Work};
+pub use turn::{Errand, Turn, Work};
 pub use undo::Revived;
 pub use upload::{Upload, UploadId};
 

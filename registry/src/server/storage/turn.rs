@@ -44,6 +44,16 @@ impl Work {
 /// The turn at some work, until this is dropped.
 pub struct Turn(Place);
 
+/// Whose something is that one of all replicas does for all.
+pub enum Errand {
+    /// The caller's.
+    Mine(Turn),
+    /// Another replica is at it.
+    Elsewhere,
+    /// It was done so long ago.
+    Done(Duration),
+}
+
 enum Place {
     /// Several processes of one machine may do it beside each other.
     Free,
@@ -59,11 +69,27 @@ impl Storage {
         self.leases.is_some()
     }
 
+    /// The turn at something that one of all replicas does for all, `every` so often. Where nothing is shared it is the caller's.
+    pub fn errand(&self, name: &str, every: Duration) -> Result<Errand, StorageError> {
+        let Some(leases) = &self.leases else { return Ok(Errand::Mine(Turn(Place::Free))) };
+        if let Some(held) = Held::take(leases, name, every)? {
+            return Ok(Errand::Mine(Turn(Place::Shared(held))));
+        }
+        let age = leases.age(name)?.filter(|age| *age < every);
+        Ok(age.map_or(Errand::Elsewhere, Errand::Done))
+    }
+
     /// The turn at work that is done `every` so often; `None` where another replica has it or did it less long ago. Where nothing is
     /// shared the caller alone knows when it is due.
     pub fn turn(&self, work: Work, every: Duration) -> Result<Option<Turn>, StorageError> {
         let Some(leases) = &self.leases else { return Ok(Some(Turn(Place::Free))) };
-        Ok(Held::take(leases, work, every)?.map(|held| Turn(Place::Shared(held))))
+        let Some(held) = Held::take(leases, work.name(), every)? else { return Ok(None) };
+        let seconds = now_seconds() - held.lease.at;
+        if seconds.unsigned_abs() > limits::CLOCK_LEAP.as_secs() {
+            // what it takes for old may be another replica's youngest
+            return Err(StorageError::Clock { seconds });
+        }
+        Ok(Some(Turn(Place::Shared(held))))
     }
 
     /// The turn at work, waited for while another replica has it. `told` hears of each that is waited for who it is.
@@ -143,16 +169,10 @@ fn set(certain: &Certain, until: Option<Instant>) {
 }
 
 impl Held {
-    fn take(leases: &Leases, work: Work, every: Duration) -> Result<Option<Held>, StorageError> {
+    fn take(leases: &Leases, name: &str, every: Duration) -> Result<Option<Held>, StorageError> {
         // from before it was asked for: this clock says too early that it is over, never too late
         let until = Instant::now() + limits::LEASE;
-        let Some(lease) = leases.take(work.name(), every, limits::LEASE)? else { return Ok(None) };
-        let seconds = now_seconds() - lease.at;
-        if seconds.unsigned_abs() > limits::CLOCK_LEAP.as_secs() {
-            // what it takes for old may be another replica's youngest
-            leases.end(&lease, false)?;
-            return Err(StorageError::Clock { seconds });
-        }
+        let Some(lease) = leases.take(name, every, limits::LEASE)? else { return Ok(None) };
         let certain: Certain = Arc::new(Mutex::new(Some(until)));
         let (over, told) = mpsc::channel();
         let (own, named, shown) = (leases.clone(), lease.clone(), Arc::clone(&certain));

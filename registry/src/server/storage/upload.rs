@@ -6,14 +6,14 @@
 //! algorithm), the closing digest is computed from the bytes. A blob is therefore always named by the bytes that are kept.
 
 use super::{
-    Storage, StorageError,
+    Reader, Storage, StorageError,
     content::Staged,
     now_seconds,
     pointers::{Progress, Session},
 };
 use crate::limits;
 use slipway_oci::{Algorithm, Digest, Hasher};
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{fmt, io, os::unix::fs::FileExt, str::FromStr, sync::Arc, time::SystemTime};
 
 /// The random name of an upload session, a version 4 UUID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,8 @@ pub struct Upload {
     saved: u64,
     /// Stands for exactly the first `length` bytes; `None` where that is not certain.
     hasher: Option<Hasher>,
+    /// Where they lie too for those who read them while they come in.
+    followed: Option<Arc<Followed>>,
     /// Whether a session refers to the bytes; otherwise they go when the upload is dropped.
     session: bool,
 }
@@ -93,6 +95,7 @@ impl Storage {
             length: 0,
             saved: 0,
             hasher: Some(Hasher::new(algorithm)),
+            followed: None,
             session: false,
         })
     }
@@ -158,8 +161,18 @@ impl Storage {
             length: resumed.length,
             saved: progress.length,
             hasher,
+            followed: None,
             session: true,
         })
+    }
+}
+
+/// A file that grows.
+struct Followed(std::fs::File);
+
+impl Reader for Followed {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
     }
 }
 
@@ -175,9 +188,13 @@ impl Upload {
         self.hasher.is_some()
     }
 
-    /// Reads what is there, also when it has its place.
-    pub(in crate::server) fn reader(&self) -> Result<Arc<dyn super::Reader>, StorageError> {
-        self.staged.as_ref().expect("an upload is let go only at its end").reader()
+    /// Reads what is there and what comes from now on, also when it has its place.
+    pub(in crate::server) fn follow(&mut self) -> Result<Arc<dyn Reader>, StorageError> {
+        assert_eq!(self.length, 0, "an upload is followed from its begin");
+        let Some(file) = self.storage.content.spool()? else { return self.staged().reader() };
+        let followed = Arc::new(Followed(file));
+        self.followed = Some(Arc::clone(&followed));
+        Ok(followed)
     }
 
     /// How many bytes are there.
@@ -193,7 +210,13 @@ impl Upload {
     /// its bytes are free at once.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         let length = self.length;
-        if let Err(error) = self.staged().append(bytes, length) {
+        let kept = self.followed.as_ref().map_or(Ok(()), |file| file.0.write_all_at(bytes, length));
+        let kept = kept.map_err(|source| StorageError::Io {
+            operation: "write",
+            path: self.id.to_string().into(),
+            source,
+        });
+        if let Err(error) = kept.and_then(|()| self.staged().append(bytes, length)) {
             if error.is_full() {
                 self.cancel()?;
             } else {

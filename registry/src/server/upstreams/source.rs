@@ -176,16 +176,22 @@ impl Source {
         }
     }
 
+    /// How long a tag is believed.
+    pub(in crate::server) fn fresh_for(&self, repository: &str, tag: &str) -> Duration {
+        self.setting.fresh_for(repository, tag)
+    }
+
     /// Whether a tag needs not be asked for.
     pub(in crate::server) fn is_fresh(&self, repository: &str, tag: &str) -> bool {
-        let time = self.setting.fresh_for(repository, tag);
+        let time = self.fresh_for(repository, tag);
         let checked = self.checked.lock().expect("no panic happens while the times are held");
         let key = (repository.to_owned(), tag.to_owned());
         // what is good for ever needs not have been seen by this process
         time == Duration::MAX || checked.get(&key).is_some_and(|at| at.elapsed() < time)
     }
 
-    pub(in crate::server) fn check(&self, repository: &str, tag: &str) {
+    /// A tag was found to be what it is upstream, so long ago.
+    pub(in crate::server) fn check(&self, repository: &str, tag: &str, age: Duration) {
         let mut checked = self.checked.lock().expect("no panic happens while the times are held");
         if checked.len() >= limits::MIRROR_TAGS {
             // the older half; a tag that is forgotten is asked for
@@ -195,6 +201,8 @@ impl Source {
             let middle = *middle;
             checked.retain(|_, at| *at > middle);
         }
-        checked.insert((repository.to_owned(), tag.to_owned()), Instant::now());
+        if let Some(at) = Instant::now().checked_sub(age) {
+            checked.insert((repository.to_owned(), tag.to_owned()), at);
+        }
     }
 }

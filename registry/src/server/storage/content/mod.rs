@@ -119,6 +119,11 @@ pub trait Content: Send + Sync {
     /// alone know.
     fn staged_length(&self, id: &UploadId) -> Result<Option<u64>, StorageError>;
 
+    /// A file without a name for bytes that are read while they come in, where what is staged is not read so.
+    fn spool(&self) -> Result<Option<std::fs::File>, StorageError> {
+        Ok(None)
+    }
+
     /// Drops an upload's bytes, unless somebody writes them. Answers whether they are gone.
     fn discard(&self, id: &UploadId) -> Result<bool, StorageError>;
 

@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, Condvar, Mutex, mpsc},
     time::Instant,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+};
 
 /// Where an S3-compatible store is, and who asks it. It is never shown: it has a secret.
 #[derive(Clone, Default)]
@@ -100,6 +103,8 @@ pub(super) struct Bucket {
     /// How many send bytes that are in memory.
     sending: Mutex<usize>,
     sent: Condvar,
+    /// Turns at reading ahead.
+    streams: Arc<Semaphore>,
 }
 
 /// The turn of one that sends bytes that are in memory.
@@ -163,6 +168,7 @@ impl Bucket {
             runtime: Some(runtime),
             sending: Mutex::new(0),
             sent: Condvar::new(),
+            streams: Arc::new(Semaphore::new(limits::STORE_STREAMS)),
         })
     }
 
@@ -246,15 +252,18 @@ impl Bucket {
         self.ask("read", key, |store, key| async move { store.get(&key).await?.bytes().await })
     }
 
-    /// Bytes from `offset` on, piece by piece, a few ahead of their reader.
+    /// Bytes from `offset` on, piece by piece, a few ahead of their reader; `None` where enough others have bytes ahead: clients that
+    /// take nothing would fill the memory with them.
     pub(super) fn stream(
         &self,
         key: &Path,
         offset: u64,
-    ) -> tokio::sync::mpsc::Receiver<object_store::Result<Bytes>> {
+    ) -> Option<tokio::sync::mpsc::Receiver<object_store::Result<Bytes>>> {
+        let turn = Arc::clone(&self.streams).try_acquire_owned().ok()?;
         let (tell, told) = tokio::sync::mpsc::channel(limits::STORE_PIECES);
         let (store, key, traffic) = (self.store.clone(), key.clone(), Arc::clone(&self.traffic));
         self.runtime().spawn(async move {
+            let _turn = turn;
             let options = GetOptions { range: Some(GetRange::Offset(offset)), ..GetOptions::default() };
             // how long its bytes take is their reader's time
             let begun = Instant::now();
@@ -270,7 +279,7 @@ impl Bucket {
                 }
             }
         });
-        told
+        Some(told)
     }
 
     /// An address that opens an object for a while. Nothing is asked for it.

@@ -207,6 +207,10 @@ impl Content for ObjectContent {
         Ok(Some(u64::MAX))
     }
 
+    fn spool(&self) -> Result<Option<std::fs::File>, StorageError> {
+        read::spool(&self.scratch).map(Some)
+    }
+
     fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
         if held(&self.leases).contains(id) {
             return Ok(false);

@@ -83,7 +83,7 @@ impl Reader for ObjectReader {
         let mut course = self.course.lock().expect("no panic happens while it is held");
         let follows = offset > 0 && offset == course.next;
         if follows && course.pieces.is_none() && end < self.size {
-            course.pieces = Some(self.bucket.stream(&self.key, offset));
+            course.pieces = self.bucket.stream(&self.key, offset);
         }
         let read = match course.pieces.is_some() && follows {
             true => self.go_on(&mut course, buffer),

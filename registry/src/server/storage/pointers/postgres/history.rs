@@ -4,7 +4,7 @@ use super::{
     connect::Database,
     holds,
     reads::known,
-    row::{digest, natural, number, optional_digest},
+    row::{Outside, digest, natural, number, optional_digest, optional_outside},
 };
 use crate::{
     limits,
@@ -48,10 +48,11 @@ fn note(
     change: &Change,
 ) -> Result<(), StorageError> {
     let (former, digest) = (former.map(Digest::to_string), digest.map(Digest::to_string));
+    let (who, origin) = (change.who.as_deref().map(Outside), change.origin.as_deref().map(Outside));
     database.run(
         "INSERT INTO tag_history (repository, tag, former, digest, at, who, origin)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        &[&repository, &tag, &former, &digest, &change.at, &change.who, &change.origin],
+        &[&repository, &tag, &former, &digest, &change.at, &who, &origin],
     )?;
     database.run(
         "DELETE FROM tag_history WHERE repository = $1 AND tag = $2 AND number <= (
@@ -133,7 +134,8 @@ pub(super) fn list(
         &[&repository, &tag, &before, &number(count)],
     )?;
     let event = |row: &Row| {
-        let change = Change { at: row.try_get(4)?, who: row.try_get(5)?, origin: row.try_get(6)? };
+        let (who, origin) = (optional_outside(row, 5)?, optional_outside(row, 6)?);
+        let change = Change { at: row.try_get(4)?, who, origin };
         let (former, digest) = (optional_digest(row, 2)?, optional_digest(row, 3)?);
         Ok(TagEvent { number: row.try_get(0)?, tag: row.try_get(1)?, former, digest, change })
     };

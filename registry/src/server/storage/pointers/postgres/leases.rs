@@ -61,6 +61,26 @@ impl Leases {
         })
     }
 
+    /// How long ago the work was done last, where it ever was.
+    pub fn age(&self, name: &str) -> Result<Option<Duration>, StorageError> {
+        self.pool.read(|database| {
+            let text =
+                "SELECT extract(epoch FROM clock_timestamp() - finished)::float8 FROM leases WHERE name = $1";
+            let row = database.row(text, &[&name])?;
+            let age = row.map(|row| row.try_get::<_, Option<f64>>(0)).transpose()?.flatten();
+            Ok(age.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+        })
+    }
+
+    /// Forgets leases whose names begin with `kin`, and that nobody has had for `time`.
+    pub fn prune(&self, kin: &str, time: Duration) -> Result<(), StorageError> {
+        self.update(
+            "DELETE FROM leases WHERE starts_with(name, $1) AND until < clock_timestamp() - $2::bigint * interval '1 millisecond'",
+            &[&kin, &millis(time)],
+        )?;
+        Ok(())
+    }
+
     /// Extends a lease to `time` from now. Answers whether it is still this one's.
     pub fn keep(&self, lease: &Lease, time: Duration) -> Result<bool, StorageError> {
         self.update(

@@ -111,6 +111,10 @@ impl Pointers for PostgresPointers {
     }
 
     fn blob_elsewhere(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, StorageError> {
+        if from.is_some_and(|from| row::place(from) != from) {
+            // no repository is called so
+            return Ok(None);
+        }
         self.pool.read(|database| reads::blob_elsewhere(database, digest, from))
     }
 
@@ -125,11 +129,11 @@ impl Pointers for PostgresPointers {
     }
 
     fn tags(&self, repository: &str, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
-        self.pool.read(|database| reads::tags(database, repository, last, count))
+        self.pool.read(|database| reads::tags(database, repository, row::place(last), count))
     }
 
     fn repositories(&self, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
-        self.pool.read(|database| reads::repositories(database, last, count))
+        self.pool.read(|database| reads::repositories(database, row::place(last), count))
     }
 
     fn referrers(
@@ -299,7 +303,7 @@ impl Pointers for PostgresPointers {
     }
 
     fn tag_facts(&self, repository: &str, last: &str, count: u64) -> Result<Vec<TagFacts>, StorageError> {
-        self.pool.read(|database| history::facts(database, repository, last, count))
+        self.pool.read(|database| history::facts(database, repository, row::place(last), count))
     }
 
     fn usage(&self, repository: &str) -> Result<Usage, StorageError> {
@@ -311,7 +315,7 @@ impl Pointers for PostgresPointers {
     }
 
     fn all_used(&self, of: Kin, last: &str, count: u64) -> Result<Vec<(String, Used)>, StorageError> {
-        self.pool.read(|database| tally::all(database, of, last, count))
+        self.pool.read(|database| tally::all(database, of, row::place(last), count))
     }
 
     fn record_pulls(&self, pulls: &[Pulls]) -> Result<(), StorageError> {
@@ -396,7 +400,7 @@ impl Pointers for PostgresPointers {
     }
 
     fn holders(&self, digest: &Digest, last: &str, count: u64) -> Result<Vec<String>, StorageError> {
-        self.pool.read(|database| reads::holders(database, digest, last, count))
+        self.pool.read(|database| reads::holders(database, digest, row::place(last), count))
     }
 
     fn places(&self, digest: &Digest, count: u64) -> Result<Vec<String>, StorageError> {

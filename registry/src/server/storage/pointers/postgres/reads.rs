@@ -2,7 +2,7 @@
 
 use super::{
     connect::Database,
-    row::{digest, digests, natural, number, texts},
+    row::{Outside, digest, digests, natural, number, optional_outside, place, texts},
 };
 use crate::{
     limits,
@@ -167,15 +167,16 @@ pub(super) fn referrers(
         &[
             &name,
             &subject.to_string(),
-            &page.last,
-            &page.artifact_type,
+            &place(&page.last),
+            &page.artifact_type.as_deref().map(Outside),
             &number(limits::REFERRERS_ENTRIES as u64),
             &number(limits::REFERRERS_BYTES as u64),
         ],
     )?;
     let total = rows.first().map_or(Ok(0), |row| natural(row, 5))?;
     let referrer = |row: &Row| {
-        Ok(Referrer { record: record(row)?, artifact_type: row.try_get(3)?, annotations: row.try_get(4)? })
+        let (artifact_type, annotations) = (optional_outside(row, 3)?, optional_outside(row, 4)?);
+        Ok(Referrer { record: record(row)?, artifact_type, annotations })
     };
     let found = rows.iter().map(referrer).collect::<Result<Vec<_>, postgres::Error>>()?;
     let more = total > found.len() as u64;

@@ -4,7 +4,7 @@ use super::{
     connect::Database,
     history, holds, life,
     reads::{find, is_needed, known},
-    row::{natural, number, texts},
+    row::{Outside, natural, number, texts},
     tally,
 };
 use crate::server::storage::{
@@ -139,8 +139,8 @@ pub(super) fn put_manifest(
             &record.media_type,
             &number(record.size_bytes),
             &subject,
-            &manifest.artifact_type,
-            &manifest.annotations,
+            &manifest.artifact_type.as_deref().map(Outside),
+            &manifest.annotations.as_deref().map(Outside),
             &change.at,
         ],
     )?;
