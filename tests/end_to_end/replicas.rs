@@ -1,14 +1,16 @@
 //! Servers that share a database and an object store: any of them answers anything.
 
 use crate::support::http::{Reply, request, try_request};
-use crate::support::server::{Server, free_address};
+use crate::support::server::{Server, free_address, keys};
 use crate::support::{Slipway, wait_until};
 use slipway_oci::Digest;
-use slipway_skip::engines::{self, Postgres, STORE_KEY, Store};
+use slipway_registry::server::storage::content::{BucketConfig, Content, ObjectContent};
+use slipway_skip::engines::{Postgres, STORE_KEY, Store};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -39,13 +41,33 @@ pub(crate) fn replica_with(
     std::fs::write(&config, format!("database = \"{database}\"\ncontent = \"{content}\"\n{more}")).unwrap();
     let mut command = slipway.command(["serve", "--listen", &address]);
     command.arg("--storage").arg(folder).arg("--config").arg(config);
-    command.env("AWS_ACCESS_KEY_ID", STORE_KEY.0).env("AWS_SECRET_ACCESS_KEY", STORE_KEY.1);
+    command.envs(keys());
     let log = std::fs::File::options().create(true).append(true).open(slipway.path("serve.log")).unwrap();
     Server::start(command.stderr(log), &address)
 }
 
+/// What lies in the store below a prefix, seen without a replica.
+fn content(store: &Store, prefix: &str) -> (ObjectContent, tempfile::TempDir) {
+    let scratch = tempfile::tempdir().unwrap();
+    let (key_id, secret) = (STORE_KEY.0.to_owned(), STORE_KEY.1.to_owned());
+    let config = BucketConfig {
+        bucket: "registry".to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: Some(store.endpoint()),
+        key_id,
+        secret,
+        ..BucketConfig::default()
+    };
+    (ObjectContent::open(&config, scratch.path()).unwrap(), scratch)
+}
+
+/// A time that everything is older than.
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
+}
+
 /// Where the next request of a session goes at a replica: the same path.
-fn path(reply: &Reply) -> String {
+pub(crate) fn path(reply: &Reply) -> String {
     let location = reply.header("location");
     match location.strip_prefix("http://") {
         Some(rest) => rest[rest.find('/').unwrap()..].to_owned(),
@@ -107,9 +129,9 @@ fn receiver(address: &str) -> Arc<Mutex<Vec<serde_json::Value>>> {
 /// The engines, or the end of a test that cannot have them.
 macro_rules! engines {
     () => {
-        match (engines::postgres(), engines::store()) {
+        match (slipway_skip::engines::postgres(), slipway_skip::engines::store()) {
             (Some(server), Some(store)) => (server, store),
-            _ => return slipway_skip::skip("`initdb` or `versitygw` is not installed"),
+            _ => return slipway_skip::skip("`initdb` or the object store is not installed"),
         }
     };
 }
@@ -176,11 +198,11 @@ fn a_push_hops_between_replicas_and_survives_one() {
     wait_until("the tag is gone", || {
         request(&survivor.address, "GET", "/v2/app/manifests/v1", &[], b"").status == 404
     });
-    assert!(gone.elapsed() < std::time::Duration::from_millis(1500), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() < Duration::from_millis(1500), "{:?}", gone.elapsed());
     // what came in is gone from where it did
-    let left = store.bucket().join("hops/uploads");
-    let left = std::fs::read_dir(left).map(|all| all.count()).unwrap_or_default();
-    assert_eq!(left, 0, "uploads are left over");
+    let (content, _scratch) = content(store, "hops");
+    let (left, _) = content.stale_uploads(later(), None).unwrap();
+    assert!(left.is_empty(), "uploads are left over: {left:?}");
 }
 
 /// Writers at both replicas move one tag, each from what it saw: every move has one winner.
@@ -228,7 +250,7 @@ fn of_replicas_that_move_a_tag_one_wins() {
 #[test]
 fn a_replica_without_its_engines_says_so_and_comes_back() {
     let (Some(mut server), Some(mut store)) = (Postgres::start(), Store::start()) else {
-        return slipway_skip::skip("`initdb` or `versitygw` is not installed");
+        return slipway_skip::skip("`initdb` or the object store is not installed");
     };
     let slipway = Slipway::empty();
     let database = server.database();
@@ -243,7 +265,7 @@ fn a_replica_without_its_engines_says_so_and_comes_back() {
     let ready = || {
         let begun = std::time::Instant::now();
         let reply = ask("/readyz");
-        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         (reply.status, reply.text())
     };
     assert_eq!((blob(&known).status, ask("/v2/app/manifests/v").status), (200, 200));
@@ -251,7 +273,7 @@ fn a_replica_without_its_engines_says_so_and_comes_back() {
     let refused = |reply: Reply| assert_eq!((reply.status, reply.header("retry-after")), (503, "5"));
     server.stop();
     // what was known a second ago may be another thing by now
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     refused(blob(&known));
     assert_eq!(ready(), (503, "not ready\ndatabase does not answer\ncontent answers\n".to_owned()));
     server.restart();
@@ -310,9 +332,11 @@ fn work_in_the_background_outlives_its_replica() {
     replicas[0].kill();
     let heard = receiver(&hook);
     server.tell(&name, "UPDATE slipway.blobs SET loose = 0");
-    let blob = store.bucket().join(format!("work/blobs/sha256/{}", Digest::sha256(b"{}").hex()));
+    let (content, _scratch) = content(store, "work");
+    let blob = Digest::sha256(b"{}");
+    assert_eq!(content.size(&blob).unwrap(), Some(2));
     wait_until("the notices come", || server.tell(&name, "SELECT count(*) FROM slipway.notices") == "0");
-    wait_until("the blob goes", || !blob.exists());
+    wait_until("the blob goes", || content.size(&blob).unwrap().is_none());
     let action = |body: &serde_json::Value| body["events"][0]["action"].as_str().unwrap().to_owned();
     let actions: Vec<String> = heard.lock().unwrap().iter().map(action).collect();
     assert_eq!(actions, ["push", "delete"]);
@@ -406,7 +430,6 @@ fn settings_of_replicas_are_checked() {
         (content.to_owned(), "`content` needs `database`"),
         (format!("database = \"mysql://ann:s3cr3t@h/n\"\n{content}"), "postgres://USER@HOST"),
         (format!("{database}content = \"s3://\""), "s3://BUCKET"),
-        (format!("{database}{content}mirrors = {{ hub = \"https://docker.io\" }}"), "`mirrors`"),
         (format!("{database}{content}acme = [\"r.example\"]"), "`acme`"),
         (format!("{database}{}", content.replace("example\"", "example key=none\"")), "none"),
         (format!("{database}{content}token-key = \"short\""), "32 characters"),

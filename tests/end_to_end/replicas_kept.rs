@@ -64,7 +64,9 @@ fn operators_look_after_what_replicas_share_while_it_is_served() {
          ON CONFLICT (name) DO UPDATE SET holder = 'host/1', until = excluded.until, fence = 7",
     );
     let layer = Digest::sha256(&bytes(70_000, 1));
-    let object = store.bucket().join(format!("kept/blobs/sha256/{}", layer.hex()));
+    // what is damaged here are files of the store
+    let Some(bucket) = store.bucket() else { return };
+    let object = bucket.join(format!("kept/blobs/sha256/{}", layer.hex()));
     assert!(object.exists());
     let would = registry(&slipway, "gc --dry-run --trash 0 --grace 0").ok();
     assert!(would.contains(&layer.to_string()) || would.contains(&digest.to_string()), "{would}");
@@ -87,7 +89,9 @@ fn what_is_wrong_with_what_replicas_share_is_found() {
     let name = database.split(['/', '?']).nth(3).unwrap().to_owned();
     let replicas = served(&slipway, &database, store, "wrong");
     let layer = Digest::sha256(&bytes(50_000, 2));
-    let object = store.bucket().join(format!("wrong/blobs/sha256/{}", layer.hex()));
+    // what is damaged here are files of the store
+    let Some(bucket) = store.bucket() else { return };
+    let object = bucket.join(format!("wrong/blobs/sha256/{}", layer.hex()));
     std::fs::write(&object, bytes(50_000, 3)).unwrap();
     server.tell(&name, "UPDATE slipway.sums SET bytes = bytes + 5 WHERE kind = 1");
     server.tell(&name, "INSERT INTO slipway.tags VALUES (1, 'lost', 'sha256:none', 1)");

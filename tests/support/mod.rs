@@ -13,6 +13,7 @@ pub mod screen;
 pub mod server;
 pub mod shell;
 pub mod user;
+pub mod wire;
 
 use std::ffi::OsStr;
 use std::fs;

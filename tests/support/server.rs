@@ -1,8 +1,11 @@
 //! Servers on loopback: our own registry, and others'.
 
+use slipway_skip::engines::{self, Pair};
+use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
 
 use super::{Slipway, wait_until};
 
@@ -22,6 +25,7 @@ impl Server {
     /// Starts `command`, which listens on `address`.
     #[track_caller]
     pub fn start(command: &mut Command, address: &str) -> Server {
+        lay(command);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let mut server = Server { child, address: address.to_owned() };
         wait_until("the server answers", || {
@@ -85,6 +89,35 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Lays a server of ours on the engines of this run (`SLIPWAY_ENGINES`), in the place of the folder of its `--storage`: by the
+/// variables of its settings, so that whatever the test itself says of them holds.
+fn lay(command: &mut Command) {
+    let Pair::Shared(_) = engines::pair() else { return };
+    let mut words = command.get_args();
+    let is_ours = words.next().is_some_and(|word| word == "serve");
+    let words: Vec<&std::ffi::OsStr> = words.collect();
+    let after = |flag: &str| Some(*words.get(words.iter().position(|word| *word == flag)? + 1)?);
+    let settings = after("--config").and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    // a replica has engines of its own
+    let Some(folder) = after("--storage").filter(|_| is_ours && !settings.contains("database")) else {
+        return;
+    };
+    let (server, store) = (engines::postgres().unwrap(), engines::store().unwrap());
+    static DATABASES: OnceLock<Mutex<HashMap<PathBuf, String>>> = OnceLock::new();
+    let folder = PathBuf::from(folder);
+    let mut databases = DATABASES.get_or_init(Mutex::default).lock().unwrap();
+    let database = databases.entry(folder).or_insert_with(|| server.database()).clone();
+    let prefix = database.split(['/', '?']).nth(3).unwrap();
+    let content = format!("s3://registry/{prefix} endpoint={}", store.endpoint());
+    command.env("SLIPWAY_DATABASE", &database).env("SLIPWAY_CONTENT", content).envs(keys());
+}
+
+/// The key of the tests' object stores, as a server's settings have it.
+pub fn keys() -> [(&'static str, &'static str); 2] {
+    let (id, secret) = engines::STORE_KEY;
+    [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)]
 }
 
 /// An address that leads to another one, and how many connections it has had.

@@ -6,7 +6,7 @@
 //! Cold is an empty store with the base in it; cached is the same build again; touched is one of the files changed.
 //! Rows of a pull say what a machine waits for that has nothing yet, beside podman ([`pulls`]).
 //! Rows of a shape compare layers that are unpacked with those that the machine does without ([`shapes`]).
-//! `bench registry` measures the server alone ([`registry`]).
+//! `bench registry` measures the server alone ([`registry`]), `bench cluster` replicas of it.
 //! With push, the build ends when a registry on loopback (`slipway serve`, for both) has the image.
 
 mod builder;
@@ -85,14 +85,16 @@ impl Case {
 
 /// Runs every case and prints the table.
 pub(crate) fn run_all(arguments: &[String]) -> Result<(), Failure> {
-    let (is_registry, arguments) = match arguments.split_first() {
-        Some((first, rest)) if first == "registry" => (true, rest),
-        _ => (false, arguments),
-    };
-    let settings = Settings::parse(arguments, if is_registry { &registry::ROWS } else { &ROWS })?;
-    if is_registry {
-        return registry::run_all(&settings);
+    if let Some((first, rest)) = arguments.split_first() {
+        match first.as_str() {
+            "registry" => return registry::run_all(&Settings::parse(rest, &registry::ROWS)?),
+            "cluster" => {
+                return registry::cluster::run_all(&Settings::parse(rest, &registry::cluster::ROWS)?);
+            }
+            _ => {}
+        }
     }
+    let settings = Settings::parse(arguments, &ROWS)?;
     machine::provide(if settings.buildah { machine::BENCH_TOOLS } else { &machine::BENCH_TOOLS[..4] });
     let slipway = binary::build()?;
     let start = Instant::now();

@@ -20,6 +20,8 @@ enum Source {
     Debian(&'static str),
     /// A package of the Go module proxy, in one version: built here, kept in the user's cache folder.
     Go(&'static str, &'static str),
+    /// A program of crates.io likewise, with these features alone.
+    Cargo(&'static str, &'static str, &'static str),
 }
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {
@@ -30,37 +32,58 @@ const fn go(program: &'static str, package: &'static str, version: &'static str)
     Tool { program, source: Source::Go(package, version) }
 }
 
+const fn cargo(
+    program: &'static str,
+    package: &'static str,
+    version: &'static str,
+    features: &'static str,
+) -> Tool {
+    Tool { program, source: Source::Cargo(package, version, features) }
+}
+
 impl Tool {
     /// What a person types to have it.
     fn hint(&self) -> String {
         match self.source {
             Source::Debian(package) => format!("{} (as root: apt-get install {package})", self.program),
             Source::Go(package, version) => format!("{} (go install {package}@{version})", self.program),
+            Source::Cargo(package, version, _) => {
+                format!("{} (cargo install --locked {package}@{version})", self.program)
+            }
         }
     }
 
     /// What is to be installed.
     fn package(&self) -> &'static str {
         match self.source {
-            Source::Debian(package) | Source::Go(package, _) => package,
+            Source::Debian(package) | Source::Go(package, _) | Source::Cargo(package, ..) => package,
         }
     }
 
-    fn is_here(&self) -> bool {
+    /// Where it is put when it is built here, below the folder of all of those.
+    fn made(&self) -> PathBuf {
         match self.source {
-            Source::Debian(_) => find(self.program).is_some(),
+            Source::Debian(package) => package.into(),
             Source::Go(package, version) => {
-                let link = fs::read_link(built().join(self.program));
-                link.is_ok_and(|target| target == made(package, version)) && find(self.program).is_some()
+                let name = package.rsplit('/').next().unwrap_or(package);
+                Path::new(&package.replace('/', "-")).join(version).join(name)
+            }
+            Source::Cargo(package, version, _) => {
+                Path::new(&format!("crate-{package}")).join(version).join(self.program)
             }
         }
     }
-}
 
-/// Where a program of a Go package is put, below the folder of all of them.
-fn made(package: &str, version: &str) -> PathBuf {
-    let name = package.rsplit('/').next().unwrap_or(package);
-    Path::new(&package.replace('/', "-")).join(version).join(name)
+    /// Whether it is on this machine, in the version that is asked for where it is built here.
+    pub(crate) fn is_here(&self) -> bool {
+        match self.source {
+            Source::Debian(_) => find(self.program).is_some(),
+            Source::Go(..) | Source::Cargo(..) => {
+                let link = fs::read_link(built().join(self.program));
+                link.is_ok_and(|target| target == self.made()) && find(self.program).is_some()
+            }
+        }
+    }
 }
 
 /// What the whole of the tests uses.
@@ -107,6 +130,9 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     go("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
 ];
 
+/// A second object store, of three nodes: it takes minutes to build, so only `cargo xtask test --cluster` does.
+pub(crate) const CLUSTER_TOOLS: &[Tool] = &[cargo("garage", "garage", "2.5.0", "bundled-libs,lmdb")];
+
 /// What the demo uses.
 pub(crate) const DEMO_TOOLS: &[Tool] = &[tool("mmdebstrap", "mmdebstrap")];
 
@@ -129,6 +155,10 @@ pub(crate) const REGISTRY_BENCH_TOOLS: &[Tool] = &[
     tool("skopeo", "skopeo"),
 ];
 
+/// What the benchmark of replicas uses beside them.
+pub(crate) const CLUSTER_BENCH_TOOLS: &[Tool] =
+    &[tool("initdb", "postgresql"), go("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")];
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
@@ -149,11 +179,8 @@ pub(crate) fn provide(tools: &[Tool]) -> Vec<&'static str> {
         install_all(&debian);
     }
     for tool in own {
-        if let Source::Go(package, version) = tool.source {
-            println!("building {package}");
-            if let Err(failure) = build(tool.program, package, version) {
-                println!("{failure}");
-            }
+        if let Err(failure) = build(tool) {
+            println!("{failure}");
         }
     }
     let missing: Vec<&Tool> = missing.into_iter().filter(|tool| !tool.is_here()).collect();
@@ -176,17 +203,40 @@ fn install_all(packages: &[&str]) {
     }
 }
 
-/// Builds a Go program and lets it be found under its name here.
-fn build(program: &str, package: &str, version: &str) -> Result<(), Failure> {
+/// Builds a program and lets it be found under its name here.
+fn build(tool: &Tool) -> Result<(), Failure> {
+    println!("building {}", tool.package());
     let folder = built();
-    let target = made(package, version);
+    let target = tool.made();
     let place = folder.join(&target);
     let place = place.parent().expect("it lies in a folder of its version");
     fs::create_dir_all(place).map_err(failed(format!("cannot create `{}`", place.display())))?;
-    quiet(Command::new("go").arg("install").arg(format!("{package}@{version}")).env("GOBIN", place))?;
-    let link = folder.join(program);
+    match tool.source {
+        Source::Debian(package) => install(&[package])?,
+        Source::Go(package, version) => {
+            quiet(Command::new("go").arg("install").arg(format!("{package}@{version}")).env("GOBIN", place))?;
+        }
+        Source::Cargo(package, version, features) => {
+            install_crate(tool.program, place, &format!("{package}@{version}"), features)?;
+        }
+    }
+    let link = folder.join(tool.program);
     let _ = fs::remove_file(&link);
     symlink(target, &link).map_err(failed(format!("cannot link `{}`", link.display())))
+}
+
+/// Builds a crate's program into `place`. What it is made of goes again: it is larger than all that is kept.
+fn install_crate(program: &str, place: &Path, package: &str, features: &str) -> Result<(), Failure> {
+    let pieces = place.join("target");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", "--locked", "--no-track", "--no-default-features", "--features", features]);
+    cargo.arg("--root").arg(place).arg(package);
+    // a test's engine is built once and run for minutes
+    cargo.env("CARGO_TARGET_DIR", &pieces).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    quiet(&mut cargo)?;
+    let (made, wanted) = (place.join("bin").join(program), place.join(program));
+    fs::rename(&made, &wanted).map_err(failed(format!("cannot move `{}`", made.display())))?;
+    fs::remove_dir_all(&pieces).map_err(failed(format!("cannot remove `{}`", pieces.display())))
 }
 
 fn apt() -> Command {

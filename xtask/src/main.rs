@@ -37,14 +37,17 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo                 from nothing to a running, served image on a real Debian base
-  test [FILTER] [--shapes] [--instants N]
+  test [FILTER] [--shapes] [--cluster] [--instants N]
                        what CI runs: set-up, fmt, clippy, unit and end-to-end tests; with --shapes all that
-                       reaches layers in each of their shapes; N moments for each kind of kill -9
+                       reaches layers in each of their shapes; with --cluster all that speaks to a registry on
+                       each pair of engines, and long histories of faults; N moments for each kind of kill -9
   build                the static release binary, at target/release/slipway
   bench [--rounds N] [--files N] [--without-buildah] [--only builds|shapes|pulls]
                        medians and ratios, under target/bench
   bench registry [--rounds N] [--only reads|rights|uploads|pages|pushes|mirrors|collection]
-                       the same of the server";
+                       the same of the server
+  bench cluster [--rounds N] [--only reads|cold|uploads|pushes|pages]
+                       the same of replicas over PostgreSQL and versitygw";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

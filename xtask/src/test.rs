@@ -25,7 +25,7 @@ struct Count {
 pub(crate) fn run_all(words: &[String]) -> Result<(), Failure> {
     let asked = Asked::parse(words)?;
     let start = Instant::now();
-    set_up()?;
+    set_up(&asked)?;
     println!("== set-up took {}", seconds(start.elapsed()));
     let triple = binary::triple()?;
     if asked.filter.is_empty() {
@@ -35,7 +35,7 @@ pub(crate) fn run_all(words: &[String]) -> Result<(), Failure> {
     fs::write(&skipped, "").map_err(failed("cannot write the list of skipped tests"))?;
     let run_one = |round: Round| count(round.command(&triple).env("SLIPWAY_SKIPPED", &skipped));
     let (mut total, mut succeeded) = run_one(asked.first())?;
-    for round in asked.others_here(&triple)? {
+    for round in asked.others_here(&triple)?.into_iter().chain(asked.pairs_here()) {
         let (count, is_green) = run_one(round)?;
         total = total.and(&count);
         succeeded &= is_green;
@@ -56,8 +56,12 @@ pub(crate) fn run_all(words: &[String]) -> Result<(), Failure> {
 }
 
 /// Programs, the plain user, and the Debian base.
-fn set_up() -> Result<(), Failure> {
+fn set_up(asked: &Asked) -> Result<(), Failure> {
     let missing = machine::provide(machine::TEST_TOOLS);
+    if asked.cluster {
+        // what cannot be had is said, and its tests are counted as skipped
+        machine::provide(machine::CLUSTER_TOOLS);
+    }
     if machine::is_ci() && !missing.is_empty() {
         return Err(Failure(format!("CI needs {}", missing.join(", "))));
     }

@@ -307,13 +307,18 @@ fn renewing(runtime: &Runtime, config: &mut ServerConfig) -> Result<Option<Renew
 
 impl Server {
     /// Opens the storage, sweeps it, and takes the address.
-    pub fn bind(mut config: ServerConfig) -> Result<Server, ServeError> {
+    pub fn bind(config: ServerConfig) -> Result<Server, ServeError> {
         let opened = match &config.engines {
             Some(engines) => engines.open(&config.storage),
             None => Storage::open(&config.storage),
         };
         let storage =
             opened.map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
+        Server::over(storage, config)
+    }
+
+    /// Takes the address, for a storage that is open.
+    fn over(storage: Arc<Storage>, mut config: ServerConfig) -> Result<Server, ServeError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
         let near = storage.is_near();

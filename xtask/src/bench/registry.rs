@@ -5,6 +5,7 @@
 //! those of 16 connections of our own ([`http`]). Reads are of one thing that is in memory: what is compared is the
 //! servers' own work. Uploads are as durable as each server makes them; ours syncs every one.
 
+pub(super) mod cluster;
 mod collection;
 mod http;
 mod server;
@@ -101,10 +102,15 @@ pub(super) fn run_all(settings: &Settings) -> Result<(), Failure> {
             _ => collection::measure(&slipway, &things, rounds, &mut rows),
         }?;
     }
-    print(&rows);
-    let file = house::folder("bench")?.join("registry.json");
+    finish("registry.json", rounds, &rows)
+}
+
+/// Prints the table and keeps it.
+fn finish(name: &str, rounds: usize, rows: &[Row]) -> Result<(), Failure> {
+    print(rows);
+    let file = house::folder("bench")?.join(name);
     let text =
-        serde_json::to_string_pretty(&report(rounds, &rows)).map_err(failed("cannot write the result"))?;
+        serde_json::to_string_pretty(&report(rounds, rows)).map_err(failed("cannot write the result"))?;
     fs::write(&file, text + "\n").map_err(failed("cannot write the result"))?;
     println!("\n{rounds} rounds; {}", house::shown(&file));
     Ok(())
@@ -192,14 +198,19 @@ fn upload(connection: &mut Connection, digest: &str, bytes: &[u8]) -> Result<(),
 
 /// Requests a second.
 fn load(server: &Server, target: &str, headers: &[String]) -> Result<f64, Failure> {
+    load_at(server.name, &server.address, target, headers)
+}
+
+/// The same of whoever listens at `address`.
+fn load_at(name: &str, address: &str, target: &str, headers: &[String]) -> Result<f64, Failure> {
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{SECONDS}s")]);
     for header in headers {
         command.args(["-H", header]);
     }
-    let said = output(command.arg(format!("http://{}{target}", server.address)))?;
+    let said = output(command.arg(format!("http://{address}{target}")))?;
     if said.contains("Non-2xx") {
-        return Err(Failure(format!("{} refused `{target}`:\n{said}", server.name)));
+        return Err(Failure(format!("{name} refused `{target}`:\n{said}")));
     }
     let rate = said.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
     rate.and_then(|rate| rate.trim().parse().ok()).ok_or_else(|| Failure(format!("wrk said\n{said}")))

@@ -2,10 +2,13 @@
 //!
 //! Layers have one of three shapes, and the machine's best is what every test has by itself. The plain run tries the files
 //! that lay the most weight on layers in the others too; `--shapes` runs everything that reaches a layer in each.
+//!
+//! Servers lie on one of four pairs of engines (docs/cluster.md), and a folder with SQLite is what every test has by itself.
+//! The plain run tries a sample on the others; `--cluster` runs everything that speaks the protocol on each.
 
 use std::process::Command;
 
-use crate::process::output;
+use crate::process::{find, output};
 use crate::{Failure, binary, house, machine};
 
 /// The words of `SLIPWAY_LAYERS`.
@@ -19,6 +22,41 @@ const REACHING: [&str; 3] = ["slipway", "slipway-runtime", "slipway-builder"];
 const ALWAYS: [&str; 9] =
     ["build::", "caches::", "changes::", "copy::", "crash::", "full::", "layers::", "newer::", "run::"];
 
+/// What may lie below a server besides a folder and SQLite: the words of `SLIPWAY_ENGINES`, with the program that it takes and
+/// whether a server's settings can say it (elsewhere the tests within the registry alone make one).
+const PAIRS: [(&str, &str, bool); 3] = [
+    ("folder+postgresql", "initdb", false),
+    ("versitygw+postgresql", "versitygw", true),
+    ("garage+postgresql", "garage", true),
+];
+
+/// What speaks the protocol, within the registry and from outside, to a server that may have any pair of engines.
+const SPEAKING: [&str; 3] = ["server::tests::", "content::object::", "model::replicas::"];
+const SPEAKING_TO_SERVERS: [&str; 18] = [
+    "access::",
+    "callers::",
+    "clients::",
+    "conforming::",
+    "crowds::",
+    "faults::",
+    "indexes::",
+    "interop::",
+    "login::",
+    "mirrored::",
+    "outside::",
+    "page::",
+    "private::",
+    "registry::",
+    "remote::",
+    "replicas::",
+    "replicas_kept::",
+    "visitors::",
+];
+
+/// The sample of them that the plain run tries on each pair: seconds.
+const SAMPLE: [&str; 2] = ["server::tests::hostile::", "server::tests::uploads::"];
+const SAMPLE_OF_SERVERS: [&str; 2] = ["conforming::", "registry::what_is_pushed_is_pulled"];
+
 /// The caller's words.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -26,6 +64,8 @@ pub(super) struct Asked {
     pub(super) filter: Vec<String>,
     /// `--shapes`.
     shapes: bool,
+    /// `--cluster`.
+    pub(super) cluster: bool,
     /// `--instants N`.
     instants: Option<u32>,
 }
@@ -37,6 +77,7 @@ impl Asked {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--shapes" => asked.shapes = true,
+                "--cluster" => asked.cluster = true,
                 "--instants" => {
                     let number = words.next().and_then(|word| word.parse().ok());
                     asked.instants = Some(number.ok_or(Failure("--instants needs a number".to_owned()))?);
@@ -89,12 +130,50 @@ impl Asked {
         }))
     }
 
+    /// The rounds for pairs of engines, of which the machine has those that `has` the program of.
+    fn pairs(&self, has: impl Fn(&str) -> bool) -> Vec<Round> {
+        let (within, without): (&[&str], &[&str]) = match (self.cluster, self.filter.is_empty()) {
+            (true, _) => (&SPEAKING, &SPEAKING_TO_SERVERS),
+            (false, true) => (&SAMPLE, &SAMPLE_OF_SERVERS),
+            (false, false) => return Vec::new(),
+        };
+        let round = |(pair, _, servers): (&'static str, _, _)| {
+            let without = if servers { without } else { &[] };
+            let all = within.iter().chain(without).copied();
+            // the same packages as in the first round: nothing is compiled again
+            let mut words = vec!["--workspace", "--lib"];
+            words.extend(servers.then_some(["--test", "end_to_end"]).into_iter().flatten());
+            words.push("--");
+            match self.filter.is_empty() {
+                true => words.extend(all),
+                // a filter of the caller's names tests; what is no server's it must not name
+                false => words.extend(self.filter()),
+            }
+            Round { engines: Some(pair), ..self.round(None, words.into_iter()) }
+        };
+        // each of them has the database
+        let here = |(_, program, _): &(&str, &str, bool)| has("initdb") && has(program);
+        PAIRS.into_iter().filter(here).map(round).collect()
+    }
+
+    /// The same for this machine.
+    pub(super) fn pairs_here(&self) -> Vec<Round> {
+        self.pairs(|program| {
+            let has = find(program).is_some();
+            if !has {
+                println!("`{program}` is not on this machine: servers are not tried on it");
+            }
+            has
+        })
+    }
+
     fn filter(&self) -> impl Iterator<Item = &str> {
         self.filter.iter().map(String::as_str)
     }
 
     fn round<'w>(&self, shape: Option<&'static str>, words: impl Iterator<Item = &'w str>) -> Round {
-        Round { shape, words: words.map(str::to_owned).collect(), instants: self.instants }
+        let words = words.map(str::to_owned).collect();
+        Round { shape, engines: None, words, instants: self.instants, cluster: self.cluster }
     }
 }
 
@@ -103,8 +182,12 @@ impl Asked {
 pub(super) struct Round {
     /// The shape of layers; `None` leaves it to the machine.
     shape: Option<&'static str>,
+    /// What lies below servers; `None` is their folder.
+    engines: Option<&'static str>,
     words: Vec<String>,
     instants: Option<u32>,
+    /// Whether tests of replicas take their time.
+    cluster: bool,
 }
 
 impl Round {
@@ -114,6 +197,13 @@ impl Round {
         if let Some(shape) = self.shape {
             println!("== with layers {shape}");
             command.env("SLIPWAY_LAYERS", shape);
+        }
+        if let Some(engines) = self.engines {
+            println!("== with servers on {engines}");
+            command.env("SLIPWAY_ENGINES", engines);
+        }
+        if self.cluster {
+            command.env("SLIPWAY_CLUSTER", "whole");
         }
         if let Some(instants) = self.instants {
             command.env("SLIPWAY_INSTANTS", instants.to_string());
@@ -149,5 +239,47 @@ mod tests {
             assert_eq!(asked.first().shape, None);
         }
         assert!(Asked::parse(&["--instants".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn every_pair_of_engines_has_its_round() {
+        let all = "--workspace --lib --test end_to_end --";
+        let whole = [&SPEAKING[..], &SPEAKING_TO_SERVERS].concat().join(" ");
+        let sample = [&SAMPLE[..], &SAMPLE_OF_SERVERS].concat().join(" ");
+        let folder = "folder+postgresql: --workspace --lib --";
+        let within = SAMPLE.join(" ");
+        for (line, has, expected) in [
+            ("", &["initdb"][..], vec![format!("{folder} {within}")]),
+            (
+                "",
+                &["initdb", "versitygw"],
+                vec![format!("{folder} {within}"), format!("versitygw+postgresql: {all} {sample}")],
+            ),
+            ("", &["versitygw", "garage"], vec![]),
+            ("crash", &["initdb", "versitygw"], vec![]),
+            ("--shapes", &["initdb"], vec![format!("{folder} {within}")]),
+            (
+                "--cluster",
+                &["initdb", "versitygw", "garage"],
+                vec![
+                    format!("{folder} {}", SPEAKING.join(" ")),
+                    format!("versitygw+postgresql: {all} {whole}"),
+                    format!("garage+postgresql: {all} {whole}"),
+                ],
+            ),
+            (
+                "--cluster faults",
+                &["initdb", "garage"],
+                vec![format!("{folder} faults"), format!("garage+postgresql: {all} faults")],
+            ),
+        ] {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let asked = Asked::parse(&words).expect("words");
+            let rounds = asked.pairs(|program| has.contains(&program));
+            let shown =
+                |round: &Round| format!("{}: {}", round.engines.unwrap_or("-"), round.words.join(" "));
+            assert_eq!(rounds.iter().map(shown).collect::<Vec<_>>(), expected, "{line}");
+            assert_eq!((asked.first().engines, asked.first().cluster), (None, line.contains("--cluster")));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 const NOW: Duration = Duration::ZERO;
 
 fn beside(registry: &Registry, trash: Duration) -> Arc<Storage> {
-    let storage = Storage::open_existing(&registry.folder.path().join("registry")).expect("a registry");
+    let storage = engines::beside(&registry.folder.path().join("registry"));
     storage.keep_trash(trash);
     storage
 }
@@ -24,8 +24,7 @@ fn collect(storage: &Storage) -> Collected {
 }
 
 fn files(registry: &Registry) -> usize {
-    let folder = registry.folder.path().join("registry/blobs/sha256");
-    std::fs::read_dir(folder).expect("a folder").count()
+    engines::placed(&registry.folder.path().join("registry"))
 }
 
 fn index_of(child: &[u8], more: &str) -> Vec<u8> {
@@ -275,7 +274,15 @@ fn a_large_trash_is_emptied_in_small_steps() {
     assert!(steps.len() >= 3 && steps.iter().all(|gone| *gone <= step), "{steps:?}");
     // and others write between the parts of a step
     let transactions = storage.written().transactions - before;
-    assert!(transactions >= count / crate::limits::COLLECT_PAGE, "{transactions}");
+    // another database counts its own
+    assert!(
+        !slipway_skip::engines::in_folders() || transactions >= count / crate::limits::COLLECT_PAGE,
+        "{transactions}"
+    );
     assert_eq!(registry.get("/v2/a/manifests/t").status, 200);
+    if !slipway_skip::engines::in_folders() {
+        // what a slow store kept a step from removing in its time is the sweep's
+        storage.sweep_uploads(std::time::SystemTime::now() + week()).expect("a sweep");
+    }
     assert_eq!(files(&registry), 3);
 }

@@ -107,6 +107,7 @@ fn http_2_without_tls_gets_the_bytes() {
 
 #[test]
 fn a_blob_that_became_shorter_is_broken_off() {
+    engines::in_folder!();
     let registry = Registry::start();
     // more than sockets hold: what they have taken is no longer the server's to break off
     let (path, bytes) = blob(&registry, 24_000_000);
@@ -130,6 +131,7 @@ fn a_blob_that_became_shorter_is_broken_off() {
 /// thrown away while it is being sent is sent to its last byte as it was when its reply began.
 #[test]
 fn a_blob_that_is_set_aside_and_healed_while_it_is_sent_stays_itself() {
+    engines::in_folder!();
     let registry = Registry::start();
     let (path, bytes) = blob(&registry, 24_000_000);
     let hex = path.rsplit(':').next().expect("a digest");

@@ -28,6 +28,7 @@ fn names_and_paths_are_checked() {
 
 #[test]
 fn a_failing_store_says_nothing_of_itself() {
+    engines::in_folder!();
     let registry = Registry::start();
     let digest = registry.push_blob("a", b"content");
     let file = registry.folder.path().join("registry/blobs/sha256").join(digest.hex());
@@ -67,6 +68,7 @@ fn a_failing_store_says_nothing_of_itself() {
 
 #[test]
 fn a_newer_folder_is_refused_in_words() {
+    engines::in_folder!();
     let folder = tempfile::tempdir().expect("folder");
     let storage = folder.path().join("registry");
     std::fs::create_dir(&storage).expect("folder");
@@ -171,4 +173,44 @@ fn a_manifest_has_one_type() {
         assert_eq!(reply.refusal(), (400, "MANIFEST_INVALID".to_owned()), "{body}");
         assert!(!reply.text().contains("Probe"), "{}", reply.text());
     }
+}
+
+/// A zero byte is one that no name has and that not every database can hold: wherever a text of a client goes, nothing fails of it.
+#[test]
+fn zero_bytes_in_texts_are_nobody_s_failure() {
+    let registry = Registry::start();
+    let (subject, bytes) = registry.push_image("a", "x", b"layer");
+    let subject_of = serde_json::to_string(&Descriptor::of(media_type::OCI_MANIFEST, &bytes)).expect("json");
+    let kinds = ["a/b\\u0000", "a/b\\u00001", "\\u0001", "a/b"];
+    for kind in kinds {
+        let more =
+            format!(r#","artifactType":"{kind}","subject":{subject_of},"annotations":{{"{kind}":"{kind}"}}"#);
+        let text = image(b"layer", &more);
+        let digest = Digest::sha256(&text).to_string();
+        assert_eq!(
+            registry.put_manifest("a", &digest, media_type::OCI_MANIFEST, &text).status,
+            201,
+            "{kind}"
+        );
+    }
+    let referrers = format!("/v2/a/referrers/{subject}");
+    assert_eq!(registry.get(&referrers).json()["manifests"].as_array().map(Vec::len), Some(kinds.len()));
+    for (filter, found) in [("a/b%00", 1), ("a/b%001", 1), ("%01", 1), ("a/b", 1), ("%00", 0), ("%010", 0)] {
+        let reply = registry.get(&format!("{referrers}?artifactType={filter}"));
+        assert_eq!(reply.json()["manifests"].as_array().map(Vec::len), Some(found), "{filter}");
+    }
+    for (path, status) in [
+        ("/v2/a/tags/list?last=w%00&n=5", 200),
+        ("/v2/_catalog?last=%00&n=5", 200),
+        (&format!("{referrers}?last=%00"), 200),
+        ("/v2/a/manifests/%00", 400),
+    ] {
+        let reply = registry.get(path);
+        assert!(reply.status == status || (400..500).contains(&reply.status), "{path}: {}", reply.status);
+    }
+    let tags = registry.get("/v2/a/tags/list?last=w%00&n=5");
+    assert_eq!(tags.json()["tags"], serde_json::json!(["x"]));
+    let blob = Digest::sha256(b"layer");
+    let mount = format!("/v2/b/blobs/uploads/?mount={blob}&from=a%00");
+    assert_eq!(registry.call("POST", &mount, &[], b"").status, 202, "no repository is called so");
 }

@@ -1,6 +1,6 @@
 //! Mirrors: of another server of ours, and of upstreams that lie, dribble, break off and lead astray.
 
-use super::{Registry, Reply, image};
+use super::{Registry, Reply, engines, image};
 use crate::client::Proxies;
 use crate::server::{Budgets, Mirrors, NamedMirror, PasswordSource};
 use slipway_oci::{Digest, spec::media_type};
@@ -127,16 +127,7 @@ fn bytes(count: usize, seed: u8) -> Vec<u8> {
 
 /// What is stored here, without asking upstream.
 fn is_stored(registry: &Registry, name: &str, digest: &Digest) -> bool {
-    let path = registry.folder.path().join("registry/registry.db");
-    let database = rusqlite::Connection::open(path).expect("the database");
-    let count: u64 = database
-        .query_row(
-            "SELECT count(*) FROM blobs b JOIN repositories r ON r.id = b.repository WHERE r.name = ?1 AND b.digest = ?2",
-            (name, digest.to_string()),
-            |row| row.get(0),
-        )
-        .expect("a count");
-    count > 0
+    engines::has_blob(&registry.folder.path().join("registry"), name, digest)
 }
 
 #[test]
@@ -180,7 +171,9 @@ fn another_registry_s_image_comes_by_every_way_and_is_kept() {
     assert_eq!((found.status, found.header("warning")), (200, None));
     let found = own.get("/v2/mirror/up/library/app/manifests/1");
     assert_eq!((found.status, found.body == manifest), (200, true));
-    assert!(found.header("warning").is_some_and(|text| text.starts_with("299 - \"")), "{:?}", found.headers);
+    let is_warned = found.header("warning").is_some_and(|text| text.starts_with("299 - \""));
+    // what replicas have found out outlives each of them
+    assert_eq!(is_warned, slipway_skip::engines::in_folders(), "{:?}", found.headers);
     assert_eq!(own.get(&format!("/v2/mirror/up/library/app/{layer_path}")).body, layer);
     assert_eq!(own.get("/v2/mirror/up/library/other/manifests/1").refusal(), (503, "UNKNOWN".to_owned()));
 }
@@ -643,8 +636,7 @@ fn bodies_without_an_end_and_without_haste_are_given_up() {
         assert!(raw.len() < 9 << 20 && !raw.ends_with(b"0\r\n\r\n"), "{what}");
         assert!(!is_stored(&own, "mirror/up/a", &digest), "{what}");
         assert!(upstream.asked("get ") <= 6, "{what}: {}", upstream.asked("get "));
-        let left =
-            || std::fs::read_dir(own.folder.path().join("registry/uploads")).expect("a folder").count();
+        let left = || engines::uploads(&own.folder.path().join("registry"));
         let until = Instant::now() + Duration::from_secs(20);
         while left() > 0 {
             assert!(Instant::now() < until, "{what}: what came is dropped");
@@ -787,7 +779,7 @@ fn local_rules_say_who_may_pull_through() {
 /// Content of a mirror goes by the last pull, as content of one's own does: what clients ask for stays, however they ask.
 #[test]
 fn pulls_through_a_mirror_keep_what_is_pulled() {
-    use crate::server::storage::{Author, IsImmutable, Keeping, Retired, Storage, TagFacts};
+    use crate::server::storage::{Author, IsImmutable, Keeping, Retired, TagFacts};
     let fake = Fake::start(honest(bytes(1000, 5)));
     let text = format!("http://{} fresh=1h", fake.address);
     let mut registry = Registry::start_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
@@ -800,7 +792,7 @@ fn pulls_through_a_mirror_keep_what_is_pulled() {
     let digest = Digest::sha256(&manifest);
     registry.restart_with(|config| config.mirrors = mirrors(&[("up", text.clone())]));
     let pulled = |registry: &Registry| -> Vec<(String, u64)> {
-        let storage = Storage::open_existing(&registry.folder.path().join("registry")).expect("a registry");
+        let storage = engines::beside(&registry.folder.path().join("registry"));
         let facts = storage.tag_facts("mirror/up/a", "", 10).expect("facts");
         facts.into_iter().map(|one| (one.tag, one.pulls)).collect()
     };
@@ -816,7 +808,7 @@ fn pulls_through_a_mirror_keep_what_is_pulled() {
     assert_eq!((of("by-tag"), of("looked-at"), of("never-again")), (1, 0, 0));
     // retention by the last pull, as the setting has it, in a year
     let rules = ["keep pulled within 30d in mirror/**".parse().expect("a sentence")];
-    let storage = Storage::open_existing(&registry.folder.path().join("registry")).expect("a registry");
+    let storage = engines::beside(&registry.folder.path().join("registry"));
     let year = 365 * 86_400;
     let pull = crate::server::storage::Pulls {
         repository: "mirror/up/a".to_owned(),

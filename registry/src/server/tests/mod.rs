@@ -5,6 +5,7 @@ mod blobs;
 mod collection;
 mod direct;
 mod drain;
+mod engines;
 mod forwarded;
 mod hostile;
 mod issuer;
@@ -133,7 +134,14 @@ fn run(folder: &tempfile::TempDir, change: impl FnOnce(&mut ServerConfig)) -> Ru
         }
     }));
     change(&mut config);
-    Server::bind(config).expect("bind").spawn()
+    engines::bind(config).expect("bind").spawn()
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.server = None;
+        engines::forget(&self.folder.path().join("registry"));
+    }
 }
 
 /// An image manifest with the configuration `{}`, one layer, and more fields.

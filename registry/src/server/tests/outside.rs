@@ -29,7 +29,7 @@ fn shown(change: impl FnOnce(&mut ServerConfig)) -> (Registry, SocketAddr, Arc<M
         notes.lock().expect("notes").push(words);
     }));
     change(&mut config);
-    let server = Server::bind(config).expect("bind");
+    let server = engines::bind(config).expect("bind");
     let [Place::Address(outside)] = server.outside_places() else { panic!("one address") };
     let outside = *outside;
     (Registry { server: Some(server.spawn()), folder }, outside, told)

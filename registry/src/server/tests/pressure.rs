@@ -139,7 +139,9 @@ fn a_window_of_nothing_ends() {
         }
         held.push(stream);
     }
-    assert_eq!(registry.get(&path).body.len(), 4 << 20);
+    // a store elsewhere has six hundred others to read for before
+    let patience = if slipway_skip::engines::in_folders() { 1 } else { 20 };
+    assert!((0..patience).any(|_| registry.get(&path).body.len() == 4 << 20));
     for stream in held {
         closed(stream, "a window of nothing");
     }

@@ -91,6 +91,7 @@ fn again(folder: &Path, found_in: Option<&str>) -> Result<(Reindexed, Vec<Lost>)
 
 #[test]
 fn a_lost_database_comes_back_as_it_was() {
+    engines::in_folder!();
     for snapshots in [false, true] {
         let mut registry = Registry::start();
         let loose = fill(&registry);
@@ -130,6 +131,7 @@ fn a_lost_database_comes_back_as_it_was() {
 
 #[test]
 fn what_cannot_come_back_is_said_and_a_push_heals_it() {
+    engines::in_folder!();
     let mut registry = Registry::start();
     let (damaged, bytes) = registry.push_image("a", "damaged", b"layer 1");
     registry.push_image("a", "whole", b"layer 2");
@@ -161,6 +163,7 @@ fn what_cannot_come_back_is_said_and_a_push_heals_it() {
 
 #[test]
 fn without_a_journal_manifests_are_found_by_their_bytes() {
+    engines::in_folder!();
     let mut registry = Registry::start();
     let (digest, bytes) = registry.push_image("a", "v", b"layer");
     // JSON that is no manifest

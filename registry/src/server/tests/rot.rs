@@ -80,6 +80,7 @@ fn gone(registry: &Registry, repository: &str, digest: &Digest, kind: &str) {
 
 #[test]
 fn the_scrub_takes_damage_out_of_service_and_a_push_heals_it() {
+    engines::in_folder!();
     let (registry, told) = registry("1GiB/s every 1s");
     for (number, kind) in HARMS.into_iter().enumerate() {
         let bytes = format!("{number}: {}", "x".repeat(100_000 * number)).into_bytes();
@@ -127,6 +128,7 @@ fn the_scrub_takes_damage_out_of_service_and_a_push_heals_it() {
 
 #[test]
 fn manifests_are_scrubbed_too_and_what_is_not_needed_is_not_told() {
+    engines::in_folder!();
     let (registry, told) = registry("1GiB/s every 1s");
     let (digest, bytes) = registry.push_image("a", "v", b"layer");
     // a file that nothing points at, as a crash leaves it
@@ -145,6 +147,7 @@ fn manifests_are_scrubbed_too_and_what_is_not_needed_is_not_told() {
 
 #[test]
 fn what_is_served_for_the_first_time_is_digested_on_the_way() {
+    engines::in_folder!();
     let (mut registry, told) = registry("off");
     let small = registry.push_blob("a", b"small");
     let large: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();

@@ -87,6 +87,7 @@ fn a_wrong_digest_stores_nothing() {
         assert_eq!(reply.refusal(), (400, "DIGEST_INVALID".into()), "{query}");
         assert_eq!(registry.get(&session).status, 204);
     }
+    engines::in_folder!();
     for name in ["uploads", "blobs/sha256"] {
         let left =
             std::fs::read_dir(registry.folder.path().join("registry").join(name)).expect("folder").count();
@@ -160,6 +161,7 @@ fn wait_for<T>(mut probe: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 fn two_writers_never_mix() {
+    engines::in_folder!();
     let registry = Registry::start();
     let session = registry.session("a");
     let mut slow = registry.connect();
@@ -192,6 +194,7 @@ fn two_writers_never_mix() {
 
 #[test]
 fn many_writers_on_one_session_leave_one_truth() {
+    engines::in_folder!();
     let registry = Registry::start();
     let session = registry.session("a");
     thread::scope(|scope| {

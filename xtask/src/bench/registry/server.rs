@@ -33,12 +33,17 @@ impl Server {
 
     /// Debian's `docker-registry`; `None` where it is not.
     pub(super) fn docker(storage: &Path) -> Result<Option<Server>, Failure> {
+        let storage = format!("  filesystem:\n    rootdirectory: {}\n", storage.display());
+        Server::docker_over(&storage)
+    }
+
+    /// The same with another storage, as its settings say it.
+    pub(super) fn docker_over(storage: &str) -> Result<Option<Server>, Failure> {
         let Some(program) = find("docker-registry") else { return Ok(None) };
         let address = free()?;
         let text = format!(
             "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n",
-            storage.display()
+             storage:\n{storage}  delete:\n    enabled: true\nhttp:\n  addr: {address}\n"
         );
         let mut command = Command::new(program);
         command.arg("serve").arg(config("docker-registry.yml", &text)?);
@@ -80,7 +85,12 @@ impl Server {
         Server::start("nginx", command, address).map(Some)
     }
 
-    fn start(name: &'static str, mut command: Command, address: String) -> Result<Server, Failure> {
+    /// Starts what will listen on `address`.
+    pub(super) fn start(
+        name: &'static str,
+        mut command: Command,
+        address: String,
+    ) -> Result<Server, Failure> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begun = Instant::now();
         let child = command.spawn().map_err(failed(format!("cannot start {name}")))?;
@@ -136,7 +146,8 @@ fn ticks(process: u32) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
-fn free() -> Result<String, Failure> {
+/// A loopback address that nobody listens on.
+pub(super) fn free() -> Result<String, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed("cannot find a free port"))?;
     Ok(listener.local_addr().map_err(failed("cannot find a free port"))?.to_string())
 }
