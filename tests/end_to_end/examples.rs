@@ -12,8 +12,8 @@ fn every_example_has_a_test() {
     let folders = std::fs::read_dir(example("")).unwrap().flatten().filter(|entry| entry.path().is_dir());
     let mut names: Vec<_> = folders.map(|entry| entry.file_name()).collect();
     names.sort();
-    // `ci` has its own subject: pipelines
-    assert_eq!(names, ["ci", "hello"]);
+    // `ci` has its own subject: pipelines; and so has `cluster`
+    assert_eq!(names, ["ci", "cluster", "hello"]);
 }
 
 #[test]

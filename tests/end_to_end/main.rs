@@ -19,6 +19,7 @@ mod callers;
 mod changes;
 mod cli;
 mod clients;
+mod clustered;
 mod collection;
 mod conforming;
 mod contexts;

@@ -20,6 +20,8 @@ enum Source {
     Debian(&'static str),
     /// A package of the Go module proxy, in one version: built here, kept in the user's cache folder.
     Go(&'static str, &'static str),
+    /// A program of the Python package index, in one version, with what it needs in a folder beside it.
+    Pip(&'static str, &'static str),
     /// A program of crates.io likewise, with these features alone.
     Cargo(&'static str, &'static str, &'static str),
 }
@@ -47,6 +49,7 @@ impl Tool {
         match self.source {
             Source::Debian(package) => format!("{} (as root: apt-get install {package})", self.program),
             Source::Go(package, version) => format!("{} (go install {package}@{version})", self.program),
+            Source::Pip(package, version) => format!("{} (pip install {package}=={version})", self.program),
             Source::Cargo(package, version, _) => {
                 format!("{} (cargo install --locked {package}@{version})", self.program)
             }
@@ -56,7 +59,10 @@ impl Tool {
     /// What is to be installed.
     fn package(&self) -> &'static str {
         match self.source {
-            Source::Debian(package) | Source::Go(package, _) | Source::Cargo(package, ..) => package,
+            Source::Debian(package)
+            | Source::Go(package, _)
+            | Source::Pip(package, _)
+            | Source::Cargo(package, ..) => package,
         }
     }
 
@@ -68,6 +74,9 @@ impl Tool {
                 let name = package.rsplit('/').next().unwrap_or(package);
                 Path::new(&package.replace('/', "-")).join(version).join(name)
             }
+            Source::Pip(package, version) => {
+                Path::new(&format!("pip-{package}")).join(version).join(self.program)
+            }
             Source::Cargo(package, version, _) => {
                 Path::new(&format!("crate-{package}")).join(version).join(self.program)
             }
@@ -78,7 +87,7 @@ impl Tool {
     pub(crate) fn is_here(&self) -> bool {
         match self.source {
             Source::Debian(_) => find(self.program).is_some(),
-            Source::Go(..) | Source::Cargo(..) => {
+            Source::Go(..) | Source::Pip(..) | Source::Cargo(..) => {
                 let link = fs::read_link(built().join(self.program));
                 link.is_ok_and(|target| target == self.made()) && find(self.program).is_some()
             }
@@ -120,6 +129,11 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
     // what registry replicas share
     tool("initdb", "postgresql"),
     go("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
+    // what stands around them in examples/cluster
+    tool("nginx", "nginx-light"),
+    tool("curl", "curl"),
+    tool("docker-compose", "docker-compose"),
+    Tool { program: "kubernetes-validate", source: Source::Pip("kubernetes-validate", "1.34.1") },
     // what others measure registries with, and use them by
     go(
         "oci-conformance",
@@ -216,6 +230,9 @@ fn build(tool: &Tool) -> Result<(), Failure> {
         Source::Go(package, version) => {
             quiet(Command::new("go").arg("install").arg(format!("{package}@{version}")).env("GOBIN", place))?;
         }
+        Source::Pip(package, version) => {
+            install_python(tool.program, place, &format!("{package}=={version}"))?
+        }
         Source::Cargo(package, version, features) => {
             install_crate(tool.program, place, &format!("{package}@{version}"), features)?;
         }
@@ -223,6 +240,20 @@ fn build(tool: &Tool) -> Result<(), Failure> {
     let link = folder.join(tool.program);
     let _ = fs::remove_file(&link);
     symlink(target, &link).map_err(failed(format!("cannot link `{}`", link.display())))
+}
+
+/// Puts a Python program and what it needs into `place`.
+fn install_python(program: &str, place: &Path, package: &str) -> Result<(), Failure> {
+    let site = place.join("site");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]);
+    quiet(pip.arg("--target").arg(&site).arg(package))?;
+    let script = place.join(program);
+    let text =
+        format!("#!/bin/sh\nPYTHONPATH='{0}' exec python3 '{0}/bin/{program}' \"$@\"\n", site.display());
+    let written = fs::write(&script, text)
+        .and_then(|()| fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
+    written.map_err(failed(format!("cannot write `{}`", script.display())))
 }
 
 /// Builds a crate's program into `place`. What it is made of goes again: it is larger than all that is kept.
