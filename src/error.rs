@@ -387,6 +387,10 @@ pub(crate) fn of_build(error: &BuildError, recipe: &str, name: &str, output_show
     }
 }
 
+/// How RUN steps of another machine's images come to run.
+const EMULATE: &str = "`apt-get install qemu-user-static binfmt-support`, once and as root, lets it; or let the stage be this machine's, \
+                       `FROM --platform=$BUILDPLATFORM`, and COPY what it makes";
+
 /// The mistakes of a recipe.
 pub(crate) fn of_diagnostics(diagnostics: &[Diagnostic], recipe: &str, name: &str) -> Failure {
     let color = show::colours();
@@ -408,6 +412,7 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
     let mut log_note = None;
     match &at.error {
         StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
+        StepError::Foreign { .. } => hint = Some(EMULATE.to_owned()),
         StepError::Command { tail, log, full, .. } => {
             hint = hint.or_else(|| full.as_ref().map(no_room));
             let advice = slipway_runtime::ids::advice();

@@ -233,13 +233,15 @@ pub enum StepError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was built could not be put where it was to go.
-    #[error("cannot export to {to}")]
-    Export {
-        /// Where.
-        to: String,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
+    /// A command of another machine, which this one does not run.
+    #[error("this machine is {host} and runs no programs for {platform}")]
+    Foreign {
+        /// What the stage is for.
+        platform: String,
+        /// What this machine is.
+        host: String,
+        /// The kernel's answer.
+        source: slipway_runtime::Error,
     },
     /// A permission that the command line did not give.
     #[error("{what} needs `{flag}` on the command line")]

@@ -9,7 +9,7 @@ pub(crate) mod remote;
 pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
-use builder::{build, builds, context, why};
+use builder::{bake, build, builds, context, why};
 use container::run as run_command;
 use dockerfile::{check, fmt};
 use image::{
@@ -34,6 +34,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Keep files in registries, as ORAS does
     Artifact(artifact::Arguments),
+    /// Build the targets of a bake or compose file
+    Bake(bake::Arguments),
     /// Build an image from a Dockerfile
     Build(Box<build::Arguments>),
     /// Look at builds that ran: steps, times, logs
@@ -118,6 +120,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     }
     match cli.command {
         Command::Artifact(arguments) => artifact::run(&global, &arguments),
+        Command::Bake(arguments) => bake::run(&global, &arguments),
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Builds(arguments) => builds::run(&global, &arguments),
         Command::Check(arguments) => check::run(&global, &arguments),

@@ -289,6 +289,7 @@ mod tests {
         "MESSAGE",
         "PLACE",
         "RESULT",
+        "OVERRIDE",
         "[TYPE:]NAME=VALUE",
     ];
     /// The same for flags that every command has.

@@ -4,7 +4,7 @@
 pub(crate) mod annotation;
 pub(crate) mod build;
 pub(crate) mod cache;
-mod options;
+pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod proxies;
 pub(crate) mod prune;

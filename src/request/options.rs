@@ -114,7 +114,7 @@ impl Options {
 }
 
 /// The fields of a line of comma-separated values, quotes and all (RFC 4180, as buildx reads it).
-pub(super) fn fields(text: &str) -> Vec<String> {
+pub(crate) fn fields(text: &str) -> Vec<String> {
     let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {

@@ -21,8 +21,12 @@ fn lines(text: &'static str) -> Vec<&'static str> {
 fn at_home(slipway: &Slipway) -> (Shell, PathBuf) {
     let recipe = "FROM debian:12 AS build\nARG VERSION=1\nRUN echo $VERSION > /version\nFROM build AS test\nFROM build\n\
                   ENTRYPOINT [\"echo\", \"app\"]\n";
+    let bake = "variable \"TAG\" { default = \"1\" }\ngroup \"default\" { targets = [\"app\"] }\ntarget \"app\" {\n  \
+                tags = [\"baked:${TAG}\"]\n}\n";
     let files = [
         ("Dockerfile", recipe),
+        ("docker-bake.hcl", bake),
+        ("deploy/docker-bake.hcl", bake),
         ("deploy/Dockerfile", recipe),
         ("src/file", ""),
         (".config/fish/completions/", ""),

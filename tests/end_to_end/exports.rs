@@ -361,3 +361,25 @@ fn kaniko_s_contexts_are_folders_parts_of_them_and_archives() {
     ]);
     assert_eq!(slipway.ok(["run", "--rm", "part", "cat", "/x"]), "x");
 }
+
+#[test]
+fn a_program_of_another_machine_says_what_would_run_it() {
+    let slipway = Slipway::new();
+    let context = slipway.context("context", &[("Dockerfile", "FROM scratch\nCOPY sh /bin/sh\nRUN true\n")]);
+    // the head of a program for BPF, which no machine is
+    let mut head = vec![0; 64];
+    head[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    (head[16], head[18], head[20]) = (2, 0xf7, 1);
+    fs::write(context.join("sh"), head).unwrap();
+    run(Command::new("chmod").arg("755").arg(context.join("sh"))).ok();
+    let other = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    let message = slipway.fails(1, ["build", "--platform", other, context.to_str().unwrap()]);
+    for part in [
+        &format!("runs no programs for {other}"),
+        "apt-get install qemu-user-static",
+        "$BUILDPLATFORM",
+        "Dockerfile:3",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}

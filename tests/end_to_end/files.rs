@@ -40,6 +40,8 @@ fn rows(kind: &str) -> Vec<Row> {
     rows
 }
 
+/// A bake file whose target is the context.
+const BAKE: &str = r#"{"target": {"default": {"context": "context"}}}"#;
 /// A recipe that `fmt` and `check --fix` change.
 const UNTIDY: &[u8] = b"from   base\nADD a /\n";
 
@@ -53,8 +55,12 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let slipway = Slipway::new();
-        let folder =
-            slipway.context("here", &[("context/Dockerfile", "FROM base\nCOPY a /\n"), ("context/a", "a")]);
+        let files = [
+            ("context/Dockerfile", "FROM base\nCOPY a /\n"),
+            ("context/a", "a"),
+            ("context/bake.json", BAKE),
+        ];
+        let folder = slipway.context("here", &files);
         let server = Server::slipway(&slipway, &slipway.path("storage"));
         slipway.ok(["push", "-q", "base", &server.name("base:1")]);
         slipway.ok(["build", "-q", folder.join("context").to_str().unwrap()]);
@@ -66,6 +72,7 @@ impl Place {
     fn content(&self, row: &Row) -> Vec<u8> {
         match row.content {
             "recipe" => b"FROM base\nCOPY a /\n".to_vec(),
+            "bakefile" => BAKE.as_bytes().to_vec(),
             "untidy" => UNTIDY.to_vec(),
             "settings" => b"access = \"open\"\n".to_vec(),
             "secret" => b"a secret".to_vec(),

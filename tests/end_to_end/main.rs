@@ -11,6 +11,7 @@ mod file_server;
 mod access;
 mod adopting;
 mod agents;
+mod bake;
 mod build;
 mod builds;
 mod cache;

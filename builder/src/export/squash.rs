@@ -123,3 +123,49 @@ fn deleted(below: &Tree, above: &Tree) -> Vec<Vec<u8>> {
     });
     gone
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slipway_oci::layer::Toc;
+    use std::sync::Arc;
+
+    fn toc(entries: &[(&str, Kind, bool)]) -> Arc<Toc> {
+        let entry = |(path, kind, opaque): &(&str, Kind, bool)| {
+            let mut entry = Entry::new(*path, *kind, 0o755);
+            entry.opaque = *opaque;
+            entry
+        };
+        Arc::new(Toc::new(entries.iter().map(entry).collect()))
+    }
+
+    #[test]
+    fn only_the_topmost_of_what_is_gone_is_deleted() {
+        use Kind::{Directory, File, Whiteout};
+        let base = toc(&[
+            ("etc", Directory, false),
+            ("etc/gone", File, false),
+            ("etc/kept", File, false),
+            ("opt", Directory, false),
+            ("opt/a", Directory, false),
+            ("opt/a/deep", File, false),
+            ("srv", Directory, false),
+            ("srv/below", File, false),
+            ("var", Directory, false),
+            ("var/old", File, false),
+        ]);
+        let own = toc(&[
+            ("etc", Directory, false),
+            ("etc/gone", Whiteout, false),
+            ("opt/a", Whiteout, false),
+            // a file in a folder's place, and a folder that hides what it had
+            ("srv", File, false),
+            ("var", Directory, true),
+            ("var/new", File, false),
+        ]);
+        let below = Tree::new(vec![base.clone()]);
+        let gone = deleted(&below, &Tree::new(vec![base, own]));
+        let gone: Vec<String> = gone.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        assert_eq!(gone, ["etc/gone", "opt/a", "var/old"]);
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     key::{Operation, RunStep, StepDescription, latest_time},
 };
 use slipway_dockerfile::{CommandLine, Run};
-use slipway_oci::{Digest, store::LayerForm};
+use slipway_oci::{Digest, Platform, store::LayerForm};
 
 /// Host name that steps see (BuildKit's, which recipes may have met).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -193,5 +193,21 @@ impl StageState<'_, '_> {
         };
         let tree = self.tree()?.clone();
         execute::execute(solver, &command, &tree, lower, attached)
+            .map_err(|error| of_machine(error, &self.platform))
+    }
+}
+
+/// A command that the kernel does not take for a program is one of another machine, where the stage is for another.
+fn of_machine(error: StepError, platform: &Platform) -> StepError {
+    let host = Platform::host();
+    match error {
+        StepError::Sandbox(source)
+            if platform.architecture != host.architecture
+                && matches!(&source, slipway_runtime::Error::NotExecutable { source, .. }
+                    if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())) =>
+        {
+            StepError::Foreign { platform: platform.to_string(), host: host.to_string(), source }
+        }
+        error => error,
     }
 }

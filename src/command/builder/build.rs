@@ -15,16 +15,17 @@ use crate::{
     error::{self, Failure},
     images::Images,
     leave,
-    progress::{self, Style},
+    progress::{self, Ending, Style},
     request::build::{Compression, Network, Permission, Timestamps},
     show, signals,
 };
 use context::Context;
-use exports::{Exports, Made, Results};
-use request::Parsed;
+pub(crate) use exports::Results;
+use exports::{Exports, Made};
+pub(crate) use request::Parsed;
 use results::Files;
-use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Environment};
-use slipway_oci::{Platform, Reference};
+use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Environment, NamedContext};
+use slipway_oci::{Digest, Platform, Reference};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -171,114 +172,195 @@ pub(crate) struct Arguments {
     /// A folder, an archive, a git URL, a URL of an archive, or `-` for a tar or recipe on standard input
     #[arg(value_name = "CONTEXT")]
     context: String,
+    /// The recipe itself, where a bake file has it
+    #[arg(skip)]
+    pub(crate) inline: Option<String>,
 }
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
-    let mut parsed = Parsed::of(&arguments)?;
-    for (name, value) in global.proxies() {
-        parsed.build_args.entry(name).or_insert(value);
-    }
+    let parsed = Parsed::of(&arguments)?;
     parsed.check_agents()?;
     let app = App::open_for_containers(global)?;
     let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
     let progress = progress::of(style);
-    let images = Images::new(&app.store, global)?.shown(&*progress);
-    let context = Context::prepare(&app.store, &images, &arguments.context, arguments.file.as_deref())?;
-    let options = lint::options(&arguments, &parsed, &context);
-    if arguments.check {
-        let (text, name) = (&context.recipe, &context.recipe_name);
-        return dockerfile::check::report(text, name, &options, dockerfile::check::Format::Text);
-    }
-    let warnings = lint::Warnings::of(&context, &options, style);
-    warnings.fail()?;
-    let files = Files::prepare(&arguments)?;
-    let exports = Exports::prepare(&parsed, &arguments.tags)?;
-    let caches = Caches::new(&images, &parsed.from, std::mem::take(&mut parsed.to), &parsed.platforms);
-    // what is read for it may wait, and is not waited for once signals throw the switch
-    let request = request::request(&arguments, parsed, &context)?;
+    let desk = Desk::new(&app, global, style, &*progress);
+    let job = match desk.prepare(None, &arguments, parsed)? {
+        Prepared::Checked(status) => return Ok(status),
+        Prepared::Job(job) => *job,
+    };
     let cancel = Cancel::new()?;
     let over = listen(&cancel, app.store.root())?;
-    let work = Work { app: &app, context: &context, images: &images, cancel: &cancel };
-    let began = std::time::Instant::now();
-    let built = work.build_all(&request, &exports, &caches, &*progress);
-    let ended = progress::ended(&*progress, built);
-    warnings.show();
-    let page = |ended: Result<&Results, &str>| {
-        let (steps, took) = (&*progress.told(), began.elapsed());
-        pipeline::Page { recipe: &context.recipe_name, steps, ended, took }.append();
-    };
-    let (outputs, made) = ended.map_err(|error| {
-        let failure = work.failed(&error, style);
-        page(Err(&failure.words()));
-        failure
+    desk.build(job, &cancel, &|ending| {
+        progress.end(ending);
+        over.store(ending == Ending::Finished, Ordering::Release);
     })?;
-    say_unused(&outputs);
-    over.store(true, Ordering::Release);
-    if cancel.is_cancelled() {
-        return Err(work.failed(&BuildError::Cancelled, style));
-    }
-    let results = exports.finish(&app, &images, &made)?;
-    caches.write(&images, &Built { outputs: &outputs, pushed: &results.pushed })?;
-    files.write(&results, &outputs)?;
-    results::report(&results, &outputs, began.elapsed(), style)?;
-    page(Ok(&results));
     app.store.maintain()?;
     Ok(0)
 }
 
 /// What all builds of one command share.
-struct Work<'a> {
+pub(crate) struct Desk<'a> {
     app: &'a App,
-    context: &'a Context,
-    images: &'a Images<'a>,
-    cancel: &'a Cancel,
+    global: &'a Global,
+    style: Style,
+    progress: &'a dyn progress::Show,
+    numbers: shown::Numbers,
 }
 
-impl Work<'_> {
-    /// Builds for each platform, one after the other: most of what they have in common is known by then.
-    fn build_all(
-        &self,
-        request: &BuildRequest,
-        exports: &Exports<'_>,
-        caches: &Caches<'_>,
-        progress: &dyn progress::Show,
-    ) -> Result<(Vec<BuildOutput>, Vec<Made>), BuildError> {
-        let (mut outputs, mut made) = (Vec::new(), Vec::new());
-        let (numbers, sinks) = (shown::Numbers::default(), caches.sinks());
-        let several = exports.platforms().len() > 1;
-        for platform in exports.platforms() {
-            let named = shown::Named::new(progress, &numbers, several.then(|| platform.to_string()));
-            let environment = Environment {
-                cache_sources: &caches.sources(platform),
-                cache_sinks: &sinks,
-                store: &self.app.store,
-                images: self.images,
-                progress: if several { &named } else { progress },
-                cancel: self.cancel,
-                single_id: self.app.single_id(),
-            };
-            let request = BuildRequest { platform: platform.clone(), ..request.clone() };
-            let exporter = exports.of_platform(platform);
-            outputs.push(slipway_builder::build(&request, &environment, &exporter)?);
-            made.push(exporter.made());
-        }
-        Ok((outputs, made))
+/// A build that can begin.
+pub(crate) struct Job<'a> {
+    /// What it is called among several.
+    name: Option<String>,
+    images: Images<'a>,
+    context: Context,
+    warnings: lint::Warnings,
+    files: Files,
+    exports: Exports,
+    from: Vec<crate::request::cache::From>,
+    to: Vec<crate::request::cache::To>,
+    request: BuildRequest,
+}
+
+/// What came of looking at a build.
+pub(crate) enum Prepared<'a> {
+    /// It was checked, and that was all; the exit status.
+    Checked(u8),
+    /// It can begin.
+    Job(Box<Job<'a>>),
+}
+
+impl Job<'_> {
+    /// Lets a context of the recipe be an image of the store.
+    pub(crate) fn link(&mut self, name: &str, image: &Digest) -> Result<(), Failure> {
+        let reference: Reference = "slipway.invalid/target".parse()?;
+        let image = NamedContext::Image(reference.with_digest(image.clone()));
+        self.request.contexts.insert(name.to_owned(), image);
+        Ok(())
     }
 
     fn failed(&self, error: &BuildError, style: Style) -> Failure {
-        let failure =
-            error::of_build(error, &self.context.recipe, &self.context.recipe_name, style.keeps_output());
+        let (recipe, name) = (&self.context.recipe, &self.context.recipe_name);
+        let failure = error::of_build(error, recipe, name, style.keeps_output());
         if style == Style::Github {
-            pipeline::failed(error, &failure.words(), &self.context.recipe_name);
+            pipeline::failed(error, &failure.words(), name);
         }
         failure
     }
 }
 
+impl<'a> Desk<'a> {
+    pub(crate) fn new(
+        app: &'a App,
+        global: &'a Global,
+        style: Style,
+        progress: &'a dyn progress::Show,
+    ) -> Desk<'a> {
+        Desk { app, global, style, progress, numbers: shown::Numbers::default() }
+    }
+
+    /// Reads all that a build needs: what may wait, for a pipe or a person, is waited for here.
+    pub(crate) fn prepare(
+        &self,
+        name: Option<String>,
+        arguments: &Arguments,
+        mut parsed: Parsed,
+    ) -> Result<Prepared<'a>, Failure> {
+        for (name, value) in self.global.proxies() {
+            parsed.build_args.entry(name).or_insert(value);
+        }
+        let images = Images::new(&self.app.store, self.global)?.shown(self.progress);
+        let recipe = match &arguments.inline {
+            Some(text) => context::Given::Text(text),
+            None => arguments.file.as_deref().map_or(context::Given::Nothing, context::Given::File),
+        };
+        let context = Context::prepare(&self.app.store, &images, &arguments.context, recipe)?;
+        let options = lint::options(arguments, &parsed, &context);
+        if arguments.check {
+            let (text, name) = (&context.recipe, &context.recipe_name);
+            let status = dockerfile::check::report(text, name, &options, dockerfile::check::Format::Text)?;
+            return Ok(Prepared::Checked(status));
+        }
+        let warnings = lint::Warnings::of(&context, &options, self.style);
+        warnings.fail()?;
+        let files = Files::prepare(arguments)?;
+        let exports = Exports::prepare(&parsed, &arguments.tags)?;
+        let (from, to) = (std::mem::take(&mut parsed.from), std::mem::take(&mut parsed.to));
+        let request = request::request(arguments, parsed, &context)?;
+        let job = Job { name, images, context, warnings, files, exports, from, to, request };
+        Ok(Prepared::Job(Box::new(job)))
+    }
+
+    /// Builds, then names the results, sends them where they go, and says what came of them. `ended` hears that nothing more is
+    /// built.
+    pub(crate) fn build(
+        &self,
+        job: Job<'_>,
+        cancel: &Cancel,
+        ended: &dyn Fn(Ending),
+    ) -> Result<(Results, serde_json::Value), Failure> {
+        let began = std::time::Instant::now();
+        let caches = Caches::new(&job.images, &job.from, job.to.clone(), job.exports.platforms());
+        let built = self.build_all(&job, &caches, cancel);
+        ended(if built.is_ok() { Ending::Finished } else { Ending::Failed });
+        job.warnings.show();
+        let page = |ended: Result<&Results, &str>| {
+            let (steps, took) = (&*self.progress.told(), began.elapsed());
+            pipeline::Page { recipe: &job.context.recipe_name, steps, ended, took }.append();
+        };
+        let built = match built {
+            Ok(_) if cancel.is_cancelled() => Err(BuildError::Cancelled),
+            built => built,
+        };
+        let (outputs, made) = built.map_err(|error| {
+            let failure = job.failed(&error, self.style);
+            page(Err(&failure.words()));
+            failure
+        })?;
+        say_unused(&outputs);
+        let results = job.exports.finish(self.app, &job.images, &made)?;
+        caches.write(&job.images, &Built { outputs: &outputs, pushed: &results.pushed })?;
+        let metadata = results::metadata(&results, &outputs);
+        job.files.write(&results, &metadata)?;
+        results::report(&results, &outputs, began.elapsed(), self.style)?;
+        page(Ok(&results));
+        Ok((results, metadata))
+    }
+
+    /// Builds for each platform, one after the other: most of what they have in common is known by then.
+    fn build_all(
+        &self,
+        job: &Job<'_>,
+        caches: &Caches<'_>,
+        cancel: &Cancel,
+    ) -> Result<(Vec<BuildOutput>, Vec<Made>), BuildError> {
+        let platforms = job.exports.platforms();
+        let (mut outputs, mut made) = (Vec::new(), Vec::new());
+        for platform in platforms {
+            let platform_name = (platforms.len() > 1).then(|| platform.to_string());
+            let name: Vec<String> = job.name.clone().into_iter().chain(platform_name).collect();
+            let named = shown::Named::new(self.progress, &self.numbers, name.join(" "));
+            let environment = Environment {
+                cache_sources: &caches.sources(platform),
+                cache_sinks: &caches.sinks(),
+                store: &self.app.store,
+                images: &job.images,
+                progress: if name.is_empty() { self.progress } else { &named },
+                cancel,
+                single_id: self.app.single_id(),
+            };
+            let request = BuildRequest { platform: platform.clone(), ..job.request.clone() };
+            let exporter = job.exports.of_platform(platform);
+            outputs.push(slipway_builder::build(&request, &environment, &exporter)?);
+            made.push(exporter.made());
+        }
+        Ok((outputs, made))
+    }
+}
+
 /// Lets signals throw the build's switch, and leave at once when they come again, or when what is answered was set: then it is
 /// built.
-fn listen(cancel: &Cancel, root: &Path) -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn listen(cancel: &Cancel, root: &Path) -> Result<Arc<AtomicBool>, Failure> {
     let (thrown, root) = (cancel.clone(), root.to_owned());
     let over = Arc::new(AtomicBool::new(false));
     let built_already = over.clone();

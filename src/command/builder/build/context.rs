@@ -8,6 +8,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What a recipe of a bake file is called.
+const INLINE_NAME: &str = "dockerfile-inline";
+
+/// Where the recipe is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Given<'a> {
+    /// In the context, under one of its usual names.
+    Nothing,
+    /// In this file.
+    File(&'a Path),
+    /// Here.
+    Text(&'a str),
+}
+
 /// A build's folder and recipe.
 pub(super) struct Context {
     pub(super) folder: Option<PathBuf>,
@@ -52,8 +66,12 @@ impl Context {
         store: &Store,
         images: &Images<'_>,
         context: &str,
-        recipe: Option<&Path>,
+        given: Given<'_>,
     ) -> Result<Context, Failure> {
+        let recipe = match given {
+            Given::File(path) => Some(path),
+            Given::Nothing | Given::Text(_) => None,
+        };
         let stdin_recipe = recipe.is_some_and(|path| path.as_os_str() == "-");
         if context == "-" && stdin_recipe {
             return Err(Failure::usage("context and recipe cannot both be standard input"));
@@ -105,6 +123,7 @@ impl Context {
             }
         }
         match (inner, recipe) {
+            (None, None) if let Given::Text(text) = given => found.take_text(text)?,
             (Some(text), None) => {
                 found.recipe_name = recipe::STDIN_NAME.to_owned();
                 found.recipe = text;
@@ -116,6 +135,18 @@ impl Context {
         }
         recipe::lower(&mut found.recipe, &mut found.recipe_name, found.folder.as_deref())?;
         Ok(found)
+    }
+
+    /// Takes a recipe that is no file; the context's ignore file is its too.
+    fn take_text(&mut self, text: &str) -> Result<(), Failure> {
+        (self.recipe, self.recipe_name) = (text.to_owned(), INLINE_NAME.to_owned());
+        let ignore = match (&self.temporary, &self.folder) {
+            (Some(_), Some(folder)) => read_ignore_file_in(None, &Root::open(folder)?),
+            (None, Some(folder)) => read_ignore_file(None, folder),
+            (_, None) => Ok(None),
+        };
+        self.ignore = ignore.map_err(|error| Failure::of(&error))?.map(|(_, text)| text);
+        Ok(())
     }
 
     fn scratch(&mut self, store: &Store) -> Result<PathBuf, Failure> {

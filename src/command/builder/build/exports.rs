@@ -30,12 +30,12 @@ use std::{
 };
 
 /// The results that were asked for.
-pub(super) struct Exports<'a> {
+pub(super) struct Exports {
     outputs: Vec<Output>,
     annotations: Annotations,
     squash: Squash,
     platforms: Vec<Platform>,
-    tags: &'a [Reference],
+    tags: Vec<Reference>,
     /// Archives of files that are being written, by output.
     tars: Mutex<BTreeMap<usize, LayerWriter<service::output::Output>>>,
     /// Archives of images that will be, by output.
@@ -44,7 +44,7 @@ pub(super) struct Exports<'a> {
 
 /// The build for one platform and its results.
 pub(super) struct PlatformExports<'a> {
-    all: &'a Exports<'a>,
+    all: &'a Exports,
     platform: &'a Platform,
     made: Mutex<BTreeMap<usize, BuiltImage>>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Made {
 }
 
 /// What came of all of them.
-pub(super) struct Results {
+pub(crate) struct Results {
     /// The image, or the index of several.
     pub(super) target: Descriptor,
     /// The configuration, where there is one.
@@ -71,9 +71,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Exports<'a> {
+impl Exports {
     /// Opens what is written to: a place that cannot be is found before the build.
-    pub(super) fn prepare(parsed: &Parsed, tags: &'a [Reference]) -> Result<Exports<'a>, Failure> {
+    pub(super) fn prepare(parsed: &Parsed, tags: &[Reference]) -> Result<Exports, Failure> {
         let (mut tars, mut archives) = (BTreeMap::new(), BTreeMap::new());
         for (at, output) in parsed.outputs.iter().enumerate() {
             match &output.kind {
@@ -88,7 +88,7 @@ impl<'a> Exports<'a> {
             annotations: parsed.annotations.clone(),
             squash: parsed.squash,
             platforms: parsed.platforms.clone(),
-            tags,
+            tags: tags.to_vec(),
             tars: Mutex::new(tars),
             archives: Mutex::new(archives),
         })
@@ -103,7 +103,7 @@ impl<'a> Exports<'a> {
     }
 
     fn names(&self, output: &Output) -> Vec<Reference> {
-        let names = if output.names.is_empty() { self.tags } else { &output.names };
+        let names = if output.names.is_empty() { &self.tags } else { &output.names };
         names.iter().cloned().map(Reference::or_latest).collect()
     }
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Flags that need checking before anything is opened.
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     pub(super) build_args: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     pub(super) contexts: BTreeMap<String, NamedContext>,
@@ -38,7 +38,7 @@ pub(super) struct Parsed {
 }
 
 impl Parsed {
-    pub(super) fn of(arguments: &Arguments) -> Result<Parsed, Failure> {
+    pub(crate) fn of(arguments: &Arguments) -> Result<Parsed, Failure> {
         let build_args = request::build_arguments(&arguments.build_args, &request::environment);
         let epoch = request::build::epoch(&build_args, arguments.source_date_epoch.as_deref())?;
         let contexts = request::build::contexts(&arguments.build_contexts)?
@@ -104,7 +104,7 @@ impl Parsed {
     }
 
     /// An agent that is not there is found before the build.
-    pub(super) fn check_agents(&self) -> Result<(), Failure> {
+    pub(crate) fn check_agents(&self) -> Result<(), Failure> {
         self.ssh.values().try_for_each(|socket| check_agent(socket))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Arguments, exports::Results};
 use crate::{error::Failure, progress::Style, service::output::Output, show};
 use slipway_builder::BuildOutput;
-use slipway_oci::Reference;
+use slipway_oci::{Digest, Reference};
 use std::{path::PathBuf, time::Duration};
 
 /// Files that the build's results go to.
@@ -32,12 +32,11 @@ impl Files {
         })
     }
 
-    pub(super) fn write(self, results: &Results, outputs: &[BuildOutput]) -> Result<(), Failure> {
+    pub(super) fn write(self, results: &Results, metadata: &serde_json::Value) -> Result<(), Failure> {
         if let Some(file) = self.id {
             file.finish_with(results.id().as_bytes())?;
         }
         if let Some(file) = self.metadata {
-            let metadata = metadata(results, outputs);
             file.finish_with(format!("{metadata:#}\n").as_bytes())?;
         }
         let digest = &results.target.digest;
@@ -59,6 +58,11 @@ impl Files {
 }
 
 impl Results {
+    /// The digest of the image, or of the index of several.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.target.digest
+    }
+
     /// Docker's image id; of several images their index.
     fn id(&self) -> String {
         self.config.as_ref().unwrap_or(&self.target.digest).to_string()
@@ -70,7 +74,7 @@ impl Results {
 }
 
 /// Buildx' keys, and ours.
-fn metadata(results: &Results, outputs: &[BuildOutput]) -> serde_json::Value {
+pub(super) fn metadata(results: &Results, outputs: &[BuildOutput]) -> serde_json::Value {
     let mut metadata = serde_json::Map::new();
     if let Some(build) = outputs.iter().find_map(|output| output.build.as_ref()) {
         metadata.insert("buildx.build.ref".to_owned(), format!("slipway/slipway/{build}").into());

@@ -12,19 +12,19 @@ use std::{
 
 /// Counts the steps of all builds.
 #[derive(Debug, Default)]
-pub(super) struct Numbers(AtomicUsize);
+pub(crate) struct Numbers(AtomicUsize);
 
 /// One of several builds.
 pub(super) struct Named<'a> {
     inner: &'a dyn Show,
     numbers: &'a Numbers,
     /// What it is for.
-    name: Option<String>,
+    name: String,
     known: Mutex<HashMap<StepId, StepId>>,
 }
 
 impl<'a> Named<'a> {
-    pub(super) fn new(inner: &'a dyn Show, numbers: &'a Numbers, name: Option<String>) -> Named<'a> {
+    pub(super) fn new(inner: &'a dyn Show, numbers: &'a Numbers, name: String) -> Named<'a> {
         Named { inner, numbers, name, known: Mutex::default() }
     }
 
@@ -38,8 +38,7 @@ impl Progress for Named<'_> {
     fn event(&self, event: Event<'_>) {
         let event = match event {
             Event::Started { step, stage, number, total, line, text } => {
-                let stage =
-                    self.name.as_ref().map_or_else(|| stage.to_owned(), |name| format!("{name} {stage}"));
+                let stage = format!("{} {stage}", self.name);
                 let step = self.number(step);
                 self.inner.event(Event::Started { step, stage: &stage, number, total, line, text });
                 return;
