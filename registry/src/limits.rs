@@ -369,6 +369,9 @@ pub const STORE_CONNECT: Duration = Duration::from_secs(5);
 /// Longest time that an object store says nothing within a reply.
 pub const STORE_SILENCE: Duration = Duration::from_secs(30);
 
+/// How many connections to an object store are kept that nobody uses.
+pub const STORE_IDLE: usize = 32;
+
 /// Longest pause before a request to an object store is tried again.
 pub const STORE_PAUSE: Duration = Duration::from_secs(2);
 

@@ -453,7 +453,8 @@ fn settle(stage: &Stage<'_>) {
         }
         is_linear(None, events).unwrap_or_else(|words| panic!("`{tag}` has no story: {words}"));
     }
-    assert!(tags.values().map(Vec::len).sum::<usize>() > 30, "hardly anything happened");
+    // the looks just taken are nine
+    assert!(tags.values().map(Vec::len).sum::<usize>() > 15, "hardly anything happened");
     for (repository, digest, wanted) in stage.kept.lock().unwrap().iter() {
         for address in &stage.addresses {
             let path = format!("/v2/{repository}/blobs/{digest}");

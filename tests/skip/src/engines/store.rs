@@ -121,10 +121,22 @@ impl Store {
         }
     }
 
+    /// Lets nodes that have begun know each other again, which by themselves they do after a minute.
+    fn gather(&self) {
+        if self.kind == Kind::Garage {
+            let program = find(self.kind.program()).expect("it was started");
+            connect(&program, &self.folder);
+            for node in 0..self.places.len() {
+                tell(&program, &self.folder, node, &["bucket", "info", "registry"]);
+            }
+        }
+    }
+
     /// Kills all of it and starts it again.
     pub fn restart(&mut self) {
         self.guard.order("restart");
         self.wait();
+        self.gather();
     }
 
     /// Kills all of it.
@@ -141,6 +153,7 @@ impl Store {
     pub fn restart_node(&mut self, node: usize) {
         self.guard.order(&format!("restart {}", node % self.places.len()));
         self.wait();
+        self.gather();
     }
 
     /// Which one it is.
@@ -185,29 +198,38 @@ fn configure(folder: &Path, places: &[String]) {
     }
 }
 
-/// Makes the nodes one cluster with a key and a bucket.
-fn found(program: &Path, folder: &Path) {
-    let garage = |node: usize, words: &[&str]| {
+/// What a node answers to an order, which one that has just begun does not take yet.
+fn tell(program: &Path, folder: &Path, node: usize, words: &[&str]) -> String {
+    let mut last = String::new();
+    for _ in 0..100 {
         let mut command = Command::new(program);
         command.arg("-c").arg(folder.join(format!("{node}.toml"))).args(words).env("RUST_LOG", "error");
-        command.output().expect("garage")
-    };
-    let tell = |node: usize, words: &[&str]| {
-        // a node that has just begun takes no orders yet
-        for _ in 0..100 {
-            let output = garage(node, words);
-            if output.status.success() {
-                return String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        let output = command.output().expect("garage");
+        if output.status.success() {
+            return String::from_utf8_lossy(&output.stdout).trim().to_owned();
         }
-        let output = garage(node, words);
-        panic!("garage {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-    };
-    let names: Vec<String> = (0..3).map(|node| tell(node, &["node", "id", "-q"])).collect();
-    for name in &names[1..] {
-        tell(0, &["node", "connect", name]);
+        last = String::from_utf8_lossy(&output.stderr).into_owned();
+        std::thread::sleep(Duration::from_millis(100));
     }
+    panic!("garage {}: {last}", words.join(" "))
+}
+
+/// Lets each node know the others; their names.
+fn connect(program: &Path, folder: &Path) -> Vec<String> {
+    let tell = |node: usize, words: &[&str]| tell(program, folder, node, words);
+    let names: Vec<String> = (0..3).map(|node| tell(node, &["node", "id", "-q"])).collect();
+    for node in 0..names.len() {
+        for name in names.iter().skip(node + 1) {
+            tell(node, &["node", "connect", name]);
+        }
+    }
+    names
+}
+
+/// Makes the nodes one cluster with a key and a bucket.
+fn found(program: &Path, folder: &Path) {
+    let tell = |node: usize, words: &[&str]| tell(program, folder, node, words);
+    let names = connect(program, folder);
     for name in &names {
         let id = name.split('@').next().expect("an id");
         tell(0, &["layout", "assign", "-z", "here", "-c", "10G", id]);

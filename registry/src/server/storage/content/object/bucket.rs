@@ -83,6 +83,7 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits::STORE_CONNECT)
+        .pool_max_idle_per_host(limits::STORE_IDLE)
         .read_timeout(limits::STORE_SILENCE)
         .dns_resolver(Arc::new(Resolver::default()))
         .build()
