@@ -56,7 +56,7 @@ enum Command {
     Digest(digest::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
     Dockerfile(dockerfile::Arguments),
-    /// Show what takes the store's room, by kind: how much, shared, and how much of it can be had back
+    /// Show what takes the store's room, and what can be had back
     Du(du::Arguments),
     /// Format recipes
     Fmt(fmt::Arguments),

@@ -133,7 +133,7 @@ fn habits_of_other_programs_are_answered() {
     for (arguments, status, parts) in [
         (&["ps"][..], 2, &["`ps`", "foreground"][..]),
         (&["build"], 2, &["context", "slipway build ."]),
-        (&["build", "-o", "out", "."], 2, &["`-o`", "slipway save"]),
+        (&["build", "--cpp-flag", "x", "."], 2, &["`--cpp-flag`", "preprocessor"]),
         (&["run", "-d", "base"], 125, &["`-d`", "background"]),
         (&["run", "--rm=maybe", "base"], 125, &["--rm=maybe", "true or false"]),
         (&["--context", "far", "images"], 2, &["--context", "daemon"]),

@@ -12,7 +12,7 @@ use slipway_oci::{
     store::{Account, Record, RecordKind, Share},
 };
 
-/// Show what takes the store's room, by kind: how much, shared, and how much of it can be had back
+/// Show what takes the store's room, and what can be had back
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Show each image, result, cache and build too
