@@ -329,6 +329,24 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// Time between two words of it.
 pub const LEASE_WORD: Duration = Duration::from_secs(8);
 
+/// Most rounds of a move before its source is held.
+pub const MOVE_ROUNDS: usize = 6;
+
+/// Rows that differ after a round, of which the rest is carried while the source is held.
+pub const MOVE_FEW: u64 = 500;
+
+/// Rows that a move reads and writes at a time.
+pub const MOVE_PAGE: u64 = 500;
+
+/// Contents that a move copies at a time.
+pub const MOVE_COPIES: usize = 8;
+
+/// How long the source of a move refuses changes after the last word of whoever moves it.
+pub const MOVE_HOLD: Duration = Duration::from_secs(30);
+
+/// Notices that are handed over at a time.
+pub const NOTICES_PAGE: u64 = 100;
+
 /// Time between two looks whether a turn that a command waits for is free.
 pub const TURN_LOOK: Duration = Duration::from_millis(500);
 

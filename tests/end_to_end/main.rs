@@ -51,6 +51,7 @@ mod login;
 mod mirrored;
 mod newer;
 
+mod moving;
 mod outside;
 mod ownership;
 mod page;

@@ -178,7 +178,8 @@ impl ApiError {
 
     /// Whether the registry itself is at fault.
     pub(super) fn is_failure(&self) -> bool {
-        self.meaning().0.is_server_error()
+        // what is being moved is as it should be
+        !matches!(self, ApiError::Storage(StorageError::Moving)) && self.meaning().0.is_server_error()
     }
 
     /// The reply that says so.
@@ -188,6 +189,7 @@ impl ApiError {
         let message = match status {
             StatusCode::INSUFFICIENT_STORAGE => "the registry's disk is full".to_owned(),
             _ if let ApiError::Mirror(trouble) = &self => trouble.told().to_owned(),
+            _ if let ApiError::Storage(error @ StorageError::Moving) = &self => error.to_string(),
             status if status.is_server_error() => "the registry failed".to_owned(),
             _ => self.to_string(),
         };
@@ -224,9 +226,9 @@ impl ApiError {
             }
             ApiError::Mirrored(_) => set(header::ALLOW, "GET, HEAD, DELETE"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
-            ApiError::Storage(StorageError::Away(_) | StorageError::Crowded | StorageError::Store(_)) => {
-                set(header::RETRY_AFTER, "5")
-            }
+            ApiError::Storage(
+                StorageError::Away(_) | StorageError::Crowded | StorageError::Store(_) | StorageError::Moving,
+            ) => set(header::RETRY_AFTER, "5"),
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
@@ -323,6 +325,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Condemned(_)
         | StorageError::Away(_)
         | StorageError::Store(_)
+        | StorageError::Moving
         | StorageError::Crowded => (S::SERVICE_UNAVAILABLE, Unknown),
         StorageError::Newer { .. }
         | StorageError::Older { .. }
@@ -342,6 +345,13 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::InUse(_)
         | StorageError::NoRegistry(_)
         | StorageError::NoTables(_)
+        | StorageError::SamePlace
+        | StorageError::BeingFilled(_)
+        | StorageError::HasRegistry(_)
+        | StorageError::HasMoved(_)
+        | StorageError::OtherMove
+        | StorageError::HoldLost
+        | StorageError::Notices(_)
         | StorageError::NoJournal(_)
         | StorageError::NoBackup(_)
         | StorageError::NoArchive

@@ -1,7 +1,7 @@
 //! `slipway registry`: what the operator of a registry needs beside `serve`.
 
 use super::{
-    adopt, backup, check, delete, explain, gc, htpasswd, reindex, retain, tag_history, token, trash,
+    adopt, backup, check, delete, explain, gc, htpasswd, migrate, reindex, retain, tag_history, token, trash,
     undelete, usage, verify,
 };
 use crate::{app::Global, error::Failure};
@@ -29,6 +29,8 @@ enum Command {
     Gc(gc::Arguments),
     /// Make a line of an htpasswd file for a user
     Htpasswd(htpasswd::Arguments),
+    /// Move a registry into what replicas share, or out of it, while it is served
+    Migrate(migrate::Arguments),
     /// Make a registry's database again from what lies beside it
     Reindex(reindex::Arguments),
     /// Bring a backup of a registry back
@@ -67,6 +69,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         Command::Undelete(arguments) => undelete::run(global, arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Htpasswd(arguments) => htpasswd::run(arguments),
+        Command::Migrate(arguments) => migrate::run(global, arguments),
         Command::Reindex(arguments) => reindex::run(global, arguments),
         Command::Restore(arguments) => backup::restore(global, arguments),
         Command::Token(arguments) => token::run(arguments),

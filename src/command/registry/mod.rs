@@ -11,6 +11,7 @@ pub(crate) mod htpasswd;
 mod journal;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod migrate;
 mod named;
 mod place;
 pub(crate) mod reindex;

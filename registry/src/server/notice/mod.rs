@@ -27,7 +27,7 @@ use crate::{
     client::{Authorities, Proxies},
     limits,
 };
-use queue::Queue;
+pub(super) use queue::Queue;
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// Who is told, and how they are reached.

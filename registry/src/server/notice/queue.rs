@@ -34,10 +34,10 @@ CREATE INDEX notices_by_hook ON notices (hook, id);
 const SETTINGS: Settings = Settings { synchronous: "FULL", busy: Duration::from_secs(30), cache_kib: 512 };
 
 /// The database.
-pub(super) struct Queue(Mutex<Connection>);
+pub(in crate::server) struct Queue(Mutex<Connection>);
 
 impl Queue {
-    pub(super) fn open(path: &Path) -> Result<Queue, OutboxError> {
+    pub(in crate::server) fn open(path: &Path) -> Result<Queue, OutboxError> {
         let migrate = |_: &Transaction<'_>, _| Ok::<(), rusqlite::Error>(());
         let schema = Schema { version: VERSION, create: SCHEMA, migrate: &migrate };
         let database = database::open(path, &SETTINGS, &schema).map_err(|error| match error {
@@ -89,6 +89,14 @@ impl Outbox for Queue {
             })
         });
         Ok(row.optional()?)
+    }
+
+    fn all(&self, count: u64) -> Result<Vec<(i64, String, String)>, OutboxError> {
+        let database = self.database();
+        let mut statement =
+            database.prepare_cached("SELECT id, hook, body FROM notices ORDER BY id LIMIT ?1")?;
+        let rows = statement.query_map([count], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn claim(&self, waiting: &Waiting, time: Duration) -> Result<bool, OutboxError> {

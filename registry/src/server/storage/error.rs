@@ -1,6 +1,9 @@
 //! What storage answers when it cannot do what it was asked.
 
-use super::OverQuota;
+use super::{
+    OverQuota,
+    pointers::{OutboxError, rows},
+};
 use slipway_oci::{Digest, blobs::BlobError};
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -161,12 +164,40 @@ pub enum StorageError {
         /// The schema known.
         known: i64,
     },
+    /// It is held, or over, where it was: nothing is changed any more.
+    #[error("the registry is being moved: try again in a moment, or ask its operator where it is")]
+    Moving,
+    /// Both ends of a move are one.
+    #[error("a registry cannot be moved to where it is")]
+    SamePlace,
+    /// What a move that is under way goes to, in whole or in part.
+    #[error("a registry is being moved here from `{0}`: the same `slipway registry migrate` goes on with it")]
+    BeingFilled(String),
+    /// Where a registry should go there is one.
+    #[error("`{0}` has a registry already, or had one: name an empty place")]
+    HasRegistry(String),
+    /// It was moved before.
+    #[error(
+        "the registry has moved to `{0}`: `slipway registry migrate --cancel` has it take pushes here again"
+    )]
+    HasMoved(String),
+    /// Somebody else moves the same registry.
+    #[error("another `slipway registry migrate` is moving this registry")]
+    OtherMove,
+    /// A move stood still for too long.
+    #[error(
+        "the registry took pushes again before everything was carried: run the command again, it goes on"
+    )]
+    HoldLost,
+    /// What webhooks are to be told cannot be carried.
+    #[error("what webhooks are to be told could not be handed over")]
+    Notices(#[source] Box<OutboxError>),
     /// SQLite failed.
     #[error("the registry's database failed")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
     /// The database that replicas share failed.
     #[error("the registry's database failed")]
-    Postgres(#[from] postgres::Error),
+    Postgres(#[source] postgres::Error),
     /// The database that replicas share cannot be reached, or went while something was written, which may be there or not.
     #[error("the registry's database is away")]
     Away(#[source] postgres::Error),
@@ -240,6 +271,24 @@ pub struct StoreFailure {
     pub(super) key: String,
     /// Why not.
     pub(super) source: object_store::Error,
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> StorageError {
+        match &error {
+            rusqlite::Error::SqliteFailure(_, Some(words)) if words == rows::REFUSED => StorageError::Moving,
+            _ => StorageError::Database(error),
+        }
+    }
+}
+
+impl From<postgres::Error> for StorageError {
+    fn from(error: postgres::Error) -> StorageError {
+        match error.code() {
+            Some(code) if code.code() == rows::REFUSED_STATE => StorageError::Moving,
+            _ => StorageError::Postgres(error),
+        }
+    }
 }
 
 impl StorageError {

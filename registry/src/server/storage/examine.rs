@@ -197,7 +197,7 @@ fn read_through(
 }
 
 /// A disk or file system that cannot bring the bytes back any more; everything else is the moment's, and says nothing of them.
-fn unreadable(error: StorageError) -> Result<Fault, StorageError> {
+pub(super) fn unreadable(error: StorageError) -> Result<Fault, StorageError> {
     use rustix::io::Errno;
     match &error {
         StorageError::Io { source, .. } => match source.raw_os_error().map(Errno::from_raw_os_error) {

@@ -169,7 +169,7 @@ impl Storage {
         if record.loose.is_some_and(|since| since + limits::LOOSE_RENEWED.as_secs() as i64 <= now) {
             // whoever is told that it is here may name it in a manifest next; on a full disk it is still read
             match self.pointers.renew(repository, digest, now) {
-                Err(error) if error.is_full() => {}
+                Err(error) if error.is_full() || matches!(error, StorageError::Moving) => {}
                 renewed => renewed?,
             }
         }

@@ -5,7 +5,9 @@ use super::{
     content::{BucketConfig, Content, FolderContent, MemoryContent, ObjectContent},
     error::io_error,
     keep,
-    pointers::{DatabaseAddress, MemoryPointers, Pointers, PostgresPointers, SessionCaps, SqlitePointers},
+    pointers::{
+        DatabaseAddress, MemoryPointers, Pointers, PostgresPointers, SessionCaps, SqlitePointers, rows,
+    },
     seen,
 };
 use crate::limits;
@@ -24,6 +26,7 @@ impl Storage {
         let storage = Storage::open_used(folder)?;
         // nobody makes it anew while this lives
         storage.used.set(used).expect("it was just made");
+        storage.refuse_half()?;
         Ok(storage)
     }
 
@@ -57,6 +60,7 @@ impl Storage {
         let content = ObjectContent::open(bucket, &folder.join("scratch"))?;
         pointers.listen(content.forgetting());
         let storage = Storage::sealed(content, pointers, seals.clone());
+        storage.refuse_half()?;
         // before anything is served: keys that cannot be opened are the configuration's mistake
         storage.signing_keys()?;
         Ok(storage)
@@ -70,7 +74,35 @@ impl Storage {
         seals: &Seals,
         within: &Path,
     ) -> Result<Arc<Storage>, StorageError> {
-        let pointers = PostgresPointers::open_existing(database)?;
+        let storage = Storage::beside(PostgresPointers::open_existing(database)?, bucket, seals, within)?;
+        storage.refuse_half()?;
+        Ok(storage)
+    }
+
+    /// The same for a registry that is carried there; what is none yet becomes one.
+    pub(super) fn open_target(
+        database: &DatabaseAddress,
+        bucket: &BucketConfig,
+        seals: &Seals,
+        within: &Path,
+    ) -> Result<Arc<Storage>, StorageError> {
+        Storage::beside(PostgresPointers::open(database)?, bucket, seals, within)
+    }
+
+    /// What a registry is being moved into is none yet.
+    fn refuse_half(&self) -> Result<(), StorageError> {
+        match self.pointers.rows().map(rows::Rows::mark).transpose()?.flatten() {
+            Some(mark) if !mark.is_source => Err(StorageError::BeingFilled(mark.other)),
+            _ => Ok(()),
+        }
+    }
+
+    fn beside(
+        pointers: PostgresPointers,
+        bucket: &BucketConfig,
+        seals: &Seals,
+        within: &Path,
+    ) -> Result<Arc<Storage>, StorageError> {
         // one that reads each thing once has no use for a cache
         let bucket = BucketConfig { cache_bytes: 0, ..bucket.clone() };
         let scratch =

@@ -112,7 +112,12 @@ impl Storage {
             key.seed = match self.seals.open(&key.id, &key.seed, SEED_BYTES)? {
                 Opened::Right(seed) => seed,
                 Opened::Otherwise(seed) => {
-                    self.pointers.reseal_key(&key.id, &key.seed, &self.seals.seal(&key.id, &seed)?)?;
+                    let sealed = self.seals.seal(&key.id, &seed)?;
+                    match self.pointers.reseal_key(&key.id, &key.seed, &sealed) {
+                        // they are sealed anew where they go
+                        Err(StorageError::Moving) => {}
+                        resealed => resealed?,
+                    }
                     seed
                 }
             };

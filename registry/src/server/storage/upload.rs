@@ -25,7 +25,7 @@ impl UploadId {
         &self.0
     }
 
-    fn random() -> Result<UploadId, StorageError> {
+    pub(super) fn random() -> Result<UploadId, StorageError> {
         let mut bytes = [0_u8; 16];
         getrandom::fill(&mut bytes)?;
         bytes[6] = bytes[6] & 0x0f | 0x40;

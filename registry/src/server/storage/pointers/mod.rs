@@ -15,6 +15,7 @@ mod memory;
 mod outbox;
 mod postgres;
 mod quota;
+pub mod rows;
 pub(super) mod sqlite;
 
 pub use life::{
@@ -470,6 +471,11 @@ pub trait Pointers: Send + Sync {
 
     /// What replicas do one at a time; `None` where one folder's locks say who does it.
     fn leases(&self) -> Option<Leases> {
+        None
+    }
+
+    /// The same as rows, for who carries all of them elsewhere; `None` where there are none.
+    fn rows(&self) -> Option<&dyn rows::Rows> {
         None
     }
 

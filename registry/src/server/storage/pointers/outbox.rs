@@ -50,6 +50,9 @@ pub trait Outbox: Send + Sync {
     /// The first that waits for a hook.
     fn first(&self, hook: &str) -> Result<Option<Waiting>, OutboxError>;
 
+    /// The first that wait, for whichever hook: number, hook and body, at most `count`.
+    fn all(&self, count: u64) -> Result<Vec<(i64, String, String)>, OutboxError>;
+
     /// Takes one on for `time`, after which others may; whether nobody else has.
     fn claim(&self, waiting: &Waiting, time: Duration) -> Result<bool, OutboxError>;
 

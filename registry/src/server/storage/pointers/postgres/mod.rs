@@ -16,6 +16,7 @@ mod outbox;
 mod reads;
 mod records;
 mod row;
+mod rows;
 mod schema;
 mod sessions;
 mod survey;
@@ -28,7 +29,7 @@ mod tests;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
     Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Removed, Scope,
-    Session, SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    Session, SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used, rows::Rows,
 };
 use crate::server::storage::{Asked, StorageError, UploadId};
 pub use address::DatabaseAddress;
@@ -65,6 +66,10 @@ impl PostgresPointers {
 }
 
 impl Pointers for PostgresPointers {
+    fn rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
     fn is_near(&self) -> bool {
         false
     }

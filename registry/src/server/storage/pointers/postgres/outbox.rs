@@ -59,6 +59,16 @@ impl Outbox for SharedOutbox {
         Ok(found?)
     }
 
+    fn all(&self, count: u64) -> Result<Vec<(i64, String, String)>, OutboxError> {
+        let found = self.0.read(|database| {
+            let rows = database
+                .rows("SELECT id, hook, body FROM notices ORDER BY id LIMIT $1", &[&number(count)])?;
+            let one = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+            rows.iter().map(one).collect::<Result<_, StorageError>>()
+        });
+        Ok(found?)
+    }
+
     fn claim(&self, waiting: &Waiting, time: Duration) -> Result<bool, OutboxError> {
         let attempts = i32::try_from(waiting.attempts).unwrap_or(i32::MAX);
         let claimed = self.0.read(|database| {

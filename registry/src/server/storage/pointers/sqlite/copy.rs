@@ -19,6 +19,8 @@ pub(in crate::server::storage) fn copy(from: &Path, to: &Path) -> Result<(), Sto
     drop(source);
     let target = Connection::open(to)?;
     target.execute_batch("PRAGMA journal_mode = DELETE; DELETE FROM uploads; DELETE FROM condemned;")?;
+    // the copy is no end of a move
+    super::rows::release(&target)?;
     target.close().map_err(|(_, error)| error)?;
     File::open(to).and_then(|file| file.sync_all()).map_err(io_error("sync", to))
 }

@@ -12,6 +12,7 @@ mod keys;
 mod life;
 mod reads;
 pub(in crate::server::storage) mod rebuild;
+mod rows;
 mod schema;
 mod sessions;
 pub(in crate::server::storage) mod survey;
@@ -22,7 +23,7 @@ mod writes;
 use super::{
     BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
     Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Scope, Session,
-    SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used, Written,
+    SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used, Written, rows::Rows,
 };
 use crate::server::storage::{StorageError, UploadId};
 use checkpoint::Checkpoint;
@@ -53,6 +54,10 @@ impl SqlitePointers {
 }
 
 impl Pointers for SqlitePointers {
+    fn rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError> {
         self.readers.read(|database| reads::blob(database, repository, digest))
     }
