@@ -347,6 +347,18 @@ pub const MOVE_HOLD: Duration = Duration::from_secs(30);
 /// Notices that are handed over at a time.
 pub const NOTICES_PAGE: u64 = 100;
 
+/// How often replicas tell each other what they counted for limits.
+pub const COUNTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Most rows of which a replica tells at a time.
+pub const COUNTS_TOLD: usize = 4000;
+
+/// Rows in a message: PostgreSQL takes 8,000 bytes.
+pub const COUNTS_MESSAGE: usize = 200;
+
+/// Most that one row owes by what others tell.
+pub const COUNTS_MOST: Duration = Duration::from_secs(2 * 24 * 3600);
+
 /// Time between two looks whether a turn that a command waits for is free.
 pub const TURN_LOOK: Duration = Duration::from_millis(500);
 

@@ -53,7 +53,7 @@ pub(super) struct Shared {
     /// Turns to ask other registries.
     pub(super) fetches: Fetches,
     /// Devices that wait to be let in.
-    pub(super) devices: Devices,
+    pub(super) devices: Arc<Devices>,
     /// Files that are opened before their reply begins.
     pub(super) early: Arc<Semaphore>,
     pub(super) quick: Quick,

@@ -4,9 +4,13 @@
 //! What the device keeps asking with is 256 random bits, of which only a digest is kept. What people type is 8 letters without
 //! vowels and digits, so that nothing looks like another and no word comes out (section 6.1): 34 bits, which only who is logged in
 //! can guess at, a few times in ten minutes, and hitting one lets a foreign device act as the guesser, nothing else. Codes
-//! live for minutes, in the memory of one process: a server that starts anew has forgotten them, and clients are told to begin again.
+//! live for minutes, in the memory of the one process that has a folder, which forgets them when it ends: clients are told to begin
+//! again then. Replicas keep them in their database, so that any of them may be asked and typed at.
 
-use super::storage::StorageError;
+use super::storage::{
+    Storage, StorageError,
+    pointers::{Decided, DeviceAsked, DeviceTimes, NewDevice, SharedDevices, Typed},
+};
 use crate::limits;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use slipway_oci::Digest;
@@ -23,9 +27,15 @@ const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 /// How many of them.
 const CODE_LETTERS: usize = 8;
 
-/// Devices that wait.
+/// Devices that wait: at this process, or at any replica.
+pub(super) enum Devices {
+    Own(Own),
+    Shared(SharedDevices),
+}
+
+/// Devices that wait at this process.
 #[derive(Default)]
-pub(super) struct Devices(Mutex<State>);
+pub(super) struct Own(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -102,7 +112,100 @@ pub(super) enum WrongCode {
     Often(Duration),
 }
 
+const TIMES: DeviceTimes = DeviceTimes {
+    life: limits::DEVICE_LIFE,
+    pause: limits::DEVICE_INTERVAL,
+    guesses: limits::DEVICE_GUESS_TIME,
+    most_guesses: limits::DEVICE_GUESSES as u64,
+};
+
 impl Devices {
+    pub(super) fn new(storage: &Storage) -> Devices {
+        storage.devices().map_or_else(|| Devices::Own(Own::default()), Devices::Shared)
+    }
+
+    /// A device begins to wait. Blocks.
+    pub(super) fn begin(&self, device: Device) -> Result<Codes, NoCode> {
+        let shared = match self {
+            Devices::Own(own) => return own.begin(device, Instant::now()),
+            Devices::Shared(shared) => shared,
+        };
+        let (secret, code) = (secret()?, letters().map_err(|error| NoCode::Storage(error.into()))?);
+        let address = device.address.map(|address| address.to_string());
+        let new = NewDevice {
+            secret: &Digest::sha256(secret.as_bytes()).to_string(),
+            code: &code,
+            client: &device.client,
+            address: address.as_deref(),
+            most: limits::DEVICES as u64,
+            most_of_address: limits::DEVICES_OF_ADDRESS as u64,
+        };
+        match shared.begin(&new, &TIMES) {
+            Ok(true) => Ok(Codes { device: secret, user: shown(&code) }),
+            Ok(false) => Err(NoCode::Many),
+            Err(error) => Err(NoCode::Storage(error)),
+        }
+    }
+
+    /// A device asks whether it may act as somebody, and as whom. What is decided is told once. Blocks.
+    pub(super) fn ask(&self, secret: &str, client: &str) -> Result<Result<Grant, NotYet>, StorageError> {
+        let shared = match self {
+            Devices::Own(own) => return Ok(own.ask(secret, client, Instant::now())),
+            Devices::Shared(shared) => shared,
+        };
+        let asked = shared.ask(&Digest::sha256(secret.as_bytes()).to_string(), client, &TIMES)?;
+        Ok(match asked {
+            DeviceAsked::Allowed { user, stamp } => Ok(Grant { user, stamp }),
+            DeviceAsked::Unknown => Err(NotYet::Unknown),
+            DeviceAsked::Expired => Err(NotYet::Expired),
+            DeviceAsked::Early => Err(NotYet::SlowDown),
+            DeviceAsked::Pending => Err(NotYet::Pending),
+            DeviceAsked::Refused => Err(NotYet::Refused),
+        })
+    }
+
+    /// The device of a code that `user` typed. Blocks.
+    pub(super) fn find(&self, user: &str, typed: &str) -> Result<Result<Device, WrongCode>, StorageError> {
+        match self {
+            Devices::Own(own) => Ok(own.find(user, typed, Instant::now())),
+            Devices::Shared(shared) => Ok(device(shared.typed(user, &code_of(typed), None, &TIMES)?)),
+        }
+    }
+
+    /// `user` says whether it may act as them, as whom `stamp` tells; `None` refuses it. Blocks.
+    pub(super) fn decide(
+        &self,
+        user: &str,
+        typed: &str,
+        stamp: Option<String>,
+    ) -> Result<Result<Device, WrongCode>, StorageError> {
+        match self {
+            Devices::Own(own) => Ok(own.decide(user, typed, stamp, Instant::now())),
+            Devices::Shared(shared) => {
+                Ok(device(shared.typed(user, &code_of(typed), Some(&Decided(stamp)), &TIMES)?))
+            }
+        }
+    }
+}
+
+fn device(typed: Typed) -> Result<Device, WrongCode> {
+    match typed {
+        Typed::Known { client, address } => {
+            Ok(Device { client, address: address.and_then(|address| address.parse().ok()) })
+        }
+        Typed::Unknown => Err(WrongCode::Unknown),
+        Typed::Often(time) => Err(WrongCode::Often(time)),
+    }
+}
+
+/// What a device asks with.
+fn secret() -> Result<String, NoCode> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| NoCode::Storage(error.into()))?;
+    Ok(URL_SAFE_NO_PAD.encode(secret))
+}
+
+impl Own {
     fn state(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.0.lock().expect("no panic happens while devices are held");
         // those that are over stay a while longer, so that their devices are told
@@ -113,9 +216,7 @@ impl Devices {
 
     /// A device begins to wait.
     pub(super) fn begin(&self, device: Device, now: Instant) -> Result<Codes, NoCode> {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|error| NoCode::Storage(error.into()))?;
-        let secret = URL_SAFE_NO_PAD.encode(secret);
+        let secret = secret()?;
         let mut state = self.state(now);
         let of_address = state.waiting.values().filter(|one| one.device.address == device.address).count();
         if state.waiting.len() >= limits::DEVICES || of_address >= limits::DEVICES_OF_ADDRESS {
@@ -253,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_device_is_let_in_once_by_whoever_types_its_code() {
-        let (devices, start) = (Devices::default(), Instant::now());
+        let (devices, start) = (Own::default(), Instant::now());
         let codes = devices.begin(device(1), start).expect("codes");
         let ask = |at| devices.ask(&codes.device, "slipway", start + second(at));
         assert_eq!(ask(0), Err(NotYet::Pending));
@@ -279,7 +380,7 @@ mod tests {
 
     #[test]
     fn codes_end_and_are_bounded() {
-        let (devices, start) = (Devices::default(), Instant::now());
+        let (devices, start) = (Own::default(), Instant::now());
         let codes = devices.begin(device(1), start).expect("codes");
         let over = start + limits::DEVICE_LIFE;
         assert_eq!(devices.find("ann", &codes.user, over), Err(WrongCode::Unknown));
@@ -308,7 +409,7 @@ mod tests {
 
     #[test]
     fn nobody_guesses_for_long_and_letters_are_plain() {
-        let (devices, start) = (Devices::default(), Instant::now());
+        let (devices, start) = (Own::default(), Instant::now());
         let codes = devices.begin(device(1), start).expect("codes");
         let wrong = ["", "BCDF", "BCDFGHJKL", "aeiou", "\u{212a}", "'; --", "BCDF\0GHJK", "ＢＣＤＦＧＨＪＫ"];
         for number in 0..limits::DEVICE_GUESSES {

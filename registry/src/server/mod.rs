@@ -14,6 +14,7 @@ mod call;
 mod change;
 mod collector;
 mod connection;
+mod counts;
 mod descriptors;
 mod devices;
 mod direct;
@@ -333,21 +334,24 @@ impl Server {
         let notices = notices.map_err(|error| ServeError::Hooks(error.into()))?.map(Arc::new);
         let sender = notices.is_some().then(|| Sender::new(&config.hooks)).transpose();
         let sender = sender.map_err(|error| ServeError::Hooks(error.into()))?;
+        let throttle = counts::throttle(&storage)
+            .map_err(|source| ServeError::Storage { path: config.storage.clone(), source })?;
         let tracing = traces::Sender::new(&config.traces).map_err(ServeError::Traces)?;
+        let devices = Arc::new(Devices::new(&storage));
         let shared = Arc::new(Shared {
             storage,
             budgets,
             memory: Memory::new(),
             files,
             fetches,
-            devices: Devices::default(),
+            devices,
             early: Arc::new(Semaphore::new(limits::EARLY_FILES)),
             policy: Current::new(Arc::new(config.policy)),
             access: Current::new(config.access),
             mirrors: Current::new(config.mirrors),
             tls: CurrentTls::new(config.tls),
             keys: Keys::default(),
-            throttle: Arc::default(),
+            throttle,
             quick: Quick::new(near),
             pulls: PullCounts::default(),
             metrics: Metrics::default(),
@@ -416,7 +420,8 @@ impl Server {
             let beside = |sockets, router| {
                 tokio::spawn(listen::run_beside(sockets, router, Arc::clone(&shared), over.subscribe()))
             };
-            let mut others = vec![beside(outside, outside::router(Arc::clone(&shared)))];
+            let telling = tokio::spawn(counts::tell(Arc::clone(&shared)));
+            let mut others = vec![telling, beside(outside, outside::router(Arc::clone(&shared)))];
             if let Some(Renewing { keeper, certificates, sockets }) = renewing {
                 others.push(beside(sockets, acme::router(certificates)));
                 others.push(tokio::spawn(keeper.run(Arc::clone(&shared))));

@@ -7,12 +7,15 @@
 //! Wrong passwords are counted by address and by account. Who knows an account's password is not locked out by those who
 //! guess at it: an address that an account came from lately is counted for itself.
 
+mod shared;
+
 use super::error::ApiError;
 use crate::limits;
+use shared::{Naming, Taken};
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
@@ -199,10 +202,12 @@ impl Meter {
 /// What everybody took.
 #[derive(Default)]
 pub(super) struct Throttle {
-    hasher: RandomState,
+    naming: Naming,
     rows: Mutex<HashMap<u64, Instant>>,
     /// Accounts with addresses that they came from, and until when that counts.
     known: Mutex<HashMap<u64, Instant>>,
+    /// What other replicas have to hear of, where there are some.
+    taken: Option<Taken>,
 }
 
 /// One that is under way; it counts as wrong unless it turns out to be right.
@@ -220,6 +225,7 @@ impl Attempt<'_> {
             if let Some(paid) = rows.get_mut(&row) {
                 *paid -= cost;
             }
+            self.throttle.note(row, -nanoseconds(cost));
         }
     }
 
@@ -239,6 +245,13 @@ impl Throttle {
         self.rows.lock().expect("no panic happens while the rows are held")
     }
 
+    /// Others hear of it.
+    fn note(&self, row: u64, cost: i64) {
+        if let Some(taken) = &self.taken {
+            taken.note(row, cost);
+        }
+    }
+
     fn take(&self, row: u64, rate: Rate, count: u64, now: Instant) -> Result<Duration, ApiError> {
         let cost = rate.cost(count);
         let mut rows = self.rows();
@@ -250,19 +263,20 @@ impl Throttle {
         }
         make_room(&mut rows, now);
         rows.insert(row, paid + cost);
+        self.note(row, nanoseconds(cost));
         Ok(cost)
     }
 
     fn count(&self, row: &Row<'_>, rate: Option<Rate>) -> Result<(), ApiError> {
         let Some(rate) = rate else { return Ok(()) };
-        self.take(self.hasher.hash_one(row), rate, 1, Instant::now()).map(|_| ())
+        self.take(self.naming.name(row), rate, 1, Instant::now()).map(|_| ())
     }
 
     /// A request of somebody begins.
     pub(super) fn request(&self, whose: Whose<'_>, share: &Share) -> Result<(), ApiError> {
         let Some(rate) = share.bytes else { return self.count(&Row::Requests(whose), share.requests) };
         let now = Instant::now();
-        let paid = self.rows().get(&self.hasher.hash_one(Row::Bytes(whose))).copied();
+        let paid = self.rows().get(&self.naming.name(Row::Bytes(whose))).copied();
         match paid.map(|paid| paid.saturating_duration_since(now)) {
             Some(ahead) if ahead > rate.period => Err(ApiError::Often { retry: ahead - rate.period }),
             _ => self.count(&Row::Requests(whose), share.requests),
@@ -274,12 +288,14 @@ impl Throttle {
         let Some(rate) = share.bytes else { return };
         let now = Instant::now();
         let most = rate.period + limits::DEBT_TIME;
-        let row = self.hasher.hash_one(Row::Bytes(whose));
+        let row = self.naming.name(Row::Bytes(whose));
         let mut rows = self.rows();
         make_room(&mut rows, now);
         let paid = rows.get(&row).copied().filter(|paid| *paid > now).unwrap_or(now);
         // what is moved is moved; who owes for longer than anybody waits does not owe more
-        rows.insert(row, (paid + rate.cost(bytes).min(most)).min(now + most));
+        let cost = rate.cost(bytes).min(most);
+        rows.insert(row, (paid + cost).min(now + most));
+        self.note(row, nanoseconds(cost));
     }
 
     /// Somebody begins an upload session.
@@ -296,7 +312,7 @@ impl Throttle {
     ) -> Result<Attempt<'_>, ApiError> {
         let now = Instant::now();
         let pair = address.map(|address| (Row::Own(account, address), address));
-        let hash = |row: &Row<'_>| self.hasher.hash_one(row);
+        let hash = |row: &Row<'_>| self.naming.name(row);
         let known = pair.is_some_and(|(row, _)| {
             let known = self.known.lock().expect("no panic happens while they are held");
             known.get(&hash(&row)).is_some_and(|until| *until > now)
@@ -318,6 +334,10 @@ impl Throttle {
         }
         Ok(attempt)
     }
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Forgets what is over, and where that is too little, the half that ends first.

@@ -4,7 +4,7 @@
 use crate::limits;
 use crate::server::{
     body::{self, Incoming},
-    call::Call,
+    call::{Call, blocking},
     devices::{Device, NoCode},
     error::ApiError,
     reply,
@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderValue, header},
     response::Response,
 };
-use std::time::Instant;
+use std::sync::Arc;
 
 /// The grant type that a device asks for its token with.
 pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -52,10 +52,13 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
     }
     // the address as it is counted: one client has 64 bits of IPv6
     let device = Device { client: client.to_owned(), address: call.visitor.address() };
-    let codes = call.shared.devices.begin(device, Instant::now()).map_err(|error| match error {
-        NoCode::Many => ApiError::Often { retry: limits::DEVICE_LIFE / 10 },
-        NoCode::Storage(error) => error.into(),
-    })?;
+    let devices = Arc::clone(&call.shared.devices);
+    let codes = blocking(move || match devices.begin(device) {
+        Ok(codes) => Ok(Some(codes)),
+        Err(NoCode::Many) => Ok(None),
+        Err(NoCode::Storage(error)) => Err(error),
+    });
+    let codes = codes.await?.ok_or(ApiError::Often { retry: limits::DEVICE_LIFE / 10 })?;
     let body = serde_json::json!({
         "device_code": codes.device,
         "user_code": codes.user,

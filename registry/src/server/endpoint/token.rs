@@ -20,7 +20,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// What is asked for, in either form.
 struct Request {
@@ -102,7 +102,9 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
         }
         GRANT => {
             device::offered(&call)?;
-            let asked = call.shared.devices.ask(get("device_code"), get("client_id"), Instant::now());
+            let (code, client) = (get("device_code").to_owned(), get("client_id").to_owned());
+            let devices = Arc::clone(&call.shared.devices);
+            let asked = blocking(move || devices.ask(&code, &client)).await?;
             let grant = asked.map_err(ApiError::Device)?;
             let principal = Principal::named(&grant.user);
             // they may have gone since they said yes, or have another password

@@ -261,6 +261,26 @@ impl Storage {
         self.pointers.record_pulls(pulls)
     }
 
+    /// The key by which replicas call what they count for limits; `None` where there are none.
+    pub fn limit_key(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.pointers.limit_key()
+    }
+
+    /// Tells other replicas what was counted.
+    pub fn tell_counts(&self, text: &str) -> Result<(), StorageError> {
+        self.pointers.tell_counts(text)
+    }
+
+    /// Hears from now on what others counted.
+    pub fn hear_counts(&self, heard: pointers::Heard) {
+        self.pointers.hear_counts(heard);
+    }
+
+    /// Devices that wait to be let in at any replica; `None` where this process knows of its own.
+    pub fn devices(&self) -> Option<pointers::SharedDevices> {
+        self.pointers.devices()
+    }
+
     /// Where notices wait that any replica sends; `None` where this process has its own.
     pub fn outbox(&self) -> Option<Arc<dyn Outbox>> {
         self.pointers.outbox()

@@ -19,6 +19,7 @@ mod outside;
 mod pressure;
 mod quotas;
 mod reindex;
+mod replicas;
 mod rot;
 mod stranger;
 mod tls;

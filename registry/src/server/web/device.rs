@@ -13,6 +13,7 @@ use crate::{
     limits,
     server::{
         access::Principal,
+        call::blocking,
         devices::{Device, WrongCode, shown},
         error::ApiError,
         reply,
@@ -23,7 +24,7 @@ use axum::{
     response::Response,
 };
 use maud::{Markup, html};
-use std::time::Instant;
+use std::sync::Arc;
 
 /// Who may let a device in, and what their tokens stand on; somebody else is led to the login. No job may: what it has ends
 /// soon, and what a device gets does not. Nor may who has a certificate alone, on which no token can stand.
@@ -51,25 +52,33 @@ pub(super) fn get(visit: &Visit) -> Result<Response, ApiError> {
 }
 
 /// Shows what asks for it, or does what was decided.
-pub(super) fn post(visit: &Visit) -> Result<Response, ApiError> {
+pub(super) async fn post(visit: &Visit) -> Result<Response, ApiError> {
     offered(visit)?;
     let (user, stamp) = match user(visit) {
-        Ok(found) => found,
+        Ok((user, stamp)) => (user.to_owned(), stamp),
         Err(lead) => return Ok(lead),
     };
-    let (devices, typed, now) = (&visit.shared.devices, visit.field("code"), Instant::now());
-    let found = match visit.field("decision") {
-        "" => devices.find(user, typed, now).map(|device| confirm(visit, typed, &device)),
-        "allow" => devices.decide(user, typed, Some(stamp), now).map(|_| {
-            done(visit, "It is logged in", "The device acts as you from now on. You can close this page.")
-        }),
-        "refuse" => devices
-            .decide(user, typed, None, now)
-            .map(|_| done(visit, "It was refused", "The device is told so. You can close this page.")),
+    let typed = visit.field("code");
+    let decided = match visit.field("decision") {
+        "" => None,
+        "allow" => Some(Some(stamp)),
+        "refuse" => Some(None),
         _ => return Err(ApiError::TokenRequest("`decision` is `allow` or `refuse`")),
     };
-    match found {
-        Ok(response) => Ok(response),
+    let (devices, code, allowed) =
+        (Arc::clone(&visit.shared.devices), typed.to_owned(), decided.as_ref().map(Option::is_some));
+    let found = blocking(move || match decided {
+        None => devices.find(&user, &code),
+        Some(stamp) => devices.decide(&user, &code, stamp),
+    });
+    match found.await? {
+        Ok(device) => Ok(match allowed {
+            None => confirm(visit, typed, &device),
+            Some(true) => {
+                done(visit, "It is logged in", "The device acts as you from now on. You can close this page.")
+            }
+            Some(false) => done(visit, "It was refused", "The device is told so. You can close this page."),
+        }),
         Err(WrongCode::Often(retry)) => {
             let seconds = retry.as_secs().max(1);
             let wait = words::things(seconds.div_ceil(60), "minute", "minutes");

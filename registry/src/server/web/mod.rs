@@ -117,7 +117,7 @@ pub(super) async fn answer(
         Page::Login if posts => login::post(&visit).await,
         Page::Login => login::get(&visit),
         Page::Logout => Ok(login::leave(&visit)),
-        Page::Device if posts => device::post(&visit),
+        Page::Device if posts => device::post(&visit).await,
         Page::Device => device::get(&visit),
         Page::Tags(name) => tags::get(&visit, name).await,
         Page::Image(name, reference) => image::get(&visit, name, &reference).await,

@@ -24,7 +24,10 @@ pub use life::{
 };
 pub use memory::MemoryPointers;
 pub use outbox::{Outbox, OutboxError, Waiting};
-pub use postgres::{DatabaseAddress, Lease, Leases, PostgresPointers};
+pub use postgres::{
+    DatabaseAddress, Decided, DeviceAsked, DeviceTimes, Lease, Leases, NewDevice, PostgresPointers,
+    SharedDevices, Typed,
+};
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces, written};
 pub use sqlite::SqlitePointers;
 
@@ -146,6 +149,9 @@ pub type IsImmutable = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// Told of content whose bytes may be gone.
 pub type Removed = Arc<dyn Fn(&Digest) + Send + Sync>;
 
+/// Hears what other replicas counted.
+pub type Heard = Box<dyn Fn(&str) + Send + Sync>;
+
 /// A key that signs tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey {
@@ -236,6 +242,19 @@ pub trait Pointers: Send + Sync {
     fn tell_removed(&self, _digest: &Digest) -> Result<(), StorageError> {
         Ok(())
     }
+
+    /// The key by which replicas call what they count for limits; `None` where there are none.
+    fn limit_key(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(None)
+    }
+
+    /// Tells other replicas what was counted.
+    fn tell_counts(&self, _text: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Hears from now on what others counted, while [`Pointers::listen`] hears anything.
+    fn hear_counts(&self, _heard: Heard) {}
 
     /// A blob that the repository has.
     fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<BlobRecord>, StorageError>;
@@ -476,6 +495,11 @@ pub trait Pointers: Send + Sync {
 
     /// The same as rows, for who carries all of them elsewhere; `None` where there are none.
     fn rows(&self) -> Option<&dyn rows::Rows> {
+        None
+    }
+
+    /// Devices that wait to be let in at any replica; `None` where the process knows of its own.
+    fn devices(&self) -> Option<SharedDevices> {
         None
     }
 

@@ -147,6 +147,56 @@ fn a_device_acts_as_who_let_it_in() {
 }
 
 #[test]
+fn a_device_asks_at_one_replica_and_is_let_in_at_another() {
+    let found = super::super::replicas::two(|config| {
+        config.policy.web = true;
+        config.access = access(&["ann may all in team/**"], &["ann", "eve"], |_| {});
+    });
+    let Some([first, second]) = found else { return };
+    let codes = first.device("slipway");
+    assert_eq!(second.refused(&codes.device, "slipway"), "authorization_pending");
+    assert_eq!(first.refused(&codes.device, "slipway"), "slow_down");
+    let log_in = |registry: &Registry, name: &str| {
+        let page = registry.get("/login").page(200);
+        let fields =
+            [("token", token(&page)), ("name", name.to_owned()), ("password", format!("secret of {name}"))];
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let reply = registry.call("POST", "/login", &[FORM], &form(&fields));
+        let cookie = reply.header("set-cookie").unwrap_or_else(|| panic!("{}", reply.text()));
+        cookie.split(';').next().expect("a cookie").to_owned()
+    };
+    // guesses count at both
+    let eve = [&first, &second].map(|registry| log_in(registry, "eve"));
+    let guess = |turn: usize, code: &str| {
+        let registry = [&first, &second][turn % 2];
+        registry.send(&eve[turn % 2], &[("code", code)]).status
+    };
+    for turn in 0..crate::limits::DEVICE_GUESSES as usize {
+        assert_eq!(guess(turn, "BCDF-GHJK"), 403);
+    }
+    assert_eq!((guess(0, &codes.user), guess(1, &codes.user)), (429, 429));
+    let cookie = log_in(&second, "ann");
+    let asked = second.send(&cookie, &[("code", &codes.user.to_lowercase())]).page(200);
+    assert!(asked.contains("<strong>slipway</strong> at <strong>127.0.0.1</strong>"), "{asked}");
+    let allowed = second.send(&cookie, &[("code", &codes.user), ("decision", "allow")]);
+    assert!(allowed.page(200).contains("It is logged in"));
+    assert_eq!(second.send(&cookie, &[("code", &codes.user), ("decision", "refuse")]).status, 403, "decided");
+    assert_eq!(second.refused(&codes.device, "other"), "invalid_grant");
+    let granted = first.poll(&codes.device, "slipway");
+    assert_eq!(granted.status, 200, "{}", granted.text());
+    assert_eq!(second.refused(&codes.device, "slipway"), "invalid_grant", "once");
+    let codes = second.device("slipway");
+    second.send(&cookie, &[("code", &codes.user), ("decision", "refuse")]).page(200);
+    assert_eq!(first.refused(&codes.device, "slipway"), "access_denied");
+    // no more wait of one address than may, wherever they asked
+    let begin = |turn: usize| {
+        [&first, &second][turn % 2].call("POST", "/token/device", &[FORM], b"client_id=x").status
+    };
+    let begun = (0..crate::limits::DEVICES_OF_ADDRESS + 1).map(begin).filter(|status| *status == 200).count();
+    assert_eq!(begun, crate::limits::DEVICES_OF_ADDRESS);
+}
+
+#[test]
 fn no_other_site_and_no_guess_lets_a_device_in() {
     let registry = ruled();
     let cookie = log_in(&registry, "ann");

@@ -77,6 +77,10 @@ fn hear(records: &Records, removed: &Removed, heard: &Notification) {
             records.moved(id, tag);
             Some(())
         }),
+        Some(("l", counts)) => {
+            records.count(counts);
+            Some(())
+        }
         Some(("c", digest)) => digest.parse().ok().map(|digest| removed(&digest)),
         _ => None,
     };

@@ -6,6 +6,7 @@
 
 mod address;
 mod connect;
+mod devices;
 mod history;
 mod holds;
 mod leases;
@@ -27,13 +28,15 @@ mod writes;
 mod tests;
 
 use super::{
-    BlobRecord, Bound, Candidate, Change, Condition, Counts, Kin, ManifestKey, ManifestRecord, NewManifest,
-    Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal, Removed, Scope,
-    Session, SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used, rows::Rows,
+    BlobRecord, Bound, Candidate, Change, Condition, Counts, Heard, Kin, ManifestKey, ManifestRecord,
+    NewManifest, Outbox, Pointer, Pointers, Progress, Pulls, Reason, Referrer, ReferrersPage, Removal,
+    Removed, Scope, Session, SessionCaps, SigningKey, Survey, TagEvent, TagFacts, Undeleted, Usage, Used,
+    rows::Rows,
 };
 use crate::server::storage::{Asked, StorageError, UploadId};
 pub use address::DatabaseAddress;
 use connect::Pool;
+pub use devices::{Asked as DeviceAsked, Decided, DeviceTimes, NewDevice, SharedDevices, Typed};
 pub use leases::{Lease, Leases};
 use locks::Locks;
 use records::Records;
@@ -80,6 +83,23 @@ impl Pointers for PostgresPointers {
 
     fn leases(&self) -> Option<Leases> {
         Some(Leases::new(Arc::clone(&self.pool)))
+    }
+
+    fn limit_key(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        let key: String = self.pool.read(|database| database.one("SELECT key::text FROM limit_key", &[]))?;
+        Ok(Some(key.into_bytes()))
+    }
+
+    fn tell_counts(&self, text: &str) -> Result<(), StorageError> {
+        self.pool.read(|database| writes::tell_counts(database, text))
+    }
+
+    fn hear_counts(&self, heard: Heard) {
+        self.records.hear_counts(heard);
+    }
+
+    fn devices(&self) -> Option<SharedDevices> {
+        Some(SharedDevices::new(Arc::clone(&self.pool)))
     }
 
     fn outbox(&self) -> Option<Arc<dyn Outbox>> {

@@ -8,7 +8,7 @@
 use crate::{
     limits,
     server::storage::{
-        pointers::{BlobRecord, ManifestKey, ManifestRecord},
+        pointers::{BlobRecord, Heard, ManifestKey, ManifestRecord},
         recent::Recent,
     },
 };
@@ -16,7 +16,7 @@ use slipway_oci::Digest;
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard,
+        Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -30,6 +30,8 @@ pub(super) struct Records {
     until: AtomicU64,
     /// Whether anybody asked since the listener looked.
     asked: AtomicBool,
+    /// Told of what other replicas counted, which is nothing to remember here.
+    heard: OnceLock<Heard>,
 }
 
 /// A point in the order of changes.
@@ -121,11 +123,22 @@ impl Default for Records {
             changed: HashMap::new(),
         };
         let (until, asked) = (AtomicU64::new(0), AtomicBool::new(false));
-        Records { state: Mutex::new(state), begun: Instant::now(), until, asked }
+        Records { state: Mutex::new(state), begun: Instant::now(), until, asked, heard: OnceLock::new() }
     }
 }
 
 impl Records {
+    pub(super) fn hear_counts(&self, heard: Heard) {
+        // one server has them
+        let _ = self.heard.set(heard);
+    }
+
+    pub(super) fn count(&self, counts: &str) {
+        if let Some(heard) = self.heard.get() {
+            heard(counts);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic happens while records are held")
     }

@@ -10,8 +10,12 @@ use super::{
 use crate::server::storage::StorageError;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// The version that all of them make.
 const VERSION: i64 = STEPS.len() as i64;

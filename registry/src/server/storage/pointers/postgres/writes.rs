@@ -378,3 +378,9 @@ pub(super) fn tell_removed(database: &mut Database, digest: &Digest) -> Result<(
     database.row("SELECT pg_notify('slipway', 'c' || $1)::text", &[&digest.to_string()])?;
     Ok(())
 }
+
+/// Other replicas hear what this one counted for limits.
+pub(super) fn tell_counts(database: &mut Database, text: &str) -> Result<(), StorageError> {
+    database.row("SELECT pg_notify('slipway', 'l' || $1)::text", &[&text])?;
+    Ok(())
+}
