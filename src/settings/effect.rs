@@ -4,9 +4,9 @@ use super::{FILE_BYTES, Settings, flags::database};
 use crate::{error::Failure, service::input};
 use slipway_registry::client::{Authorities, Proxies};
 use slipway_registry::server::{
-    Acme, Engines, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
+    Acme, ContentSetting, Engines, Limits, MirrorSetting, Mirrors, NamedMirror, PasswordSource, Policy, Tls,
     access::{Access, AccessConfig, Htpasswd, Issuer, KeySource, NamedIssuer},
-    storage::Seals,
+    storage::{Seals, content::BucketConfig},
 };
 use std::{
     path::{Path, PathBuf},
@@ -110,30 +110,8 @@ impl Settings {
         }
         let address = database(address).map_err(|words| Failure::new(format!("`database`: {words}")))?;
         let password = std::env::var("PGPASSWORD").ok().filter(|text| !text.is_empty());
-        let read = |path: &PathBuf| input::read("content", path, FILE_BYTES).map_err(Failure::from);
-        let key = match &content.key {
-            Some(path) => String::from_utf8(read(path)?)
-                .map_err(|_| Failure::new(format!("the key in `{}` is not UTF-8 text", path.display())))?,
-            None => {
-                let part = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-                let both = part("AWS_ACCESS_KEY_ID").zip(part("AWS_SECRET_ACCESS_KEY"));
-                let (id, secret) = both.ok_or_else(|| {
-                    Failure::new(
-                        "`content` needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write `key=FILE`",
-                    )
-                })?;
-                format!("{id}:{secret}")
-            }
-        };
-        let own = match &content.authorities {
-            Some(path) => {
-                Some(Authorities::from_pem(path, &read(path)?).map_err(|error| Failure::of(&error))?)
-            }
-            None => None,
-        };
         let system = authorities()?;
-        let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
-        let bucket = content.bucket(&key, own.or_else(|| system.clone()), &proxies).map_err(Failure::new)?;
+        let bucket = bucket(content, system.as_ref())?;
         let database = address.or_password(password.as_deref()).trusting(system);
         let redirect = content.redirect.clone();
         Ok(Some(Engines { database, bucket, redirect, seals: self.seals()? }))
@@ -216,6 +194,34 @@ impl Settings {
         let about = format!("`{}` and `{}`", cert.display(), key.display());
         tls.map(Some).map_err(|error| Failure::of(&error).about(about))
     }
+}
+
+/// A bucket with the key that opens it, of the file that is named or of the variables.
+pub(crate) fn bucket(
+    content: &ContentSetting,
+    system: Option<&Authorities>,
+) -> Result<BucketConfig, Failure> {
+    let read = |path: &PathBuf| input::read("content", path, FILE_BYTES).map_err(Failure::from);
+    let key = match &content.key {
+        Some(path) => String::from_utf8(read(path)?)
+            .map_err(|_| Failure::new(format!("the key in `{}` is not UTF-8 text", path.display())))?,
+        None => {
+            let part = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+            let both = part("AWS_ACCESS_KEY_ID").zip(part("AWS_SECRET_ACCESS_KEY"));
+            let (id, secret) = both.ok_or_else(|| {
+                Failure::new(
+                    "`content` needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write `key=FILE`",
+                )
+            })?;
+            format!("{id}:{secret}")
+        }
+    };
+    let own = match &content.authorities {
+        Some(path) => Some(Authorities::from_pem(path, &read(path)?).map_err(|error| Failure::of(&error))?),
+        None => None,
+    };
+    let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
+    content.bucket(&key, own.or_else(|| system.cloned()), &proxies).map_err(Failure::new)
 }
 
 fn read_issuer((name, issuer): &(String, Issuer)) -> Result<NamedIssuer, Failure> {

@@ -7,7 +7,9 @@ mod effect;
 mod flags;
 mod read;
 
+pub(crate) use effect::bucket;
 pub(crate) use flags::Settings;
+
 use flags::{database, directory, host, mail, size, time, url, user};
 
 use crate::{error::Failure, request, service::input};

@@ -1,11 +1,13 @@
 //! The folder of Debian's registry, written by real clients, taken over.
 
-use crate::remote::{debians, indexed};
+use crate::remote::{debians, debians_over, indexed};
+use crate::replicas::{both_engines, replica};
 use crate::support::http::request;
 use crate::support::server::Server;
 use crate::support::{Slipway, run};
 use serde_json::Value;
 use slipway_oci::Digest;
+use slipway_skip::engines::STORE_KEY;
 use std::process::Command;
 
 const KINDS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -59,8 +61,8 @@ fn skopeo(words: &[&str]) {
 }
 
 /// Debian's registry with pushes of every kind; its address, and a manifest that was deleted.
-fn filled(slipway: &Slipway) -> (Server, String) {
-    let (here, there) = (Server::slipway(slipway, &slipway.path("here")), debians(slipway, "debian"));
+fn filled(slipway: &Slipway, there: Server) -> (Server, String) {
+    let here = Server::slipway(slipway, &slipway.path("here"));
     indexed(slipway, &here, "team/app");
     let far = there.name("team/app:1");
     slipway.ok(["copy", "-q", "--referrers", &here.name("team/app:1"), &far]);
@@ -95,7 +97,7 @@ fn filled(slipway: &Slipway) -> (Server, String) {
 fn a_folder_of_debians_registry_is_taken_over() {
     slipway_skip::need!("docker-registry", "skopeo");
     let slipway = Slipway::new();
-    let (mut debian, deleted) = filled(&slipway);
+    let (mut debian, deleted) = filled(&slipway, debians(&slipway, "debian"));
     let before = picture(&debian);
     assert!(before.len() > 20, "{before:#?}");
     debian.terminate();
@@ -130,4 +132,52 @@ fn a_folder_of_debians_registry_is_taken_over() {
     let ended = slipway.run(words);
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("its bytes are not there"), "{}", ended.stderr);
+}
+
+/// The bucket of Debian's registry becomes replicas', and a folder's too.
+#[test]
+fn a_bucket_of_debians_registry_is_taken_over() {
+    slipway_skip::need!("docker-registry", "skopeo");
+    let (server, store) = both_engines!();
+    let slipway = Slipway::new();
+    let (id, secret) = STORE_KEY;
+    let driver = format!(
+        "s3:\n    accesskey: {id}\n    secretkey: {secret}\n    region: us-east-1\n    regionendpoint: {}\n    bucket: registry\n    \
+         secure: false\n    v4auth: true\n    rootdirectory: /debian\n  redirect:\n    disable: true",
+        store.endpoint()
+    );
+    let (mut debian, deleted) = filled(&slipway, debians_over(&slipway, "debian", &driver));
+    let before = picture(&debian);
+    assert!(before.len() > 20, "{before:#?}");
+    debian.terminate();
+    let (database, settings) = (server.database(), slipway.path("replica-0.toml"));
+    let content = format!("s3://registry/adopted endpoint={}", store.endpoint());
+    std::fs::write(&settings, format!("database = \"{database}\"\ncontent = \"{content}\"\n")).unwrap();
+    let from = format!("s3://registry/debian endpoint={}", store.endpoint());
+    let folder = slipway.path("folder");
+    let adopt = |place: [&str; 2], more: &[&str], from: &str| {
+        let mut command = slipway.command(["registry", "adopt", "--json"]);
+        command.args(place).args(more).arg(from);
+        run(command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret))
+    };
+    let shared = ["--config", settings.to_str().unwrap()];
+    assert!(adopt(shared, &["--move"], &from).fails(1).contains("for folders"));
+    let nothing = format!("s3://registry/nothing endpoint={}", store.endpoint());
+    assert!(adopt(shared, &[], &nothing).fails(1).contains("docker/registry/v2"));
+    for place in [shared, ["--storage", folder.to_str().unwrap()]] {
+        // again, as one that was interrupted does
+        for present in [false, true] {
+            let said: Value = serde_json::from_str(&adopt(place, &[], &from).ok()).unwrap();
+            assert_eq!(said["tags"], 8, "{said}");
+            assert_eq!(said["present"] == said["contents"], present, "{said}");
+            let unfit = said["unfit"].as_array().unwrap();
+            assert!(unfit.iter().all(|one| one["why"].as_str().unwrap().contains("unfinished")), "{said}");
+        }
+    }
+    let replica = replica(&slipway, 0, &database, store, "adopted");
+    for adopted in [&replica, &Server::slipway(&slipway, &folder)] {
+        assert_eq!(picture(adopted), before);
+        assert_eq!(get(adopted, &format!("/v2/gone/manifests/{deleted}")).0, 404);
+        slipway.ok(["push", "-q", "base", &adopted.name("team/app:new")]);
+    }
 }

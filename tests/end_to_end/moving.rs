@@ -5,7 +5,7 @@ use crate::support::http::{request, try_request};
 use crate::support::server::Server;
 use crate::support::{Ended, Slipway, run};
 use slipway_oci::Digest;
-use slipway_skip::engines::{self, STORE_KEY};
+use slipway_skip::engines::STORE_KEY;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

@@ -9,20 +9,24 @@ use std::process::Command;
 
 /// Debian's registry, which deletes; it has neither a list of referrers nor deletes of tags.
 pub(crate) fn debians(slipway: &Slipway, name: &str) -> Server {
-    let address = free_address();
     let storage = slipway.context(name, &[]);
+    debians_over(slipway, name, &format!("filesystem:\n    rootdirectory: {}", storage.display()))
+}
+
+/// The same over what one of its drivers keeps.
+pub(crate) fn debians_over(slipway: &Slipway, name: &str, driver: &str) -> Server {
+    let address = free_address();
     let config = format!(
         "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  \
-         filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-        storage.display()
+         {driver}\nhttp:\n  addr: {address}\n"
     );
     let place = slipway.path(&format!("{name}.yml"));
     fs::write(&place, config).unwrap();
     let log = fs::File::options().create(true).append(true).open(slipway.path("registry.log")).unwrap();
-    Server::start(
-        Command::new(find("docker-registry").unwrap()).arg("serve").arg(place).stderr(log),
-        &address,
-    )
+    let mut command = Command::new(find("docker-registry").unwrap());
+    // its driver of S3 cannot take one
+    command.env_remove("AWS_CA_BUNDLE");
+    Server::start(command.arg("serve").arg(place).stderr(log), &address)
 }
 
 fn ours(slipway: &Slipway, name: &str) -> Server {

@@ -56,11 +56,12 @@ pub fn migrate(from: &Home, to: &Home, within: &Path, moving: &Moving<'_>) -> Re
     let (source, target) = (from.side(within, false)?, to.side(within, true)?);
     let hand_over = || -> Result<u64, OutboxError> {
         let Some(queue) = from.outbox(&source, false)? else { return Ok(0) };
-        let mut count = 0;
-        loop {
+        // those of pulls go on coming
+        let (mut count, most) = (0, queue.count()?);
+        while count < most {
             let waiting = queue.all(limits::NOTICES_PAGE)?;
             if waiting.is_empty() {
-                return Ok(count);
+                break;
             }
             let there = to.outbox(&target, true)?.expect("a registry can have notices");
             for (id, hook, body) in waiting {
@@ -70,6 +71,7 @@ pub fn migrate(from: &Home, to: &Home, within: &Path, moving: &Moving<'_>) -> Re
                 count += 1;
             }
         }
+        Ok(count)
     };
     let hand_over = || hand_over().map_err(|error| StorageError::Notices(Box::new(error)));
     keep::migrate(&source, &target, moving, &hand_over)

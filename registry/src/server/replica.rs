@@ -33,6 +33,11 @@ impl Engines {
         Storage::open_beside(&self.database, &self.bucket, &self.seals, within)
     }
 
+    /// The same for what is to be a registry, if it is none yet.
+    pub fn open_new(&self, within: &Path) -> Result<Arc<Storage>, StorageError> {
+        Storage::open_new(&self.database, &self.bucket, &self.seals, within)
+    }
+
     /// Opens both. `folder` is the replica's own.
     pub(super) fn open(&self, folder: &Path) -> Result<Arc<Storage>, StorageError> {
         Storage::open_shared(&self.database, &self.bucket, &self.seals, folder)

@@ -96,6 +96,17 @@ impl Where {
     }
 }
 
+impl Where {
+    /// Opens the registry, making it where there is none.
+    pub(super) fn open_new(&self) -> Result<Arc<Storage>, Failure> {
+        let opened = match self {
+            Where::Folder(folder) => Storage::open(folder),
+            Where::Shared(engines) => engines.open_new(&std::env::temp_dir()),
+        };
+        opened.map_err(|error| Failure::of(&error))
+    }
+}
+
 /// The turn at some work that replicas do one at a time; who has it is said, and waited for.
 pub(super) fn turn(storage: &Storage, work: Work) -> Result<Turn, Failure> {
     let mut told = |holder: &str| show::note(format_args!("note: the replica {holder} does it now: waiting"));

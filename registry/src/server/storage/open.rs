@@ -79,6 +79,18 @@ impl Storage {
         Ok(storage)
     }
 
+    /// The same for a place that may be no registry yet, and becomes one.
+    pub fn open_new(
+        database: &DatabaseAddress,
+        bucket: &BucketConfig,
+        seals: &Seals,
+        within: &Path,
+    ) -> Result<Arc<Storage>, StorageError> {
+        let storage = Storage::open_target(database, bucket, seals, within)?;
+        storage.refuse_half()?;
+        Ok(storage)
+    }
+
     /// The same for a registry that is carried there; what is none yet becomes one.
     pub(super) fn open_target(
         database: &DatabaseAddress,

@@ -352,7 +352,8 @@ impl Upload {
 
     fn let_go(&mut self) -> Result<(), StorageError> {
         // the lease ends first, or the bytes count as being written
-        if self.staged.take().is_some() {
+        let lies = self.staged.take().is_some_and(|staged| staged.is_anywhere());
+        if lies {
             self.storage.content.discard(&self.id)?;
         }
         Ok(())

@@ -101,6 +101,11 @@ impl FolderContent {
     }
 }
 
+/// Reads a file, whoever wrote it.
+pub fn read_file(file: File) -> Arc<dyn Reader> {
+    Arc::new(FileReader(Arc::new(file)))
+}
+
 struct FileReader(Arc<File>);
 
 impl Reader for FileReader {

@@ -8,9 +8,9 @@ mod folder;
 mod memory;
 mod object;
 
-pub use folder::FolderContent;
+pub use folder::{FolderContent, read_file};
 pub use memory::MemoryContent;
-pub use object::{BucketConfig, ObjectContent};
+pub use object::{BucketConfig, ForeignBucket, Found, ObjectContent};
 
 use super::{Asked, StorageError, UploadId};
 use slipway_oci::Digest;
@@ -58,6 +58,11 @@ pub trait Staged: Send {
 
     /// Reads back what was staged.
     fn reader(&self) -> Result<Arc<dyn Reader>, StorageError>;
+
+    /// Whether anything lies where bytes come in that [`Content::discard`] has to take away.
+    fn is_anywhere(&self) -> bool {
+        true
+    }
 
     /// Makes the bytes durable and lets them be found under `digest`, which the caller verified, whether or not something
     /// is there. May be called again when a removal came in between.

@@ -3,6 +3,7 @@
 mod adopt;
 mod archive;
 pub(super) mod backup;
+mod carry;
 pub(super) mod lock;
 mod moving;
 pub(super) mod reindex;
@@ -12,7 +13,7 @@ mod take;
 mod tests;
 mod verify;
 
-pub use adopt::{Adopted, Means, Odd, Telling, Unfit, Why, adopt};
+pub use adopt::{Adopted, Means, Odd, Origin, Telling, Unfit, Why, adopt, adopt_into};
 pub use archive::{archive, unarchive};
 pub use backup::{By, Copied, backup, restore};
 pub use moving::{Moved, Moving, Side, migrate};

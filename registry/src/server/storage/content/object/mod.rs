@@ -19,6 +19,7 @@
 
 mod bucket;
 mod cache;
+mod foreign;
 mod read;
 mod staged;
 mod unfinished;
@@ -27,6 +28,7 @@ mod unfinished;
 mod tests;
 
 pub use bucket::BucketConfig;
+pub use foreign::{ForeignBucket, Found};
 
 use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn, folder::open_sized};
 use crate::{

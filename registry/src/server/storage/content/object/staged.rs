@@ -332,6 +332,16 @@ impl Staged for ObjectStaged {
         Ok(Arc::new(state.reader(&self.bucket)))
     }
 
+    fn is_anywhere(&self) -> bool {
+        let state = self.state();
+        let Place { objects, open, tail, stale } = &state.place;
+        // what another replica wrote and never told of is swept
+        !(objects.is_empty()
+            && open.is_none()
+            && stale.is_empty()
+            && matches!(tail, Tail::Nothing | Tail::Bytes(_)))
+    }
+
     fn place(&mut self, digest: &Digest) -> Result<(), StorageError> {
         let mut state = self.state();
         let key = self.bucket.key(&super::blob(digest));

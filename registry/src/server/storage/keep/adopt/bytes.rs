@@ -9,8 +9,12 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
+        content::{Content, read_file},
         error::io_error,
-        keep::take::{self, Taken},
+        keep::{
+            carry::{Carried, carry},
+            take::{self, Taken},
+        },
     },
 };
 use rustix::{
@@ -25,6 +29,7 @@ use std::{
         fd::AsRawFd,
         unix::fs::{FileExt, MetadataExt},
     },
+    path::Path,
 };
 
 /// How content gets from the source into the registry.
@@ -42,6 +47,27 @@ pub enum Means {
 pub(super) enum Got {
     Taken { size_bytes: u64, is_shared: bool, was_present: bool },
     Unfit(Why),
+}
+
+/// Takes one content into whatever a registry keeps it in.
+pub(super) fn take_into(source: &Source, digest: &Digest, to: &dyn Content) -> Result<Got, StorageError> {
+    let found = source.blob(digest).and_then(|folder| {
+        folder.as_ref().map(|folder| folder.file("data")).transpose().map(Option::flatten)
+    });
+    let file = match found {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(Got::Unfit(Why::Missing)),
+        Err(odd) => return Ok(Got::Unfit(Why::Odd(odd))),
+    };
+    let size_bytes = file.metadata().map_err(io_error("read", Path::new(&digest.to_string())))?.len();
+    if to.size(digest)? == Some(size_bytes) {
+        return Ok(Got::Taken { size_bytes, is_shared: false, was_present: true });
+    }
+    Ok(match carry(&*read_file(file), digest, size_bytes, to, &|_| {})? {
+        Carried::Whole => Got::Taken { size_bytes, is_shared: false, was_present: false },
+        Carried::Wrong(actual) => Got::Unfit(Why::Damaged(actual)),
+        Carried::Unreadable => Got::Unfit(Why::Missing),
+    })
 }
 
 pub(super) fn take(source: &Source, target: &Blobs, digest: &Digest, by: Means) -> Result<Got, StorageError> {

@@ -1,9 +1,10 @@
-//! A registry of `distribution` (`docker-registry`), taken over from its folder.
+//! A registry of `distribution` (`docker-registry`), taken over from its folder or its bucket.
 //!
 //! What its links name is taken: content by another name of the same file, by its blocks, or byte for byte, and always after it was
 //! digested; then the pointers, as pushes would write them. What does not fit is told and left. The source is somebody else's:
 //! no link in it is followed, and nothing in it is changed unless it is asked to be moved.
 
+mod bucket;
 mod bytes;
 mod folder;
 mod layout;
@@ -18,13 +19,14 @@ use crate::{
     limits,
     server::storage::{
         Storage, StorageError,
-        content::FolderContent,
+        content::{BucketConfig, Content, FolderContent, ForeignBucket},
         described_from,
         error::io_error,
         now_seconds,
         pointers::{Change, Condition, NewManifest},
     },
 };
+use bucket::BucketSource;
 use bytes::Got;
 use layout::{Linked, Source};
 use slipway_oci::{Digest, blobs::Blobs};
@@ -129,11 +131,56 @@ pub fn adopt(from: &Path, to: &Path, by: Means, telling: &Telling<'_>) -> Result
     let storage = Storage::open(to)?;
     let linked = source.repositories(&|unfit| (telling.unfit)(&unfit));
     let mut adopted = Adopted { repositories: linked.len() as u64, ..Adopted::default() };
-    let sizes = take_bytes(&source, to, by, &linked, telling, &mut adopted)?;
-    let taking = Taking { storage: &storage, content: FolderContent::open(to)?, sizes, telling };
-    for (name, own) in &linked {
-        taking.repository(name, own, &mut adopted)?;
+    let target = Blobs::open(&to.join("blobs"), &to.join("uploads"))?;
+    let take = |digest: &Digest| bytes::take(&source, &target, digest, by);
+    let sizes = take_bytes(&take, &linked, telling, &mut adopted)?;
+    for name in ["sha256", "sha512"] {
+        let folder = to.join("blobs").join(name);
+        slipway_oci::file::sync_folder(&folder).map_err(io_error("sync", &folder))?;
     }
+    let content = FolderContent::open(to)?;
+    let taking = Taking { storage: &storage, content: &content, sizes, telling };
+    taking.all(&linked, &mut adopted)?;
+    Ok(adopted)
+}
+
+/// What distribution keeps everything in.
+#[derive(Clone, Copy)]
+pub enum Origin<'a> {
+    /// Its folder.
+    Folder(&'a Path),
+    /// The bucket of its S3 driver, whose prefix is its `rootdirectory`.
+    Bucket(&'a BucketConfig),
+}
+
+/// Takes everything over into a registry of any kind, which may be served meanwhile: each byte is read, digested and written.
+pub fn adopt_into(
+    from: &Origin<'_>,
+    storage: &Arc<Storage>,
+    telling: &Telling<'_>,
+) -> Result<Adopted, StorageError> {
+    let tell = |unfit| (telling.unfit)(&unfit);
+    let (folder, bucket);
+    let (linked, take): (_, &(dyn Fn(&Digest) -> Result<Got, StorageError> + Sync)) = match from {
+        Origin::Folder(path) => {
+            let opened = Source::open(path).map_err(io_error("open", path))?;
+            let source = opened.ok_or_else(|| StorageError::NoDistribution((*path).to_owned()))?;
+            let linked = source.repositories(&tell);
+            folder = move |digest: &Digest| bytes::take_into(&source, digest, &*storage.content);
+            (linked, &folder)
+        }
+        Origin::Bucket(config) => {
+            let source = BucketSource(ForeignBucket::open(config)?);
+            let linked = source.repositories(&tell)?;
+            let linked = linked.ok_or_else(|| StorageError::NoDistribution(format!("{config:?}").into()))?;
+            bucket = move |digest: &Digest| source.take(digest, &*storage.content);
+            (linked, &bucket)
+        }
+    };
+    let mut adopted = Adopted { repositories: linked.len() as u64, ..Adopted::default() };
+    let sizes = take_bytes(take, &linked, telling, &mut adopted)?;
+    let taking = Taking { storage, content: &*storage.content, sizes, telling };
+    taking.all(&linked, &mut adopted)?;
     Ok(adopted)
 }
 
@@ -157,9 +204,7 @@ fn apart(from: &Path, to: &Path) -> Result<(), StorageError> {
 
 /// Takes the bytes of everything that links name; answers the sizes of what is there.
 fn take_bytes(
-    source: &Source,
-    to: &Path,
-    by: Means,
+    take: &(dyn Fn(&Digest) -> Result<Got, StorageError> + Sync),
     linked: &BTreeMap<String, Linked>,
     telling: &Telling<'_>,
     adopted: &mut Adopted,
@@ -172,11 +217,10 @@ fn take_bytes(
         let page = after.take(limits::SCRUB_PAGE as usize);
         Ok(page.map(|text| (text.parse().expect("it was a digest"), 0)).collect())
     };
-    let target = Blobs::open(&to.join("blobs"), &to.join("uploads"))?;
     let (done, shared, present) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let sizes = Mutex::new(BTreeMap::new());
     spread(&page, &|digest, _, _| {
-        match bytes::take(source, &target, digest, by)? {
+        match take(digest)? {
             Got::Taken { size_bytes, is_shared, was_present } => {
                 shared.fetch_add(u64::from(is_shared), Ordering::Relaxed);
                 present.fetch_add(u64::from(was_present), Ordering::Relaxed);
@@ -187,10 +231,6 @@ fn take_bytes(
         (telling.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, in_all);
         Ok(())
     })?;
-    for name in ["sha256", "sha512"] {
-        let folder = to.join("blobs").join(name);
-        slipway_oci::file::sync_folder(&folder).map_err(io_error("sync", &folder))?;
-    }
     let sizes = sizes.into_inner().unwrap_or_else(PoisonError::into_inner);
     (adopted.contents, adopted.bytes) = (sizes.len() as u64, sizes.values().sum());
     (adopted.shared, adopted.present) = (shared.into_inner(), present.into_inner());
@@ -199,7 +239,7 @@ fn take_bytes(
 
 struct Taking<'a> {
     storage: &'a Arc<Storage>,
-    content: FolderContent,
+    content: &'a dyn Content,
     sizes: BTreeMap<Digest, u64>,
     telling: &'a Telling<'a>,
 }
@@ -207,6 +247,10 @@ struct Taking<'a> {
 impl Taking<'_> {
     fn unfit(&self, place: String, why: Why) {
         (self.telling.unfit)(&Unfit { place, why });
+    }
+
+    fn all(&self, linked: &BTreeMap<String, Linked>, adopted: &mut Adopted) -> Result<(), StorageError> {
+        linked.iter().try_for_each(|(name, own)| self.repository(name, own, adopted))
     }
 
     fn repository(&self, name: &str, linked: &Linked, adopted: &mut Adopted) -> Result<(), StorageError> {
@@ -259,7 +303,7 @@ impl Taking<'_> {
         let mut waiting = Vec::new();
         for (digest, at) in &linked.revisions {
             let Some(size_bytes) = self.sizes.get(digest) else { continue };
-            match described_from(&self.content, digest, *size_bytes, None)? {
+            match described_from(self.content, digest, *size_bytes, None)? {
                 Some(manifest) => waiting.push((manifest, *at)),
                 None => self.unfit(format!("{name}@{digest}"), Why::Manifest),
             }

@@ -3,16 +3,15 @@
 use crate::{
     limits,
     server::storage::{
-        StorageError, UploadId,
-        content::{Content, Reader},
-        examine::unreadable,
+        StorageError,
+        content::Content,
+        keep::carry::{Carried, carry},
         pointers::rows::Cell,
     },
 };
-use slipway_oci::{Digest, Hasher};
+use slipway_oci::Digest;
 use std::{
     collections::HashMap,
-    io,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -99,7 +98,8 @@ impl<'a> Contents<'a> {
             return Ok(true);
         }
         let Some(reader) = self.from.open_stored(digest, size_bytes)? else { return Ok(false) };
-        if !self.copy(&*reader, digest, size_bytes)? {
+        let tell = |count| self.tell(count);
+        if carry(&*reader, digest, size_bytes, self.to, &tell)? != Carried::Whole {
             return Ok(false);
         }
         self.copied.fetch_add(1, Ordering::Relaxed);
@@ -111,43 +111,5 @@ impl<'a> Contents<'a> {
         let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
         // what came since the first look makes it more
         (self.progress.0)(done.min(self.progress.1), self.progress.1);
-    }
-
-    /// Answers whether the bytes were right.
-    fn copy(&self, reader: &dyn Reader, digest: &Digest, size_bytes: u64) -> Result<bool, StorageError> {
-        let id = UploadId::random()?;
-        let mut staged = self.to.stage(&id)?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut piece = vec![0; limits::PIECE_BYTES.min(usize::try_from(size_bytes).unwrap_or(usize::MAX))];
-        let mut offset = 0;
-        let read = loop {
-            let count = piece.len().min(usize::try_from(size_bytes - offset).unwrap_or(usize::MAX));
-            if count == 0 {
-                break Ok(());
-            }
-            if let Err(error) = reader.read_once(&mut piece[..count], offset) {
-                break Err(error);
-            }
-            hasher.update(&piece[..count]);
-            staged.append(&piece[..count], offset)?;
-            offset += count as u64;
-            self.tell(count as u64);
-        };
-        // what ends too early, or cannot be read, is as good as not there
-        let right = match read {
-            Ok(()) => hasher.finish() == *digest,
-            // removed while it was read
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(source) => {
-                let path = digest.to_string().into();
-                unreadable(StorageError::Io { operation: "read", path, source }).map(|_| false)?
-            }
-        };
-        if right {
-            staged.place(digest)?;
-        }
-        drop(staged);
-        self.to.discard(&id)?;
-        Ok(right)
     }
 }

@@ -137,7 +137,8 @@ pub struct Moving<'a> {
     pub held: &'a dyn Fn(),
 }
 
-/// Carries a registry. `hand_over` carries what webhooks are to be told, once nothing more comes; it answers how many.
+/// Carries a registry. `hand_over` carries what webhooks are to be told, once no change is taken any more;
+/// it answers how many.
 pub fn migrate(
     from: &Side,
     to: &Side,
@@ -165,9 +166,9 @@ pub fn migrate(
     let since = std::time::Instant::now();
     counted.fetch_add(round(from, to, &contents, true)?, Ordering::Relaxed);
     carry_keys(&from.storage, &to.storage)?;
-    let notices = hand_over()?;
     held.finish()?;
     // from here on nobody takes changes but the target, once that is a registry
+    let notices = hand_over()?;
     to.rows().release()?;
     let Contents { copied, bytes, present, lost, .. } = contents;
     let mut lost = lost.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@ use crate::server::storage::{
     Author, Deletion, ManifestKey, ManifestRecord, NewManifest, SigningKey,
     pointers::{
         PostgresPointers,
-        rows::{COUNTED, LEFT, Row},
+        rows::{COUNTED, Cell, LEFT, Row},
     },
 };
 use slipway_oci::{
@@ -227,12 +227,15 @@ fn what_is_interrupted_goes_on() {
     fill(&from.storage);
     let cluster = shared(server, store, "b");
     let to = cluster(true).expect("a place");
-    // it dies while it holds the source
+    // it dies while it holds the source, and again when that is over
+    let id = begin(&from, &to).expect("a move");
+    drop(Held::take(&from, &id, &to.name).expect("held"));
+    assert!(matches!(push(&from.storage, "app", b"meanwhile"), Err(StorageError::Moving)));
     let died = migrate(&from, &to, &NOTHING, &|| Err(StorageError::Stopped));
     assert!(matches!(died, Err(StorageError::Stopped)), "{died:?}");
     drop(to);
     assert!(matches!(cluster(false).map(drop), Err(StorageError::BeingFilled(_))), "nobody serves the half");
-    // the hold ends by itself; here its holder says so
+    // its operator has it stay after all, for a while
     from.give_back().expect("given back");
     image(&from.storage, "app", "v1", b"moved once more", None);
     let deletion = Deletion::by(Author::default());
@@ -252,6 +255,10 @@ fn what_is_interrupted_goes_on() {
     let moved = migrate(&from, &to, &NOTHING, &|| Ok(0)).expect("moved");
     assert!(moved.rows > 0 && moved.rows < 20, "only what differs: {moved:?}");
     assert_eq!(picture(&to), picture(&from));
+    // another run of the same words that is not yet at its end changes nothing that is served by now
+    let row = vec![Cell::Number(99), Cell::Text("late".to_owned())];
+    let late = to.rows().change(&CARRIED[0], vec![row], Vec::new());
+    assert!(matches!(late, Err(StorageError::OtherMove)), "{late:?}");
     drop(to);
     cluster(false).expect("a registry");
 }

@@ -11,10 +11,11 @@ use crate::server::storage::{
     StorageError,
     pointers::{Candidate, Kind, Pointer, Reason, Undeleted},
 };
+use postgres::types::ToSql;
 use slipway_oci::Digest;
 
 /// Where pointers of one kind that may go for a reason stand.
-fn places(reason: Reason) -> &'static [(Kind, &'static str, &'static str)] {
+pub(super) fn places(reason: Reason) -> &'static [(Kind, &'static str, &'static str)] {
     match reason {
         Reason::Loose => &[
             (Kind::Manifest, "manifests", "t.loose < $1 AND t.orphan AND t.deleted IS NULL"),
@@ -27,6 +28,17 @@ fn places(reason: Reason) -> &'static [(Kind, &'static str, &'static str)] {
     }
 }
 
+/// What finds them: the oldest come by an index, and no more are looked at than are asked for.
+pub(super) fn found_text(table: &str, wanted: &str, since: &str, of_repository: bool) -> String {
+    let own =
+        if of_repository { "AND t.repository = (SELECT id FROM repositories WHERE name = $3)" } else { "" };
+    format!(
+        "SELECT r.name, t.digest, t.size, t.{since}
+         FROM (SELECT * FROM {table} t WHERE {wanted} {own} ORDER BY t.{since} LIMIT $2) AS t
+         JOIN repositories r ON r.id = t.repository ORDER BY t.{since}, r.name, t.digest"
+    )
+}
+
 pub(super) fn candidates(
     database: &mut Database,
     reason: Reason,
@@ -37,12 +49,11 @@ pub(super) fn candidates(
     let mut found = Vec::new();
     for (kind, table, wanted) in places(reason) {
         let since = if reason == Reason::Trashed { "deleted" } else { "loose" };
-        let text = format!(
-            "SELECT r.name, t.digest, t.size, t.{since} FROM {table} t JOIN repositories r ON r.id = t.repository
-             WHERE {wanted} AND ($3::text IS NULL OR r.name = $3) ORDER BY t.{since}, r.name, t.digest LIMIT $2"
-        );
+        let text = found_text(table, wanted, since, repository.is_some());
         let left = number(count - found.len() as u64);
-        for row in database.rows(&text, &[&before, &left, &repository])? {
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&before, &left];
+        values.extend(repository.as_ref().map(|name| name as &(dyn ToSql + Sync)));
+        for row in database.rows(&text, &values)? {
             let pointer = Pointer { repository: row.try_get(0)?, kind: *kind, digest: digest(&row, 1)? };
             found.push(Candidate { pointer, size_bytes: natural(&row, 2)?, since: row.try_get(3)? });
         }

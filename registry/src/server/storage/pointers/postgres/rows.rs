@@ -147,8 +147,13 @@ fn remove(database: &mut Database, table: &Table, rows: &[Row]) -> Result<(), St
     Ok(())
 }
 
-/// Lets this transaction through what refuses everybody's changes.
+/// Lets this transaction through what refuses everybody's changes, as long as these are refused: another run of the same move may have
+/// come to its end, and then this is a registry that takes pushes. (It is none before this transaction is over.)
 fn as_mover(database: &mut Database) -> Result<(), StorageError> {
+    let is_target = "SELECT EXISTS (SELECT FROM slipway.moving WHERE NOT is_source)";
+    if !is_marked(database)? || !database.one::<bool>(is_target, &[])? {
+        return Err(StorageError::OtherMove);
+    }
     database.batch("SET LOCAL slipway.mover = 'on'; SET LOCAL statement_timeout = 0")
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::server::storage::StorageError;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),

@@ -62,6 +62,9 @@ macro_rules! server {
     };
 }
 
+// after the macro that it uses
+mod scale;
+
 /// Replicas move one tag, each from what it found: every move has one winner, and the history is the one chain of them.
 #[test]
 fn of_many_that_move_a_tag_one_wins_each_time() {

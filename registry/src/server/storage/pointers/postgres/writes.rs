@@ -50,6 +50,10 @@ fn not_condemned(database: &mut Database, digest: &Digest) -> Result<(), Storage
     }
 }
 
+/// What becomes of a blob that the repository has already.
+const THERE: &str = "ON CONFLICT (repository, digest) DO UPDATE
+    SET size = excluded.size, loose = excluded.loose, deleted = NULL, counted = true";
+
 /// Gives a repository a blob, which is loose unless something there names it.
 fn insert_blob(
     database: &mut Database,
@@ -58,14 +62,12 @@ fn insert_blob(
     size_bytes: u64,
     now: i64,
 ) -> Result<(), StorageError> {
-    database.run(
+    let text = format!(
         "INSERT INTO blobs (repository, digest, size, counted, loose) VALUES ($1, $2, $3, true, CASE WHEN EXISTS (
             SELECT 1 FROM edges e WHERE e.repository = $1 AND e.target = $2 AND e.kind IN (1, 2))
-            THEN NULL ELSE $4::bigint END)
-         ON CONFLICT (repository, digest) DO UPDATE
-         SET size = excluded.size, loose = excluded.loose, deleted = NULL, counted = true",
-        &[&repository, &digest.to_string(), &number(size_bytes), &now],
-    )?;
+            THEN NULL ELSE $4::bigint END) {THERE}"
+    );
+    database.run(&text, &[&repository, &digest.to_string(), &number(size_bytes), &now])?;
     Ok(())
 }
 
@@ -76,9 +78,32 @@ pub(super) fn put_blob(
     size_bytes: u64,
     now: i64,
 ) -> Result<(), StorageError> {
+    if insert_known(database, repository, digest, size_bytes, now)? {
+        return Ok(());
+    }
+    // the repository is new, or the content is on its way out
     not_condemned(database, digest)?;
     let repository = ensure(database, repository)?;
     insert_blob(database, repository, digest, size_bytes, now)
+}
+
+/// The same in one statement where the repository is there and the content is not condemned; whether it was so.
+fn insert_known(
+    database: &mut Database,
+    repository: &str,
+    digest: &Digest,
+    size_bytes: u64,
+    now: i64,
+) -> Result<bool, StorageError> {
+    let text = format!(
+        "INSERT INTO blobs (repository, digest, size, counted, loose)
+         SELECT r.id, $2, $3, true, CASE WHEN EXISTS (
+            SELECT 1 FROM edges e WHERE e.repository = r.id AND e.target = $2 AND e.kind IN (1, 2))
+            THEN NULL ELSE $4::bigint END
+         FROM repositories r WHERE r.name = $1 AND NOT EXISTS (SELECT 1 FROM condemned WHERE digest = $2) {THERE}"
+    );
+    let done = database.run(&text, &[&repository, &digest.to_string(), &number(size_bytes), &now])?;
+    Ok(done > 0)
 }
 
 pub(super) fn renew(
