@@ -29,7 +29,7 @@ fn database(folder: &Path) -> String {
 }
 
 /// The engines in the place of a folder.
-fn shared(folder: &Path) -> Engines {
+pub(super) fn shared(folder: &Path) -> Engines {
     let store = engines::store().expect("the store is there where its round is run");
     let database = database(folder);
     let (key_id, secret) = engines::STORE_KEY;
@@ -47,6 +47,10 @@ fn shared(folder: &Path) -> Engines {
 
 /// A server on the engines of this run.
 pub(super) fn bind(mut config: ServerConfig) -> Result<Server, ServeError> {
+    // a test that has engines of its own is about replicas
+    if config.engines.is_some() {
+        return Server::bind(config);
+    }
     match engines::pair() {
         Pair::Folder => Server::bind(config),
         Pair::FolderAndPostgres => {

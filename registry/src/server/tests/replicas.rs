@@ -1,33 +1,19 @@
 //! Two replicas in one process: what they know together.
 
 use super::{access::access, *};
-use crate::server::{
-    Engines, Limits, Policy, Redirect,
-    storage::{Seals, content::BucketConfig},
-};
-use slipway_skip::engines::{self, STORE_KEY};
+use crate::server::{Limits, Policy};
+use slipway_skip::engines;
 use std::time::Instant;
 
 /// Two replicas of a new registry; `None` where the engines are not installed, which is said.
 pub(super) fn two(change: impl Fn(&mut ServerConfig)) -> Option<[Registry; 2]> {
-    let (Some(server), Some(store)) = (engines::postgres(), engines::store()) else {
+    if engines::postgres().is_none() || engines::store().is_none() {
         slipway_skip::skip("`initdb` or `versitygw` is not installed");
         return None;
-    };
-    let database = server.database();
-    let engines = Engines {
-        database: database.parse().expect("an address"),
-        bucket: BucketConfig {
-            bucket: "registry".to_owned(),
-            prefix: format!("two/{}", database.split(['/', '?']).nth(3).expect("a name")),
-            endpoint: Some(store.endpoint()),
-            key_id: STORE_KEY.0.to_owned(),
-            secret: STORE_KEY.1.to_owned(),
-            ..BucketConfig::default()
-        },
-        redirect: Redirect::default(),
-        seals: Seals::default(),
-    };
+    }
+    // the folder is but the name of what they share
+    let folder = tempfile::tempdir().expect("folder");
+    let engines = super::engines::shared(folder.path());
     Some([0, 1].map(|_| {
         Registry::start_with(|config| {
             config.engines = Some(engines.clone());

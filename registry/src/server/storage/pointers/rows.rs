@@ -31,6 +31,8 @@ pub enum Type {
     Flag,
     /// A text.
     Text,
+    /// A text of somebody outside, which may have zero bytes in it.
+    Outside,
 }
 
 /// A table that is carried.
@@ -56,7 +58,7 @@ impl Table {
     }
 }
 
-use Type::{Flag, Number, Small, Text};
+use Type::{Flag, Number, Outside, Small, Text};
 
 /// Tables that are carried, each after those that it refers to.
 pub const CARRIED: [Table; 6] = [
@@ -90,8 +92,8 @@ pub const CARRIED: [Table; 6] = [
             ("media_type", Text),
             ("size", Number),
             ("subject", Text),
-            ("artifact_type", Text),
-            ("annotations", Text),
+            ("artifact_type", Outside),
+            ("annotations", Outside),
             ("pushed", Number),
             ("loose", Number),
             ("orphan", Flag),
@@ -131,8 +133,8 @@ pub const CARRIED: [Table; 6] = [
             ("former", Text),
             ("digest", Text),
             ("at", Number),
-            ("who", Text),
-            ("origin", Text),
+            ("who", Outside),
+            ("origin", Outside),
         ],
         held: &[],
         content: None,

@@ -43,7 +43,7 @@ fn image(
     let kind = media_type::OCI_MANIFEST;
     let subject = subject.map_or(String::new(), |digest| {
         format!(
-            r#","subject":{{"mediaType":"{kind}","digest":"{digest}","size":7}},"annotations":{{"a":"ü"}}"#
+            r#","subject":{{"mediaType":"{kind}","digest":"{digest}","size":7}},"annotations":{{"a":"ü","b":"a\u0000b"}}"#
         )
     });
     let bytes = format!(
@@ -57,7 +57,7 @@ fn image(
     };
     let parsed = Parsed::from_bytes(bytes.as_bytes(), Some(kind)).expect("a manifest");
     let manifest = NewManifest::described(record, &parsed, vec![tag.to_owned()]);
-    let author = Author { who: Some("ann".to_owned()), origin: None };
+    let author = Author { who: Some("ann".to_owned()), origin: Some("\u{1}a\0b".to_owned()) };
     storage.put_manifest(repository, &manifest, bytes.as_bytes(), &author).expect("a manifest");
     digest
 }

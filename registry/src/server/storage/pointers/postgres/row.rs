@@ -42,7 +42,8 @@ pub(super) struct Outside<'a>(pub(super) &'a str);
 const MARK: char = '\u{1}';
 
 impl Outside<'_> {
-    fn stored(&self) -> Cow<'_, str> {
+    /// As it lies there.
+    pub(super) fn stored(&self) -> Cow<'_, str> {
         if !self.0.contains('\0') && !self.0.starts_with(MARK) {
             return Cow::Borrowed(self.0);
         }

@@ -3,7 +3,7 @@
 use super::{
     PostgresPointers,
     connect::Database,
-    row::{millis, number},
+    row::{Outside, millis, number, optional_outside},
     tally,
 };
 use crate::server::storage::{
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How a column is read: as a number or a text.
 fn read(name: &str, of: Type) -> String {
     match of {
-        Type::Number | Type::Text => name.to_owned(),
+        Type::Number | Type::Text | Type::Outside => name.to_owned(),
         Type::Small => format!("{name}::bigint"),
         Type::Flag => format!("{name}::int::bigint"),
     }
@@ -28,7 +28,7 @@ fn written(name: &str, of: Type) -> (String, &'static str) {
         Type::Number => (name.to_owned(), "bigint[]"),
         Type::Small => (format!("{name}::smallint"), "bigint[]"),
         Type::Flag => (format!("{name} <> 0"), "bigint[]"),
-        Type::Text => (name.to_owned(), "text[]"),
+        Type::Text | Type::Outside => (name.to_owned(), "text[]"),
     }
 }
 
@@ -41,8 +41,12 @@ enum Column {
 impl Column {
     fn of(rows: &[Row], index: usize, of: Type) -> Column {
         let cells = rows.iter().map(|row| &row[index]);
-        if of == Type::Text {
-            let text = |cell: &Cell| if let Cell::Text(text) = cell { Some(text.clone()) } else { None };
+        if matches!(of, Type::Text | Type::Outside) {
+            let text = |cell: &Cell| match cell {
+                Cell::Text(text) if of == Type::Outside => Some(Outside(text).stored().into_owned()),
+                Cell::Text(text) => Some(text.clone()),
+                Cell::Nothing | Cell::Number(_) => None,
+            };
             return Column::Texts(cells.map(text).collect());
         }
         let number = |cell: &Cell| if let Cell::Number(number) = cell { Some(*number) } else { None };
@@ -61,6 +65,7 @@ fn row(found: &postgres::Row, table: &Table) -> Result<Row, postgres::Error> {
     let cell = |(index, (_, of)): (usize, &(&str, Type))| {
         Ok(match of {
             Type::Text => found.try_get::<_, Option<String>>(index)?.map_or(Cell::Nothing, Cell::Text),
+            Type::Outside => optional_outside(found, index)?.map_or(Cell::Nothing, Cell::Text),
             _ => found.try_get::<_, Option<i64>>(index)?.map_or(Cell::Nothing, Cell::Number),
         })
     };
