@@ -10,7 +10,7 @@ mod object;
 
 pub use folder::{FolderContent, read_file};
 pub use memory::MemoryContent;
-pub use object::{BucketConfig, ForeignBucket, Found, ObjectContent};
+pub use object::{BucketConfig, ForeignBucket, Found, ObjectContent, Opened};
 
 use super::{Asked, StorageError, UploadId};
 use slipway_oci::Digest;

@@ -20,6 +20,9 @@ pub struct Found {
     pub written: SystemTime,
 }
 
+/// An object that is open, and its size in bytes.
+pub type Opened = (Arc<dyn Reader>, u64);
+
 impl ForeignBucket {
     /// The bucket, of which nothing is asked yet.
     pub fn open(config: &BucketConfig) -> Result<ForeignBucket, StorageError> {
@@ -48,7 +51,7 @@ impl ForeignBucket {
     }
 
     /// An object and its size in bytes.
-    pub fn object(&self, name: &str) -> Result<Option<(Arc<dyn Reader>, u64)>, StorageError> {
+    pub fn object(&self, name: &str) -> Result<Option<Opened>, StorageError> {
         let key = self.0.key(name);
         let Some(size) = self.0.size(&key)? else { return Ok(None) };
         let reader: Arc<dyn Reader> = Arc::new(ObjectReader::new(Arc::clone(&self.0), key, size));

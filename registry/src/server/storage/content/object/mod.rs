@@ -28,7 +28,7 @@ mod unfinished;
 mod tests;
 
 pub use bucket::BucketConfig;
-pub use foreign::{ForeignBucket, Found};
+pub use foreign::{ForeignBucket, Found, Opened};
 
 use super::{Content, ProgressOf, Reader, Resumed, Staged, Stale, Turn, folder::open_sized};
 use crate::{

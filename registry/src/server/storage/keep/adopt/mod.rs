@@ -144,6 +144,9 @@ pub fn adopt(from: &Path, to: &Path, by: Means, telling: &Telling<'_>) -> Result
     Ok(adopted)
 }
 
+/// Takes one content.
+type Take<'a> = dyn Fn(&Digest) -> Result<Got, StorageError> + Sync + 'a;
+
 /// What distribution keeps everything in.
 #[derive(Clone, Copy)]
 pub enum Origin<'a> {
@@ -161,7 +164,7 @@ pub fn adopt_into(
 ) -> Result<Adopted, StorageError> {
     let tell = |unfit| (telling.unfit)(&unfit);
     let (folder, bucket);
-    let (linked, take): (_, &(dyn Fn(&Digest) -> Result<Got, StorageError> + Sync)) = match from {
+    let (linked, take): (_, &Take<'_>) = match from {
         Origin::Folder(path) => {
             let opened = Source::open(path).map_err(io_error("open", path))?;
             let source = opened.ok_or_else(|| StorageError::NoDistribution((*path).to_owned()))?;
@@ -204,7 +207,7 @@ fn apart(from: &Path, to: &Path) -> Result<(), StorageError> {
 
 /// Takes the bytes of everything that links name; answers the sizes of what is there.
 fn take_bytes(
-    take: &(dyn Fn(&Digest) -> Result<Got, StorageError> + Sync),
+    take: &Take<'_>,
     linked: &BTreeMap<String, Linked>,
     telling: &Telling<'_>,
     adopted: &mut Adopted,
