@@ -78,7 +78,7 @@ fn tell(moved: &Moved, to: &Path, as_json: bool) -> Result<(), Failure> {
         show::note(format_args!("warning: {digest} was missing or damaged already; a push brings it back"));
     }
     if as_json {
-        return Ok(show::say(json!({
+        return show::say(json!({
             "rows": rows,
             "contents": contents,
             "bytes": bytes,
@@ -86,7 +86,7 @@ fn tell(moved: &Moved, to: &Path, as_json: bool) -> Result<(), Failure> {
             "lost": lost,
             "notices": notices,
             "heldMilliseconds": held_ms,
-        }))?);
+        }));
     }
     show::say(format!(
         "{contents} contents ({}), {present} were there, {rows} rows, {notices} notices; pushes waited for {held_ms} ms",
