@@ -2,7 +2,7 @@
 
 use crate::support::http::{request, try_request};
 use crate::support::server::{Server, free_address};
-use crate::support::{Slipway, processes_with, run, start, wait_until};
+use crate::support::{Slipway, Started, processes_with, run, start, wait_until};
 use rustix::process::Signal;
 use slipway_oci::Digest;
 use std::fs;
@@ -63,6 +63,14 @@ fn an_interrupted_build_leaves_nothing() {
     }
 }
 
+/// Whether a program has a handler for a signal (proc_pid_status(5), `SigCgt`).
+fn catches(started: &Started, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", started.child.id())).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (signal.as_raw() - 1) != 0
+}
+
 /// The second Ctrl-C ends the program at once, whatever it is at: nothing of the build stays for the next command.
 #[test]
 fn a_build_that_is_interrupted_twice_leaves_nothing() {
@@ -87,6 +95,8 @@ fn a_build_that_is_interrupted_twice_leaves_nothing() {
             fs::write(context.join("big"), vec![7; 60_000_000]).unwrap();
             let mut command = slipway.command(["build", "--progress", "plain", "-t", "twice"]);
             let started = start(command.arg(&context));
+            // on a busy machine it may not even have begun by then
+            wait_until("it takes signals", || catches(&started, Signal::INT));
             match *name {
                 "step" => wait_until("the step runs", || processes_with(&seconds) >= 2),
                 _ => std::thread::sleep(Duration::from_millis(150 + 100 * round as u64)),
