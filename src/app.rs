@@ -100,6 +100,22 @@ impl Layers {
 }
 
 impl Global {
+    /// What a process of ours has that works on a store and was given no settings.
+    pub(crate) fn of_store(root: &Path) -> Global {
+        Global {
+            root: Some(root.to_owned()),
+            config: None,
+            insecure_registry: Vec::new(),
+            tls_ca: None,
+            token_service: Vec::new(),
+            foreign_layers: false,
+            max_unpacked: None,
+            layers_as: Layers::default(),
+            registry_mirror: Vec::new(),
+            store_quota: None,
+        }
+    }
+
     /// Where docker's client keeps its configuration.
     pub(crate) fn config_folder(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| home().map(|home| home.join(".docker")))
@@ -130,6 +146,7 @@ impl Global {
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) tier: Tier,
+    layers: Layers,
 }
 
 impl App {
@@ -140,6 +157,7 @@ impl App {
         let (root, quota) = (own_folder(global)?, global.quota()?);
         let entered = levels::enter()?;
         warn(&entered);
+        App::look_at_parents(&root)?;
         App::open_store(global.layers_as, &root, entered)?.limited(quota)
     }
 
@@ -154,6 +172,7 @@ impl App {
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
         slipway_runtime::own_file::protect(std::env::args_os(), environment)
             .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
+        App::look_at_parents(&root)?;
         App::open_store(global.layers_as, &root, entered)?.limited(quota)
     }
 
@@ -162,13 +181,19 @@ impl App {
         Ok(self)
     }
 
-    /// Opens the store in a process that had it open before it executed itself.
+    /// Opens the store in a process of ours that another one of ours has made, which has set the variables.
     pub(crate) fn open_again(root: &Path) -> Result<App, Failure> {
         let entered = levels::enter()?;
-        App::open_store(Layers::default(), root, entered)
+        let word = std::env::var("SLIPWAY_LAYERS").unwrap_or_default();
+        App::open_store(
+            <Layers as clap::ValueEnum>::from_str(&word, false).unwrap_or_default(),
+            root,
+            entered,
+        )
     }
 
-    fn open_store(layers: Layers, root: &Path, entered: levels::Entered) -> Result<App, Failure> {
+    /// Warns of a folder that others may put another one in the place of.
+    fn look_at_parents(root: &Path) -> Result<(), Failure> {
         for parent in private::open_parents(root)? {
             crate::show::note(format_args!(
                 "warning: other users may write `{}` and so put another folder in the place of the store `{}`: \
@@ -177,6 +202,10 @@ impl App {
                 root.display()
             ));
         }
+        Ok(())
+    }
+
+    fn open_store(layers: Layers, root: &Path, entered: levels::Entered) -> Result<App, Failure> {
         let xattrs = match slipway_runtime::host::in_user_namespace() {
             true if entered.tier == Tier::SingleId => OverlayXattrs::UserOneId,
             true => OverlayXattrs::User,
@@ -186,7 +215,13 @@ impl App {
         let _ = STORE.set(root.to_owned());
         let mut store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
         store.shape_layers(layers.wanted());
-        Ok(App { store, tier: entered.tier })
+        Ok(App { store, tier: entered.tier, layers })
+    }
+
+    /// The variable that has a process of ours open the store as this one did ([`App::open_again`]).
+    pub(crate) fn variable(&self) -> (&'static str, String) {
+        let word = clap::ValueEnum::to_possible_value(&self.layers);
+        ("SLIPWAY_LAYERS", word.map(|word| word.get_name().to_owned()).unwrap_or_default())
     }
 
     /// Whether only one user id is mapped.
@@ -207,7 +242,8 @@ fn warn(entered: &levels::Entered) {
 /// then is read twice. A word that only looks like such a command costs a moment; where it cannot be done, the command that
 /// needs it says why.
 pub(crate) fn protect_early(line: Vec<OsString>) {
-    let makes_containers = |word: &OsString| word == "build" || word == "run";
+    let makes_containers =
+        |word: &OsString| ["build", "run", "start", "restart"].iter().any(|known| word == known);
     if line.iter().skip(1).take(COMMAND_WITHIN).any(makes_containers) && !levels::needed() {
         let _ = slipway_runtime::own_file::protect(line, std::env::vars_os());
     }

@@ -259,6 +259,9 @@ fn hint_for(error: &(dyn std::error::Error + 'static)) -> Option<String> {
                 _ => None,
             };
         }
+        if let Some(StoreError::NoContainer(_)) = error.downcast_ref::<StoreError>() {
+            return Some("`slipway ps -a` lists what is there".to_owned());
+        }
         if let Some(StoreError::NoImage(_)) = error.downcast_ref::<StoreError>() {
             return Some("`slipway images` lists what is there, `slipway pull` fetches more".into());
         }

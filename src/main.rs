@@ -45,6 +45,9 @@ fn main() -> ExitCode {
     if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
         return ended(outcome.map_err(error::Failure::from));
     }
+    if let Some(task) = slipway_runtime::container::monitor::run(std::env::args_os()) {
+        return ended(task.map_err(error::Failure::from).and_then(command::container::monitor::run));
+    }
     if let Some(status) = leave::run(std::env::args_os()) {
         return ExitCode::from(status);
     }

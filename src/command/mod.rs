@@ -10,7 +10,9 @@ pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
 use builder::{bake, build, builds, context, why};
-use container::run as run_command;
+use container::{
+    create, kill, logs, ps, rename, restart, rm as remove_container, run as run_command, start, stop, wait,
+};
 use dockerfile::{check, fmt};
 use image::{
     history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
@@ -48,6 +50,8 @@ enum Command {
     Context(context::Arguments),
     /// Copy images between registries, layouts and archives
     Copy(Box<copy::Arguments>),
+    /// Make a container without starting it
+    Create(Box<create::Arguments>),
     /// Delete tags or manifests in a registry
     Delete(delete::Arguments),
     /// Show what takes the store's room
@@ -68,20 +72,26 @@ enum Command {
     Import(import::Arguments),
     /// Show what this machine allows and where things are
     Info(info::Arguments),
-    /// Show images in detail, as JSON
+    /// Show images and containers in detail, as JSON
     Inspect(inspect::Arguments),
+    /// Send a signal to running containers
+    Kill(kill::Arguments),
     /// Read images from an archive or OCI layout
     Load(load::Arguments),
     /// Log in to a registry
     Login(login::Arguments),
     /// Log out from a registry
     Logout(logout::Arguments),
+    /// Show what a container wrote
+    Logs(logs::Arguments),
     /// Write manual pages into a folder, one a command
     Man(man::Arguments),
     /// Let a tag stand for what another one stands for
     Promote(promote::Arguments),
     /// Give back what nothing needs
     Prune(prune::Arguments),
+    /// List containers
+    Ps(ps::Arguments),
     /// Fetch images from a registry
     Pull(pull::Arguments),
     /// Send an image to a registry
@@ -90,8 +100,14 @@ enum Command {
     Referrers(referrers::Arguments),
     /// Look after a registry of your own: its configuration, users, tokens and content
     Registry(registry_group::Arguments),
+    /// Give a container another name
+    Rename(rename::Arguments),
     /// Remove the whole store
     Reset(reset::Arguments),
+    /// Stop containers, and start them again
+    Restart(restart::Arguments),
+    /// Remove containers, with what they wrote
+    Rm(remove_container::Arguments),
     /// Remove images
     Rmi(remove_image::Arguments),
     /// Run a command in a new container
@@ -102,12 +118,18 @@ enum Command {
     Scrub(scrub::Arguments),
     /// Serve a registry
     Serve(Box<serve::Arguments>),
+    /// Start containers that were made or have ended
+    Start(start::Arguments),
+    /// Stop containers
+    Stop(stop::Arguments),
     /// Give an image another name
     Tag(tag::Arguments),
     /// List the tags of a repository in its registry
     Tags(tags::Arguments),
     /// Show this program's version, and what it and the machine can do
     Version(version::Arguments),
+    /// Wait until containers have ended
+    Wait(wait::Arguments),
     /// Show why steps of a build ran: what differs from the nearest earlier result
     Why(why::Arguments),
 }
@@ -127,6 +149,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
         Command::Copy(arguments) => copy::run(&global, &arguments),
+        Command::Create(arguments) => create::run(&global, &arguments),
         Command::Delete(arguments) => delete::run(&global, &arguments),
         Command::Digest(arguments) => digest::run(&global, &arguments),
         Command::Du(arguments) => du::run(&global, &arguments),
@@ -138,25 +161,34 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Import(arguments) => import::run(&global, &arguments),
         Command::Info(arguments) => info::run(&global, &arguments),
         Command::Inspect(arguments) => inspect::run(&global, &arguments),
+        Command::Kill(arguments) => kill::run(&global, &arguments),
         Command::Load(arguments) => load::run(&global, &arguments),
         Command::Login(arguments) => login::run(&global, &arguments),
         Command::Logout(arguments) => logout::run(&global, &arguments),
+        Command::Logs(arguments) => logs::run(&global, &arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Promote(arguments) => promote::run(&global, &arguments),
         Command::Prune(arguments) => prune::run(&global, &arguments),
+        Command::Ps(arguments) => ps::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
         Command::Referrers(arguments) => referrers::run(&global, &arguments),
         Command::Registry(arguments) => registry_group::run(&global, &arguments),
+        Command::Rename(arguments) => rename::run(&global, &arguments),
         Command::Reset(arguments) => reset::run(&global, &arguments),
+        Command::Restart(arguments) => restart::run(&global, &arguments),
+        Command::Rm(arguments) => remove_container::run(&global, &arguments),
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
         Command::Run(arguments) => run_command::run(&global, *arguments),
         Command::Save(arguments) => save::run(&global, &arguments),
         Command::Scrub(arguments) => scrub::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
+        Command::Start(arguments) => start::run(&global, &arguments),
+        Command::Stop(arguments) => stop::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
         Command::Tags(arguments) => tags::run(&global, &arguments),
         Command::Version(arguments) => version::run(&arguments),
+        Command::Wait(arguments) => wait::run(&global, &arguments),
         Command::Why(arguments) => why::run(&global, &arguments),
     }
 }

@@ -130,6 +130,9 @@ fn candidates(value_name: &str) -> Option<Candidates> {
         "IMAGE" | "NAME[:TAG]" => Some(Asked::images),
         "STAGE" => Some(Asked::stages),
         "BUILD" => Some(Asked::builds),
+        "CONTAINER" => Some(Asked::containers),
+        "POLICY" => Some(|_| ["no", "on-failure", "always", "unless-stopped"].map(str::to_owned).to_vec()),
+        "DRIVER" => Some(|_| ["json-file", "none"].map(str::to_owned).to_vec()),
         "OS/ARCH" => Some(|_| PLATFORMS.map(str::to_owned).to_vec()),
         "NETWORK" => Some(|_| ["host", "none", "ns:"].map(str::to_owned).to_vec()),
         "IPC" => Some(|_| ["private", "host", "ns:"].map(str::to_owned).to_vec()),
@@ -200,6 +203,16 @@ impl Asked {
         let images = Store::open(&root, OverlayXattrs::User).and_then(|store| store.list_images());
         let names = images.unwrap_or_default().into_iter().filter_map(|image| Some(image.name?.familiar()));
         names.collect()
+    }
+
+    /// Names of the containers that are kept.
+    fn containers(&self) -> Vec<String> {
+        let Ok(root) = self.root() else { return Vec::new() };
+        if !root.join("store.db").exists() {
+            return Vec::new();
+        }
+        let containers = Store::open(&root, OverlayXattrs::User).and_then(|store| store.containers());
+        containers.unwrap_or_default().into_iter().map(|container| container.name).collect()
     }
 
     /// Names of the recipe's stages.
@@ -291,6 +304,8 @@ mod tests {
         "RESULT",
         "OVERRIDE",
         "[TYPE:]NAME=VALUE",
+        "TIME",
+        "NAME",
     ];
     /// The same for flags that every command has.
     const FREE_EVERYWHERE: [&str; 3] = ["HOST[:PORT]", "REGISTRY=HOST", "SIZE"];

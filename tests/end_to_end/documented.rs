@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 const README: &str = include_str!("../../README.md");
 const REGISTRY: &str = include_str!("../../docs/registry.md");
+const CONTAINERS: &str = include_str!("../../docs/containers.md");
 const PAGES: &str = include_str!("../../src/manual/pages.txt");
 const EXTENSIONS: &str = include_str!("../../docs/extensions.md");
 
@@ -36,6 +37,8 @@ fn at_home(slipway: &Slipway) -> (Shell, PathBuf) {
     std::fs::copy(base::busybox(), folder.join("rootfs.tar")).unwrap();
     let gzip = std::process::Command::new("gzip").arg("-k").arg(folder.join("rootfs.tar")).status();
     assert!(gzip.unwrap().success());
+    // what replicas share takes two engines; a line that names its settings is the same with a folder
+    std::fs::write(folder.join("replica.toml"), "storage = \"registry\"\n").unwrap();
     let mut command = slipway.command([""; 0]);
     command.env("HOME", &folder).env("TOKEN", "secret");
     let shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
@@ -246,6 +249,9 @@ fn the_examples_of_every_page_run_as_they_stand() {
         // `app` is whatever was built last, its command the image's
         let line = if line == "slipway run --rm app --help" {
             "slipway run --rm app ls --help".to_owned()
+        } else if line.starts_with("slipway run -d ") {
+            // a server is what goes on
+            format!("{line} sleep 600")
         } else {
             line
         };
@@ -256,6 +262,22 @@ fn the_examples_of_every_page_run_as_they_stand() {
         let notes = line.contains("registry migrate") || !shown.contains("note:");
         assert!(!shown.contains("error:") && notes, "{line}: {shown}");
     }
+}
+
+#[test]
+fn the_containers_page_runs_as_it_stands() {
+    need!("bash", "setsid");
+    let slipway = Slipway::new();
+    slipway.ok(["tag", "base", "debian:12"]);
+    let (mut shell, _folder) = at_home(&slipway);
+    let all = lines(CONTAINERS);
+    for line in &all {
+        let (shown, status) = typed(&mut shell, line);
+        assert_eq!(status, 0, "{line}: {shown}");
+        assert!(!shown.contains("error:") && !shown.contains("note:"), "{line}: {shown}");
+    }
+    assert!(all.len() > 10);
+    assert_eq!(slipway.ok(["ps", "-aq"]), "");
 }
 
 #[test]

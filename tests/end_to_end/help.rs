@@ -20,8 +20,8 @@ fn the_program_alone_shows_what_there_is() {
     for part in ["\nExamples:\n", "$ slipway build -t app .", "\nCache:\n", "\nOptions of every command:\n"] {
         assert!(page.contains(part), "{part} in\n{page}");
     }
-    let message = slipway.run(["help", "ps"]).fails(2);
-    assert!(message.contains("no command `ps`"), "{message}");
+    let message = slipway.run(["help", "exec"]).fails(2);
+    assert!(message.contains("no command `exec`"), "{message}");
     let message = slipway.run(["help", "buidl"]).fails(2);
     assert!(message.contains("build"), "{message}");
     // a wrong flag's usage line shows nothing as required that is not

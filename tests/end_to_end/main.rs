@@ -42,6 +42,7 @@ mod hostile;
 mod indexes;
 mod interop;
 mod keeping;
+mod kept;
 mod killed;
 mod layers;
 mod linear;

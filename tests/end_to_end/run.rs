@@ -437,7 +437,7 @@ fn namespaces_are_the_containers_or_the_hosts() {
         (&["--uts=host", "-h", "x"][..], "--hostname"),
         (&["--network", "ns:/no/such/file"], "/no/such/file"),
         (&["--network", "ns:/dev/null"], "network namespace"),
-        (&["--ipc", "container:x"], "containers are not kept"),
+        (&["--ipc", "container:x"], "cannot share theirs by name yet"),
         (&["--uts", "elsewhere"], "elsewhere"),
         (&["--pid", "host"], "--pid"),
     ] {

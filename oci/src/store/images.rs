@@ -252,7 +252,8 @@ impl Store {
     }
 
     /// Removes names and images: a name alone where the image has others, else the image with it. An id with several
-    /// names needs `force`. Answers the names taken off and the images that are gone.
+    /// names needs `force`, and so does one that a container is made from: that loses its names alone. Answers the names taken
+    /// off and the images that are gone.
     pub fn remove_image(&self, text: &str, force: bool) -> Result<(Vec<Reference>, Vec<Digest>), StoreError> {
         self.reserve.within(StoreError::is_full, || self.remove_image_at_once(text, force))
     }
@@ -294,6 +295,12 @@ impl Store {
         for target in targets {
             // a name may have gone to an image that an index still needs, or have come since the look above
             if !is_named(&transaction, &target)? && !is_member(&transaction, &target)? {
+                if let Some(container) = container_of(&transaction, &target)? {
+                    if force {
+                        continue;
+                    }
+                    return Err(StoreError::OfContainer { image: text.to_owned(), container });
+                }
                 delete_manifest(&transaction, &target)?;
                 gone.push(target);
             }
@@ -324,6 +331,16 @@ impl Store {
         }
         Ok(transaction.commit()?)
     }
+}
+
+/// The name of a container that is made from the manifest.
+fn container_of(
+    transaction: &rusqlite::Transaction<'_>,
+    digest: &Digest,
+) -> Result<Option<String>, StoreError> {
+    let mut statement =
+        transaction.prepare_cached("SELECT name FROM containers WHERE manifest = ?1 LIMIT 1")?;
+    Ok(statement.query_map([digest.to_string()], |row| row.get(0))?.next().transpose()?)
 }
 
 /// Whether a name stands for the manifest.
@@ -368,6 +385,7 @@ pub(super) fn delete_manifest(transaction: &Transaction<'_>, digest: &Digest) ->
             "SELECT child FROM edges JOIN manifests ON manifests.digest = edges.child
              WHERE edges.parent = ?1 AND edges.kind = 'manifest' AND edges.child != ?1
                  AND edges.child NOT IN (SELECT digest FROM names)
+                 AND edges.child NOT IN (SELECT manifest FROM containers)
                  AND NOT EXISTS (SELECT 1 FROM edges AS others JOIN manifests ON manifests.digest = others.parent
                      WHERE others.child = edges.child AND others.parent != ?1)",
         )?

@@ -18,6 +18,7 @@
 //! caches/<hex>              contents of caches that RUN mounts ([`CacheMount`])
 //! builds/                   what builds were, for their history (the builder's `history`)
 //! context/                  stat caches of build contexts
+//! containers/<id>/          what a container is made from, and what it has written
 //! ```
 //!
 //! **Durability.** Blobs are synced before anything names them. Unpacked layers and tables can be made again from
@@ -36,6 +37,7 @@
 mod cache;
 mod caches;
 mod collect;
+mod containers;
 mod database;
 mod earlier;
 mod hold;
@@ -60,6 +62,7 @@ mod variants;
 pub use cache::{CacheEntry, CachedLayer};
 pub use caches::{CacheAbout, CacheLock, CacheMount};
 pub use collect::Collected;
+pub use containers::KeptContainer;
 pub use earlier::{NewFile, NewLayer};
 pub(crate) use hold::{Holder, Kind};
 pub use images::{ImageRecord, ManifestKind, NamedImage};
@@ -157,6 +160,30 @@ pub enum StoreError {
     /// A short id that several images share.
     #[error("`{0}` is the beginning of several image ids: write more of it")]
     Ambiguous(String),
+    /// A name or id that no container has.
+    #[error("no container `{0}`")]
+    NoContainer(String),
+    /// A beginning that several ids of containers share.
+    #[error("`{0}` is the beginning of several containers' ids: write more of it")]
+    AmbiguousContainer(String),
+    /// A name that another container has.
+    #[error("the name `{name}` is container {}'s", id.get(..12).unwrap_or(id))]
+    NameTaken {
+        /// Which.
+        name: String,
+        /// Whose it is.
+        id: String,
+    },
+    /// An image that a container is made from.
+    #[error(
+        "image `{image}` is container `{container}`'s: remove that first, or use --force to take the name away alone"
+    )]
+    OfContainer {
+        /// The name or short id.
+        image: String,
+        /// The container's name.
+        container: String,
+    },
     /// A shape of layers was asked for that the machine does not allow.
     #[error("layers cannot be {shape} here, as `--layers-as={shape}` asks: {reason}")]
     Shape {

@@ -202,6 +202,7 @@ impl Store {
 
 const FORGET_UNNAMED: &str = "
 DELETE FROM manifests WHERE max(used, added) < ?1 AND digest NOT IN (SELECT digest FROM names)
+    AND digest NOT IN (SELECT manifest FROM containers)
     AND digest NOT IN (SELECT child FROM edges WHERE kind = 'manifest' AND parent IN (SELECT digest FROM manifests))
 RETURNING digest";
 

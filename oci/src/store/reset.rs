@@ -13,7 +13,7 @@ use std::{
 };
 
 /// What a store is made of, in the order in which it goes. The lock that keeps others out is the last.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "store.db",
     "store.db-wal",
     "store.db-shm",
@@ -22,6 +22,7 @@ const PARTS: [&str; 14] = [
     "blobs",
     "builds",
     "caches",
+    "containers",
     "context",
     "run",
     "tmp",
@@ -57,7 +58,7 @@ pub fn reset(root: &Path) -> Result<Reset, StoreError> {
     let holder = Holder::new(root)?;
     let alive = || Ok::<_, StoreError>(holder.leases().list()?.iter().filter(|held| held.alive).count());
     let removed = holder.alone(|_| {
-        if alive()? > 0 {
+        if alive()? > 0 || has_containers_that_run(root)? {
             return Err(StoreError::InUse(root.to_owned()));
         }
         // who opens the store now waits until it is gone, and fails
@@ -86,6 +87,23 @@ pub fn reset(root: &Path) -> Result<Reset, StoreError> {
     Ok(left)
 }
 
+/// Whether somebody holds the lock of a container.
+fn has_containers_that_run(root: &Path) -> Result<bool, StoreError> {
+    let all = root.join("containers");
+    let entries = match fs::read_dir(&all) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_at("list", &all)(error)),
+    };
+    for entry in entries {
+        let lock = entry.map_err(io_at("list", &all))?.path();
+        if super::containers::lock(&lock)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +114,7 @@ mod tests {
         let root = folder.path().join("store");
         let store = Store::open(&root, OverlayXattrs::User).expect("store");
         store.blobs().put(b"x").expect("blob");
+        store.new_container_folder("c").expect("container");
         (folder, root)
     }
 
@@ -106,6 +125,19 @@ mod tests {
         assert_eq!(reset(&root).expect("reset"), Reset::default());
         assert!(!root.exists());
         assert!(matches!(reset(&root), Err(StoreError::NoStore(_))));
+    }
+
+    #[test]
+    fn a_container_that_runs_is_not_taken_away_beneath_its_feet() {
+        let (_folder, root) = made();
+        let store = Store::open(&root, OverlayXattrs::User).expect("store");
+        let lock = store.lock_container("c").expect("looked").expect("free");
+        drop(store);
+        assert!(matches!(reset(&root), Err(StoreError::InUse(_))));
+        assert!(root.join("store.db").exists());
+        drop(lock);
+        reset(&root).expect("reset");
+        assert!(!root.exists());
     }
 
     #[test]

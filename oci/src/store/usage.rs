@@ -28,6 +28,8 @@ pub enum RecordKind {
     Context,
     /// What a build was: its record and the output of its steps.
     Build,
+    /// What a container has written, and its log.
+    Container,
     /// Blobs and layers that nothing names: of something that is being made, or that was given up.
     Loose,
     /// The store's own: its database, what is being written, room for deletes.
@@ -36,12 +38,13 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [RecordKind; 7] = [
+    pub const ALL: [RecordKind; 8] = [
         RecordKind::Image,
         RecordKind::Step,
         RecordKind::Cache,
         RecordKind::Context,
         RecordKind::Build,
+        RecordKind::Container,
         RecordKind::Loose,
         RecordKind::Own,
     ];
@@ -54,6 +57,7 @@ impl RecordKind {
             RecordKind::Cache => "cache",
             RecordKind::Context => "context",
             RecordKind::Build => "build",
+            RecordKind::Container => "container",
             RecordKind::Loose => "loose",
             RecordKind::Own => "own",
         }
@@ -175,6 +179,7 @@ impl Store {
         books.steps(&mut account)?;
         books.mounts(&mut account)?;
         self.files(&mut account)?;
+        self.containers_in(&mut account)?;
         books.loose(&mut account);
         let own = ["tmp", "run", "leases", "reserve", "store.db", "store.db-wal", "store.db-shm"];
         let bytes = own.iter().map(|name| file::disk_bytes(&self.root.join(name)).unwrap_or(0)).sum();
@@ -206,6 +211,48 @@ impl Store {
             account.totals.insert(kind, share);
         }
         Ok(())
+    }
+
+    /// Containers: what they have written goes with them, and not by `prune`.
+    fn containers_in(&self, account: &mut Account) -> Result<(), StoreError> {
+        let mut share = Share::default();
+        let up: HashSet<String> = self.containers_up()?.into_iter().map(|container| container.id).collect();
+        for container in self.containers()? {
+            let bytes = file::disk_bytes(&self.container_folder(&container.id)).unwrap_or(0);
+            let in_use = up.contains(&container.id);
+            share.count += 1;
+            share.active += usize::from(in_use);
+            share.bytes += bytes;
+            account.records.push(Record {
+                kind: RecordKind::Container,
+                id: container.id,
+                about: container.name,
+                bytes,
+                shared_bytes: 0,
+                reclaimable_bytes: 0,
+                used: Some(container.created),
+                in_use,
+            });
+        }
+        account.totals.insert(RecordKind::Container, share);
+        Ok(())
+    }
+
+    /// What the images of containers are made of.
+    fn needed_by_containers(&self) -> Result<Needed, StoreError> {
+        let mut needed = Needed::default();
+        let database = self.database();
+        let mut rows = database.prepare(
+            "SELECT manifest, NULL, NULL FROM containers
+             UNION SELECT parent, child, diff_id FROM edges WHERE parent IN (SELECT manifest FROM containers)",
+        )?;
+        for row in rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+            let (manifest, child, diff_id): (String, Option<String>, Option<String>) = row?;
+            needed.blobs.insert(manifest);
+            needed.blobs.extend(child);
+            needed.layers.extend(diff_id);
+        }
+        Ok(needed)
     }
 
     /// The manifests that no other one needs, or that have a name.
@@ -249,6 +296,9 @@ impl Books<'_> {
         let needed = store.needed()?;
         let weights = Weights::of(store, &needed)?;
         let mut relied = store.holder.relied()?;
+        let containers = store.needed_by_containers()?;
+        relied.blobs.extend(containers.blobs);
+        relied.layers.extend(containers.layers);
         let forms: Vec<String> =
             relied.layers.iter().flat_map(|layer| weights.forms(layer)).cloned().collect();
         relied.blobs.extend(forms);

@@ -43,7 +43,8 @@ pub struct CgroupSpec {
 }
 
 /// How much swap a container has beside its memory; without a limit of memory it means nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SwapLimit {
     /// As much as memory, where the kernel counts swap (docker's default).
     #[default]
@@ -55,7 +56,8 @@ pub enum SwapLimit {
 }
 
 /// Processor time per period: `--cpus 1.5` is 150000 of 100000 microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct CpuQuota {
     /// Microseconds of processor time in each period.
     pub quota_us: u64,

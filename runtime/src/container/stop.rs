@@ -74,7 +74,8 @@ pub(crate) fn is_waiting_for_signals(call: &str) -> bool {
 }
 
 /// How a container wants to be stopped: `--stop-signal` or the image's STOPSIGNAL, and `--stop-timeout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct StopPolicy {
     /// What it is asked with.
     pub signal: i32,

@@ -23,6 +23,11 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
+    /// That of the calling process; `None` where `/proc` does not show it.
+    pub fn own() -> Option<ProcessId> {
+        ProcessId::read(rustix::process::getpid())
+    }
+
     /// Reads that of the process which has the number now; `None` if none has, or only a dead one that nobody reaped.
     pub(super) fn read(pid: Pid) -> Option<ProcessId> {
         let pid = pid.as_raw_nonzero().get();
@@ -48,7 +53,7 @@ fn waits_for_signals(process: &Path) -> Option<bool> {
     calls.try_fold(false, |found, call| Some(found || stop::is_waiting_for_signals(&call?)))
 }
 
-pub(super) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
+pub(crate) fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Error> {
     match sys::signal::send(pidfd, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(errno) => Err(Error::Process { what: "signal", source: errno.into() }),

@@ -236,6 +236,11 @@ impl Running {
         self.wait()
     }
 
+    /// Whether somebody of this process answers the container, so that it cannot do without.
+    pub fn needs_this_process(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     /// What the container has used, once it was waited for; `None` where its life is beyond the caller's.
     pub fn used(&self) -> Option<Used> {
         self.exit.and_then(|_| self.parent.used())

@@ -2,14 +2,27 @@
 
 use crate::{
     app::{App, Global},
+    command::container,
     error::Failure,
     images::Images,
     nearby,
     show::{self, template},
 };
-use slipway_oci::{Digest, Platform, store::Store};
+use slipway_oci::{
+    Digest, Platform,
+    store::{Store, StoreError},
+};
 
-/// Show images in detail, as JSON.
+/// What is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// An image
+    Image,
+    /// A container
+    Container,
+}
+
+/// Show images and containers in detail, as JSON; where both have a name, the container.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A template in docker's syntax, for example '{{.Digest}}', or `json`
@@ -18,10 +31,10 @@ pub(crate) struct Arguments {
     /// Of an image for several platforms, show the one for this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Accepted for docker's sake; images are all there is to inspect
-    #[arg(long, value_name = "image", hide = true)]
-    r#type: Option<String>,
-    /// The images: names, ids or digests
+    /// Only an image, or only a container
+    #[arg(long, value_enum, value_name = "KIND")]
+    r#type: Option<Kind>,
+    /// The images or containers: names, ids or digests
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
@@ -33,6 +46,19 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let mut all = Vec::new();
     let mut status = 0;
     for image in &arguments.images {
+        let container = match arguments.r#type {
+            Some(Kind::Image) => None,
+            _ => container::inspect::describe(&app, image)?,
+        };
+        if let Some(container) = container {
+            all.push(container);
+            continue;
+        }
+        if arguments.r#type == Some(Kind::Container) {
+            Failure::from(StoreError::NoContainer(image.clone())).print();
+            status = 1;
+            continue;
+        }
         match images.local(image)? {
             Some(target) => match pick(&app.store, image, &target, arguments.platform.as_ref())
                 .and_then(|digest| describe(&app.store, &target, &digest))

@@ -2,6 +2,7 @@
 
 use crate::{
     app::{App, Global},
+    command,
     error::Failure,
     images::Images,
     show,
@@ -21,6 +22,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
+    command::container::clear(&app)?;
     let mut status = 0;
     let images = Images::new(&app.store, global)?;
     let mut removed = false;

@@ -3,6 +3,7 @@
 use super::du;
 use crate::{
     app::{App, Global},
+    command,
     error::Failure,
     show::{self, template},
 };
@@ -22,6 +23,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
     let app = App::open(global)?;
+    command::container::clear(&app)?;
     let account = app.store.account()?;
     // docker's word is for all that builds have kept, caches of RUN too
     let mut cache = account.total(RecordKind::Step);
@@ -34,7 +36,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         cache.bytes += more.bytes;
         cache.reclaimable_bytes += more.reclaimable_bytes;
     }
-    let rows = [("Images", account.total(RecordKind::Image)), ("Build Cache", cache)];
+    let containers = account.total(RecordKind::Container);
+    let rows =
+        [("Images", account.total(RecordKind::Image)), ("Containers", containers), ("Build Cache", cache)];
     let Some(format) = &arguments.format else {
         show::say(format!(
             "{:<12} {:>8} {:>8} {:>9}   {}",

@@ -106,6 +106,7 @@ fn words(kind: RecordKind) -> &'static str {
         RecordKind::Cache => "caches of RUN",
         RecordKind::Context => "known contexts",
         RecordKind::Build => "history of builds",
+        RecordKind::Container => "containers",
         RecordKind::Loose => "left over",
         RecordKind::Own => "the store's own",
     }

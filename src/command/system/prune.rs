@@ -2,6 +2,7 @@
 
 use crate::{
     app::{App, Global},
+    command,
     error::Failure,
     request::{
         prune::{self, Asked, Part},
@@ -49,6 +50,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         return Ok(1);
     }
     let app = App::open(global)?;
+    command::container::clear(&app)?;
     report(&app.store.prune(&rules)?)?;
     Ok(0)
 }

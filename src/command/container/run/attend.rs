@@ -1,13 +1,16 @@
 //! Waiting for a container: signals and the terminal go to it, and it can always be stopped
 //! ([`slipway_runtime::container::stop`] has the rules).
 
-use super::{Arguments, streams, terminal};
+use super::{streams, terminal};
 use crate::{error::Failure, show, signals};
 use rustix::process::Signal;
-use slipway_oci::spec::ContainerConfig;
 use slipway_runtime::{
     Exit, Handle, Running,
-    container::stop::{self, Action, GRACE, Reception, StopPolicy, Stopper},
+    container::{
+        log::LogWriter,
+        state::Moment,
+        stop::{self, Action, Reception, StopPolicy, Stopper},
+    },
 };
 use std::{
     os::fd::AsFd,
@@ -19,28 +22,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// `--stop-signal` and `--stop-timeout`, else what the image says, else docker's defaults.
-pub(super) fn policy(config: &ContainerConfig, arguments: &Arguments) -> Result<StopPolicy, Failure> {
-    let default = StopPolicy::default();
-    let parse = |text: &str| stop::parse_signal(text);
-    let signal = match (&arguments.stop_signal, config.stop_signal.as_deref().filter(|text| !text.is_empty()))
-    {
-        (Some(text), _) => parse(text).ok_or_else(|| {
-            Failure::usage(format!("--stop-signal: `{text}` is no signal, such as SIGTERM or 15"))
-        })?,
-        (None, Some(text)) => parse(text).ok_or_else(|| {
-            Failure::new(format!("the image's STOPSIGNAL `{text}` is no signal"))
-                .with_hint("give another with --stop-signal")
-        })?,
-        (None, None) => default.signal,
-    };
-    // docker: -1 waits for ever
-    let grace = arguments
-        .stop_timeout
-        .map_or(Some(GRACE), |seconds| Some(Duration::from_secs(u64::try_from(seconds).ok()?)));
-    Ok(StopPolicy { signal, grace, prompts: arguments.interactive })
-}
-
 /// How long a program may block a signal before it counts as one that takes it by itself.
 const LOOKS: u32 = 20;
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -50,7 +31,7 @@ pub(super) struct Keeper {
     handle: Handle,
     policy: StopPolicy,
     stopper: Mutex<Stopper>,
-    /// The signal that the container was killed in the name of.
+    /// The signal that the container was killed in the name of: the first one that it was; 0 until then.
     ended_by: AtomicI32,
 }
 
@@ -86,16 +67,19 @@ impl Keeper {
     fn act(self: &Arc<Self>, action: Action) {
         match action {
             Action::Pass(signal) => self.pass(signal),
-            Action::End(signal) => {
-                self.ended_by.store(signal, Ordering::Relaxed);
-                self.send(Signal::KILL.as_raw());
-            }
+            Action::End(signal) => self.kill(signal),
             Action::Begin(signal) => {
                 self.pass(signal);
                 self.kill_after_grace();
             }
-            Action::Kill => self.send(Signal::KILL.as_raw()),
+            Action::Kill => self.kill(Signal::KILL.as_raw()),
         }
+    }
+
+    /// Kills it in a signal's name. One that is dying has no handlers any more, and is not killed in another name for that.
+    fn kill(&self, signal: i32) {
+        let _ = self.ended_by.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+        self.send(Signal::KILL.as_raw());
     }
 
     fn pass(self: &Arc<Self>, signal: i32) {
@@ -177,16 +161,19 @@ pub(super) struct Streams {
     pub(super) sides: Option<streams::Sides>,
     /// Whether the caller's input goes along.
     pub(super) interactive: bool,
+    /// Where they are written down.
+    pub(super) log: Option<LogWriter>,
 }
 
-/// Waits for the container, passing signals, streams and the terminal on.
+/// Waits for the container, passing signals, streams and the terminal on; gives its exit status as a shell tells it.
 pub(super) fn attend(
     mut running: Running,
     received: Received,
     policy: StopPolicy,
     streams: Streams,
-) -> Result<u8, Failure> {
-    let copying = streams.sides.map(|sides| sides.copy(&running)).transpose()?;
+) -> Result<i32, Failure> {
+    let log = streams.log.map(|log| Arc::new(Mutex::new(log)));
+    let copying = streams.sides.map(|sides| sides.copy(&running, log.as_ref())).transpose()?;
     let keeper = Keeper::new(running.handle()?, policy);
     let master = running.terminal();
     let resized = master.as_ref().map(|master| master.try_clone()).transpose()?;
@@ -203,11 +190,15 @@ pub(super) fn attend(
     };
     std::thread::Builder::new().name("pass signals".into()).spawn(pass)?;
     let exit = match master {
-        Some(master) => terminal::attend(&mut running, &master, streams.interactive.then_some(&keeper))?,
+        Some(master) => {
+            terminal::attend(&mut running, &master, streams.interactive.then_some(&keeper), log.as_ref())?
+        }
         None => running.wait()?,
     };
-    if let Some(copying) = copying {
-        copying.finish()?;
+    let copied = copying.map(streams::Copying::finish);
+    if let Some(log) = log {
+        log.lock().unwrap_or_else(PoisonError::into_inner).finish(Moment::now());
     }
-    Ok(u8::try_from(keeper.status(exit)).unwrap_or(u8::MAX))
+    copied.transpose()?;
+    Ok(keeper.status(exit))
 }

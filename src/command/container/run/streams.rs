@@ -11,10 +11,17 @@ use rustix::{
     io::Errno,
     pipe::{PipeFlags, pipe_with},
 };
-use slipway_runtime::{Running, Stdio, Stream};
+use slipway_runtime::{
+    Running, Stdio, Stream,
+    container::{
+        log::{LogWriter, Source},
+        state::Moment,
+    },
+};
 use std::{
     io::{self, stderr, stdin, stdout},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
@@ -69,12 +76,20 @@ fn is_one_file() -> bool {
     matches!((fstat(stdout()), fstat(stderr())), (Ok(one), Ok(other)) if same(one, other))
 }
 
+/// The log of a container that several threads write to.
+pub(super) type SharedLog = Arc<Mutex<LogWriter>>;
+
+/// Writes down what a stream has written now.
+pub(super) fn write_down(log: &SharedLog, source: Source, bytes: &[u8]) {
+    log.lock().unwrap_or_else(PoisonError::into_inner).write(source, bytes, Moment::now());
+}
+
 /// Threads that copy until the container has ended and all of its output is out.
 pub(super) struct Copying(Vec<JoinHandle<Result<(), Errno>>>);
 
 impl Sides {
-    /// Starts copying for a container.
-    pub(super) fn copy(self, running: &Running) -> Result<Copying, Failure> {
+    /// Starts copying for a container, into its log too where there is one.
+    pub(super) fn copy(self, running: &Running, log: Option<&SharedLog>) -> Result<Copying, Failure> {
         if let Some(pipe) = self.input {
             // not waited for: it may sleep in a read of the caller's input
             thread("input", move || copy_input(&pipe))?;
@@ -82,9 +97,16 @@ impl Sides {
         let mut threads = Vec::new();
         for (pipe, output) in self.outputs {
             let ended = running.pidfd().try_clone_to_owned()?;
-            threads.push(thread("output", move || match output {
-                Output::Stdout => copy_output(&pipe, stdout().as_fd(), ended.as_fd()),
-                Output::Stderr => copy_output(&pipe, stderr().as_fd(), ended.as_fd()),
+            let log = log.cloned();
+            threads.push(thread("output", move || {
+                let (target, source) = match output {
+                    Output::Stdout => (stdout().as_fd().try_clone_to_owned(), Source::Stdout),
+                    Output::Stderr => (stderr().as_fd().try_clone_to_owned(), Source::Stderr),
+                };
+                let target = target.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                copy_output(&pipe, target.as_fd(), ended.as_fd(), |bytes| {
+                    log.iter().for_each(|log| write_down(log, source, bytes));
+                })
             })?);
         }
         Ok(Copying(threads))
@@ -132,7 +154,12 @@ fn copy_input(pipe: &OwnedFd) {
 /// Copies one output. The end of the container is an end too: a process of another container may have been handed the
 /// pipe. Where the caller's reader is gone the pipe goes with this function, and the command learns it as it would
 /// without us.
-fn copy_output(pipe: &OwnedFd, target: BorrowedFd<'_>, ended: BorrowedFd<'_>) -> Result<(), Errno> {
+fn copy_output(
+    pipe: &OwnedFd,
+    target: BorrowedFd<'_>,
+    ended: BorrowedFd<'_>,
+    note: impl Fn(&[u8]),
+) -> Result<(), Errno> {
     let mut buffer = vec![0u8; PIECE_BYTES];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut over = false;
@@ -153,6 +180,7 @@ fn copy_output(pipe: &OwnedFd, target: BorrowedFd<'_>, ended: BorrowedFd<'_>) ->
         match rustix::io::read(pipe, &mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
+                note(&buffer[..count]);
                 if !write_all(target, &buffer[..count])? {
                     return Ok(());
                 }

@@ -1,13 +1,16 @@
 //! The caller's terminal, joined with the container's.
 
-use super::{attend::Keeper, streams::write_all};
+use super::{
+    attend::Keeper,
+    streams::{SharedLog, write_all, write_down},
+};
 use crate::error::Failure;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     termios::{self, OptionalActions, SpecialCodeIndex, Termios},
 };
-use slipway_runtime::{Exit, Running};
+use slipway_runtime::{Exit, Running, container::log::Source};
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
@@ -57,6 +60,7 @@ pub(super) fn attend(
     running: &mut Running,
     master: &OwnedFd,
     keeper: Option<&Arc<Keeper>>,
+    log: Option<&SharedLog>,
 ) -> Result<Exit, Failure> {
     let raw = keeper.map(|_| Raw::enter());
     let mut buffer = vec![0u8; 16 << 10];
@@ -85,9 +89,10 @@ pub(super) fn attend(
             match rustix::io::read(master, &mut buffer) {
                 // EIO: the last process has let go of the terminal
                 Ok(0) | Err(Errno::IO) => break,
-                Ok(count) => drop(
-                    write_all(std::io::stdout().as_fd(), &buffer[..count]).map_err(std::io::Error::from)?,
-                ),
+                Ok(count) => {
+                    log.iter().for_each(|log| write_down(log, Source::Stdout, &buffer[..count]));
+                    write_all(std::io::stdout().as_fd(), &buffer[..count]).map_err(std::io::Error::from)?;
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }

@@ -1,26 +1,27 @@
 //! What a container may do and how much of the machine it gets.
 
-use super::Arguments;
+use super::flags::Flags;
 use crate::{error::Failure, request::size, service::input};
 use slipway_runtime::seccomp::{PROFILE_BYTES, Profile};
 use slipway_runtime::{
-    Capability, CapabilitySet, CgroupSpec, Namespace, SandboxSpec, Seccomp, Security, SwapLimit,
+    Capability, CapabilitySet, CpuQuota, Namespace, SandboxSpec, Seccomp, Security, SwapLimit,
+    container::config::{Config, Filter, Limits, Sharing},
 };
 use std::{path::Path, sync::Arc};
 
 /// What `--privileged`, `--cap-add` and `--cap-drop` leave; `available` is what this machine can give. All means what is
 /// there; what was asked for by its name and is not there is refused (as docker).
-pub(super) fn capabilities(
-    arguments: &Arguments,
-    network: &Namespace,
-    available: CapabilitySet,
-) -> Result<CapabilitySet, Failure> {
+pub(super) fn capabilities(flags: &Flags, available: CapabilitySet) -> Result<CapabilitySet, Failure> {
     let all = |text: &String| ["all", "cap_all"].iter().any(|word| text.eq_ignore_ascii_case(word));
-    let (added, dropped) = (&arguments.cap_add, &arguments.cap_drop);
-    let mut set = match (arguments.privileged || added.iter().any(all), dropped.iter().any(all)) {
+    let (added, dropped) = (&flags.cap_add, &flags.cap_drop);
+    let mut set = match (flags.privileged || added.iter().any(all), dropped.iter().any(all)) {
         (true, _) => CapabilitySet::ALL,
         (false, true) => CapabilitySet::NONE,
-        (false, false) => CapabilitySet::default_for(network),
+        // a network of others' is not the container's to listen to
+        (false, false) => CapabilitySet::default_for(match flags.network {
+            Sharing::Own => &Namespace::New,
+            _ => &Namespace::Host,
+        }),
     };
     for text in added.iter().filter(|text| !all(text)) {
         let capability = capability("--cap-add", text)?;
@@ -41,20 +42,19 @@ fn capability(flag: &str, text: &str) -> Result<Capability, Failure> {
     text.parse().map_err(|_| Failure::usage(words).with_hint("capabilities(7) names them all"))
 }
 
-pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.privileged {
-        spec.seccomp = Seccomp::Unconfined;
-        spec.security = Security::insecure();
-    }
-    for option in &arguments.security_opt {
+/// `--security-opt`: whether set-user-id programs lose their effect, and the filter.
+pub(super) fn filter(flags: &Flags) -> Result<(bool, Filter), Failure> {
+    let mut no_new_privileges = false;
+    let mut filter = if flags.privileged { Filter::Unconfined } else { Filter::Default };
+    for option in &flags.security_opt {
         match option.as_str() {
             "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
-                spec.process.no_new_privileges = true
+                no_new_privileges = true
             }
-            "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp = Seccomp::Unconfined,
-            "seccomp=builtin" | "seccomp:builtin" => spec.seccomp = Seccomp::Default,
+            "seccomp=unconfined" | "seccomp:unconfined" => filter = Filter::Unconfined,
+            "seccomp=builtin" | "seccomp:builtin" => filter = Filter::Default,
             other => match other.strip_prefix("seccomp=").or_else(|| other.strip_prefix("seccomp:")) {
-                Some(file) if !file.is_empty() => spec.seccomp = Seccomp::Profile(profile(Path::new(file))?),
+                Some(file) if !file.is_empty() => filter = profile(Path::new(file))?,
                 _ => {
                     let known = "no-new-privileges, seccomp=unconfined, seccomp=FILE";
                     return Err(Failure::usage(format!("--security-opt: `{other}` is not one of {known}")));
@@ -62,42 +62,54 @@ pub(super) fn apply_security(spec: &mut SandboxSpec, arguments: &Arguments) -> R
             },
         }
     }
+    Ok((no_new_privileges, filter))
+}
+
+/// What a container may do, of its sandbox.
+pub(super) fn apply(spec: &mut SandboxSpec, config: &Config) -> Result<(), Failure> {
+    if config.privileged {
+        spec.security = Security::insecure();
+    }
+    spec.process.no_new_privileges = config.no_new_privileges;
+    spec.seccomp = match &config.filter {
+        Filter::Default => Seccomp::Default,
+        Filter::Unconfined => Seccomp::Unconfined,
+        Filter::Profile { file, json } => Seccomp::Profile(Arc::new(parse(file, json.as_bytes())?)),
+    };
     Ok(())
 }
 
-/// A system call filter of the caller's.
-fn profile(path: &Path) -> Result<Arc<Profile>, Failure> {
-    let flag = "--security-opt seccomp";
-    let json = input::read(flag, path, PROFILE_BYTES)?;
-    let profile = Profile::parse(&path.display().to_string(), &json).map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-        Failure::new(format!("{flag}: `{}`: {error}{cause}", path.display()))
-    })?;
-    Ok(Arc::new(profile))
+const PROFILE: &str = "--security-opt seccomp";
+
+/// A system call filter of the caller's, as it is now: what the file says later counts no more.
+fn profile(path: &Path) -> Result<Filter, Failure> {
+    let json = input::read(PROFILE, path, PROFILE_BYTES)?;
+    let file = path.display().to_string();
+    parse(&file, &json)?;
+    Ok(Filter::Profile { file, json: String::from_utf8_lossy(&json).into_owned() })
 }
 
-pub(super) fn limits(arguments: &Arguments) -> Result<Option<CgroupSpec>, Failure> {
-    let (memory_bytes, swap) = memory(arguments.memory.as_deref(), arguments.memory_swap.as_deref())?;
-    if memory_bytes.is_none() && arguments.cpus.is_none() && arguments.pids_limit.is_none() {
-        return Ok(None);
-    }
+fn parse(file: &str, json: &[u8]) -> Result<Profile, Failure> {
+    Profile::parse(file, json).map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Failure::new(format!("{PROFILE}: `{file}`: {error}{cause}"))
+    })
+}
+
+/// `--memory`, `--memory-swap`, `--cpus` and `--pids-limit`.
+pub(super) fn limits(flags: &Flags) -> Result<Limits, Failure> {
+    let (memory_bytes, swap) = memory(flags.memory.as_deref(), flags.memory_swap.as_deref())?;
     const PERIOD_MICROSECONDS: u64 = 100_000;
-    let cpus = arguments.cpus.map(|cpus| match cpus.is_finite() && cpus > 0.0 {
-        true => Ok(slipway_runtime::CpuQuota {
+    let cpu = flags.cpus.map(|cpus| match cpus.is_finite() && cpus > 0.0 {
+        true => Ok(CpuQuota {
             quota_us: (cpus * PERIOD_MICROSECONDS as f64) as u64,
             period_us: PERIOD_MICROSECONDS,
         }),
         false => Err(Failure::usage("--cpus must be more than 0")),
     });
-    Ok(Some(CgroupSpec {
-        name: super::random_name(),
-        memory_bytes,
-        swap,
-        // docker: 0 and -1 mean no limit
-        pids_max: arguments.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
-        cpu_quota: cpus.transpose()?,
-        cpuset_cpus: None,
-    }))
+    // docker: 0 and -1 mean no limit
+    let pids_max = flags.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    Ok(Limits { memory_bytes, swap, pids_max, cpu: cpu.transpose()? })
 }
 
 /// The least memory that docker gives a container; with less not even its first process starts.
