@@ -37,8 +37,6 @@ fn at_home(slipway: &Slipway) -> (Shell, PathBuf) {
     std::fs::copy(base::busybox(), folder.join("rootfs.tar")).unwrap();
     let gzip = std::process::Command::new("gzip").arg("-k").arg(folder.join("rootfs.tar")).status();
     assert!(gzip.unwrap().success());
-    // what replicas share takes two engines; a line that names its settings is the same with a folder
-    std::fs::write(folder.join("replica.toml"), "storage = \"registry\"\n").unwrap();
     let mut command = slipway.command([""; 0]);
     command.env("HOME", &folder).env("TOKEN", "secret");
     let shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
