@@ -131,10 +131,10 @@ fn an_unwritable_store_says_so() {
 fn habits_of_other_programs_are_answered() {
     let slipway = Slipway::new();
     for (arguments, status, parts) in [
-        (&["ps"][..], 2, &["`ps`", "foreground"][..]),
+        (&["exec"][..], 2, &["`exec`", "entered"][..]),
         (&["build"], 2, &["context", "slipway build ."]),
         (&["build", "--cpp-flag", "x", "."], 2, &["`--cpp-flag`", "preprocessor"]),
-        (&["run", "-d", "base"], 125, &["`-d`", "background"]),
+        (&["run", "-p", "80:80", "base"], 125, &["`-p`", "ports"]),
         (&["run", "--rm=maybe", "base"], 125, &["--rm=maybe", "true or false"]),
         (&["--context", "far", "images"], 2, &["--context", "daemon"]),
         (&["compose", "up"], 2, &["`compose`", "script"]),

@@ -33,6 +33,7 @@ pub(crate) struct Arguments {
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
+    wanted::check(&arguments.flags).map_err(not_started)?;
     let app = App::open(global)?;
     let (kept, ..) = create(&app, global, &arguments.flags, false).map_err(not_started)?;
     show::say(&kept.row.id)?;

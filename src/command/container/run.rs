@@ -10,7 +10,7 @@ mod attend;
 mod streams;
 mod terminal;
 
-use super::{create, flags::Flags, kept::Kept, launch, monitor, spec::Image};
+use super::{create, flags::Flags, kept::Kept, launch, monitor, spec::Image, wanted};
 use crate::{
     app::{App, Global},
     error::{Failure, NOT_STARTED, USAGE},
@@ -55,6 +55,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         return Err(Failure::new("the input device is not a terminal")
             .with_hint("leave -t out, or run from a terminal"));
     }
+    wanted::check(flags)?;
     let app = App::open_for_containers(global)?;
     let (mut kept, lock, config, image) = create::create(&app, global, flags, true)?;
     if arguments.detach {

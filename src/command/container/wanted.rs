@@ -18,13 +18,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Finds what is wrong with flags, whatever the image: before a store is opened for them.
+pub(super) fn check(flags: &Flags) -> Result<(), Failure> {
+    options::binds(&flags.volume)?;
+    options::memory_folders(&flags.tmpfs)?;
+    crate::request::hosts(&flags.hosts)?;
+    namespaces::hostname(flags)?;
+    limits(flags)?;
+    log(flags)?;
+    match flags.rm && flags.restart != Restart::No {
+        true => Err(Failure::usage("--rm and --restart: a container that is removed cannot start again")),
+        false => Ok(()),
+    }
+}
+
 /// The variables that [`Config::env`] has, but for `HOME`, which the image's own files may tell.
 pub(super) fn config(global: &Global, image: &ContainerConfig, flags: &Flags) -> Result<Config, Failure> {
     let hostname = namespaces::hostname(flags)?;
     let (no_new_privileges, filter) = filter(flags)?;
-    if flags.rm && flags.restart != Restart::No {
-        return Err(Failure::usage("--rm and --restart: a container that is removed cannot start again"));
-    }
     Ok(Config {
         image: flags.image.clone(),
         command: command(image, flags)?,
