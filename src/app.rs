@@ -242,10 +242,23 @@ fn warn(entered: &levels::Entered) {
 /// then is read twice. A word that only looks like such a command costs a moment; where it cannot be done, the command that
 /// needs it says why.
 pub(crate) fn protect_early(line: Vec<OsString>) {
-    let makes_containers =
-        |word: &OsString| ["build", "run", "start", "restart"].iter().any(|known| word == known);
+    let makes_containers = |word: &OsString| {
+        ["build", "run", "start", "restart", "debug", "rebuild"].iter().any(|known| word == known)
+    };
     if line.iter().skip(1).take(COMMAND_WITHIN).any(makes_containers) && !levels::needed() {
         let _ = slipway_runtime::own_file::protect(line, std::env::vars_os());
+    }
+}
+
+/// The program as the caller called it, for processes of its own: what this process runs from may be a copy that nobody executes
+/// ([`slipway_runtime::own_file`]). To be asked before the folder is left.
+pub(crate) fn program() -> PathBuf {
+    let called = PathBuf::from(std::env::args_os().next().unwrap_or_else(|| "slipway".into()));
+    // a name without a slash is found as the caller's shell found it
+    if called.as_os_str().as_encoded_bytes().contains(&b'/') {
+        std::path::absolute(&called).unwrap_or(called)
+    } else {
+        called
     }
 }
 

@@ -262,13 +262,19 @@ impl<'a> Images<'a> {
         Ok(record)
     }
 
+    /// Fetches a blob where it is not here.
+    pub(crate) fn fetched(&self, blob: &Descriptor) -> Result<(), Failure> {
+        if !self.store.blobs().contains(&blob.digest)? {
+            self.fetch(blob, &self.store.sources(&blob.digest)?)?;
+        }
+        Ok(())
+    }
+
     /// The same for any manifest; an index has nothing but its bytes.
     pub(crate) fn complete(&self, digest: &Digest) -> Result<(), Failure> {
         let Parsed::Manifest(manifest) = self.read_manifest(digest)?.1 else { return Ok(()) };
         for blob in manifest.layers.iter().chain([&manifest.config]) {
-            if !self.store.blobs().contains(&blob.digest)? {
-                self.fetch(blob, &self.store.sources(&blob.digest)?)?;
-            }
+            self.fetched(blob)?;
         }
         Ok(())
     }

@@ -5,12 +5,12 @@
 //! and folders: the image's own paths cover it, and none of it is ever part of the result.
 
 use crate::{
-    Cancel, Event, Fact, Full, LogPlace, NetworkMode, StepError, StepId, Stream, clock, history::StepLog,
-    limits, scratch::Scratch, solve::Workshop, stage::Attached,
+    Cancel, Debugger, Event, Fact, Full, LogPlace, Look, NetworkMode, StepError, StepId, Stream, When, clock,
+    history::StepLog, limits, scratch::Scratch, solve::Workshop, stage::Attached,
 };
 use slipway_oci::{
-    file,
-    layer::{Clamp, Entry, LayerWriter, Tree, diff, owner},
+    carried, file,
+    layer::{self, Clamp, Entry, LayerWriter, Tree, diff, owner},
     store::{Adopted, LayerForm, Store},
 };
 use slipway_runtime::{
@@ -43,6 +43,8 @@ pub(crate) struct Command<'a> {
     pub(crate) network: NetworkMode,
     pub(crate) insecure: bool,
     pub(crate) hostname: &'a str,
+    /// The shell of the stage, without its flags.
+    pub(crate) shell: &'a str,
     /// Path and content of a script that is shown in the sandbox.
     pub(crate) script: Option<&'a (String, Vec<u8>)>,
     /// Nodes of the host beside those that every sandbox has.
@@ -56,44 +58,20 @@ pub(crate) fn execute(
     solver: &Workshop<'_>,
     command: &Command<'_>,
     tree: &Tree,
-    mut lower: Vec<Lower>,
-    mut attached: Attached,
+    lower: Vec<Lower>,
+    attached: Attached,
 ) -> Result<Option<LayerForm>, StepError> {
     let store = solver.environment.store;
-    let scratch = Scratch::new(store, "run");
-    let own = scratch.path()?;
-    let changes = Changes::within(own, store.xattrs().is_user())?;
-    let (upper, work) = (changes.path().join("upper"), changes.path().join("work"));
-    let root = tree.get(b"").map(|found| found.entry.clone());
-    let root = root.unwrap_or_else(|| Entry::new("", slipway_oci::layer::Kind::Directory, 0o755));
-    for folder in [&upper, &work] {
-        fs::create_dir(folder).map_err(StepError::io("create", folder))?;
-    }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
-        .map_err(StepError::io("open", &upper))?;
-    owner::give(&upper, root.uid, root.gid, store.xattrs()).map_err(StepError::io("open", &upper))?;
-    let mut mounts = standard_files(solver, command, own)?;
-    mounts.append(&mut attached.mounts);
-    if let Some((path, content)) = command.script {
-        let file = own.join("script");
-        fs::write(&file, content).map_err(StepError::io("write", &file))?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
-            .map_err(StepError::io("write", &file))?;
-        mounts.push(bind(file, path, true));
-    }
-    lower.push(stub_layer(solver, tree, &mounts)?.into());
-    let root_fs = RootFs::Overlay {
-        lower,
-        upper: upper.clone(),
-        work,
-        volatile: true,
-        userxattr: store.xattrs().is_user(),
-    };
-    let log = Log::new(solver.recorder.log(command.step));
+    let mut place = Place::new(solver, command, tree, lower, attached)?;
+    let debugger = solver.environment.debugger.filter(|debugger| debugger.wants(command.step, When::Failed));
+    let again = debugger.map(|_| place.mounts_again()).transpose()?;
     let stop = solver.environment.cancel.below().map_err(StepError::io("create", "a switch"))?;
     let thrown = stop.clone();
     let watch = store.room().map(|room| room.watch(move || thrown.cancel()));
-    let exit = run_sandbox(solver, command, root_fs, mounts, (&log, &stop))?;
+    let log = Log::new(solver.recorder.log(command.step));
+    let mut spec = sandbox(solver, command, place.root_fs("work", store)?);
+    spec.mounts = std::mem::take(&mut place.mounts);
+    let exit = run_sandbox(solver, command, spec, (&log, &stop))?;
     let is_over = watch.is_some_and(|watch| watch.is_over());
     let (tail, log) = log.end();
     let log = solver.recorder.logged(command.step, log);
@@ -106,13 +84,139 @@ pub(crate) fn execute(
             Exit::Signal(signal) => format!("signal {signal}"),
         };
         let quota = is_over.then(|| Full::Quota(store.root().to_owned()));
-        let full = quota.or_else(|| full_place(store, &changes));
+        let full = quota.or_else(|| full_place(store, &place.changes));
         let build = solver.recorder.id();
         let kept = log.zip(build).map(|(path, build)| LogPlace { path, build, step: command.step + 1 });
+        if let (Some(debugger), Some(mounts)) = (debugger, again) {
+            place.mounts = mounts;
+            place.enter(solver, command, debugger, When::Failed)?;
+        }
         return Err(StepError::Command { command: shortened(command.shown), status, tail, log: kept, full });
     }
-    drop(attached);
-    make_layer(solver, command, &upper, !changes.is_in_memory(), (root.mode, root.uid, root.gid))
+    let Place { attached, upper, changes, root, .. } = &mut place;
+    // agents end and caches are let go before the layer is made
+    drop(std::mem::take(attached));
+    make_layer(solver, command, upper, !changes.is_in_memory(), *root)
+}
+
+/// Looks into the state in which `command` would run.
+pub(crate) fn look(
+    solver: &Workshop<'_>,
+    command: &Command<'_>,
+    tree: &Tree,
+    (lower, attached): (Vec<Lower>, Attached),
+    when: When,
+) -> Result<(), StepError> {
+    let mut place = Place::new(solver, command, tree, lower, attached)?;
+    match solver.environment.debugger {
+        Some(debugger) => place.enter(solver, command, debugger, when),
+        None => Ok(()),
+    }
+}
+
+/// Where a command runs: what is beneath it, what it changes, what is mounted.
+struct Place<'a> {
+    attached: Attached,
+    lower: Vec<Lower>,
+    mounts: Vec<Mount>,
+    upper: PathBuf,
+    /// Mode, owner and group of the root.
+    root: (u32, u32, u32),
+    changes: Changes,
+    scratch: Scratch<'a>,
+}
+
+impl<'a> Place<'a> {
+    fn new(
+        solver: &Workshop<'a>,
+        command: &Command<'_>,
+        tree: &Tree,
+        mut lower: Vec<Lower>,
+        mut attached: Attached,
+    ) -> Result<Place<'a>, StepError> {
+        let store = solver.environment.store;
+        let scratch = Scratch::new(store, "run");
+        let own = scratch.path()?.to_owned();
+        let changes = Changes::within(&own, store.xattrs().is_user())?;
+        let upper = changes.path().join("upper");
+        let root = tree.get(b"").map(|found| found.entry.clone());
+        let root = root.unwrap_or_else(|| Entry::new("", slipway_oci::layer::Kind::Directory, 0o755));
+        fs::create_dir(&upper).map_err(StepError::io("create", &upper))?;
+        fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
+            .map_err(StepError::io("open", &upper))?;
+        owner::give(&upper, root.uid, root.gid, store.xattrs()).map_err(StepError::io("open", &upper))?;
+        let mut mounts = standard_files(solver, command, &own)?;
+        mounts.append(&mut attached.mounts);
+        if let Some((path, content)) = command.script {
+            let file = own.join("script");
+            fs::write(&file, content).map_err(StepError::io("write", &file))?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+                .map_err(StepError::io("write", &file))?;
+            mounts.push(bind(file, path, true));
+        }
+        lower.push(stub_layer(solver, tree, &mounts)?.into());
+        let root = (root.mode, root.uid, root.gid);
+        Ok(Place { attached, lower, mounts, upper, root, changes, scratch })
+    }
+
+    /// The root, with a folder of this name for the kernel: one that an overlay has used is not used again.
+    fn root_fs(&self, work: &str, store: &Store) -> Result<RootFs, StepError> {
+        let work = self.changes.path().join(work);
+        fs::create_dir(&work).map_err(StepError::io("create", &work))?;
+        Ok(RootFs::Overlay {
+            lower: self.lower.clone(),
+            upper: self.upper.clone(),
+            work,
+            volatile: true,
+            userxattr: store.xattrs().is_user(),
+        })
+    }
+
+    fn mounts_again(&self) -> Result<Vec<Mount>, StepError> {
+        let mounts = self.mounts.iter().map(Mount::try_clone);
+        mounts.collect::<Result<_, _>>().map_err(StepError::io("copy", "a mount"))
+    }
+
+    /// Lets the debugger in; caches are copies.
+    fn enter(
+        &mut self,
+        solver: &Workshop<'_>,
+        command: &Command<'_>,
+        debugger: &dyn Debugger,
+        when: When,
+    ) -> Result<(), StepError> {
+        let store = solver.environment.store;
+        let caches = store.root().join("caches");
+        for (number, mount) in self.mounts.iter_mut().enumerate() {
+            let Mount::Bind { source: BindSource::Path(source), .. } = mount else { continue };
+            if source.starts_with(&caches) {
+                let copy = self.scratch.path()?.join(format!("cache-{number}"));
+                copy_folder(source, &copy, self.scratch.path()?, store)?;
+                *source = copy;
+            }
+        }
+        // others may use them while somebody looks
+        self.attached.let_caches_go();
+        let mut spec = sandbox(solver, command, self.root_fs("look", store)?);
+        spec.mounts = std::mem::take(&mut self.mounts);
+        let shell = command.shell;
+        let look = Look { number: command.step + 1, when, shown: command.shown, shell, spec: &mut spec };
+        debugger.enter(look).map_err(StepError::io("look into", "the step"))
+    }
+}
+
+/// Copies a folder with owners, modes and times.
+fn copy_folder(from: &Path, to: &Path, scratch: &Path, store: &Store) -> Result<(), StepError> {
+    let between = scratch.join("between");
+    fs::create_dir(&between).map_err(StepError::io("create", &between))?;
+    fs::create_dir(to).map_err(StepError::io("create", to))?;
+    let copied = carried::archive(from, &between, store.xattrs()).and_then(|archive| {
+        let archive = std::io::BufReader::with_capacity(1 << 18, archive);
+        layer::unpack(archive, to, store.xattrs(), None)?;
+        Ok(())
+    });
+    file::remove_tree(&between).map_err(StepError::io("remove", &between))?;
+    copied.map_err(|error| StepError::io("copy", from)(std::io::Error::other(error)))
 }
 
 /// What has no room for the step's changes.
@@ -149,13 +253,8 @@ fn make_layer(
     Ok(Some(store.adopt_layer(&writer.finish()?, run_from)?))
 }
 
-fn run_sandbox(
-    solver: &Workshop<'_>,
-    command: &Command<'_>,
-    root: RootFs,
-    mounts: Vec<Mount>,
-    (log, stop): (&Log, &Cancel),
-) -> Result<Exit, StepError> {
+/// The sandbox of a command, without mounts and streams.
+fn sandbox(solver: &Workshop<'_>, command: &Command<'_>, root: RootFs) -> SandboxSpec {
     let mut spec = SandboxSpec::new(root, command.argv);
     spec.process.env = command.env.iter().map(Into::into).collect();
     spec.process.cwd = PathBuf::from(command.working_dir);
@@ -176,9 +275,17 @@ fn run_sandbox(
         spec.security = Security::insecure();
         spec.process.capabilities = CapabilitySet::ALL;
     }
-    spec.mounts = mounts;
     spec.devices = command.devices.to_vec();
     spec.single_id = solver.environment.single_id;
+    spec
+}
+
+fn run_sandbox(
+    solver: &Workshop<'_>,
+    command: &Command<'_>,
+    mut spec: SandboxSpec,
+    (log, stop): (&Log, &Cancel),
+) -> Result<Exit, StepError> {
     let pipe = || {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| StepError::io("create", "a pipe")(e.into()))

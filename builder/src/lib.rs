@@ -23,6 +23,7 @@ mod cache;
 mod cancel;
 mod clock;
 mod context;
+mod debug;
 mod device;
 pub mod epoch;
 mod error;
@@ -53,6 +54,7 @@ pub use cache::{
 };
 pub use cancel::Cancel;
 pub use context::{IGNORE_FILES, context_paths, read_ignore_file, read_ignore_file_in};
+pub use debug::{Debugger, Look, When};
 pub use error::{BuildError, ErrorAt, Full, LogPlace, StepError};
 pub use export::{
     BuiltImage, Exporter, Finished, ImageExporter, ImageShape, LayerFormat, LayerShape, Squash, files,

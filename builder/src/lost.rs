@@ -14,6 +14,7 @@ use slipway_oci::{
 };
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -150,5 +151,9 @@ impl CacheSource for Without<'_> {
         let taken = Taken { source: self.number, key: key.clone(), blob };
         self.losses.taken.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
         Ok(Some(found))
+    }
+
+    fn fill_cache(&self, cache: &str, folder: &Path) -> Option<Vec<u8>> {
+        self.source.fill_cache(cache, folder)
     }
 }

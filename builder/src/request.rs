@@ -1,8 +1,13 @@
 //! What is to be built, and with what.
 
-use crate::{CacheSink, CacheSource, Cancel, ImageSource, Progress, cache::Caches, epoch::Epoch};
+use crate::{
+    CacheSink, CacheSource, Cancel, Debugger, ImageSource, Progress,
+    cache::Caches,
+    epoch::Epoch,
+    history::{Advice, BuildRecord},
+};
 use slipway_oci::{Platform, Reference, compression::Compression, store::Store};
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Mutex};
 
 /// The network of RUN steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +99,12 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, PathBuf>,
     /// Lines for `/etc/hosts` of RUN steps: name and address.
     pub hosts: Vec<(String, String)>,
+    /// Whether nothing of it is kept in the history: it looks into a build that is there.
+    pub is_forgotten: bool,
+    /// What a check says of the recipe, for the history.
+    pub advice: Vec<Advice>,
+    /// The command line that asked for it and the folder in which it was given, for the history; empty where there is none.
+    pub line: (Vec<String>, String),
 }
 
 /// What a build works with.
@@ -110,6 +121,10 @@ pub struct Environment<'a> {
     pub progress: &'a dyn Progress,
     /// Stops the build.
     pub cancel: &'a Cancel,
+    /// Looks into steps, if anybody does.
+    pub debugger: Option<&'a dyn Debugger>,
+    /// Where the build's record goes when it ends, be it kept or not.
+    pub record: Option<&'a Mutex<Option<BuildRecord>>>,
     /// Only one user id is mapped: see `runtime::SandboxSpec::single_id`.
     pub single_id: bool,
 }

@@ -13,6 +13,7 @@
 
 pub mod artifact;
 pub mod blobs;
+pub mod carried;
 pub mod chunked;
 pub mod compression;
 pub mod database;

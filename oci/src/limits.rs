@@ -107,6 +107,12 @@ pub const LEASE_BYTES: u64 = 256 << 20;
 /// Room that is kept for deletes on a full disk, in bytes: the database's log of a thousand changed pages.
 pub const RESERVE_BYTES: usize = 4 << 20;
 
+/// Largest table of carried caches, in bytes of JSON.
+pub const CARRIED_TABLE_BYTES: u64 = 256 << 20;
+
+/// Largest record of what a cache has seen that is carried, in bytes.
+pub const CACHE_SEEN_BYTES: u64 = 64 << 20;
+
 /// Largest file that says what a cache of `RUN --mount` is, in bytes.
 pub const CACHE_ABOUT_BYTES: u64 = 256 << 10;
 

@@ -1,13 +1,13 @@
 //! Caches that are written.
 
-use super::Built;
+use super::{Built, import::Source, mounts};
 use crate::{
     error::Failure,
     images::Images,
     remote,
     request::{
         build::Compression,
-        cache::{Place, To},
+        cache::{Mounts, Place, To},
     },
 };
 use slipway_builder::{BuildOutput, CacheTable, PackedTable};
@@ -19,13 +19,16 @@ use slipway_oci::{
     spec::media_type,
     store::LayerForm,
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// Writes what a build led to to one place.
 pub(super) fn write(
     images: &Images<'_>,
     to: &To,
-    heard: &CacheTable,
+    (heard, caches): (&CacheTable, &BTreeSet<String>),
     built: &Built<'_>,
 ) -> Result<(), Failure> {
     let image_layers = image_layers(images, built)?;
@@ -42,10 +45,41 @@ pub(super) fn write(
     if to.place == Place::Inline {
         return built.outputs.iter().try_for_each(|output| attach(images, &table, output, built.pushed));
     }
-    let packed = pack(images, &table, None)?;
+    let mut packed = pack(images, &table, None)?;
+    if let Some(mounts) = &to.mounts {
+        let earlier = Source::quiet(images, to.place.clone());
+        mounts::add(images, mounts, caches, earlier.mounts(), &mut packed)?;
+    }
+    send(images, to, &packed, table.len())
+}
+
+/// Writes caches of RUN to a place, beside the results that it has.
+///
+/// # Errors
+/// When the place cannot be written.
+pub(crate) fn write_caches(
+    images: &Images<'_>,
+    to: &To,
+    mounts: &Mounts,
+    names: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let earlier = Source::quiet(images, to.place.clone());
+    let results = earlier.results();
+    for (layer, place) in results.iter().flat_map(|(table, place)| {
+        table.layers().into_iter().map(move |layer| (layer.descriptor.digest.clone(), *place))
+    }) {
+        images.store.put_source(&layer, place)?;
+    }
+    let table = results.first().map_or_else(CacheTable::default, |(table, _)| (*table).clone());
+    let mut packed = pack(images, &table, None)?;
+    mounts::add(images, mounts, names, earlier.mounts(), &mut packed)?;
+    send(images, to, &packed, table.len())
+}
+
+fn send(images: &Images<'_>, to: &To, packed: &PackedTable, results: usize) -> Result<(), Failure> {
     match &to.place {
-        Place::Registry(reference) => push(images, reference, &packed, table.len()),
-        Place::Local(folder, tag) => save(images, folder, tag, &packed, table.len()),
+        Place::Registry(reference) => push(images, reference, packed, results),
+        Place::Local(folder, tag) => save(images, folder, tag, packed, results),
         Place::Inline => Ok(()),
     }
 }
@@ -139,8 +173,6 @@ fn save(
     packed: &PackedTable,
     results: usize,
 ) -> Result<(), Failure> {
-    let digest = Digest::sha256(&packed.manifest_bytes);
-    images.complete(&digest)?;
     let failed = |error: std::io::Error| {
         Failure::new(format!("--cache-to: cannot write `{}`: {error}", folder.display()))
     };
@@ -151,6 +183,7 @@ fn save(
     let mut written = 0;
     for blob in packed.manifest.layers.iter().chain([&packed.manifest.config, &entry]) {
         if target.size(&blob.digest)? != Some(blob.size_bytes) {
+            images.fetched(blob)?;
             target.copy_from(images.store.blobs().open_blob(&blob.digest)?, blob)?;
             written += 1;
         }

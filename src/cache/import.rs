@@ -1,6 +1,6 @@
 //! Caches that are read.
 
-use super::layout_source;
+use super::{layout_source, mounts};
 use crate::{
     error::Failure,
     images::Images,
@@ -10,13 +10,16 @@ use slipway_builder::{
     CACHE_CONFIG_TYPE, CACHE_TYPE, CacheSource, CacheTable, Event, FoundResult, SourceError,
 };
 use slipway_oci::{
-    Descriptor, Digest, Platform, Reference, Root, file,
+    Descriptor, Digest, Platform, Reference, Root,
+    artifact::{EMPTY, EMPTY_TYPE},
+    carried::Carried,
+    file,
     layout::ANNOTATION_REF_NAME,
     limits,
     spec::{Index, Manifest, Parsed},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -37,15 +40,19 @@ pub(super) struct Source<'a> {
     images: &'a Images<'a>,
     from: From,
     platform: Platform,
+    /// Whether nothing is said of a cache that is not there: it is about to be written.
+    is_quiet: bool,
     /// Read when somebody asks first; nothing where there is no cache that can be used.
     tables: OnceLock<Vec<Table>>,
 }
 
 /// A table, and where its layers are.
-struct Table {
+pub(super) struct Table {
     results: CacheTable,
+    /// Caches of RUN, where it has any that are wanted.
+    pub(super) mounts: Option<Carried>,
     /// In the store's words.
-    place: String,
+    pub(super) place: String,
     /// Set where a registry can be asked whether it has a layer.
     repository: Option<Reference>,
     /// What it said.
@@ -54,7 +61,60 @@ struct Table {
 
 impl<'a> Source<'a> {
     pub(super) fn new(images: &'a Images<'a>, from: From, platform: Platform) -> Source<'a> {
-        Source { images, from, platform, tables: OnceLock::new() }
+        Source { images, from, platform, is_quiet: false, tables: OnceLock::new() }
+    }
+
+    /// What there is at a place that is about to be written.
+    pub(super) fn quiet(images: &'a Images<'a>, place: Place) -> Source<'a> {
+        let from = From { place, digest: None, mounts: true };
+        Source { is_quiet: true, ..Source::new(images, from, Platform::host()) }
+    }
+
+    pub(super) fn images(&self) -> &'a Images<'a> {
+        self.images
+    }
+
+    /// The tables of results, and where their layers are.
+    pub(super) fn results(&self) -> Vec<(&CacheTable, &str)> {
+        self.tables().iter().map(|table| (&table.results, table.place.as_str())).collect()
+    }
+
+    /// Verified blobs of its caches, open.
+    pub(super) fn open_blobs(&self, blobs: &[Descriptor]) -> Result<HashMap<Digest, File>, Failure> {
+        let mut opened = HashMap::new();
+        if let Place::Registry(reference) = &self.from.place {
+            let name = self.tables().iter().find_map(|table| table.repository.clone());
+            self.images.cache_blobs(name.as_ref().unwrap_or(reference), blobs)?;
+        }
+        for blob in blobs {
+            let file = match &self.from.place {
+                // chunks are held against their digests
+                Place::Local(folder, _) => {
+                    open_within(folder, &blob_name(&blob.digest)).map_err(|error| {
+                        Failure::new(format!("`{}` is missing: {error}", blob.digest.short()))
+                    })?
+                }
+                _ => self.images.store.blobs().open_blob(&blob.digest)?,
+            };
+            opened.insert(blob.digest.clone(), file);
+        }
+        Ok(opened)
+    }
+
+    /// A manifest's caches of RUN; a table that cannot be used is said, and none.
+    fn carried(
+        &self,
+        manifest: &Manifest,
+        read: impl Fn(&Descriptor) -> Result<Vec<u8>, Failure>,
+    ) -> Option<Carried> {
+        let table = mounts::table_of(manifest).filter(|_| self.from.mounts)?;
+        let carried =
+            read(table).and_then(|bytes| Carried::from_bytes(&bytes).map_err(|error| Failure::of(&error)));
+        carried
+            .inspect_err(|failure| {
+                self.say(format_args!(" has caches that are not taken: {}", failure.words()))
+            })
+            .ok()
     }
 
     /// Whether it is asked by builds for a platform.
@@ -70,7 +130,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn say(&self, words: std::fmt::Arguments<'_>) {
+    pub(super) fn say(&self, words: std::fmt::Arguments<'_>) {
+        if self.is_quiet {
+            return;
+        }
         let message = format!("the cache `{}`{words}", self.name());
         self.images.show().event(Event::Warning { message: &message });
     }
@@ -80,7 +143,7 @@ impl<'a> Source<'a> {
         self.tables.get().into_iter().flatten().map(|table| &table.results)
     }
 
-    fn tables(&self) -> &[Table] {
+    pub(super) fn tables(&self) -> &[Table] {
         self.tables.get_or_init(|| {
             let read = match &self.from.place {
                 Place::Registry(reference) => self.read_registry(reference),
@@ -126,8 +189,9 @@ impl<'a> Source<'a> {
     fn fetch(&self, name: &Reference, manifest: &Manifest) -> Result<Table, Failure> {
         let config = self.images.cache_config(name, &manifest.config, TABLE_BYTES)?;
         let results = unpack(manifest, &config)?;
+        let mounts = self.carried(manifest, |table| self.images.cache_config(name, table, TABLE_BYTES));
         let (place, repository) = (name.name(), Some(name.clone()));
-        Ok(Table { results, place, repository, has: Mutex::default() })
+        Ok(Table { results, mounts, place, repository, has: Mutex::default() })
     }
 
     fn read_layout(&self, folder: &Path, tag: &str) -> Result<Vec<Table>, Failure> {
@@ -161,7 +225,9 @@ impl<'a> Source<'a> {
         let config = blob(folder, &manifest.config.digest, TABLE_BYTES)?;
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let results = unpack(&manifest, &config)?;
-        Ok(vec![Table { results, place: layout_source(&folder), repository: None, has: Mutex::default() }])
+        let mounts = self.carried(&manifest, |table| blob(&folder, &table.digest, TABLE_BYTES));
+        let place = layout_source(&folder);
+        Ok(vec![Table { results, mounts, place, repository: None, has: Mutex::default() }])
     }
 
     /// Whether a layer can be had: what a registry has forgotten since is no result.
@@ -201,10 +267,32 @@ impl CacheSource for Source<'_> {
         }
         Ok(None)
     }
+
+    fn fill_cache(&self, cache: &str, folder: &Path) -> Option<Vec<u8>> {
+        Source::fill_cache(self, cache, folder)
+    }
+}
+
+/// Takes caches of RUN from a place into the store, over those that are there.
+///
+/// # Errors
+/// When the place cannot be read, or something of it is not what it says.
+pub(crate) fn import_caches(
+    images: &Images<'_>,
+    from: From,
+    words: &[String],
+) -> Result<Vec<mounts::Imported>, Failure> {
+    let source = Source::new(images, From { mounts: true, ..from }, Platform::host());
+    source.import_caches(|cache| mounts::is_named(words, &cache.name, &cache.about))
 }
 
 fn unpack(manifest: &Manifest, config: &[u8]) -> Result<CacheTable, Failure> {
-    CacheTable::unpack(manifest, config).map_err(|error| Failure::of(&error))
+    let mut results = manifest.clone();
+    results.layers.retain(|layer| !mounts::is_ours(layer));
+    if results.layers.is_empty() {
+        results.layers.push(Descriptor::of(EMPTY_TYPE, EMPTY));
+    }
+    CacheTable::unpack(&results, config).map_err(|error| Failure::of(&error))
 }
 
 fn layout_folder(place: &str) -> Option<PathBuf> {
@@ -229,9 +317,13 @@ fn read_within(folder: &Path, path: &str, most_bytes: u64) -> Result<Option<Vec<
     read.map(Some).map_err(|error| Failure::new(format!("cannot read `{}`: {error}", shown.display())))
 }
 
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
 /// A verified blob of a layout.
 fn blob(folder: &Path, digest: &Digest, most_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let path = format!("blobs/{}/{}", digest.algorithm().name(), digest.hex());
+    let path = blob_name(digest);
     let bytes = read_within(folder, &path, most_bytes)?
         .ok_or_else(|| Failure::new(format!("`{}/{path}` is missing", folder.display())))?;
     if Digest::of(digest.algorithm(), &bytes) != *digest {

@@ -7,12 +7,15 @@
 
 mod export;
 mod import;
+pub(crate) mod mounts;
 
 use crate::{
     error::Failure,
     images::Images,
     request::cache::{From, To},
 };
+pub(crate) use export::write_caches;
+pub(crate) use import::import_caches;
 use slipway_builder::{BuildOutput, CacheSink, CacheSource, CacheTable, SourceError, StepResult};
 use slipway_oci::{Digest, Platform, Reference};
 use std::{
@@ -29,12 +32,20 @@ pub(crate) struct Caches<'a> {
 
 /// What a build is told to have led to.
 #[derive(Default)]
-struct Heard(Mutex<CacheTable>);
+struct Heard {
+    results: Mutex<CacheTable>,
+    /// Names of caches of RUN.
+    caches: Mutex<BTreeSet<String>>,
+}
 
 impl CacheSink for Heard {
     fn note(&self, result: &StepResult<'_>) -> Result<(), SourceError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(result);
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).note(result);
         Ok(())
+    }
+
+    fn used_cache(&self, cache: &str) {
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).insert(cache.to_owned());
     }
 }
 
@@ -98,10 +109,11 @@ impl<'a> Caches<'a> {
         if self.to.is_empty() {
             return Ok(());
         }
-        let mut heard = self.heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let caches = self.heard.caches.lock().unwrap_or_else(PoisonError::into_inner);
         self.add_contents(images, &mut heard)?;
         for to in &self.to {
-            match export::write(images, to, &heard, built) {
+            match export::write(images, to, (&heard, &caches), built) {
                 Err(failure) if to.ignore_error => {
                     crate::show::note(format_args!(
                         "warning: the cache was not written: {}",

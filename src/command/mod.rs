@@ -9,13 +9,13 @@ pub(crate) mod remote;
 pub(crate) mod system;
 
 use crate::{app::Global, error::Failure};
-use builder::{bake, build, builds, context, why};
+use builder::{bake, build, builds, caches, context, debug, rebuild, why};
 use container::{
     create, kill, logs, ps, rename, restart, rm as remove_container, run as run_command, start, stop, wait,
 };
 use dockerfile::{check, fmt};
 use image::{
-    history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
+    diff, history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
 };
 use registry::{group as registry_group, login, logout, serve};
 use remote::{artifact, copy, delete, digest, promote, referrers, tags};
@@ -42,6 +42,8 @@ enum Command {
     Build(Box<build::Arguments>),
     /// Look at builds that ran: steps, times, logs
     Builds(builds::Arguments),
+    /// Look after caches of RUN --mount=type=cache: list them, remove them, carry them elsewhere
+    Cache(caches::Arguments),
     /// Check a recipe without building it
     Check(check::Arguments),
     /// Write what a shell needs to complete commands, flags, images and stages
@@ -52,10 +54,14 @@ enum Command {
     Copy(Box<copy::Arguments>),
     /// Make a container without starting it
     Create(Box<create::Arguments>),
+    /// Open a shell in the state of a step of a kept build, or run a command there
+    Debug(debug::Arguments),
     /// Delete tags or manifests in a registry
     Delete(delete::Arguments),
     /// Show what takes the store's room
     Df(df::Arguments),
+    /// Compare two images, path by path, and their configurations; exit status 1 where they differ
+    Diff(diff::Arguments),
     /// Show what a name stands for in its registry
     Digest(digest::Arguments),
     /// Look into recipes: syntax trees, expansion, extensions, a language server
@@ -96,6 +102,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Send an image to a registry
     Push(push::Arguments),
+    /// Build again what made an image, without cached results, and say whether it came out the same
+    Rebuild(rebuild::Arguments),
     /// List what is attached to an image in its registry
     Referrers(referrers::Arguments),
     /// Look after a registry of your own: its configuration, users, tokens and content
@@ -145,12 +153,15 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Bake(arguments) => bake::run(&global, &arguments),
         Command::Build(arguments) => build::run(&global, *arguments),
         Command::Builds(arguments) => builds::run(&global, &arguments),
+        Command::Cache(arguments) => caches::run(&global, &arguments),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Context(arguments) => context::run(&global, &arguments),
         Command::Copy(arguments) => copy::run(&global, &arguments),
         Command::Create(arguments) => create::run(&global, &arguments),
+        Command::Debug(arguments) => debug::run(&global, &arguments),
         Command::Delete(arguments) => delete::run(&global, &arguments),
+        Command::Diff(arguments) => diff::run(&global, &arguments),
         Command::Digest(arguments) => digest::run(&global, &arguments),
         Command::Du(arguments) => du::run(&global, &arguments),
         Command::Df(arguments) => df::run(&global, &arguments),
@@ -172,6 +183,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Ps(arguments) => ps::run(&global, &arguments),
         Command::Pull(arguments) => pull::run(&global, &arguments),
         Command::Push(arguments) => push::run(&global, &arguments),
+        Command::Rebuild(arguments) => rebuild::run(&global, &arguments),
         Command::Referrers(arguments) => referrers::run(&global, &arguments),
         Command::Registry(arguments) => registry_group::run(&global, &arguments),
         Command::Rename(arguments) => rename::run(&global, &arguments),

@@ -82,6 +82,17 @@ impl Images<'_> {
         Ok(blobs.read(&config.digest, config.size_bytes)?)
     }
 
+    /// Fetches blobs of a cache that are not here.
+    pub(crate) fn cache_blobs(&self, name: &Reference, blobs: &[Descriptor]) -> Result<(), Failure> {
+        let lacks = |blob: &&Descriptor| !self.store.blobs().contains(&blob.digest).unwrap_or(false);
+        let missing: Vec<Descriptor> = blobs.iter().filter(lacks).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let fetched = self.client()?.fetch_blobs(name, &missing, self.store.blobs(), &Waits::new(self.show));
+        fetched.map_err(|error| Failure::of(&error))
+    }
+
     /// What is attached to the manifest that `subject` names by digest.
     pub(crate) fn referrers(&self, subject: &Reference, kind: &str) -> Result<Vec<Descriptor>, Failure> {
         self.client()?.referrers(subject, Some(kind)).map_err(|error| Failure::of(&error))

@@ -269,6 +269,7 @@ mod tests {
         "FROM",
         "TO",
         "DIGEST",
+        "CACHE",
         "DIGEST|none",
         "FILE[:TYPE]",
         "NAME[:TAG]",

@@ -1,8 +1,8 @@
 //! Where a build's results come from and go to: `--cache-from` and `--cache-to`, in buildx' words.
 
-use super::options::Options;
+use super::{options::Options, size};
 use crate::{error::Failure, request::build::Compression};
-use slipway_oci::{Digest, Reference};
+use slipway_oci::{Digest, Reference, store::CacheAbout};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// A place that keeps results.
@@ -23,6 +23,8 @@ pub(crate) struct From {
     pub(crate) place: Place,
     /// The manifest, where it is said.
     pub(crate) digest: Option<Digest>,
+    /// Whether caches of RUN are taken from there too.
+    pub(crate) mounts: bool,
 }
 
 /// One `--cache-to`.
@@ -36,6 +38,30 @@ pub(crate) struct To {
     pub(crate) compression: Option<Compression>,
     /// Whether a failure is a warning.
     pub(crate) ignore_error: bool,
+    /// Which caches of RUN go with the results, if any do.
+    pub(crate) mounts: Option<Mounts>,
+}
+
+/// Which caches of RUN are carried, and how much of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mounts {
+    /// Those with these ids; empty: any.
+    pub(crate) only: Vec<String>,
+    /// Those of this namespace (`BUILDKIT_CACHE_MOUNT_NS`).
+    pub(crate) scope: Option<String>,
+    /// Most bytes of all of them together, unpacked.
+    pub(crate) most_bytes: u64,
+}
+
+/// What is carried of caches unless something else is said, in bytes.
+pub(crate) const MOUNTS_BYTES: u64 = 2 << 30;
+
+impl Mounts {
+    /// Whether a cache is among them.
+    pub(crate) fn takes(&self, about: &CacheAbout) -> bool {
+        (self.only.is_empty() || self.only.contains(&about.id))
+            && self.scope.as_ref().is_none_or(|scope| *scope == about.scope)
+    }
 }
 
 /// The build argument that asks docker for a cache with the image.
@@ -62,7 +88,13 @@ pub(crate) fn to(given: &[String], build_arguments: &BTreeMap<String, String>) -
     let inline =
         build_arguments.get(INLINE_ARGUMENT).is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     if inline && !all.iter().any(|to| to.place == Place::Inline) {
-        all.push(To { place: Place::Inline, all: false, compression: None, ignore_error: false });
+        all.push(To {
+            place: Place::Inline,
+            all: false,
+            compression: None,
+            ignore_error: false,
+            mounts: None,
+        });
     }
     Ok(all)
 }
@@ -115,8 +147,9 @@ fn one_from(text: &str) -> Result<From, Failure> {
         }
         _ => return Err(unknown_kind(&options)),
     };
+    let mounts = options.switch("mounts")?.unwrap_or(true);
     options.end(SHAPES)?;
-    Ok(From { place, digest })
+    Ok(From { place, digest, mounts })
 }
 
 fn one_to(text: &str) -> Result<To, Failure> {
@@ -149,8 +182,36 @@ fn one_to(text: &str) -> Result<To, Failure> {
         }
     }
     let ignore_error = options.switch("ignore-error")?.unwrap_or(false);
+    let mounts = mounts(&mut options, &place)?;
     options.end(SHAPES)?;
-    Ok(To { place, all, compression, ignore_error })
+    Ok(To { place, all, compression, ignore_error, mounts })
+}
+
+/// `mounts=true` and what belongs to it.
+fn mounts(options: &mut Options, place: &Place) -> Result<Option<Mounts>, Failure> {
+    let wanted = options.switch("mounts")?;
+    let only = options.take("mounts-only").map(|ids| ids.split(';').map(str::to_owned).collect::<Vec<_>>());
+    let scope = options.take("mounts-scope");
+    let most = options.take("mounts-max");
+    let given = only.is_some() || scope.is_some() || most.is_some();
+    if wanted != Some(true) {
+        return match given {
+            true => Err(options.failure("mounts-only, mounts-scope and mounts-max need mounts=true")),
+            false => Ok(None),
+        };
+    }
+    if *place == Place::Inline {
+        return Err(
+            options.failure("caches of RUN do not go with an image: type=registry or type=local takes them")
+        );
+    }
+    let most_bytes = match most {
+        Some(text) => {
+            size::argument(&text).map_err(|words| options.failure(&format!("mounts-max: {words}")))?
+        }
+        None => MOUNTS_BYTES,
+    };
+    Ok(Some(Mounts { only: only.unwrap_or_default(), scope, most_bytes }))
 }
 
 #[cfg(test)]
@@ -178,7 +239,7 @@ mod tests {
             (&format!("type=local,src=/c,digest={digest}"), Place::Local("/c".into(), "latest".into()), true),
         ] {
             let digest = with_digest.then(|| digest.parse().expect("digest"));
-            assert_eq!(from(&given(text)).expect(text), [From { place, digest }], "{text}");
+            assert_eq!(from(&given(text)).expect(text), [From { place, digest, mounts: true }], "{text}");
         }
         assert_eq!(from(&given("")).expect("an empty variable of a script"), []);
     }
@@ -186,7 +247,11 @@ mod tests {
     #[test]
     fn targets_in_buildx_words() {
         let place = || registry("r.test/app:cache");
-        let plain = To { place: place(), all: false, compression: None, ignore_error: false };
+        let plain = To { place: place(), all: false, compression: None, ignore_error: false, mounts: None };
+        let mounts = |only: &[&str], scope: Option<&str>, most_bytes| {
+            let only = only.iter().map(ToString::to_string).collect();
+            Some(Mounts { only, scope: scope.map(str::to_owned), most_bytes })
+        };
         let all = To { all: true, ..plain.clone() };
         for (text, expected) in [
             ("r.test/app:cache", plain.clone()),
@@ -200,6 +265,14 @@ mod tests {
                 To { ignore_error: true, compression: Some(Compression::Gzip), ..all.clone() },
             ),
             ("type=local,dest=c,mode=max", To { place: Place::Local("c".into(), "latest".into()), ..all }),
+            (
+                "type=registry,ref=r.test/app:cache,mounts=true",
+                To { mounts: mounts(&[], None, MOUNTS_BYTES), ..plain.clone() },
+            ),
+            (
+                "ref=r.test/app:cache,mounts=true,mounts-only=/root/.cache;cargo,mounts-scope=main,mounts-max=1g",
+                To { mounts: mounts(&["/root/.cache", "cargo"], Some("main"), 1 << 30), ..plain.clone() },
+            ),
             ("type=inline", To { place: Place::Inline, ..plain }),
         ] {
             assert_eq!(to(&given(text), &BTreeMap::new()).expect(text), [expected], "{text}");
@@ -227,6 +300,9 @@ mod tests {
             ("type=registry,ref=r.test/a,compression=xz", "zstd, gzip or uncompressed"),
             ("type=registry,ref=r.test/a,compression-level=3", "one level"),
             ("type=inline,mode=max", "no mode=max"),
+            ("type=inline,mounts=true", "do not go with an image"),
+            ("type=local,dest=c,mounts-max=1g", "need mounts=true"),
+            ("type=local,dest=c,mounts=true,mounts-max=much", "is not a size"),
             ("type=local", "needs dest="),
             ("type=local,dest=c,tag=a/b", "is no tag"),
             ("type=azblob,account_url=x", "type=azblob"),

@@ -18,6 +18,16 @@ pub(crate) fn is_one(name: &str) -> bool {
     NAMES.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
+/// A word of a command line without what a proxy is asked with, which may be a password: the name alone stands for the
+/// environment's.
+pub(crate) fn without_value(word: &str) -> String {
+    let argument = word.strip_prefix("--build-arg=").unwrap_or(word);
+    match argument.split_once('=') {
+        Some((name, _)) if is_one(name) => word[..word.len() - argument.len() + name.len()].to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
 /// The variables of the configuration in `folder`, for a container or for a build's arguments.
 ///
 /// # Errors
@@ -83,6 +93,14 @@ mod tests {
                     .collect::<BTreeMap<_, _>>()
             });
             assert_eq!(within(json.as_bytes()).ok(), expected, "{json}");
+        }
+        for (word, kept) in [
+            ("http_proxy=http://u:p@h", "http_proxy"),
+            ("--build-arg=HTTPS_PROXY=http://u:p@h", "--build-arg=HTTPS_PROXY"),
+            ("A=http_proxy=b", "A=http_proxy=b"),
+            ("--tag=x", "--tag=x"),
+        ] {
+            assert_eq!(without_value(word), kept);
         }
         assert!(is_one("https_proxy") && is_one("ALL_PROXY") && !is_one("PROXY"));
         assert_eq!(of(None), Ok(BTreeMap::new()));

@@ -160,7 +160,17 @@ fn the_readme_s_lines_run_as_they_stand() {
 
 /// The last of two builds that are remembered, for examples that ask about one.
 fn remembered(slipway: &Slipway, example: &str) -> String {
-    if !example.contains("slipway builds") && !example.contains("slipway why") {
+    if example.contains("slipway cache") {
+        let recipe = "FROM base\nRUN --mount=type=cache,target=/c echo x > /c/x\n";
+        slipway.build_with("cached", recipe, &[], &["--no-cache"]).ok();
+        if example.contains("cache import") {
+            slipway.ok(["cache", "export", slipway.path("home/caches").to_str().unwrap()]);
+        }
+    }
+    if !["slipway builds", "slipway why", "slipway debug", "slipway rebuild"]
+        .iter()
+        .any(|own| example.contains(own))
+    {
         return String::new();
     }
     for _ in 0..2 {

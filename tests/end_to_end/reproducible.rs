@@ -60,6 +60,93 @@ fn two_stores_and_two_checkouts_give_one_digest() {
     assert_eq!(one.digest("same"), two.digest("again"));
 }
 
+/// Everything that two machines may differ in, and that no digest may tell of.
+#[test]
+fn no_digest_tells_how_where_and_when_it_was_built() {
+    let first = Slipway::new();
+    let context = first.path("context");
+    checkout(&context, false, 1_600_000_000);
+    first.build_folder("same", &context, &[]).ok();
+    let expected = first.digest("same");
+    let cache = first.path("cache");
+    let to = format!("type=local,dest={},mode=max", cache.display());
+    let from = format!("type=local,src={}", cache.display());
+    // what it is, flags, variables, and what the shell does before it
+    type Case<'a> = (&'static str, &'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 9] = [
+        ("again, cached", &["--cache-to", &to], &[], ""),
+        ("again", &["--no-cache"], &[], ""),
+        ("one stage at a time", &["--no-cache", "--jobs", "1"], &[], ""),
+        ("eight at a time", &["--no-cache", "--jobs", "8"], &[], ""),
+        ("another time zone", &["--no-cache"], &[("TZ", "Pacific/Kiritimati")], ""),
+        ("another language", &["--no-cache"], &[("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")], ""),
+        ("a strict umask", &["--no-cache"], &[], "umask 077; "),
+        ("no umask", &["--no-cache"], &[], "umask 0; "),
+        (
+            "another home and name",
+            &["--no-cache"],
+            &[("HOME", "/nowhere"), ("HOSTNAME", "other"), ("USER", "other")],
+            "",
+        ),
+    ];
+    for (name, flags, variables, before) in cases {
+        let line = [&["build", "-q", "-t", "other"], flags].concat();
+        let own = first.command(line);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{before}exec \"$0\" \"$@\"")])
+            .arg(own.get_program())
+            .args(own.get_args())
+            .arg(&context);
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(command.envs(variables.iter().copied())).ok();
+        assert_eq!(first.digest("other"), expected, "{name}");
+        first.ok(["rmi", "other"]);
+    }
+    let second = first.another("second");
+    second.import_base();
+    second.build_folder("same", &context, &["--cache-from", &from]).ok();
+    assert_eq!(second.digest("same"), expected, "out of another store's cache");
+    second.build_folder("other", &context, &["--no-cache", "--layers-as", "unpacked"]).ok();
+    assert_eq!(second.digest("other"), expected, "layers as folders");
+    // another file system
+    let memory = tempfile::Builder::new().prefix("slipway-").tempdir_in("/dev/shm");
+    if let Ok(memory) = memory {
+        let mut third = first.another("third");
+        third.root = memory.path().join("store");
+        third.import_base();
+        third.build_folder("same", &context, &[]).ok();
+        assert_eq!(third.digest("same"), expected, "in memory");
+    }
+}
+
+#[test]
+fn what_was_built_is_built_again_and_compared() {
+    let slipway = Slipway::new();
+    let folder = slipway.context(
+        "context",
+        &[("Dockerfile", "FROM base\nCOPY file /file\nRUN echo made > /made\n"), ("file", "x")],
+    );
+    slipway.build_folder("same", &folder, &[]).ok();
+    let digest = slipway.digest("same");
+    let said = slipway.ok(["rebuild", "--verify", "same"]);
+    assert!(said.contains("the same"), "{said}");
+    assert_eq!(slipway.digest("same"), digest);
+    fs::write(
+        folder.join("Dockerfile"),
+        "FROM base\nCOPY file /file\nRUN dd if=/dev/urandom bs=8 count=1 of=/noise 2>/dev/null\n",
+    )
+    .unwrap();
+    slipway.build_folder("other", &folder, &[]).ok();
+    let digest = slipway.digest("other");
+    let ended = slipway.run(["rebuild", "--verify", "other"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("`/noise` is the first path that differs"), "{}", ended.stderr);
+    assert_eq!(slipway.digest("other"), digest, "the name stays");
+    let message = slipway.fails(1, ["rebuild", "--verify", "base"]);
+    assert!(message.contains("base"), "{message}");
+}
+
 #[test]
 fn no_time_is_later_than_the_epoch() {
     let mut slipway = Slipway::new();

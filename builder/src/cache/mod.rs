@@ -15,11 +15,19 @@ use slipway_oci::{
     limits,
     store::{CacheEntry, CachedLayer, LayerForm, Store},
 };
+use std::path::Path;
 
 /// Knows results of steps that other builds made, elsewhere.
 pub trait CacheSource: Sync {
     /// What `key` led to. A source that cannot answer and is no reason to fail answers nothing.
     fn find(&self, key: &Digest) -> Result<Option<FoundResult>, SourceError>;
+
+    /// Fills the empty `folder` with the contents of a cache of `RUN --mount=type=cache` that the store has not, and answers the
+    /// record of what it has seen; `cache` is its name in stores. Where that fails, the folder is empty again.
+    fn fill_cache(&self, cache: &str, folder: &Path) -> Option<Vec<u8>> {
+        let _ = (cache, folder);
+        None
+    }
 }
 
 /// What a source knows of a key.
@@ -36,6 +44,11 @@ pub struct FoundResult {
 pub trait CacheSink: Sync {
     /// Takes one result; the same one may come again.
     fn note(&self, result: &StepResult<'_>) -> Result<(), SourceError>;
+
+    /// Hears that a step has used a cache of `RUN --mount=type=cache`; `cache` is its name in the store.
+    fn used_cache(&self, cache: &str) {
+        let _ = cache;
+    }
 }
 
 /// What a key led to.

@@ -27,6 +27,6 @@ mod recorder;
 pub use kept::{History, HistoryError};
 pub(crate) use log::StepLog;
 pub use record::{
-    BaseRecord, BuildRecord, CommandRecord, Ended, LayerRecord, State, StepOutcome, StepRecord,
+    Advice, BaseRecord, BuildRecord, CommandRecord, Ended, LayerRecord, State, StepOutcome, StepRecord,
 };
 pub(crate) use recorder::Recorder;

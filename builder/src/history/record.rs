@@ -43,6 +43,15 @@ pub struct BuildRecord {
     pub names: Vec<String>,
     /// Whether cached results were passed over.
     pub no_cache: bool,
+    /// What a check says of the recipe.
+    #[serde(default)]
+    pub advice: Vec<Advice>,
+    /// The command line that asked for it, and in which folder: for who looks into it later. Empty where it is no text.
+    #[serde(default)]
+    pub line: Vec<String>,
+    /// The folder.
+    #[serde(default)]
+    pub folder_of_line: String,
     /// Its steps, in the order of the recipe.
     #[serde(skip)]
     pub steps: Vec<StepRecord>,
@@ -55,6 +64,17 @@ pub struct BuildRecord {
     /// Name of its folder in the history.
     #[serde(skip)]
     pub folder: String,
+}
+
+/// What a check says of a line of the recipe.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Advice {
+    /// The line, from 1.
+    pub line: u32,
+    /// The rule's name.
+    pub rule: String,
+    /// Its words.
+    pub message: String,
 }
 
 /// How a build ended.

@@ -42,7 +42,7 @@ enum Kept {
     Nothing,
     /// The record, open and locked, in this folder.
     Open(File, PathBuf),
-    /// Writing has failed.
+    /// Nothing will be: writing has failed, or it is not wanted.
     Broken,
 }
 
@@ -68,9 +68,13 @@ impl<'a> Recorder<'a> {
             secrets: request.secrets.keys().map(|name| cut(name)).collect(),
             names,
             no_cache: request.no_cache,
+            advice: request.advice.clone(),
+            line: request.line.0.iter().map(|word| masks.text(word)).collect(),
+            folder_of_line: request.line.1.clone(),
             ..BuildRecord::default()
         };
-        let state = Mutex::new(Recording { build, steps: BTreeMap::new(), kept: Kept::Nothing });
+        let kept = if request.is_forgotten { Kept::Broken } else { Kept::Nothing };
+        let state = Mutex::new(Recording { build, steps: BTreeMap::new(), kept });
         let (explain, earlier) = (request.explain, OnceLock::new());
         Recorder { inner, history, masks, began: Instant::now(), state, explain, earlier }
     }
@@ -105,8 +109,12 @@ impl<'a> Recorder<'a> {
         matches!(state.kept, Kept::Open(..)).then(|| state.build.id.clone())
     }
 
-    /// Writes down how the build ended.
-    pub(crate) fn end(&self, result: &Result<BuildOutput, BuildError>) {
+    /// Writes down how the build ended, and hands the whole record to who wants it.
+    pub(crate) fn end(
+        &self,
+        result: &Result<BuildOutput, BuildError>,
+        record: Option<&Mutex<Option<BuildRecord>>>,
+    ) {
         let mut state = self.state();
         let (outcome, image, error) = match result {
             Ok(output) => (State::Built, Some(output.image.manifest.digest.clone()), None),
@@ -123,10 +131,16 @@ impl<'a> Recorder<'a> {
                 (if cancelled { State::Cancelled } else { State::Failed }, None, Some(self.shown(&words)))
             }
         };
+        let took_us = micros(self.began.elapsed());
+        if let Some(slot) = record {
+            let steps = state.steps.values().cloned().collect();
+            let end = Some(Ended { state: outcome, took_us, image: image.clone(), error: error.clone() });
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(BuildRecord { steps, end, ..state.build.clone() });
+        }
         if matches!(state.kept, Kept::Nothing) {
             return;
         }
-        let took_us = micros(self.began.elapsed());
         let mut lines: Vec<Line> =
             state.steps.values().map(|step| Line::Step(Box::new(step.clone()))).collect();
         lines.push(Line::End(Ended { state: outcome, took_us, image, error }));

@@ -91,7 +91,7 @@ fn attempt(
     environment.progress.event(Event::Planned { steps: workshop.planned() });
     let result = solve(&workshop, exporter);
     workshop.finish();
-    recorder.end(&result);
+    recorder.end(&result, environment.record);
     result
 }
 

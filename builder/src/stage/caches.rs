@@ -145,13 +145,15 @@ impl StageState<'_, '_> {
         };
         attached.locks.push(lock);
         store.note_cache(name, &self.about_cache(wanted));
+        self.solver.environment.cache_sinks.iter().for_each(|sink| sink.used_cache(name));
         let path = store.cache_folder(name);
         let is_missing = !path.exists();
-        if is_missing {
+        let is_carried = is_missing && self.carried(name, &folder)?;
+        if is_missing && !is_carried {
             self.seed(wanted, &path, &folder)?;
         }
         // what a seed holds was made from nobody knows what
-        let is_new = is_missing && wanted.seed.is_none();
+        let is_new = is_missing && !is_carried && wanted.seed.is_none();
         Ok(Held { folder: path, seen: Some(folder.join(format!("{name}.seen"))), is_new })
     }
 
@@ -182,6 +184,34 @@ impl StageState<'_, '_> {
                 let _ = poll(&mut watched, Some(&ASK_AGAIN));
             }
         })
+    }
+
+    /// Takes the contents of a cache from elsewhere, where somebody has them.
+    fn carried(&self, name: &str, holder: &Path) -> Result<bool, StepError> {
+        let environment = self.solver.environment;
+        if environment.cache_sources.is_empty() {
+            return Ok(false);
+        }
+        let store = environment.store;
+        let scratch = store.temporary_folder("carried")?;
+        let found = environment.cache_sources.iter().find_map(|source| source.fill_cache(name, &scratch));
+        let Some(seen) = found else {
+            fs::remove_dir(&scratch).map_err(StepError::io("remove", &scratch))?;
+            return Ok(false);
+        };
+        let path = store.cache_folder(name);
+        let _guard = guard(holder)?;
+        if path.is_dir() {
+            // another step that shares it was quicker
+            file::remove_tree(&scratch).map_err(StepError::io("remove", &scratch))?;
+            return Ok(true);
+        }
+        if !seen.is_empty() {
+            let record = path.with_extension("seen");
+            file::write_atomic(&record, &seen).map_err(StepError::io("write", &record))?;
+        }
+        fs::rename(&scratch, &path).map_err(StepError::io("rename", &path))?;
+        Ok(true)
     }
 
     /// Makes a new cache at `path`, a name in `holder`.

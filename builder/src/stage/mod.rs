@@ -18,7 +18,7 @@ pub use metadata::{ChangeError, apply_changes};
 pub(crate) use mounts::Attached;
 
 use crate::{
-    Base, ErrorAt, Event, Fact, Outcome, StepError, StepId, ValueError, base as images, clock,
+    Base, ErrorAt, Event, Fact, Outcome, StepError, StepId, ValueError, When, base as images, clock,
     epoch::StageEpoch,
     key::chain_id,
     solve::{AskStage, Workshop, is_visible, visible_steps},
@@ -178,6 +178,7 @@ impl<'s, 'a> StageState<'s, 'a> {
             line: located.origin.start_line,
             text: &text,
         });
+        self.look_into(located, (step, &text), When::Before)?;
         let (result, took) =
             clock::step(step, || self.apply(&located.instruction, &located.origin, Some(step)));
         let (outcome, reason) = match &result {
@@ -187,7 +188,24 @@ impl<'s, 'a> StageState<'s, 'a> {
             Err(error) => ended(error),
         };
         progress.event(Event::Finished { step, outcome, took, reason: &reason });
-        result.map(|_| ())
+        result?;
+        self.look_into(located, (step, &text), When::After)
+    }
+
+    /// Lets a debugger look into the state before or after an instruction; the build ends with it.
+    fn look_into(
+        &mut self,
+        located: &Located,
+        (step, text): (StepId, &str),
+        when: When,
+    ) -> Result<(), StepError> {
+        let environment = self.solver.environment;
+        if !environment.debugger.is_some_and(|debugger| debugger.wants(step, when)) {
+            return Ok(());
+        }
+        let run = if let Instruction::Run(run) = &located.instruction { Some(run) } else { None };
+        self.enter(run, text, step, when)?;
+        Err(StepError::Cancelled)
     }
 
     fn apply(

@@ -64,6 +64,13 @@ pub(crate) struct Attached {
     held: Vec<OwnedFd>,
 }
 
+impl Attached {
+    /// Lets other steps use the caches that are mounted.
+    pub(crate) fn let_caches_go(&mut self) {
+        self.locks.clear();
+    }
+}
+
 impl Drop for Attached {
     fn drop(&mut self) {
         self.agents.clear();

@@ -1,13 +1,15 @@
 //! RUN: key, then the command in a sandbox on the layers so far.
 
-use super::{StageState, environment::put_env};
+use super::{Attached, StageState, environment::put_env};
 use crate::{
-    NetworkMode, Outcome, StepError, StepId, ValueError, base, device,
+    NetworkMode, Outcome, StepError, StepId, ValueError, When, base, device,
     execute::{self, Command},
     key::{Operation, RunStep, StepDescription, latest_time},
+    solve::Workshop,
 };
 use slipway_dockerfile::{CommandLine, Run};
-use slipway_oci::{Digest, Platform, store::LayerForm};
+use slipway_oci::{Digest, Platform, layer::Tree, store::LayerForm};
+use slipway_runtime::Lower;
 
 /// Host name that steps see (BuildKit's, which recipes may have met).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -135,6 +137,38 @@ impl StageState<'_, '_> {
         Ok(Prepared { argv, script, env, proxies, influences, network, insecure, devices, hostname })
     }
 
+    /// Looks into the state before or after an instruction; of a RUN with its mounts.
+    pub(super) fn enter(
+        &mut self,
+        run: Option<&Run>,
+        shown: &str,
+        step: StepId,
+        when: When,
+    ) -> Result<(), StepError> {
+        let shell = self.shell_words();
+        let (prepared, mounts) = match run {
+            Some(run) => (self.prepare(run)?, self.mounts(&run.mounts)?),
+            None => {
+                let (env, influences) = self.run_environment();
+                let prepared = Prepared {
+                    argv: shell,
+                    script: None,
+                    env,
+                    proxies: self.proxies(),
+                    influences,
+                    network: self.solver.request.network,
+                    insecure: false,
+                    devices: Vec::new(),
+                    hostname: HOSTNAME.to_owned(),
+                };
+                (prepared, Vec::new())
+            }
+        };
+        self.within(&prepared, &mounts, (shown, Some(step)), |solver, command, tree, lower, attached| {
+            execute::look(solver, command, tree, (lower, attached), when)
+        })
+    }
+
     fn execute(
         &mut self,
         prepared: &Prepared,
@@ -142,6 +176,18 @@ impl StageState<'_, '_> {
         shown: &str,
         step: Option<StepId>,
     ) -> Result<Option<LayerForm>, StepError> {
+        self.within(prepared, mounts, (shown, step), execute::execute)
+            .map_err(|error| of_machine(error, &self.platform))
+    }
+
+    /// Hands `work` what a command is, on which layers, and what is mounted.
+    fn within<T>(
+        &mut self,
+        prepared: &Prepared,
+        mounts: &[super::mounts::Mount],
+        (shown, step): (&str, Option<StepId>),
+        work: impl FnOnce(&Workshop<'_>, &Command<'_>, &Tree, Vec<Lower>, Attached) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
         let solver = self.solver;
         let environment = solver.environment;
         let layers = self.layers.clone();
@@ -177,6 +223,7 @@ impl StageState<'_, '_> {
         let mut edits = device::edits(&prepared.devices, &solver.request.device_folders)?;
         env.append(&mut edits.env);
         attached.mounts.append(&mut edits.mounts);
+        let shell = self.shell_words();
         let command = Command {
             argv: &prepared.argv,
             shown,
@@ -186,14 +233,14 @@ impl StageState<'_, '_> {
             network: prepared.network,
             insecure: prepared.insecure,
             hostname: &prepared.hostname,
+            shell: shell.first().map_or("/bin/sh", String::as_str),
             script: prepared.script.as_ref(),
             devices: &edits.devices,
             clamp: self.epoch.clamp,
             step: step.unwrap_or_else(|| solver.first_step(self.index)),
         };
         let tree = self.tree()?.clone();
-        execute::execute(solver, &command, &tree, lower, attached)
-            .map_err(|error| of_machine(error, &self.platform))
+        work(solver, &command, &tree, lower, attached)
     }
 }
 

@@ -131,6 +131,9 @@ impl Bench {
 
     fn request(&self, recipe: &str) -> BuildRequest {
         BuildRequest {
+            line: Default::default(),
+            advice: Vec::new(),
+            is_forgotten: false,
             recipe_name: "Dockerfile".to_owned(),
             recipe: recipe.to_owned(),
             context: Some(self.context()),
@@ -161,6 +164,8 @@ impl Bench {
 
     fn environment(&self) -> Environment<'_> {
         Environment {
+            debugger: None,
+            record: None,
             cache_sources: &[],
             cache_sinks: &[],
             store: &self.store,

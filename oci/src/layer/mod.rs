@@ -12,6 +12,7 @@
 //! - [`diff`]: an overlay's upper folder in, entries out.
 
 mod archive;
+mod compare;
 mod copied;
 mod describe;
 pub mod diff;
@@ -27,11 +28,13 @@ mod sparse;
 mod toc;
 mod tree;
 mod unpack;
+mod waste;
 mod write;
 mod xattr;
 
 pub(crate) use archive::Archive as ArchiveReader;
 pub use archive::{SNIFF_BYTES, is_header};
+pub use compare::{Aspect, Difference, compare};
 pub(crate) use copied::copy_digested;
 pub(crate) use describe::describe as describe_item;
 pub use diff::Clamp;
@@ -47,6 +50,7 @@ pub(crate) use tree::components;
 pub use tree::{Found, Resolved, Tree, TreeError};
 pub use unpack::{Unpacked, index, unpack, write_image, write_image_on};
 pub(crate) use unpack::{index_ahead, unpack_ahead, write_image_ahead, write_image_seeking};
+pub use waste::{Copies, Hidden, Left, Waste, waste};
 pub use write::{Layer, LayerWriter, NewImage};
 pub(crate) use xattr::set_opaque;
 pub use xattr::{Attributes, OverlayXattrs, read_at};

@@ -69,14 +69,14 @@ pub struct CacheLock {
 }
 
 /// Whether `name` can be a cache's.
-fn is_name(name: &str) -> bool {
+pub fn is_cache_name(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 impl Store {
     /// Where the contents of a cache lie, whether or not it is there. `name` is a digest's hexadecimal form.
     pub fn cache_folder(&self, name: &str) -> PathBuf {
-        assert!(is_name(name), "a cache is named by a digest");
+        assert!(is_cache_name(name), "a cache is named by a digest");
         self.root.join("caches").join(name)
     }
 
@@ -127,11 +127,43 @@ impl Store {
         read_about(&beside(&self.cache_folder(name), "about"))
     }
 
+    /// Puts the folder `new`, which lies in this store's `tmp/`, in the place of a cache's contents, with what it has seen.
+    /// Whoever calls it holds the cache's lock alone.
+    pub fn put_cache(
+        &self,
+        name: &str,
+        new: &Path,
+        seen: &[u8],
+        about: &CacheAbout,
+    ) -> Result<(), StoreError> {
+        let folder = self.cache_folder(name);
+        let record = beside(&folder, "seen");
+        // what was seen of other contents is worse than nothing
+        match fs::remove_file(&record) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at("remove", &record)(error));
+            }
+            _ => {}
+        }
+        if folder.exists() {
+            let old = self.temporary_path("cache")?;
+            fs::rename(&folder, &old).map_err(io_at("rename", &folder))?;
+            file::remove_tree(&old).map_err(io_at("remove", &old))?;
+        }
+        fs::rename(new, &folder).map_err(io_at("rename", &folder))?;
+        if !seen.is_empty() {
+            file::write_atomic(&record, seen).map_err(io_at("write", &record))?;
+        }
+        self.note_cache(name, about);
+        Ok(())
+    }
+
     /// All caches, the longest unused first. Reads the size of every file in them.
     pub fn cache_mounts(&self) -> Result<Vec<CacheMount>, StoreError> {
         let mut found = Vec::new();
         for folder in super::sweep::entries(&self.root.join("caches"))? {
-            let Some(name) = folder.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name))
+            let Some(name) =
+                folder.file_name().and_then(|name| name.to_str()).filter(|name| is_cache_name(name))
             else {
                 continue;
             };

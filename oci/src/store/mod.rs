@@ -60,7 +60,7 @@ mod usage;
 mod variants;
 
 pub use cache::{CacheEntry, CachedLayer};
-pub use caches::{CacheAbout, CacheLock, CacheMount};
+pub use caches::{CacheAbout, CacheLock, CacheMount, is_cache_name};
 pub use collect::Collected;
 pub use containers::KeptContainer;
 pub use earlier::{NewFile, NewLayer};

@@ -264,6 +264,37 @@ pub enum Mount {
     },
 }
 
+impl Mount {
+    /// The same mount, for another sandbox.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be copied.
+    pub fn try_clone(&self) -> std::io::Result<Mount> {
+        Ok(match self {
+            Mount::Bind { source, target, readonly, recursive, create } => Mount::Bind {
+                source: match source {
+                    BindSource::Path(path) => BindSource::Path(path.clone()),
+                    BindSource::Fd(descriptor) => BindSource::Fd(descriptor.try_clone()?),
+                },
+                target: target.clone(),
+                readonly: *readonly,
+                recursive: *recursive,
+                create: *create,
+            },
+            Mount::Tmpfs { target, size_bytes, mode, exec } => {
+                Mount::Tmpfs { target: target.clone(), size_bytes: *size_bytes, mode: *mode, exec: *exec }
+            }
+            Mount::File { content, target, mode, uid, gid } => Mount::File {
+                content: FileContent(content.0.clone()),
+                target: target.clone(),
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+            },
+        })
+    }
+}
+
 /// The bytes of a file, which may be a secret and are shown nowhere.
 pub struct FileContent(pub Vec<u8>);
 

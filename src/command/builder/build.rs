@@ -1,5 +1,6 @@
 //! `slipway build`.
 
+mod again;
 mod context;
 mod exports;
 mod lint;
@@ -7,7 +8,12 @@ mod pipeline;
 mod request;
 mod results;
 mod shown;
+mod watch;
 
+use super::{
+    builds::trace::Trace,
+    debug::{self, Shell},
+};
 use crate::{
     app::{App, Global},
     cache::{Built, Caches},
@@ -19,12 +25,14 @@ use crate::{
     request::build::{Compression, Network, Permission, Timestamps},
     show, signals,
 };
+use again::Purpose;
+pub(super) use again::{again, look};
 use context::Context;
 pub(crate) use exports::Results;
 use exports::{Exports, Made};
 pub(crate) use request::Parsed;
 use results::Files;
-use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Environment, NamedContext};
+use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Debugger, Environment, NamedContext};
 use slipway_oci::{Digest, Platform, Reference};
 use std::{
     path::{Path, PathBuf},
@@ -65,6 +73,9 @@ pub(crate) struct Arguments {
     /// Pass over cached results of these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// Open a shell in the state of a step that fails
+    #[arg(long)]
+    debug: bool,
     /// Say of each step that runs what differs from the nearest earlier result
     #[arg(long)]
     explain: bool,
@@ -151,6 +162,12 @@ pub(crate) struct Arguments {
     /// The build's epoch in seconds since 1970, or `context` for its commit's [default: the context's, else the base's]
     #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS|context")]
     source_date_epoch: Option<String>,
+    /// Build again whenever something changes that the build could see
+    #[arg(long)]
+    watch: bool,
+    /// Write what was done when, as a trace for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Check the recipe and build nothing
     #[arg(long)]
     check: bool,
@@ -179,12 +196,21 @@ pub(crate) struct Arguments {
 
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
+    if arguments.watch {
+        return watch::run(&arguments);
+    }
+    let shell = if arguments.debug { Shell::on_failure() } else { None };
+    build(global, arguments, Purpose { shell: shell.as_ref(), ..Purpose::default() })
+}
+
+fn build(global: &Global, arguments: Arguments, purpose: Purpose<'_>) -> Result<u8, Failure> {
+    let opened = purpose.folder.map(|folder| debug::open_in(global, folder)).transpose()?;
     let parsed = Parsed::of(&arguments)?;
     parsed.check_agents()?;
-    let app = App::open_for_containers(global)?;
-    let style = if arguments.quiet { Style::Quiet } else { arguments.progress };
+    let app = opened.map_or_else(|| App::open_for_containers(global), Ok)?;
+    let style = debug::style(arguments.progress, arguments.quiet, purpose.shell.is_some());
     let progress = progress::of(style);
-    let desk = Desk::new(&app, global, style, &*progress);
+    let desk = Desk { purpose, ..Desk::new(&app, global, style, &*progress) };
     let job = match desk.prepare(None, &arguments, parsed)? {
         Prepared::Checked(status) => return Ok(status),
         Prepared::Job(job) => *job,
@@ -206,6 +232,7 @@ pub(crate) struct Desk<'a> {
     style: Style,
     progress: &'a dyn progress::Show,
     numbers: shown::Numbers,
+    purpose: Purpose<'a>,
 }
 
 /// A build that can begin.
@@ -220,6 +247,7 @@ pub(crate) struct Job<'a> {
     from: Vec<crate::request::cache::From>,
     to: Vec<crate::request::cache::To>,
     request: BuildRequest,
+    trace: Trace,
 }
 
 /// What came of looking at a build.
@@ -256,7 +284,7 @@ impl<'a> Desk<'a> {
         style: Style,
         progress: &'a dyn progress::Show,
     ) -> Desk<'a> {
-        Desk { app, global, style, progress, numbers: shown::Numbers::default() }
+        Desk { app, global, style, progress, numbers: shown::Numbers::default(), purpose: Purpose::default() }
     }
 
     /// Reads all that a build needs: what may wait, for a pipe or a person, is waited for here.
@@ -281,13 +309,16 @@ impl<'a> Desk<'a> {
             let status = dockerfile::check::report(text, name, &options, dockerfile::check::Format::Text)?;
             return Ok(Prepared::Checked(status));
         }
+        self.purpose.check(&context)?;
         let warnings = lint::Warnings::of(&context, &options, self.style);
         warnings.fail()?;
         let files = Files::prepare(arguments)?;
         let exports = Exports::prepare(&parsed, &arguments.tags)?;
         let (from, to) = (std::mem::take(&mut parsed.from), std::mem::take(&mut parsed.to));
-        let request = request::request(arguments, parsed, &context)?;
-        let job = Job { name, images, context, warnings, files, exports, from, to, request };
+        let trace = Trace::prepare(arguments.trace.as_deref())?;
+        let mut request = request::request(arguments, parsed, &context)?;
+        (request.is_forgotten, request.advice) = (self.purpose.folder.is_some(), warnings.advice());
+        let job = Job { name, images, context, warnings, files, exports, from, to, request, trace };
         Ok(Prepared::Job(Box::new(job)))
     }
 
@@ -302,6 +333,7 @@ impl<'a> Desk<'a> {
         let began = std::time::Instant::now();
         let caches = Caches::new(&job.images, &job.from, job.to.clone(), job.exports.platforms());
         let built = self.build_all(&job, &caches, cancel);
+        job.trace.write()?;
         ended(if built.is_ok() { Ending::Finished } else { Ending::Failed });
         job.warnings.show();
         let page = |ended: Result<&Results, &str>| {
@@ -318,6 +350,7 @@ impl<'a> Desk<'a> {
             failure
         })?;
         say_unused(&outputs);
+        self.purpose.tell(&outputs);
         let results = job.exports.finish(self.app, &job.images, &made)?;
         caches.write(&job.images, &Built { outputs: &outputs, pushed: &results.pushed })?;
         let metadata = results::metadata(&results, &outputs);
@@ -348,10 +381,14 @@ impl<'a> Desk<'a> {
                 progress: if name.is_empty() { self.progress } else { &named },
                 cancel,
                 single_id: self.app.single_id(),
+                debugger: self.purpose.shell.map(|shell| shell as &dyn Debugger),
+                record: job.trace.slot(),
             };
             let request = BuildRequest { platform: platform.clone(), ..job.request.clone() };
             let exporter = job.exports.of_platform(platform);
-            outputs.push(slipway_builder::build(&request, &environment, &exporter)?);
+            let built = slipway_builder::build(&request, &environment, &exporter);
+            job.trace.take();
+            outputs.push(built?);
             made.push(exporter.made());
         }
         Ok((outputs, made))

@@ -3,5 +3,8 @@
 pub(crate) mod bake;
 pub(crate) mod build;
 pub(crate) mod builds;
+pub(crate) mod caches;
 pub(crate) mod context;
+pub(crate) mod debug;
+pub(crate) mod rebuild;
 pub(crate) mod why;

@@ -18,7 +18,7 @@ use crate::{
 };
 use slipway_runtime::{
     Life, SandboxSpec, Stdio,
-    container::{config::Config, log::LogWriter},
+    container::{config::Config, log::LogWriter, stop::StopPolicy},
 };
 use std::{fs::File, io::IsTerminal};
 
@@ -104,4 +104,26 @@ fn stdio(spec: &mut SandboxSpec, config: &Config) -> Result<Option<streams::Side
     let (stdio, sides) = streams::pipes(config.interactive)?;
     spec.stdio = stdio;
     Ok(Some(sides))
+}
+
+/// Runs what `spec` says with the caller's terminal, or its streams, until it ends; answers its status.
+pub(in crate::command) fn attached(spec: &mut SandboxSpec, tty: bool) -> Result<u8, Failure> {
+    let received = attend::receive()?;
+    let sides = match tty {
+        true => {
+            spec.stdio = Stdio::Terminal { size: terminal::size() };
+            None
+        }
+        false => {
+            let (stdio, sides) = streams::pipes(true)?;
+            spec.stdio = stdio;
+            Some(sides)
+        }
+    };
+    let running = slipway_runtime::spawn(spec)?;
+    // our ends of the pipes must close, or reading them would not end with the command
+    spec.stdio = Stdio::null();
+    let policy = StopPolicy { prompts: true, ..Default::default() };
+    attend::attend(running, received, policy, attend::Streams { sides, interactive: true, log: None })
+        .map(|code| u8::try_from(code).unwrap_or(u8::MAX))
 }

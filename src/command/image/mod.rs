@@ -1,5 +1,6 @@
 //! Commands on images of the local store.
 
+pub(crate) mod diff;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod inspect;

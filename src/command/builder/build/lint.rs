@@ -2,6 +2,7 @@
 
 use super::{Arguments, Context, Parsed, pipeline};
 use crate::{error::Failure, progress::Style, show};
+use slipway_builder::history::Advice;
 use slipway_dockerfile::lint::{self, LintOptions, LintReport};
 
 /// What the check of a build knows besides the recipe.
@@ -24,6 +25,8 @@ pub(super) struct Warnings {
     report: LintReport,
     recipe_name: String,
     style: Style,
+    /// All that the check says, rules of our own too.
+    advice: Vec<Advice>,
 }
 
 impl Warnings {
@@ -31,9 +34,20 @@ impl Warnings {
     /// BuildKit builds is built. What makes a recipe no recipe is the build's own to tell.
     pub(super) fn of(context: &Context, options: &LintOptions, style: Style) -> Warnings {
         let mut report = lint::check(&context.recipe, options);
+        let advice = report.warnings.iter().map(|warning| Advice {
+            line: warning.line,
+            rule: warning.rule.code.to_string(),
+            message: warning.message.clone(),
+        });
+        let advice = advice.collect();
         report.warnings.retain(|warning| !warning.rule.is_own());
         report.errors.clear();
-        Warnings { report, recipe_name: context.recipe_name.clone(), style }
+        Warnings { report, recipe_name: context.recipe_name.clone(), style, advice }
+    }
+
+    /// All that the check says, for the history.
+    pub(super) fn advice(&self) -> Vec<Advice> {
+        self.advice.clone()
     }
 
     /// Fails where the recipe or the caller says that warnings do.

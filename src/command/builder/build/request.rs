@@ -1,5 +1,6 @@
 //! From the flags to the builder's request.
 
+use super::super::debug;
 use super::{Arguments, Context, ManifestFormat, context};
 use crate::{
     error::Failure,
@@ -206,6 +207,9 @@ pub(super) fn request(
         (false, None) => commit().map_or(Epoch::Base, Epoch::Commit),
     };
     Ok(BuildRequest {
+        line: debug::own_line(),
+        advice: Vec::new(),
+        is_forgotten: false,
         recipe_name: context.recipe_name.clone(),
         recipe: context.recipe.clone(),
         context: context.folder.clone(),

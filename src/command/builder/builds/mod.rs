@@ -6,6 +6,7 @@ mod ls;
 mod remove;
 mod report;
 pub(super) mod trace;
+mod waste;
 
 use crate::{
     app::{self, Global},

@@ -1,7 +1,7 @@
 //! A build as one page: a timeline over stages, what each step cost, why it ran. It needs nothing from anywhere and runs no
 //! script; all that is shown of a recipe or a command is text, which the template escapes.
 
-use super::{duration, history, name};
+use super::{duration, history, name, waste};
 use crate::{
     app::Global,
     error::Failure,
@@ -36,7 +36,7 @@ code, pre { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere } p
 .bars { flex: 1; height: 1.3rem; background: #f4f6f8 }
 .done { background: #2f7dd1; fill: #2f7dd1 } .cached { background: #9db4c8; fill: #9db4c8 } .failed { background: #c8372d; fill: #c8372d }
 .cancelled, .unended { background: #d9a441; fill: #d9a441 }
-ul { margin: .2rem 0; padding-left: 1.2rem } .word { padding: 0 .4rem; border-radius: 3px; color: #fff }
+.advice { border-left: 3px solid #d9a441; padding-left: .6rem; margin: .3rem 0 } ul { margin: .2rem 0; padding-left: 1.2rem } .word { padding: 0 .4rem; border-radius: 3px; color: #fff }
 @media (prefers-color-scheme: dark) { body { color: #d8dee6; background: #14181d } th, td { border-color: #2b323a } pre, .bars { background: #1e242b } }
 ";
 
@@ -56,7 +56,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let history = history(global)?;
     let build = history.find(arguments.build.as_deref())?;
     let earlier = history.before(&build)?;
-    let page = page(&history, &earlier, &build).into_string();
+    let image = build.end.as_ref().and_then(|end| end.image.clone());
+    // an image that went meanwhile leaves the rest of the page as it is
+    let found = image.and_then(|image| waste::look(global, &image).ok());
+    let page = page(&history, &earlier, &build, found.as_ref()).into_string();
     match output {
         Some(output) => output.finish_with(page.as_bytes())?,
         None => say(page)?,
@@ -64,7 +67,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn page(history: &History, earlier: &[BuildRecord], build: &BuildRecord) -> Markup {
+fn page(
+    history: &History,
+    earlier: &[BuildRecord],
+    build: &BuildRecord,
+    found: Option<&waste::Found>,
+) -> Markup {
     let title = format!("{} ({})", name(build), build.id);
     html! {
         (DOCTYPE)
@@ -83,6 +91,7 @@ fn page(history: &History, earlier: &[BuildRecord], build: &BuildRecord) -> Mark
                 (timeline(build))
                 h2 { "Steps" }
                 (costs(build))
+                @if let Some(found) = found { (waste::section(build, found)) }
                 @for step in &build.steps { (details(history, earlier, build, step)) }
                 p { "Written by slipway for a build that began at " (rfc3339::format((build.began_ms / 1000) as i64)) "." }
             }
@@ -147,12 +156,15 @@ fn costs(build: &BuildRecord) -> Markup {
 fn details(history: &History, earlier: &[BuildRecord], build: &BuildRecord, step: &StepRecord) -> Markup {
     let causes = if step.ran { why(history, earlier, build, step).causes } else { Vec::new() };
     let tail = tail(history, build, step);
+    let advice = waste::advice(build, step.line);
+    let has_advice = !advice.0.is_empty();
     html! {
         div id={ "step" (step.number) } {
-            @if step.ran || tail.is_some() {
+            @if step.ran || tail.is_some() || has_advice {
                 h2 { "#" (step.number) " " code { (text::line(&step.text)) } }
                 p { (text::line(&step.reason)) }
                 @if !causes.is_empty() { ul { @for cause in &causes { li { (text::line(&cause.to_string())) } } } }
+                (advice)
                 @if let Some(tail) = tail { pre { (tail) } }
             }
         }
@@ -194,7 +206,7 @@ mod tests {
         let build =
             BuildRecord { names, recipe: evil.to_owned(), steps: vec![step], ..BuildRecord::default() };
         let folder = tempfile::tempdir().expect("folder");
-        let page = page(&History::of(folder.path()), &[], &build).into_string();
+        let page = page(&History::of(folder.path()), &[], &build, None).into_string();
         assert!(!page.contains("<script") && !page.contains("\" onload"), "{page}");
         assert!(page.contains("&lt;script&gt;"));
         assert_eq!(page.matches("default-src 'none'").count(), 1);

@@ -11,7 +11,10 @@ use crate::{
 };
 use serde_json::{Value, json};
 use slipway_builder::history::{BuildRecord, StepRecord};
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -33,6 +36,71 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         None => say(trace)?,
     }
     Ok(0)
+}
+
+/// The trace of builds under way, for a file.
+pub(in crate::command::builder) struct Trace {
+    file: Mutex<Option<Output>>,
+    is_wanted: bool,
+    /// Where the record of the build under way comes.
+    slot: Mutex<Option<BuildRecord>>,
+    records: Mutex<Vec<BuildRecord>>,
+}
+
+impl Trace {
+    /// One for the file at `path`, which is found not to be one before anything is built; none without.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(in crate::command::builder) fn prepare(path: Option<&Path>) -> Result<Trace, Failure> {
+        let file = path.map(|path| Output::prepare("--trace", path)).transpose()?;
+        Ok(Trace {
+            is_wanted: file.is_some(),
+            file: Mutex::new(file),
+            slot: Mutex::default(),
+            records: Mutex::default(),
+        })
+    }
+
+    /// Where a build's record goes.
+    pub(in crate::command::builder) fn slot(&self) -> Option<&Mutex<Option<BuildRecord>>> {
+        self.is_wanted.then_some(&self.slot)
+    }
+
+    /// Takes the record of a build that has ended.
+    pub(in crate::command::builder) fn take(&self) {
+        let record = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).extend(record);
+    }
+
+    /// Writes the file; nothing where no build came so far as to have steps.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(in crate::command::builder) fn write(&self) -> Result<(), Failure> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match file.filter(|_| !records.is_empty()) {
+            Some(file) => Ok(file.finish_with(format!("{}\n", of_all(&records)).as_bytes())?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The traces of several builds as one: a process each.
+fn of_all(builds: &[BuildRecord]) -> Value {
+    let mut all = Value::Null;
+    for (number, build) in builds.iter().enumerate() {
+        let mut one = of(build);
+        for event in one["traceEvents"].as_array_mut().into_iter().flatten() {
+            event["pid"] = json!(number + 1);
+        }
+        match all.get_mut("traceEvents").and_then(Value::as_array_mut) {
+            Some(events) => events.append(one["traceEvents"].as_array_mut().unwrap_or(&mut Vec::new())),
+            None => all = one,
+        }
+    }
+    all
 }
 
 /// The trace of a build.
