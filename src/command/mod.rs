@@ -60,7 +60,7 @@ enum Command {
     Delete(delete::Arguments),
     /// Show what takes the store's room
     Df(df::Arguments),
-    /// Compare two images, path by path, and their configurations; exit status 1 where they differ
+    /// Compare two images, path by path
     Diff(diff::Arguments),
     /// Show what a name stands for in its registry
     Digest(digest::Arguments),

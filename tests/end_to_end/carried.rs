@@ -84,7 +84,8 @@ fn of_a_cache_in_a_registry_only_what_changed_travels() {
     build(&here, "three", &[]);
     here.ok(["cache", "export", &name, "things"]);
     let added = size(&storage) - first;
-    assert!((1 << 20..3 << 19).contains(&added), "{added} bytes for a file of a MiB");
+    // with the pages of the registry's own database; what travels is counted below
+    assert!((1 << 20..7 << 18).contains(&added), "{added} bytes for a file of a MiB");
     let told = there.ok(["cache", "import", &name, "things"]);
     let came = told.split("of which ").nth(1).unwrap();
     assert!(came.starts_with("1.0") || came.starts_with("1.1"), "{told}");

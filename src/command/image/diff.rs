@@ -12,7 +12,9 @@ use slipway_oci::{
     store::{ImageRecord, Store},
 };
 
-/// Compare two images, path by path, and their configurations; exit status 1 where they differ
+/// Compare two images, path by path.
+///
+/// Their configurations too. The exit status is 1 where they differ.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How it is printed
