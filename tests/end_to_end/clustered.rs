@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 const PAGE: &str = include_str!("../../docs/cluster.md");
 
@@ -24,7 +25,9 @@ fn ports(count: usize) -> Vec<String> {
     let free = |port: &u16| {
         [*port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
     };
-    let begin = 5100 + (std::process::id() % 4000) as u16;
+    // other tests of this process ask at the same time
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let begin = 5100 + (std::process::id() % 3000) as u16 + 20 * ASKED.fetch_add(1, Ordering::Relaxed);
     let found: Vec<String> =
         (begin..begin + 800).filter(free).take(count).map(|port| port.to_string()).collect();
     assert_eq!(found.len(), count, "too few free ports");
@@ -132,6 +135,8 @@ fn units_of_replicas_are_units() {
     let mut command = slipway.command(words.split(' ').skip(1));
     command.envs(crate::support::server::keys());
     let served = crate::support::server::Server::start(&mut command, &format!("127.0.0.1:{port}"));
+    // numbers and health are shown a moment after the registry listens
+    wait_until("it shows its health", || TcpStream::connect(format!("127.0.0.1:1{port}")).is_ok());
     let ready = crate::support::http::request(&format!("127.0.0.1:1{port}"), "GET", "/readyz", &[], b"");
     assert_eq!(ready.status, 200);
     drop(served);

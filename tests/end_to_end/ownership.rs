@@ -50,8 +50,8 @@ impl Work {
         let build = start(&mut wrap(build.arg(context)));
         let script = "echo mine > /mine; touch /v/ready; while [ ! -e /v/go ]; do sleep 0.05; done; cat /mine /run-base";
         let volume = format!("{}:/v", gate.display());
-        let container =
-            slipway.command(["run", "--memory", "200m", "-v", &volume, "run-base", "sh", "-c", script]);
+        let container = slipway
+            .command(["run", "--rm", "--memory", "200m", "-v", &volume, "run-base", "sh", "-c", script]);
         let container = start(&mut wrap(&container));
         wait_until("the container runs", || gate.join("ready").exists());
         wait_until("the step runs", || !caches(slipway).is_empty() && processes_with("-c") >= 2);
@@ -80,9 +80,10 @@ fn upheaval(slipway: &Slipway, wrap: impl Fn(&Command) -> Command) {
         slipway.build("scrap", &format!("FROM base\nRUN echo {number} > /scrap\n"), &[]).ok();
         for command in [
             &["images"][..],
-            &["rmi", name],
+            // of a container's image the name alone
+            &["rmi", "-f", name],
             &["rmi", "-f", "scrap"],
-            &["run", "--memory", "100m", "base", "true"],
+            &["run", "--rm", "--memory", "100m", "base", "true"],
         ] {
             run(&mut wrap(&slipway.command(command))).ok();
         }
@@ -130,9 +131,9 @@ fn privileged_what_was_killed_in_another_pid_namespace_is_swept() {
     let slipway = Slipway::new();
     let seconds = format!("{}", 610_000 + std::process::id());
     let context = slipway.context("killed", &[("Dockerfile", &format!("FROM base\nRUN sleep {seconds}\n"))]);
-    for next in [&["images"][..], &["run", "base", "true"], &["rmi", "-f", "missing"]] {
+    for next in [&["images"][..], &["run", "--rm", "base", "true"], &["rmi", "-f", "missing"]] {
         let build = start(&mut apart(slipway.command(["build"]).arg(&context)));
-        let container = slipway.command(["run", "--memory", "200m", "base", "sleep", &seconds]);
+        let container = slipway.command(["run", "--rm", "--memory", "200m", "base", "sleep", &seconds]);
         let container = start(&mut apart(&container));
         // two commands and the program that each runs in its container
         wait_until("both run", || pids_with(&seconds).len() >= 2 && slipway.leftovers().len() >= 2);

@@ -55,7 +55,7 @@ const LINES: [(&str, &str, i32); 29] = [
         0,
     ),
     ("slipway run --rm nosuch:1 2>&1 | grep -c 'docker.io/library/nosuch:1'", "1\n", 0),
-    ("slipway ps 2>&1 | head -1", "error: slipway has no command `ps`\n", 0),
+    ("slipway exec 2>&1 | head -1", "error: slipway has no command `exec`\n", 0),
     ("slipway image | grep -c '^  ls '", "1\n", 0),
     ("yes | slipway rmi -f again > /dev/null 2>&1; slipway images -q again", "", 0),
     ("slipway run --rm base sleep 1000 & sleep 1; kill $!; wait $!", "", 143),

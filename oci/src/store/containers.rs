@@ -3,7 +3,7 @@
 //! The row has the name, which is unique, and keeps the image and its layers from being taken away. The folder
 //! `containers/<id>/` has what the container is made from and what it has written; who works on it holds the lock of its
 //! file `lock`, and what the row says of a container whose lock nobody holds is what it came to. The folder comes before the row
-//! and goes before it: what a killed command has left of one alone, [`Store::sweep_containers`] takes away.
+//! and goes after it: what a killed command has left of one alone, [`Store::sweep_containers`] takes away.
 
 use super::{Store, StoreError, io_at, now};
 use crate::{Digest, file, private};
@@ -203,18 +203,22 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Takes a container's folder and row away. Works on a full disk as well.
-    pub fn remove_container(&self, id: &str) -> Result<(), StoreError> {
-        let folder = self.container_folder(id);
-        match fs::symlink_metadata(&folder) {
-            Ok(_) => file::remove_tree(&folder).map_err(io_at("remove", &folder))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_at("look at", &folder)(error)),
-        }
+    /// Takes a container away, whose lock the caller holds: its row, so that nobody finds it any more, then its folder. Works on a
+    /// full disk as well.
+    ///
+    /// The lock is given back in between: FUSE keeps a file that is open under another name, and the folder with it.
+    pub fn remove_container(&self, id: &str, lock: Option<File>) -> Result<(), StoreError> {
         self.reserve.within(StoreError::is_full, || {
             self.database().execute("DELETE FROM containers WHERE id = ?1", [id])?;
-            Ok(())
-        })
+            Ok::<_, StoreError>(())
+        })?;
+        drop(lock);
+        let folder = self.container_folder(id);
+        match fs::symlink_metadata(&folder) {
+            Ok(_) => file::remove_tree(&folder).map_err(io_at("remove", &folder)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_at("look at", &folder)(error)),
+        }
     }
 }
 
@@ -296,8 +300,8 @@ mod tests {
         assert_eq!(store.container("web").expect("found").state, "{ }");
         assert!(matches!(store.rename_container(&one.id, "abc"), Err(StoreError::NameTaken { .. })));
         store.rename_container(&one.id, "other").expect("renamed");
-        store.remove_container(&one.id).expect("removed");
-        store.remove_container(&one.id).expect("gone already");
+        store.remove_container(&one.id, None).expect("removed");
+        store.remove_container(&one.id, None).expect("gone already");
         assert!(!folder.exists());
         assert_eq!(store.change_container(&one.id, |_| Some("late".to_owned())).expect("looked"), None);
         assert_eq!(store.containers().expect("all"), [two]);

@@ -59,7 +59,7 @@ pub(super) fn create(
     if let Some(output) = cidfile
         && let Err(error) = output.finish_with(kept.row.id.as_bytes())
     {
-        app.store.remove_container(&kept.row.id)?;
+        app.store.remove_container(&kept.row.id, Some(lock))?;
         return Err(error.into());
     }
     Ok((kept, lock, config, Image { layers, tree }))

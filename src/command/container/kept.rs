@@ -91,7 +91,7 @@ impl Kept {
         if !kept.state.is_attended() {
             return Ok(Some(kept));
         }
-        let Ok(Some(_lock)) = app.store.lock_container(&kept.row.id) else { return Ok(Some(kept)) };
+        let Ok(Some(lock)) = app.store.lock_container(&kept.row.id) else { return Ok(Some(kept)) };
         // it may have ended since the row was read
         if !kept.read_again(app)? {
             return Ok(None);
@@ -104,11 +104,11 @@ impl Kept {
             stopping::ends_within(&process, Some(PATIENCE))?;
         }
         if Config::read(&kept.folder(app)).is_ok_and(|config| config.auto_remove) {
-            kept.end(app, KILLED, String::new(), true)?;
+            kept.end(app, KILLED, String::new(), Some(lock))?;
             return Ok(None);
         }
         match kept.state.status.is_up() {
-            true => kept.end(app, KILLED, "its monitor was killed".to_owned(), false)?,
+            true => kept.end(app, KILLED, "its monitor was killed".to_owned(), None)?,
             // nothing of it has been executed
             false => drop(kept.change(app, |state| state.starting = false)?),
         }
@@ -170,16 +170,16 @@ impl Kept {
         self.change(app, begin).map(drop)
     }
 
-    /// It has ended: it goes away, or its end is written down.
+    /// It has ended: it goes away, whose lock is given, or its end is written down.
     pub(super) fn end(
         &mut self,
         app: &App,
         exit_code: i32,
         error: String,
-        removed: bool,
+        removed: Option<File>,
     ) -> Result<(), Failure> {
-        if removed {
-            return Ok(app.store.remove_container(&self.row.id)?);
+        if removed.is_some() {
+            return Ok(app.store.remove_container(&self.row.id, removed)?);
         }
         self.change(app, |state| state.end(exit_code, error)).map(drop)
     }

@@ -96,7 +96,7 @@ struct Attended {
 fn attempt(app: &App, kept: &mut Kept) -> Result<Attended, Failure> {
     started(app, kept).inspect_err(|failure| {
         // what it came to is told by the failure as well
-        let _ = kept.end(app, i32::from(failure.status()), failure.words(), false);
+        let _ = kept.end(app, i32::from(failure.status()), failure.words(), None);
     })
 }
 
@@ -164,7 +164,7 @@ fn end(ended: Ended) -> Result<u8, Failure> {
         let pause = config.restart.pause(exit_code, restarts).filter(|_| !kept.state.stop_wanted);
         let Some(pause) = pause else {
             let error = kept.state.error.clone();
-            kept.end(&app, exit_code, error, config.auto_remove)?;
+            kept.end(&app, exit_code, error, config.auto_remove.then_some(lock))?;
             return Ok(0);
         };
         kept.change(&app, |state| {

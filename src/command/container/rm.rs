@@ -3,7 +3,7 @@
 use super::{
     kept::Kept,
     selection::{Selection, each},
-    stop, stopping,
+    stopping,
 };
 use crate::{
     app::{App, Global},
@@ -37,7 +37,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         arguments.selection.ignoring(arguments.force),
         |kept| arguments.force || !kept.state.status.is_up(),
         |kept| {
-            if let (true, Some(grace)) = (arguments.force, stop::grace(arguments.time)) {
+            if let (true, Some(grace)) = (arguments.force, stopping::grace(arguments.time)) {
                 stopping::stop(&app, kept, None, Some(grace))?;
             }
             remove(&app, kept, arguments.force)
@@ -65,7 +65,5 @@ pub(super) fn remove(app: &App, kept: &mut Kept, force: bool) -> Result<(), Fail
             None => return Err(Failure::new(format!("container `{}` is being worked on", kept.row.name))),
         },
     };
-    app.store.remove_container(&kept.row.id)?;
-    drop(lock);
-    Ok(())
+    Ok(app.store.remove_container(&kept.row.id, lock)?)
 }

@@ -62,7 +62,7 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         let started = monitor::start(&app, &mut kept, lock);
         if started.is_err() && flags.rm {
             // nothing was made but its folder
-            app.store.remove_container(&kept.row.id)?;
+            app.store.remove_container(&kept.row.id, None)?;
         }
         started?;
         show::say(&kept.row.id)?;
@@ -73,8 +73,8 @@ fn container(global: &Global, arguments: &Arguments) -> Result<u8, Failure> {
         Ok(code) => (*code, String::new()),
         Err(failure) => (i32::from(failure.status()), failure.words()),
     };
-    let written = kept.end(&app, code, words, flags.rm);
-    drop::<File>(lock);
+    let removed: Option<File> = if flags.rm { Some(lock) } else { None };
+    let written = kept.end(&app, code, words, removed);
     let code = ended?;
     written?;
     Ok(u8::try_from(code).unwrap_or(u8::MAX))

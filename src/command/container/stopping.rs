@@ -3,6 +3,7 @@
 use super::{flags::Flags, kept::Kept};
 use crate::{app::App, error::Failure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGKILL, SIGTERM};
 use slipway_oci::spec::ContainerConfig;
 use slipway_runtime::{
     Handle,
@@ -32,6 +33,30 @@ pub(super) fn policy(image: &ContainerConfig, flags: &Flags) -> Result<StopPolic
         .stop_timeout
         .map_or(Some(GRACE), |seconds| Some(Duration::from_secs(u64::try_from(seconds).ok()?)));
     Ok(StopPolicy { signal, grace, prompts: flags.interactive })
+}
+
+/// How the caller wants containers to be asked to end.
+#[derive(clap::Args)]
+pub(super) struct Asked {
+    /// Seconds that they have to end; -1 for ever [default: the container's, or 10]
+    #[arg(short = 't', long, visible_alias = "time", value_name = "SECONDS", allow_hyphen_values = true)]
+    timeout: Option<i64>,
+    /// What they are asked with [default: the container's]
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<String>,
+}
+
+impl Asked {
+    /// The signal and the grace, where they are not left to the container.
+    pub(super) fn read(&self) -> Result<(Option<i32>, Option<Option<Duration>>), Failure> {
+        let signal = self.signal.as_deref().map(|text| signal("--signal", text)).transpose()?;
+        Ok((signal, grace(self.timeout)))
+    }
+}
+
+/// A number of seconds; less than nothing ends never.
+pub(super) fn grace(seconds: Option<i64>) -> Option<Option<Duration>> {
+    seconds.map(|seconds| u64::try_from(seconds).ok().map(Duration::from_secs))
 }
 
 /// Reads a signal of the caller's.
@@ -66,26 +91,22 @@ pub(super) fn stop(
 pub(super) fn kill(app: &App, kept: &mut Kept) -> Result<(), Failure> {
     kept.want_stop(app)?;
     if let Some(process) = kept.state.find_process() {
-        process.signal(libc_kill())?;
+        process.signal(SIGKILL)?;
     }
     kept.wait_for_monitor(app)
 }
 
-fn libc_kill() -> i32 {
-    signal_hook::consts::SIGKILL
-}
-
 fn end(process: &Handle, policy: StopPolicy) -> Result<(), Failure> {
     let mut stopper = Stopper::new(policy);
-    let action = stopper.on(signal_hook::consts::SIGTERM, |signal| process.reception(signal), Instant::now());
+    let action = stopper.on(SIGTERM, |signal| process.reception(signal), Instant::now());
     let begun = match action {
         Action::Begin(signal) | Action::Pass(signal) => process.signal(signal),
         // the kernel keeps the signal from it
-        Action::End(_) | Action::Kill => process.signal(libc_kill()),
+        Action::End(_) | Action::Kill => process.signal(SIGKILL),
     };
     begun?;
     if !ends_within(process, policy.grace)? {
-        process.signal(libc_kill())?;
+        process.signal(SIGKILL)?;
     }
     Ok(())
 }
