@@ -272,6 +272,40 @@ fn privileged_plain_users_keep_containers_too() {
     }
 }
 
+/// A monitor that is killed while it begins, at whatever moment, leaves nothing that runs and nobody knows of.
+#[test]
+fn a_monitor_killed_while_it_begins_leaves_nothing() {
+    let slipway = Slipway::new();
+    let seconds = seconds(3);
+    for pause in [0, 5, 10, 20, 30, 40, 60, 80, 120] {
+        let started = start(&mut slipway.command(["run", "-d", "base", "sleep", &seconds]));
+        std::thread::sleep(Duration::from_millis(pause));
+        let pattern = format!("^slipway-monitor .*{}", slipway.root.display());
+        let _ = run(std::process::Command::new("pkill").args(["-KILL", "-f", &pattern]));
+        started.wait();
+        // one that came before the signal runs on, and is known
+        let known = slipway.ok(["ps", "-q"]).lines().count();
+        assert_eq!(processes_with(&seconds), known, "after {pause} ms");
+        slipway.ok(["rm", "-f", "--all"]);
+        assert_eq!(processes_with(&seconds), 0, "after {pause} ms");
+        assert_eq!(slipway.ok(["ps", "-aq"]), "", "after {pause} ms");
+    }
+    assert_eq!(fs::read_dir(slipway.root.join("containers")).unwrap().count(), 0);
+}
+
+/// A monitor holds nothing that its caller's caller has open: who waits for the end of that does not wait for the container's.
+#[test]
+fn a_monitor_lets_go_of_what_others_have_open() {
+    let slipway = Slipway::new();
+    let known = slipway.command(["run", "-d", "--name", "long", "base", "sleep", "1000"]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "\"$@\" 3>&1 > /dev/null | timeout 20 cat", "sh"]).arg(known.get_program());
+    shell.args(known.get_args()).envs(known.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert_eq!(run(&mut shell).code(), Some(0), "the pipe has no end");
+    assert_eq!(slipway.ok(["ps", "--format", "{{.Names}}"]), "long\n");
+    slipway.ok(["rm", "-f", "long"]);
+}
+
 /// Several at once, and none is lost.
 #[test]
 fn many_start_and_end_at_once() {
@@ -282,7 +316,9 @@ fn many_start_and_end_at_once() {
             start(slipway.command(["run", "-d", "base", "sh", "-c"]).arg(script))
         })
         .collect();
+    // whoever looks meanwhile takes no monitor for dead
     for started in started {
+        slipway.ok(["ps", "-q"]);
         assert!(started.wait().status.success());
     }
     let most = Duration::from_secs(20);

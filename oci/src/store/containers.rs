@@ -133,21 +133,22 @@ impl Store {
     pub fn containers_up(&self) -> Result<Vec<KeptContainer>, StoreError> {
         let database = self.database();
         let mut statement = database.prepare_cached(&format!(
-            "{COLUMNS} WHERE json_extract(state, '$.status') IN ('running', 'restarting')
-                OR json_extract(state, '$.starting')"
+            "{COLUMNS} WHERE CASE WHEN json_valid(state) THEN json_extract(state, '$.status') IN ('running', 'restarting')
+                OR json_extract(state, '$.starting') ELSE 0 END"
         ))?;
         let rows = statement.query_map([], read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The one with this name, this id, or an id that begins so.
+    /// The one with this id, this name, or an id that begins so: in this order, as docker looks.
     ///
     /// # Errors
     /// [`StoreError::NoContainer`], and [`StoreError::AmbiguousContainer`] where several ids begin so.
     pub fn container(&self, text: &str) -> Result<KeptContainer, StoreError> {
         let text = text.strip_prefix('/').unwrap_or(text);
         let database = self.database();
-        let mut named = database.prepare_cached(&format!("{COLUMNS} WHERE name = ?1 OR id = ?1"))?;
+        let mut named = database
+            .prepare_cached(&format!("{COLUMNS} WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC"))?;
         if let Some(found) = named.query_map([text], read)?.next() {
             return Ok(found?);
         }
@@ -168,11 +169,11 @@ impl Store {
     }
 
     /// Changes what is written down of a container, with nobody in between; gives what is there then, `None` for one whose row
-    /// is gone. `change` gives nothing where it stays as it is.
+    /// is gone.
     pub fn change_container(
         &self,
         id: &str,
-        change: impl FnOnce(&KeptContainer) -> Option<String>,
+        change: impl FnOnce(&KeptContainer) -> String,
     ) -> Result<Option<KeptContainer>, StoreError> {
         let mut database = self.database();
         let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -181,12 +182,10 @@ impl Store {
             statement.query_map([id], read)?.next().transpose()?
         };
         let Some(mut found) = found else { return Ok(None) };
-        if let Some(state) = change(&found) {
-            transaction
-                .prepare_cached("UPDATE containers SET state = ?2, used = ?3 WHERE id = ?1")?
-                .execute((id, &state, now()))?;
-            found.state = state;
-        }
+        found.state = change(&found);
+        transaction
+            .prepare_cached("UPDATE containers SET state = ?2, used = ?3 WHERE id = ?1")?
+            .execute((id, &found.state, now()))?;
         transaction.commit()?;
         Ok(Some(found))
     }
@@ -287,23 +286,29 @@ mod tests {
         assert_eq!(store.containers().expect("all"), [two.clone(), one.clone()]);
         assert_eq!(store.containers_up().expect("none"), []);
         let up = "{\"status\":\"running\"}".to_owned();
+        // one that is damaged stops nobody
+        store.change_container(&two.id, |_| "{".to_owned()).expect("written");
+        assert_eq!(store.containers_up().expect("none"), []);
         let starting = "{\"status\":\"created\",\"starting\":true}".to_owned();
         for state in [up, starting] {
-            store.change_container(&two.id, |_| Some(state)).expect("written");
+            store.change_container(&two.id, |_| state).expect("written");
             assert_eq!(store.containers_up().expect("one").len(), 1);
         }
-        store.change_container(&two.id, |_| Some("{}".to_owned())).expect("written");
-        let longer = |row: &KeptContainer| Some(row.state.replace('}', " }"));
+        store.change_container(&two.id, |_| "{}".to_owned()).expect("written");
+        let longer = |row: &KeptContainer| row.state.replace('}', " }");
         let changed = store.change_container(&one.id, longer).expect("written");
         assert_eq!(changed.expect("row").state, "{ }");
-        assert_eq!(store.change_container(&one.id, |_| None).expect("looked").expect("row").state, "{ }");
         assert_eq!(store.container("web").expect("found").state, "{ }");
         assert!(matches!(store.rename_container(&one.id, "abc"), Err(StoreError::NameTaken { .. })));
         store.rename_container(&one.id, "other").expect("renamed");
+        // a name that is another's id is not that one's
+        store.rename_container(&two.id, &one.id).expect("renamed");
+        assert_eq!(store.container(&one.id).expect("found").name, "other");
+        store.rename_container(&two.id, "abc").expect("renamed");
         store.remove_container(&one.id, None).expect("removed");
         store.remove_container(&one.id, None).expect("gone already");
         assert!(!folder.exists());
-        assert_eq!(store.change_container(&one.id, |_| Some("late".to_owned())).expect("looked"), None);
+        assert_eq!(store.change_container(&one.id, |_| "late".to_owned()).expect("looked"), None);
         assert_eq!(store.containers().expect("all"), [two]);
     }
 

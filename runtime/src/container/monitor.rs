@@ -121,7 +121,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Option<io::Result<T
     let words = [arguments.next()?, arguments.next()?];
     let [word, orders] = words.map(|word| word.into_string().unwrap_or_default());
     match word.as_str() {
-        BEGIN => Some(read(&orders).and_then(|(which, lock)| Ok(Task::Begin(which, owned(lock)?)))),
+        BEGIN => Some(read(&orders).and_then(|(which, lock)| {
+            // what the caller's caller has open would stay open for as long as the container lives, and whoever waits for its
+            // end would wait for that
+            sys::exec::keep_from_exec(3)?;
+            Ok(Task::Begin(which, owned(lock)?))
+        })),
         WATCH => Some(read(&orders).and_then(adopt).and_then(Watched::end_of).map(Task::End)),
         ENDED => Some(read(&orders).and_then(|(which, lock, exit_code)| {
             Ok(Task::End(Ended { which, lock: owned(lock)?, exit_code }))

@@ -70,8 +70,8 @@ impl Kept {
     }
 
     /// What a row says, for who holds the container's lock.
-    pub(super) fn of(row: KeptContainer) -> Result<Kept, Failure> {
-        Ok(Kept { state: state_of(&row)?, row })
+    pub(super) fn of(row: KeptContainer) -> Kept {
+        Kept { state: state_of(&row), row }
     }
 
     /// All containers, the youngest first.
@@ -87,7 +87,7 @@ impl Kept {
 
     /// What a row says, once what a monitor that was killed has left is cleared; `None` where the container is gone with that.
     fn looked_at(app: &App, row: KeptContainer) -> Result<Option<Kept>, Failure> {
-        let mut kept = Kept::of(row)?;
+        let mut kept = Kept::of(row);
         if !kept.state.is_attended() {
             return Ok(Some(kept));
         }
@@ -136,17 +136,13 @@ impl Kept {
 
     /// Changes what it came to, with nobody in between; whether it is still there.
     pub(super) fn change(&mut self, app: &App, change: impl FnOnce(&mut State)) -> Result<bool, Failure> {
-        let mut state = None;
         let row = app.store.change_container(&self.row.id, |row| {
-            let mut found = state_of(row).ok()?;
-            change(&mut found);
-            let text = found.text();
-            state = Some(found);
-            Some(text)
+            let mut state = state_of(row);
+            change(&mut state);
+            state.text()
         })?;
         let Some(row) = row else { return Ok(false) };
-        self.state = state.map_or_else(|| state_of(&row), Ok)?;
-        self.row = row;
+        *self = Kept::of(row);
         Ok(true)
     }
 
@@ -186,8 +182,11 @@ impl Kept {
 
     /// Reads again what it came to; whether it is still there.
     pub(super) fn read_again(&mut self, app: &App) -> Result<bool, Failure> {
-        let Some(row) = app.store.change_container(&self.row.id, |_| None)? else { return Ok(false) };
-        *self = Kept { state: state_of(&row)?, row };
+        match app.store.container(&self.row.id) {
+            Ok(row) => *self = Kept::of(row),
+            Err(StoreError::NoContainer(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         Ok(true)
     }
 
@@ -223,10 +222,13 @@ fn write_config(folder: &Path, config: &Config) -> Result<(), Failure> {
     Ok(config.write(folder)?)
 }
 
-fn state_of(row: &KeptContainer) -> Result<State, Failure> {
-    State::parse(&row.state).map_err(|error| {
-        Failure::new(format!("the state of container `{}` cannot be read: {error}", row.name))
-            .with_hint(format!("take it away with `slipway rm {}`", row.name))
+/// What a row says. One that cannot be read, of a later version or damaged, has ended as far as we know: it is listed and can be
+/// removed, unless somebody holds its lock.
+fn state_of(row: &KeptContainer) -> State {
+    State::parse(&row.state).unwrap_or_else(|error| State {
+        status: Status::Exited,
+        error: format!("its state cannot be read: {error}"),
+        ..State::default()
     })
 }
 

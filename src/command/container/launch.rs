@@ -5,7 +5,7 @@ use super::{
     spec::{self, Image},
 };
 use crate::{app::App, error::Failure};
-use slipway_runtime::{Life, Running, SandboxSpec, Stdio, container::config::Config};
+use slipway_runtime::{Gate, Life, Running, SandboxSpec, Stdio, container::config::Config};
 use std::os::fd::OwnedFd;
 
 /// Starts a container whose lock the caller holds. `streams` gives it its streams.
@@ -21,11 +21,17 @@ pub(super) fn launch(
     let mut sandbox = made.spec;
     sandbox.life = life;
     streams(&mut sandbox)?;
-    // removes what killed containers have left, so that groups do not pile up
-    slipway_runtime::sweep()?;
-    let running = slipway_runtime::spawn(&sandbox)?;
-    kept.begin(app, &running)?;
-    Ok(running)
+    // removes what killed containers have left, so that groups do not pile up; what cannot be removed keeps nothing from running
+    let _ = slipway_runtime::sweep();
+    if life == Life::WithCaller {
+        let running = slipway_runtime::spawn(&sandbox)?;
+        kept.begin(app, &running)?;
+        return Ok(running);
+    }
+    // nothing ends it with its monitor: it is written down, and can be found, before any of it is executed
+    let mut created = slipway_runtime::create(&sandbox, &Gate::Held)?;
+    kept.begin(app, created.running())?;
+    Ok(created.start()?)
 }
 
 /// Pipes for a container that nobody attends to but its monitor: our sides of its output and error, and of its input.

@@ -73,14 +73,15 @@ fn begin(which: &Which, lock: File) -> Result<u8, Failure> {
     let _ = setsid();
     let _ = chdir(c"/");
     let app = App::open_again(&which.root)?;
-    let mut kept = Kept::of(app.store.container(&which.id)?)?;
+    let mut kept = Kept::of(app.store.container(&which.id)?);
     kept.change(&app, |state| (state.stop_wanted, state.restarts) = (false, 0))?;
     let attended = attempt(&app, &mut kept)?;
-    std::io::stdout().write_all(RUNS)?;
-    std::io::stdout().flush()?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&null).map_err(std::io::Error::from)?;
-    rustix::stdio::dup2_stderr(&null).map_err(std::io::Error::from)?;
+    // from here on it runs, and is attended to whatever happens to who asked for it: nothing below may fail
+    let _ = std::io::stdout().write_all(RUNS).and_then(|()| std::io::stdout().flush());
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
     Err(watch(&app, attended, lock))
 }
 
@@ -151,11 +152,15 @@ fn end(ended: Ended) -> Result<u8, Failure> {
     let app = App::open_again(&ended.which.root)?;
     let lock = File::from(ended.lock);
     let mut exit_code = ended.exit_code;
-    // removes its group
-    slipway_runtime::sweep()?;
+    // removes its group; what it ended with is written down all the same
+    let _ = slipway_runtime::sweep();
     loop {
-        let mut kept = Kept::of(app.store.container(&ended.which.id)?)?;
-        let config = kept.config(&app)?;
+        let mut kept = Kept::of(app.store.container(&ended.which.id)?);
+        let Ok(config) = kept.config(&app) else {
+            // damaged meanwhile: it cannot start again
+            kept.end(&app, exit_code, String::new(), None)?;
+            return Ok(0);
+        };
         let lived = kept.state.started.map_or(0, |started| {
             slipway_runtime::container::state::Moment::now().0.saturating_sub(started.0)
         });
@@ -164,7 +169,9 @@ fn end(ended: Ended) -> Result<u8, Failure> {
         let pause = config.restart.pause(exit_code, restarts).filter(|_| !kept.state.stop_wanted);
         let Some(pause) = pause else {
             let error = kept.state.error.clone();
-            kept.end(&app, exit_code, error, config.auto_remove.then_some(lock))?;
+            // held until that is written, unless it goes: who finds the lock free before would take its monitor for killed
+            let removed = if config.auto_remove { Some(lock) } else { None };
+            kept.end(&app, exit_code, error, removed)?;
             return Ok(0);
         };
         kept.change(&app, |state| {

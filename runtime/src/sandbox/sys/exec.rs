@@ -67,6 +67,13 @@ pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Keeps every descriptor from `first` on from whatever is executed next (close_range(2), Linux 5.11).
+pub(crate) fn keep_from_exec(first: u32) -> Result<(), Errno> {
+    let arguments = [first as usize, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0];
+    // SAFETY: the call takes numbers only, and closes nothing.
+    check(unsafe { raw::call(libc::SYS_close_range, arguments) }).map(drop)
+}
+
 /// Ends this process at once (exit_group(2)).
 pub(crate) fn exit(status: i32) -> ! {
     loop {
