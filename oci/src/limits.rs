@@ -108,7 +108,7 @@ pub const LEASE_BYTES: u64 = 256 << 20;
 pub const RESERVE_BYTES: usize = 4 << 20;
 
 /// Largest table of carried caches, in bytes of JSON.
-pub const CARRIED_TABLE_BYTES: u64 = 256 << 20;
+pub const CARRIED_TABLE_BYTES: u64 = 64 << 20;
 
 /// Largest record of what a cache has seen that is carried, in bytes.
 pub const CACHE_SEEN_BYTES: u64 = 64 << 20;

@@ -48,7 +48,7 @@ pub(super) fn write(
     let mut packed = pack(images, &table, None)?;
     if let Some(mounts) = &to.mounts {
         let earlier = Source::quiet(images, to.place.clone());
-        mounts::add(images, mounts, caches, earlier.mounts(), &mut packed)?;
+        mounts::add(images, mounts, caches, earlier.kept_mounts(), &mut packed)?;
     }
     send(images, to, &packed, table.len())
 }
@@ -72,7 +72,7 @@ pub(crate) fn write_caches(
     }
     let table = results.first().map_or_else(CacheTable::default, |(table, _)| (*table).clone());
     let mut packed = pack(images, &table, None)?;
-    mounts::add(images, mounts, names, earlier.mounts(), &mut packed)?;
+    mounts::add(images, mounts, names, earlier.kept_mounts(), &mut packed)?;
     send(images, to, &packed, table.len())
 }
 

@@ -74,9 +74,14 @@ impl<'a> Source<'a> {
         self.images
     }
 
-    /// The tables of results, and where their layers are.
+    /// The tables of results that a place has whole, and where their layers are, to be written there again: for those that it has
+    /// lost it would be sent what this store has under their digests, which was never its ([`Source::kept_mounts`]).
     pub(super) fn results(&self) -> Vec<(&CacheTable, &str)> {
-        self.tables().iter().map(|table| (&table.results, table.place.as_str())).collect()
+        let layers = |table: &Table| -> Vec<Descriptor> {
+            table.results.layers().into_iter().map(|layer| layer.descriptor.clone()).collect()
+        };
+        let whole = self.tables().iter().filter(|table| self.has_all(table, &layers(table)));
+        whole.map(|table| (&table.results, table.place.as_str())).collect()
     }
 
     /// Verified blobs of its caches, open.
@@ -228,6 +233,16 @@ impl<'a> Source<'a> {
         let mounts = self.carried(&manifest, |table| blob(&folder, &table.digest, TABLE_BYTES));
         let place = layout_source(&folder);
         Ok(vec![Table { results, mounts, place, repository: None, has: Mutex::default() }])
+    }
+
+    /// Whether a place has all of these blobs, as it says itself.
+    pub(super) fn has_all(&self, table: &Table, blobs: &[Descriptor]) -> bool {
+        match &table.repository {
+            Some(repository) => {
+                self.images.lacking(repository, blobs).is_ok_and(|lacking| lacking.is_empty())
+            }
+            None => blobs.iter().all(|blob| self.has(table, blob)),
+        }
     }
 
     /// Whether a layer can be had: what a registry has forgotten since is no result.

@@ -9,7 +9,7 @@ use slipway_builder::PackedTable;
 use slipway_oci::{
     Algorithm, Descriptor, Digest,
     artifact::EMPTY_TYPE,
-    carried::{self, Carried, CarriedCache, CarriedError, Local, MOUNTS_TYPE, PACK_TYPE},
+    carried::{self, Carried, CarriedCache, CarriedError, Local, MOUNTS_TYPE, PACK_TYPE, Pack},
     file,
     spec::{Manifest, to_json},
     store::{CacheAbout, CacheLock},
@@ -201,7 +201,20 @@ impl Source<'_> {
             .collect();
         let packs: HashMap<Digest, File> = self.open_blobs(&needed)?;
         let store = self.images().store;
+        if let Some(room) = store.room() {
+            room.take(cache.size).map_err(|error| Failure::of(&error))?;
+        }
         mounts.unpack(cache, (&packs, have), folder, store.xattrs()).map_err(|error| Failure::of(&error))
+    }
+
+    /// The caches of a place that is about to be written; nothing where it lacks one of their packs: what is in this store under
+    /// that digest was never its, and whoever wrote the table would have it sent.
+    pub(super) fn kept_mounts(&self) -> Option<(&Carried, &str)> {
+        let table = self.tables().iter().find(|table| table.mounts.is_some())?;
+        let mounts = table.mounts.as_ref()?;
+        let of = |pack: &Pack| Descriptor::new(PACK_TYPE, pack.digest.clone(), pack.size);
+        let packs: Vec<Descriptor> = mounts.packs().iter().map(of).collect();
+        self.has_all(table, &packs).then_some((mounts, table.place.as_str()))
     }
 
     /// The caches that this source has.

@@ -18,12 +18,21 @@ pub(crate) fn is_one(name: &str) -> bool {
     NAMES.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
-/// A word of a command line without what a proxy is asked with, which may be a password: the name alone stands for the
+/// Whether a variable's name says that its value is nobody else's.
+fn is_credential(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name && ["TOKEN", "PASS", "SECRET", "KEY", "AUTH", "CRED"].iter().any(|part| upper.contains(part))
+}
+
+/// A word of a command line without what may be a password, of a proxy or by its name: the name alone stands for the
 /// environment's.
 pub(crate) fn without_value(word: &str) -> String {
     let argument = word.strip_prefix("--build-arg=").unwrap_or(word);
     match argument.split_once('=') {
-        Some((name, _)) if is_one(name) => word[..word.len() - argument.len() + name.len()].to_owned(),
+        Some((name, _)) if is_one(name) || is_credential(name) => {
+            word[..word.len() - argument.len() + name.len()].to_owned()
+        }
         _ => word.to_owned(),
     }
 }
@@ -99,6 +108,10 @@ mod tests {
             ("--build-arg=HTTPS_PROXY=http://u:p@h", "--build-arg=HTTPS_PROXY"),
             ("A=http_proxy=b", "A=http_proxy=b"),
             ("--tag=x", "--tag=x"),
+            ("NPM_TOKEN=abc", "NPM_TOKEN"),
+            ("--build-arg=DB_PASSWORD=a=b", "--build-arg=DB_PASSWORD"),
+            ("VERSION=1", "VERSION=1"),
+            ("id=token,env=TOKEN", "id=token,env=TOKEN"),
         ] {
             assert_eq!(without_value(word), kept);
         }

@@ -43,6 +43,25 @@ fn a_change_builds_again_and_what_is_ignored_does_not() {
     assert!(message.contains("--watch watches a folder"), "{message}");
 }
 
+/// What a build writes into its own context begins no other one, and `--watch=true` is watched once.
+#[test]
+fn a_build_does_not_begin_by_what_it_wrote() {
+    let slipway = Slipway::new();
+    let context = slipway.context("own", &[("Dockerfile", "FROM base\nCOPY file /w/\n"), ("file", "1")]);
+    let mut command = slipway.command(["build", "--watch=true", "-q", "-o", "out", "--iidfile", "id", "."]);
+    let watch = start(command.current_dir(&context));
+    let written = || std::fs::read_to_string(context.join("out/w/file")).unwrap_or_default();
+    wait_until("the first build", || written() == "1" && context.join("id").exists());
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::fs::write(context.join("file"), "2").unwrap();
+    wait_until("the second build", || written() == "2");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    watch.signal(rustix::process::Signal::INT);
+    let ended = watch.wait();
+    let builds = slipway.ok(["builds", "ls", "--format", "{{.ID}}"]);
+    assert_eq!(builds.lines().count(), 2, "{builds}{}", ended.stderr);
+}
+
 #[test]
 fn a_trace_is_written_whatever_comes_of_the_build() {
     let slipway = Slipway::new();

@@ -124,6 +124,12 @@ pub struct Carried {
     caches: Vec<CarriedCache>,
 }
 
+/// Whether a cache is more than may be unpacked, by the rules for layers: one chunk may stand in it as often as its table says.
+fn is_bomb(size: u64, packed: u64) -> bool {
+    let beyond = size > limits::UNPACKED_FREE_BYTES && size / limits::UNPACKED_RATIO > packed;
+    size > crate::unpacking::most_bytes() || (crate::unpacking::allowed().is_none() && beyond)
+}
+
 impl Carried {
     /// The caches.
     pub fn caches(&self) -> &[CarriedCache] {
@@ -186,6 +192,7 @@ impl Carried {
                 return Err("a chunk is not within its pack");
             }
         }
+        let packed = self.packs.iter().fold(0u64, |sum, pack| sum.saturating_add(pack.size));
         let mut names = HashSet::new();
         for cache in &self.caches {
             if !names.insert(&cache.name) || !crate::store::is_cache_name(&cache.name) {
@@ -198,6 +205,9 @@ impl Carried {
             };
             if sizes(&cache.chunks)? != cache.size || sizes(&cache.seen)? > limits::CACHE_SEEN_BYTES {
                 return Err("a cache has not the length of its chunks");
+            }
+            if is_bomb(cache.size, packed) {
+                return Err("a cache becomes more than is taken");
             }
         }
         Ok(())

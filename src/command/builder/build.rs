@@ -197,7 +197,7 @@ pub(crate) struct Arguments {
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
     if arguments.watch {
-        return watch::run(&arguments);
+        return watch::run(&arguments, crate::app::store_folder(global.root.as_deref())?);
     }
     let shell = if arguments.debug { Shell::on_failure() } else { None };
     build(global, arguments, Purpose { shell: shell.as_ref(), ..Purpose::default() })

@@ -149,7 +149,15 @@ fn remove(app: &App, rm: &Rm) -> Result<u8, Failure> {
                 .with_hint("`slipway cache ls` shows what there is"));
         }
     }
-    let pruned = app.store.prune(&Prune { mounts: true, only: rm.caches.clone(), ..Prune::default() })?;
+    // by the names of those that were meant, whole: a word may begin another one's
+    let is_meant =
+        |mount: &&CacheMount| is_named(&rm.caches, &mount.name, &mount.about.clone().unwrap_or_default());
+    let only: Vec<String> = known.iter().filter(is_meant).map(|mount| mount.name.clone()).collect();
+    if only.is_empty() {
+        // none would mean all of them
+        return Ok(0);
+    }
+    let pruned = app.store.prune(&Prune { mounts: true, only, ..Prune::default() })?;
     pruned.mounts.iter().try_for_each(|id| say(text::line(id)))?;
     if pruned.in_use > 0 {
         return Err(Failure::new(format!("{} of them are in use by a build, and stay", pruned.in_use)));

@@ -19,7 +19,10 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal},
     path::Path,
-    sync::atomic::{AtomicI32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 /// Open a shell in the state of a step of a kept build, or run a command there
@@ -52,6 +55,8 @@ pub(super) struct Shell {
     command: Vec<String>,
     /// Exit status of what was run last; -1 where nothing was.
     status: AtomicI32,
+    /// There is one terminal, and stages fail at once.
+    turn: Mutex<()>,
 }
 
 impl Shell {
@@ -64,7 +69,7 @@ impl Shell {
             return None;
         }
         let status = AtomicI32::new(-1);
-        Some(Shell { wanted: None, on_failure: true, command: Vec::new(), status })
+        Some(Shell { wanted: None, on_failure: true, command: Vec::new(), status, turn: Mutex::default() })
     }
 
     /// The exit status of what was run, if anything was.
@@ -83,6 +88,7 @@ impl Debugger for Shell {
     }
 
     fn enter(&self, look: Look<'_>) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let when = match look.when {
             When::Before => "before",
             When::After => "after",
@@ -140,6 +146,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         on_failure: false,
         command: arguments.command.clone(),
         status: AtomicI32::new(-1),
+        turn: Mutex::default(),
     };
     let ended = build::look(global, line, (&kept, step, &shell));
     match (shell.status(), ended) {
@@ -175,10 +182,15 @@ pub(super) fn line(kept: &BuildRecord) -> Result<build::Arguments, Failure> {
     }
 }
 
-/// The line that the program was called with, and where; empty where it is no text. What proxies are asked with may be a
-/// password, and comes from the environment again.
+/// The line that the program was called with, and where; empty where it is no text, or where an address in it has a password.
+/// What else may be one comes from the environment again ([`proxies::without_value`]).
 pub(super) fn own_line() -> (Vec<String>, String) {
     let words = std::env::args_os().map(|word| word.into_string().ok());
+    let has_password = |word: &str| {
+        let mut places = word.split("://").skip(1);
+        places.any(|rest| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    };
+    let words = words.map(|word| word.filter(|word| !has_password(word)));
     let words = words.map(|word| word.map(|word| proxies::without_value(&word))).collect::<Option<Vec<_>>>();
     let folder = std::env::current_dir().ok().and_then(|folder| folder.into_os_string().into_string().ok());
     words.zip(folder).unwrap_or_default()

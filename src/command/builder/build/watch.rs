@@ -35,6 +35,8 @@ type Picture = BTreeMap<PathBuf, (u64, u64, u32, i64, i64)>;
 struct Watched {
     folder: PathBuf,
     recipe: PathBuf,
+    /// What the build itself writes.
+    written: Vec<PathBuf>,
 }
 
 impl Watched {
@@ -44,7 +46,9 @@ impl Watched {
         let (name, text) = ignore.map_or((None, None), |(name, text)| (Some(name), Some(text)));
         let mut picture = Picture::new();
         let visible = context_paths(&self.folder, text.as_deref()).map_err(|error| Failure::of(&error))?;
-        let paths = visible.into_iter().map(|path| self.folder.join(path));
+        // what a build writes is no change, or it would begin again for ever
+        let is_own = |path: &PathBuf| self.written.iter().any(|own| path.starts_with(own));
+        let paths = visible.into_iter().map(|path| self.folder.join(path)).filter(|path| !is_own(path));
         let own = [self.recipe.clone()].into_iter().chain(name.map(|name| self.folder.join(name)));
         for path in paths.chain(own).chain([self.folder.clone()]) {
             // what goes while it is looked at is gone
@@ -87,7 +91,10 @@ struct Build(Child);
 
 impl Build {
     fn start() -> Result<Build, Failure> {
-        let line: Vec<OsString> = std::env::args_os().skip(1).filter(|word| word != "--watch").collect();
+        // `--watch=true` is read too: what stayed of it would watch again, for ever
+        let is_watch =
+            |word: &OsString| word == "--watch" || word.as_encoded_bytes().starts_with(b"--watch=");
+        let line: Vec<OsString> = std::env::args_os().skip(1).filter(|word| !is_watch(word)).collect();
         Ok(Build(Command::new(app::program()).args(line).spawn()?))
     }
 
@@ -114,18 +121,31 @@ impl Drop for Build {
     }
 }
 
+/// Where a line has its build write, the store among it.
+fn written(arguments: &Arguments, store: PathBuf) -> Result<Vec<PathBuf>, Failure> {
+    let files = [&arguments.iidfile, &arguments.metadata_file, &arguments.digest_file, &arguments.trace];
+    let mut written: Vec<PathBuf> = files.into_iter().flatten().cloned().chain([store]).collect();
+    for words in arguments.outputs.iter().chain(&arguments.cache_to) {
+        let dest = words.split(',').find_map(|word| word.strip_prefix("dest="));
+        // a word alone is a folder
+        let alone = (!words.contains('=')).then_some(words.as_str());
+        written.extend(dest.or(alone).map(PathBuf::from));
+    }
+    Ok(written.into_iter().map(std::path::absolute).collect::<Result<_, _>>()?)
+}
+
 /// Builds until it is stopped.
 ///
 /// # Errors
 /// When the context is no folder, or no build can be begun; a build that fails is begun again with the next change.
-pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    let folder = PathBuf::from(&arguments.context);
+pub(super) fn run(arguments: &Arguments, store: PathBuf) -> Result<u8, Failure> {
+    let folder = std::path::absolute(&arguments.context)?;
     if !folder.is_dir() || arguments.file.as_deref().is_some_and(|file| file == Path::new("-")) {
         return Err(Failure::usage("--watch watches a folder and a file: the context or the recipe is none"));
     }
     let recipe = arguments.file.clone();
     let recipe = recipe.unwrap_or_else(|| dockerfile::fmt::default_recipe(&folder));
-    let watched = Watched { folder, recipe };
+    let watched = Watched { folder, recipe, written: written(arguments, store)? };
     let mut picture = watched.picture()?;
     let mut told = false;
     loop {
@@ -156,21 +176,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Another picture than `before`, once it stays the same for a moment; nothing where it is the same.
+/// Another picture than `before`, once it stays the same for a moment; nothing where it is the same. A folder that goes while it
+/// is walked, or a file of patterns that is half written, is looked at again.
 fn settled(watched: &Watched, before: &Picture) -> Result<Option<Picture>, Failure> {
-    let mut now = watched.picture()?;
-    if now == *before {
-        return Ok(None);
-    }
+    let begun = std::time::Instant::now();
+    let mut last: Option<Picture> = None;
     loop {
-        std::thread::sleep(QUIET);
-        let again = watched.picture()?;
-        if again == now {
-            return Ok(Some(now));
+        match (watched.picture(), last.take()) {
+            (Ok(now), None) if now == *before => return Ok(None),
+            (Ok(now), Some(earlier)) if now == earlier => {
+                return Ok(if now == *before { None } else { Some(now) });
+            }
+            (Ok(now), _) => last = Some(now),
+            (Err(failure), _) if begun.elapsed() > PATIENCE => return Err(failure),
+            (Err(_), _) => {}
         }
-        now = again;
+        std::thread::sleep(QUIET);
     }
 }
+
+/// How long a context may be no context before that is a failure.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits for a word of the kernel's, and no longer than a moment: the build's end is to be said as well. Whether something may
 /// have changed.
