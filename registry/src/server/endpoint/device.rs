@@ -73,6 +73,6 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
 }
 
 /// Whether a text may be shown as a client's name.
-fn is_client(text: &str) -> bool {
+pub(super) fn is_client(text: &str) -> bool {
     (1..=limits::CLIENT_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

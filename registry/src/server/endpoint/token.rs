@@ -103,6 +103,10 @@ pub(in crate::server) async fn post(mut call: Call) -> Result<Response, ApiError
         GRANT => {
             device::offered(&call)?;
             let (code, client) = (get("device_code").to_owned(), get("client_id").to_owned());
+            // nobody was given a code under such a name
+            if !device::is_client(&client) {
+                return Err(ApiError::Device(NotYet::Unknown));
+            }
             let devices = Arc::clone(&call.shared.devices);
             let asked = blocking(move || devices.ask(&code, &client)).await?;
             let grant = asked.map_err(ApiError::Device)?;

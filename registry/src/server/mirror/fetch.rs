@@ -52,8 +52,8 @@ pub(super) async fn begin(shared: &Arc<Shared>, at: &At, digest: &Digest) -> Res
                         let ended = coming.store(part, upload).await;
                         let (turn, mine) = turn;
                         drop(turn);
-                        // only now does another replica look for it, or ask
-                        mine.end(true).await;
+                        // only now does another replica look for it, or ask; of one that failed nothing is remembered
+                        mine.end(ended.is_ok()).await;
                         ended
                     }
                     Ok(None) => Ok(()),

@@ -44,6 +44,10 @@ impl Drop for Engines {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // millions of rows and blobs of half a GiB are nobody's to keep
+        if let Some(all) = self.folder.parent() {
+            let _ = fs::remove_dir_all(all);
+        }
     }
 }
 

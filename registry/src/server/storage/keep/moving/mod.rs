@@ -202,7 +202,16 @@ fn begin(from: &Side, to: &Side) -> Result<String, StorageError> {
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random)?;
     let id = format!("{:032x}", u128::from_be_bytes(random));
-    if !to.rows().hold(&id, &from.name, None)? || !is_empty(to)? {
+    // a registry that is there is never held: whoever died here would have it emptied by the next run
+    if !is_empty(to)? {
+        return Err(StorageError::HasRegistry(to.name.clone()));
+    }
+    if !to.rows().hold(&id, &from.name, None)? {
+        // another run has come first, and the mark is its
+        return Err(StorageError::OtherMove);
+    }
+    // somebody pushed before it was held
+    if !is_empty(to)? {
         to.rows().release()?;
         return Err(StorageError::HasRegistry(to.name.clone()));
     }

@@ -5,6 +5,7 @@
 //! not taken.
 
 use super::{connect::Pool, row::millis};
+use crate::limits;
 use crate::server::storage::StorageError;
 use std::{sync::Arc, time::Duration};
 
@@ -91,6 +92,16 @@ impl Leases {
 
     /// Gives a lease back; `finished`: the work is done for now.
     pub fn end(&self, lease: &Lease, finished: bool) -> Result<(), StorageError> {
+        // clients choose what errands are called: of one that brought nothing there is nothing to remember
+        if !finished
+            && lease.name.starts_with(limits::MIRROR_ERRAND)
+            && self.update(
+                "DELETE FROM leases WHERE name = $1 AND fence = $2 AND finished IS NULL",
+                &[&lease.name, &lease.fence],
+            )?
+        {
+            return Ok(());
+        }
         self.update(
             "UPDATE leases SET until = clock_timestamp(), finished = CASE WHEN $3 THEN clock_timestamp() ELSE finished END
              WHERE name = $1 AND fence = $2",

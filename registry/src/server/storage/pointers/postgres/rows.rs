@@ -127,8 +127,13 @@ fn put(database: &mut Database, table: &Table, rows: &[Row]) -> Result<(), Stora
         names[table.keys..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
     let clash =
         if news.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", news.join(", ")) };
+    // what is of a repository that came after its table was carried waits for the next round, or no namespace would count it
+    let known = match names.contains(&"repository") {
+        true => "WHERE EXISTS (SELECT FROM repositories AS r WHERE r.id = given.repository)",
+        false => "",
+    };
     let text = format!(
-        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {given} ON CONFLICT ({}) DO {clash}",
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {given} {known} ON CONFLICT ({}) DO {clash}",
         table.name,
         names.join(", "),
         values.join(", "),
