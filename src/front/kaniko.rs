@@ -56,7 +56,11 @@ const FLAGS: &[Flag] = {
         (&["no-push-cache"], false, Own),
         (&["single-snapshot"], false, Own),
         (&["insecure", "skip-tls-verify"], false, Own),
-        (&["insecure-pull", "skip-tls-verify-pull"], false, Own),
+        (
+            &["insecure-pull", "skip-tls-verify-pull"],
+            false,
+            Refused("name the registry that is pulled from: --insecure-registry HOST[:PORT]"),
+        ),
         (&["compression-level"], true, Own),
         (&["registry-certificate"], true, Own),
         (&["reproducible"], false, Nothing),
@@ -260,9 +264,9 @@ fn outputs(given: &mut Given, no_push: bool) {
     }
 }
 
-/// Registries that need no certificate: kaniko's flags are for all that are pushed to, or pulled from.
+/// Registries that need no certificate: those that are pushed to.
 fn registries(given: &mut Given, destinations: &[String]) -> Result<(), Failure> {
-    if given.is_on("skip-tls-verify") || given.is_on("skip-tls-verify-pull") {
+    if given.is_on("skip-tls-verify") {
         let mut hosts = Vec::new();
         for name in destinations {
             hosts.push(parsed(name)?.registry().to_owned());

@@ -31,8 +31,8 @@ pub(super) enum Kind {
 /// Shows work so.
 pub(super) struct Ci {
     kind: Kind,
-    /// What ends the time in which no commands are looked for.
-    token: String,
+    /// Draws the word that ends the time in which no commands are looked for: one for each step, once that has ended.
+    token: fn() -> String,
     state: Mutex<State>,
 }
 
@@ -54,12 +54,13 @@ struct Step {
 
 impl Step {
     fn push(&mut self, line: String) {
-        self.bytes += line.len();
+        // an empty line takes room as well
+        self.bytes += line.len() + 1;
         self.lines.push_back(line);
         while self.bytes > OUTPUT_BYTES {
             let Some(first) = self.lines.pop_front() else { break };
-            self.bytes -= first.len();
-            self.left_out += first.len();
+            self.bytes -= first.len() + 1;
+            self.left_out += first.len() + 1;
         }
     }
 }
@@ -87,7 +88,7 @@ pub(crate) fn escaped_property(text: &str) -> String {
 
 impl Ci {
     pub(super) fn new(kind: Kind) -> Ci {
-        Ci { kind, token: token(), state: Mutex::default() }
+        Ci { kind, token, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,7 +108,7 @@ impl Ci {
         }
         match (self.kind, failed) {
             (Kind::Github, _) => {
-                let token = &self.token;
+                let token = (self.token)();
                 let body = format!("::stop-commands::{token}\n{body}::{token}::\n");
                 match failed {
                     true => format!("{}\n{body}", self.own(&head)),
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_went_well_folds_and_what_failed_stays_open() {
-        let github = Ci { kind: Kind::Github, token: "t0".to_owned(), state: Mutex::default() };
+        let github = Ci { kind: Kind::Github, token: || "t0".to_owned(), state: Mutex::default() };
         let lines = step(&["one", "::error::mine", "##[set-env]x"]);
         assert_eq!(
             github.block(2, &lines, "DONE 1.0s", false, 7),
@@ -234,7 +235,7 @@ mod tests {
             "#2 [build 2/5] RUN x: 100% FAILED: ## [x\n::stop-commands::t0\none\n::error::mine\n##[set-env]x\n::t0::\n"
         );
         assert_eq!(github.block(2, &step(&[]), "CACHED", false, 7), "#2 [build 2/5] RUN x: 100% CACHED\n");
-        let gitlab = Ci { kind: Kind::Gitlab, token: String::new(), state: Mutex::default() };
+        let gitlab = Ci { kind: Kind::Gitlab, token: String::new, state: Mutex::default() };
         assert_eq!(
             gitlab.block(2, &step(&["one"]), "DONE 1.0s", false, 7),
             "\x1b[0Ksection_start:7:step_2[collapsed=true]\r\x1b[0K#2 [build 2/5] RUN x: 100% DONE 1.0s\none\n\
@@ -256,6 +257,9 @@ mod tests {
         assert!(long.lines.back().unwrap().starts_with("line 99999 "));
         let shown = Ci::new(Kind::Github).block(1, &long, "DONE", false, 0);
         assert!(shown.contains("before this are in the step's log"));
+        let mut empty = Step::default();
+        (0..2 * OUTPUT_BYTES).for_each(|_| empty.push(String::new()));
+        assert!(empty.lines.len() <= OUTPUT_BYTES);
     }
 
     #[test]

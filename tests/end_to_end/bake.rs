@@ -123,3 +123,29 @@ fn a_compose_file_s_images_are_pushed() {
     other.ok(["pull", &name]);
     assert_eq!(other.ok(["run", "--rm", &name, "cat", "/what"]), "said\n");
 }
+
+/// A file may ask for what a stranger must not have; the caller's line alone gives it.
+#[test]
+fn a_file_allows_itself_nothing() {
+    let slipway = Slipway::new();
+    let folder = slipway.context("asks", &[("Dockerfile", "FROM base\nRUN true\n")]);
+    for (ask, word) in [
+        ("entitlements = [\"security.insecure\"]", "security.insecure"),
+        ("entitlements = [\"network.host\", \"device\"]", "network.host"),
+        ("network = \"host\"", "network.host"),
+        ("entitlements = [\"everything\"]", "everything"),
+    ] {
+        std::fs::write(folder.join("docker-bake.hcl"), format!("target \"default\" {{\n  {ask}\n}}\n"))
+            .unwrap();
+        let message = run(slipway.command(["bake"]).current_dir(&folder)).fails(2);
+        assert!(message.contains(word), "{ask}: {message}");
+        let allow = "--allow=network.host,device,security.insecure,fs=*";
+        let ended = run(slipway.command(["bake", allow]).current_dir(&folder));
+        assert_eq!(ended.code() == Some(0), word != "everything", "{ask}: {}", ended.stderr);
+    }
+    // one that is only checked is nobody's context, and nobody waits for it
+    let file = "target \"a\" { call = \"check\" }\ntarget \"b\" { contexts = { base = \"target:a\" } }\n";
+    std::fs::write(folder.join("docker-bake.hcl"), file).unwrap();
+    let message = run(slipway.command(["bake", "a", "b"]).current_dir(&folder)).fails(2);
+    assert!(message.contains("makes no image"), "{message}");
+}

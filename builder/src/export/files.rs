@@ -133,13 +133,17 @@ pub fn write_folder(
         let opened = root.open_folder(entry.as_path()).and_then(|opened| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let opened = opened.open_at(Path::new("."), flags, Mode::empty())?;
-            fs::fchmod(&opened, Mode::from_raw_mode(entry.mode & 0o7777))?;
+            fs::fchmod(&opened, Mode::from_raw_mode(entry.mode & MODE))?;
             Ok(fs::futimens(&opened, &times(entry))?)
         });
         opened.map_err(failed)?;
     }
     Ok(())
 }
+
+/// What a file keeps of its mode. It is the caller's now: with the bits that lend a user or a group, an image that somebody else
+/// wrote would have made a program that runs as the caller, or as root (chown(2) takes them away for the same reason).
+const MODE: u32 = 0o1777;
 
 fn place(
     root: &Root,
@@ -148,6 +152,10 @@ fn place(
     entry: &Entry,
     content: &mut dyn Read,
 ) -> std::io::Result<()> {
+    // left out, and nothing goes for it
+    if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice | Kind::Whiteout) {
+        return Ok(());
+    }
     let found = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
     let is_folder =
         found.as_ref().is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory);
@@ -163,7 +171,7 @@ fn place(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let mut file = File::from(fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
             std::io::copy(content, &mut file)?;
-            fs::fchmod(&file, Mode::from_raw_mode(entry.mode & 0o7777))?;
+            fs::fchmod(&file, Mode::from_raw_mode(entry.mode & MODE))?;
             return Ok(fs::futimens(&file, &times(entry))?);
         }
         Kind::Symlink => fs::symlinkat(&*entry.link, parent, name)?,
@@ -175,7 +183,7 @@ fn place(
                 linked => return Ok(linked?),
             }
         }
-        Kind::Fifo => fs::mknodat(parent, name, FileType::Fifo, Mode::from_raw_mode(entry.mode & 0o7777), 0)?,
+        Kind::Fifo => fs::mknodat(parent, name, FileType::Fifo, Mode::from_raw_mode(entry.mode & MODE), 0)?,
         Kind::CharDevice | Kind::BlockDevice | Kind::Whiteout => return Ok(()),
     }
     Ok(fs::utimensat(parent.as_fd(), name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)

@@ -6,12 +6,14 @@ use crate::{
     bake::{Asked, BakeError, Definition, FILES, Plan, Target, plan},
     error::Failure,
     progress::{self, Ending, Style},
+    request::build::Permission,
     service::{input, output::Output},
     show::{
         self,
         listing::{self, Listing},
     },
 };
+use clap::ValueEnum;
 use slipway_builder::Cancel;
 use slipway_oci::Digest;
 use std::{
@@ -71,6 +73,9 @@ pub(crate) struct Arguments {
     /// Check the recipes and build nothing
     #[arg(long)]
     check: bool,
+    /// Allow what targets ask for by `entitlements` or `network = "host"`: network.host, security.insecure, device
+    #[arg(long, value_name = "PERMISSION", value_delimiter = ',')]
+    allow: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "SLIPWAY_PROGRESS")]
     progress: Style,
@@ -267,6 +272,7 @@ fn line(arguments: &Arguments, target: &Target) -> Result<build::Arguments, Fail
     for (flag, attribute) in LISTS {
         target.list(attribute).iter().for_each(|value| push(flag, value));
     }
+    allowed(arguments, target)?.iter().for_each(|value| push("allow", value));
     for agent in target.list("ssh") {
         let of = |key: &str| agent.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
         let id = of("id").unwrap_or("default");
@@ -292,7 +298,7 @@ fn line(arguments: &Arguments, target: &Target) -> Result<build::Arguments, Fail
 }
 
 /// Flags of a build and the lists of a target that they take.
-const LISTS: [(&str, &str); 9] = [
+const LISTS: [(&str, &str); 8] = [
     ("tag", "tags"),
     ("annotation", "annotations"),
     ("cache-from", "cache-from"),
@@ -301,8 +307,31 @@ const LISTS: [(&str, &str); 9] = [
     ("platform", "platforms"),
     ("output", "output"),
     ("no-cache-filter", "no-cache-filter"),
-    ("allow", "entitlements"),
 ];
+
+/// What a target asks for and the caller has allowed. A file may come from anybody: it asks, and the line alone allows.
+fn allowed(arguments: &Arguments, target: &Target) -> Result<Vec<String>, Failure> {
+    let read = |flag: &str, text: &str| {
+        Permission::from_str(text, true).map_err(|_| {
+            let words = format!("{flag}: `{text}` is none of network.host, security.insecure, device");
+            Failure::usage(words)
+        })
+    };
+    // what else buildx asks about are files and agents, which a target may name
+    let is_of_files = |text: &&String| text.starts_with("fs") || text.starts_with("ssh");
+    let given = arguments.allow.iter().filter(|text| !is_of_files(text));
+    let given = given.map(|text| read("--allow", text)).collect::<Result<Vec<_>, _>>()?;
+    let network = (target.text("network") == Some("host")).then(|| "network.host".to_owned());
+    let asked: Vec<String> = target.list("entitlements").iter().cloned().chain(network).collect();
+    for text in &asked {
+        if !given.contains(&read("`entitlements`", text)?) {
+            let words = format!("the file asks for `{text}`, which is not allowed");
+            return Err(Failure::usage(words)
+                .with_hint(format!("if you trust it and its recipes, give --allow {text}")));
+        }
+    }
+    Ok(asked)
+}
 
 /// What a target may say and no build here can do.
 fn refused(target: &Target) -> Result<(), Failure> {
@@ -350,11 +379,16 @@ fn build_all(
     let locked = || done.lock().unwrap_or_else(PoisonError::into_inner);
     let mut waiting = jobs;
     while !waiting.is_empty() && !cancel.is_cancelled() {
-        // a plan has them in an order in which this ends
         let known: BTreeSet<String> = locked().keys().cloned().collect();
         let (ready, later): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|one| one.needs.iter().all(|(_, target)| known.contains(target)));
         waiting = later;
+        if ready.is_empty() {
+            // one that is only checked makes no image
+            let name = waiting.first().map_or("", |one| one.name.as_str());
+            let words = format!("target `{name}`: a context of it is a target that makes no image");
+            return Err(Failure::usage(words).with_hint("it has `call = \"check\"`: leave that out"));
+        }
         std::thread::scope(|scope| {
             for Waiting { name, needs, mut job } in ready {
                 let (done, first) = (&done, &first);
