@@ -25,6 +25,7 @@ pub mod layer;
 pub mod layout;
 pub mod lease;
 pub mod limits;
+pub mod lock;
 pub mod pieces;
 pub mod platform;
 pub mod pool;

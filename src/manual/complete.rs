@@ -304,6 +304,7 @@ mod tests {
         "PLACE",
         "RESULT",
         "OVERRIDE",
+        "PERMISSION",
         "[TYPE:]NAME=VALUE",
         "TIME",
         "NAME",

@@ -11,10 +11,10 @@
 //! A cache is taken away by who holds its lock alone: it is renamed into `tmp/` first, so that nobody finds half of one.
 
 use super::{Store, StoreError, io_at, now, usage::modified};
-use crate::{file, lease, limits};
+use crate::{file, lease, limits, lock::Lock};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
@@ -65,7 +65,7 @@ pub struct CacheMount {
 /// A cache that is locked; until this is dropped.
 #[derive(Debug)]
 pub struct CacheLock {
-    _file: File,
+    _lock: Lock,
 }
 
 /// Whether `name` can be a cache's.
@@ -93,14 +93,11 @@ impl Store {
         loop {
             let options = File::options().create(true).truncate(false).write(true).clone();
             let file = options.open(&path).map_err(io_at("open", &path))?;
-            match if alone { file.try_lock() } else { file.try_lock_shared() } {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(io_at("lock", &path)(error)),
-            }
+            let lock = if alone { Lock::try_alone(file) } else { Lock::try_shared(file) };
+            let Some(lock) = lock.map_err(io_at("lock", &path))? else { return Ok(None) };
             // whoever took the cache away took this file too, between opening and locking
-            if lease::is_at(&file, &path).map_err(io_at("read", &path))? {
-                return Ok(Some(CacheLock { _file: file }));
+            if lease::is_at(&lock, &path).map_err(io_at("read", &path))? {
+                return Ok(Some(CacheLock { _lock: lock }));
             }
         }
     }
@@ -220,7 +217,7 @@ fn read_about(path: &Path) -> Option<CacheAbout> {
 
 /// Whether anybody holds the lock. Whoever asks for it at this moment finds it taken, and asks again.
 fn is_locked(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    File::open(path).is_ok_and(|file| matches!(Lock::try_alone(file), Ok(None)))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
     erofs::Written,
     file,
     layer::{self, Footing, Layer, LayerError, Toc, Tree, Unpacked},
+    lock::Lock,
     pieces,
 };
 use rusqlite::OptionalExtension;
@@ -277,7 +278,7 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn lock_layers(&self) -> Result<File, StoreError> {
+    pub(super) fn lock_layers(&self) -> Result<Lock, StoreError> {
         let path = self.root.join("layers.lock");
         let lock = File::options()
             .create(true)
@@ -285,9 +286,7 @@ impl Store {
             .write(true)
             .open(&path)
             .map_err(io_at("open", &path))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|e| io_at("lock", &path)(e.into()))?;
-        Ok(lock)
+        Lock::alone(lock).map_err(io_at("lock", &path))
     }
 
     pub(super) fn is_unpacked(&self, form: &Form<'_>) -> Result<bool, StoreError> {

@@ -5,9 +5,9 @@
 //! finds it unlocked.
 
 use super::{Store, StoreError, io_at};
-use crate::{Digest, lease};
+use crate::{Digest, lease, lock::Lock};
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     path::PathBuf,
 };
@@ -17,7 +17,7 @@ use std::{
 pub struct Turn {
     path: PathBuf,
     /// Holds the lock.
-    _file: File,
+    _lock: Lock,
 }
 
 impl Drop for Turn {
@@ -41,14 +41,10 @@ impl Store {
         loop {
             let options = File::options().create(true).truncate(false).write(true).clone();
             let file = options.open(&path).map_err(io_at("open", &path))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(io_at("lock", &path)(error)),
-            }
+            let Some(lock) = Lock::try_alone(file).map_err(io_at("lock", &path))? else { return Ok(None) };
             // whoever had it may have taken the file away between opening and locking
-            if lease::is_at(&file, &path).map_err(io_at("read", &path))? {
-                return Ok(Some(Turn { path, _file: file }));
+            if lease::is_at(&lock, &path).map_err(io_at("read", &path))? {
+                return Ok(Some(Turn { path, _lock: lock }));
             }
         }
     }
@@ -57,7 +53,8 @@ impl Store {
     pub(super) fn sweep_turns(&self) {
         for entry in fs::read_dir(self.root.join("run/turns")).into_iter().flatten().flatten() {
             let Ok(file) = File::open(entry.path()) else { continue };
-            if file.try_lock().is_ok() && lease::is_at(&file, &entry.path()).unwrap_or(false) {
+            let Ok(Some(lock)) = Lock::try_alone(file) else { continue };
+            if lease::is_at(&lock, &entry.path()).unwrap_or(false) {
                 // a name that stays costs nothing else
                 let _ = fs::remove_file(entry.path());
             }

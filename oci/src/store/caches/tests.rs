@@ -12,8 +12,14 @@ fn who_uses_a_cache_never_loses_it_to_who_takes_caches_away() {
         for _ in 0..2 {
             scope.spawn(|| {
                 let store = tests::store_in(&path);
-                for _ in 0..200 {
-                    let Some(_lock) = store.try_lock_cache(&name, true).expect("lock") else { continue };
+                // until it was ours often enough: on a busy machine others may have it each time that it is asked for
+                let mut ours = 0;
+                while ours < 50 {
+                    let Some(_lock) = store.try_lock_cache(&name, true).expect("lock") else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    ours += 1;
                     let folder = store.cache_folder(&name);
                     fs::create_dir_all(&folder).expect("folder");
                     store.note_cache(&name, &CacheAbout { id: "x".to_owned(), ..CacheAbout::default() });
@@ -40,7 +46,7 @@ fn who_uses_a_cache_never_loses_it_to_who_takes_caches_away() {
             }
         });
     });
-    assert!(used.into_inner() > 0);
+    assert_eq!(used.into_inner(), 100);
     println!("{} times taken", taken.into_inner());
 }
 

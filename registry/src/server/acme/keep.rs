@@ -4,9 +4,9 @@ use super::AcmeError;
 use crate::limits;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use slipway_oci::file;
+use slipway_oci::{file, lock::Lock};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     path::Path,
 };
@@ -96,16 +96,12 @@ pub(super) fn store_account(folder: &Path, account: &KeptAccount) -> Result<(), 
 }
 
 /// Takes the turn of asking; `None` where another process has it.
-pub(super) fn turn(folder: &Path) -> Result<Option<File>, AcmeError> {
+pub(super) fn turn(folder: &Path) -> Result<Option<Lock>, AcmeError> {
     slipway_oci::private::folder(folder).map_err(io::Error::other).map_err(failed("use", folder))?;
     let path = folder.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
-    }
+    Lock::try_alone(file).map_err(failed("lock", &path))
 }
 
 #[cfg(test)]

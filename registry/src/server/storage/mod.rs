@@ -92,7 +92,7 @@ pub struct Storage {
     /// What seals the keys of tokens.
     seals: Seals,
     /// Held while the folder is open.
-    used: OnceLock<std::fs::File>,
+    used: OnceLock<slipway_oci::lock::Lock>,
     /// What bytes pass through on their way, where that is this process's alone.
     scratch: OnceLock<tempfile::TempDir>,
 }

@@ -20,9 +20,9 @@ use rustix::{
     fs::{Advice, fadvise},
     io::{ReadWriteFlags, preadv2},
 };
-use slipway_oci::{Digest, blobs::Blobs, file, reserve::Reserve};
+use slipway_oci::{Digest, blobs::Blobs, file, lock::Lock, reserve::Reserve};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{self, IoSliceMut},
     num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt},
@@ -70,7 +70,7 @@ impl FolderContent {
         self.folder.join("quarantine").join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
-    fn staged(&self, id: &UploadId, file: File) -> FolderStaged {
+    fn staged(&self, id: &UploadId, file: Lock) -> FolderStaged {
         FolderStaged {
             path: self.upload_path(id),
             file: Arc::new(file),
@@ -82,18 +82,14 @@ impl FolderContent {
     }
 
     /// Opens and locks an upload's file; `None` where it is gone.
-    fn lease(&self, id: &UploadId) -> Result<Option<File>, StorageError> {
+    fn lease(&self, id: &UploadId) -> Result<Option<Lock>, StorageError> {
         let path = self.upload_path(id);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("open", &path)(error)),
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StorageError::UploadBusy),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
-        }
+        let file = Lock::try_alone(file).map_err(io_error("lock", &path))?.ok_or(StorageError::UploadBusy)?;
         // between open and lock the upload may have ended: then this file is a finished blob and must not be touched
         let inode = file.metadata().map_err(io_error("read", &path))?.ino();
         let named = fs::metadata(&path).is_ok_and(|named| named.ino() == inode);
@@ -161,7 +157,7 @@ pub(super) fn open_sized(path: &Path, size_bytes: u64) -> Result<Option<Arc<dyn 
 
 struct FolderStaged {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<Lock>,
     blobs: Blobs,
     names: Arc<Names>,
     boot: Vec<u8>,
@@ -261,7 +257,7 @@ impl Content for FolderContent {
             .create_new(true)
             .open(&path)
             .map_err(io_error("create", &path))?;
-        file.lock().map_err(io_error("lock", &path))?;
+        let file = Lock::alone(file).map_err(io_error("lock", &path))?;
         Ok(Box::new(self.staged(id, file)))
     }
 
@@ -373,11 +369,8 @@ impl Content for FolderContent {
         let path = self.folder.join(format!("{name}.lock"));
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(io_error("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-        }
+        let lock = Lock::try_alone(file).map_err(io_error("lock", &path))?;
+        Ok(lock.map(|lock| Box::new(lock) as Turn))
     }
 
     fn open_reserve(&self) -> Result<bool, StorageError> {

@@ -4,8 +4,9 @@ use crate::{
     limits,
     server::storage::{StorageError, error::io_error},
 };
+use slipway_oci::lock::Lock;
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io,
     path::Path,
     thread,
@@ -24,42 +25,32 @@ fn open(folder: &Path, name: &str) -> Result<File, StorageError> {
     file.map_err(io_error("open", &path))
 }
 
-fn held(folder: &Path, file: File, locked: Result<(), TryLockError>) -> Result<File, StorageError> {
-    match locked {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", folder)(error)),
-    }
+fn held(folder: &Path, locked: io::Result<Option<Lock>>) -> Result<Lock, StorageError> {
+    locked.map_err(io_error("lock", folder))?.ok_or_else(|| StorageError::InUse(folder.to_owned()))
 }
 
 /// One of many.
-pub(in crate::server::storage) fn share(folder: &Path) -> Result<File, StorageError> {
-    let file = open(folder, USED)?;
-    let locked = file.try_lock_shared();
-    held(folder, file, locked)
+pub(in crate::server::storage) fn share(folder: &Path) -> Result<Lock, StorageError> {
+    held(folder, Lock::try_shared(open(folder, USED)?))
 }
 
 /// The only one.
-pub(in crate::server::storage) fn alone(folder: &Path) -> Result<File, StorageError> {
-    let file = open(folder, USED)?;
-    let locked = file.try_lock();
-    held(folder, file, locked)
+pub(in crate::server::storage) fn alone(folder: &Path) -> Result<Lock, StorageError> {
+    held(folder, Lock::try_alone(open(folder, USED)?))
 }
 
 /// Has content that is deleted from now on held for a backup, until this is dropped: whoever is about to remove some is waited for.
-pub(in crate::server::storage) fn hold(folder: &Path) -> Result<File, StorageError> {
-    let file = open(folder, HOLD)?;
+pub(in crate::server::storage) fn hold(folder: &Path) -> Result<Lock, StorageError> {
     let began = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            // a removal takes a moment, a backup does not
-            Err(TryLockError::WouldBlock) if began.elapsed() < limits::HOLD_TIME => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => return Err(StorageError::BackupUnderWay),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", folder)(error)),
+        if let Some(lock) = Lock::try_alone(open(folder, HOLD)?).map_err(io_error("lock", folder))? {
+            return Ok(lock);
         }
+        // a removal takes a moment, a backup does not
+        if began.elapsed() >= limits::HOLD_TIME {
+            return Err(StorageError::BackupUnderWay);
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -74,7 +65,7 @@ pub(in crate::server::storage) fn prepare(folder: &Path) -> Result<(), StorageEr
 /// What whoever removes content holds until that is done.
 pub(in crate::server::storage) enum Removing {
     /// It may go.
-    Free(Option<File>),
+    Free(Option<Lock>),
     /// A backup may need it yet.
     Held,
 }
@@ -88,9 +79,6 @@ pub(in crate::server::storage) fn removing(folder: &Path) -> Result<Removing, St
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removing::Free(None)),
         Err(error) => return Err(io_error("open", &path)(error)),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Removing::Free(Some(file))),
-        Err(TryLockError::WouldBlock) => Ok(Removing::Held),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", folder)(error)),
-    }
+    let lock = Lock::try_shared(file).map_err(io_error("lock", folder))?;
+    Ok(lock.map_or(Removing::Held, |lock| Removing::Free(Some(lock))))
 }

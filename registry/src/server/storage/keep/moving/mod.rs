@@ -29,7 +29,6 @@ use crate::{
 use contents::Contents;
 use slipway_oci::Digest;
 use std::{
-    fs::File,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -45,7 +44,7 @@ pub struct Side {
     /// What it is called in the other side's mark.
     name: String,
     /// Nobody else has the folder of a target.
-    _alone: Option<File>,
+    _alone: Option<slipway_oci::lock::Lock>,
 }
 
 impl Side {

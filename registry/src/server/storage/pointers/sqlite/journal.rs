@@ -27,7 +27,7 @@ use crate::{
     server::storage::{StorageError, error::io_error},
 };
 use rusqlite::Connection;
-use slipway_oci::{Digest, file};
+use slipway_oci::{Digest, file, lock::Lock};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
@@ -197,17 +197,13 @@ pub(super) fn is_due(database: &Path, lossy: &Lossy, began: bool) -> bool {
 }
 
 /// Takes the turn of making a snapshot.
-pub(super) fn turn(database: &Path) -> Result<Option<File>, StorageError> {
+pub(super) fn turn(database: &Path) -> Result<Option<Lock>, StorageError> {
     let folder = folder(database);
     fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
     let path = folder.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-    }
+    Lock::try_alone(file).map_err(io_error("lock", &path))
 }
 
 /// Logs that were moved away, the oldest first.
