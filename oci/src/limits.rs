@@ -135,3 +135,6 @@ pub const PIECES_AHEAD: usize = 8;
 /// Most layers that are made runnable at the same time while they come in. Each takes a decoder's window (8 MiB, of zstd
 /// with long distances up to 128), [`AHEAD_BYTES`] times [`PIECES_AHEAD`], a buffer of the file and its table of contents.
 pub const INTAKE_LAYERS: usize = 6;
+
+/// Most manifests that are attached to one in the store.
+pub const ATTACHED: usize = 256;

@@ -10,7 +10,7 @@ use crate::{
     layer::ArchiveReader,
     limits,
     spec::{ImageConfig, Index, Manifest, Parsed, media_type, to_json},
-    store::{Store, StoreError},
+    store::{Attached, Store, StoreError},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -234,7 +234,12 @@ impl Files {
             return Err(LayoutError::Limit("images"));
         }
         let mut loaded: Vec<Loaded> = Vec::new();
+        let mut attached = Vec::new();
         for entry in &index.manifests {
+            if self.is_attached(store, entry)? {
+                attached.push(entry);
+                continue;
+            }
             let tag = entry.annotations.get(ANNOTATION_REF_NAME);
             let matches = wanted.is_none_or(|wanted| {
                 tag.is_some_and(|tag| tag == wanted) || entry.digest.to_string() == wanted
@@ -260,7 +265,30 @@ impl Files {
         for image in &loaded {
             store.name_manifest(&image.target, &image.names)?;
         }
+        for entry in attached {
+            match store.put_referrer(&entry.digest, &[]) {
+                // to an image that was not asked for
+                Err(StoreError::NoImage(_)) => {}
+                other => other?,
+            }
+        }
         Ok(loaded)
+    }
+
+    /// Whether an entry is attached to another; its blobs are copied then. An image that names a subject is an image.
+    fn is_attached(&self, store: &Store, entry: &Descriptor) -> Result<bool, LayoutError> {
+        if media_type::is_index(&entry.media_type) || !self.has(store, &entry.digest)? {
+            return Ok(false);
+        }
+        self.copy_blob(store, entry)?;
+        let bytes = store.blobs().read_manifest(&entry.digest)?;
+        let Ok(Some((_, attached))) = Attached::read(&bytes) else { return Ok(false) };
+        let config = attached.manifest.config.media_type.as_str();
+        if matches!(config, media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) && entry.artifact_type.is_none() {
+            return Ok(false);
+        }
+        self.take_manifest(store, entry, 0, &mut HashSet::new())?;
+        Ok(true)
     }
 
     /// Copies the image behind a descriptor; of an index, all its manifests that are in the archive, and answers the image

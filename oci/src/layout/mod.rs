@@ -29,12 +29,14 @@ pub struct LayoutImage {
     pub names: Vec<Reference>,
     /// What the layout's index says of it beside its name.
     pub annotations: BTreeMap<String, String>,
+    /// Manifests that are attached to it or to its images, whose blobs are in the store.
+    pub attached: Vec<Digest>,
 }
 
 impl LayoutImage {
     /// An image under these names.
     pub fn new(target: Digest, names: Vec<Reference>) -> LayoutImage {
-        LayoutImage { target, names, annotations: BTreeMap::new() }
+        LayoutImage { target, names, annotations: BTreeMap::new(), attached: Vec::new() }
     }
 }
 

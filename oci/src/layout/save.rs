@@ -5,7 +5,7 @@ use crate::{
     Descriptor, Digest, Platform, Reference,
     file::{self, CopyError},
     spec::{Index, Parsed, media_type, to_json},
-    store::{ImageRecord, Store},
+    store::{Attached, ImageRecord, Store, StoreError},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,12 +30,14 @@ struct Record {
     blobs: BTreeSet<Digest>,
     names: Vec<Reference>,
     annotations: BTreeMap<String, String>,
+    /// What is attached.
+    attached: Vec<Descriptor>,
 }
 
 /// The index of a layout: an entry a name, or one without a name.
 fn index(records: &[Record]) -> Index {
     let mut manifests = Vec::new();
-    for Record { descriptor, names, annotations, .. } in records {
+    for Record { descriptor, names, annotations, attached, .. } in records {
         let mut descriptor = descriptor.clone();
         descriptor.annotations.extend(annotations.clone());
         if names.is_empty() {
@@ -48,6 +50,7 @@ fn index(records: &[Record]) -> Index {
             named.annotations.insert(ANNOTATION_REF_NAME.to_owned(), tag);
             manifests.push(named);
         }
+        manifests.extend(attached.iter().cloned());
     }
     index_of(manifests)
 }
@@ -69,14 +72,15 @@ fn read_records(store: &Store, images: &[LayoutImage]) -> Result<Vec<Record>, La
 
 fn read_record(store: &Store, written: &LayoutImage) -> Result<Record, LayoutError> {
     let mut blobs = BTreeSet::new();
-    let LayoutImage { target: digest, names, annotations } = written.clone();
+    let LayoutImage { target: digest, names, annotations, attached } = written.clone();
     let digest = &digest;
+    let attached = attached.iter().map(|one| read_attached(store, one, &mut blobs)).collect::<Result<_, _>>()?;
     let Some(index) = store.read_index(digest)? else {
         let image = store.read_image(digest)?;
         add_blobs(store, digest, &mut blobs)?;
         let mut descriptor = image.descriptor.clone();
         descriptor.platform = Some(image.config.platform.clone());
-        return Ok(Record { descriptor, image, blobs, names, annotations });
+        return Ok(Record { descriptor, image, blobs, names, annotations, attached });
     };
     let bytes = store.blobs().read_manifest(digest)?;
     let media = index.media_type.clone().unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
@@ -86,7 +90,19 @@ fn read_record(store: &Store, written: &LayoutImage) -> Result<Record, LayoutErr
     let own = store.image_of(digest, &Platform::host())?;
     let mut images = own.iter().chain(&members).filter_map(|member| store.read_image(member).ok());
     let image = images.next().ok_or_else(|| LayoutError::NoImage(format!("in the index `{digest}`")))?;
-    Ok(Record { descriptor, image, blobs, names, annotations })
+    Ok(Record { descriptor, image, blobs, names, annotations, attached })
+}
+
+/// The entry of what is attached, and its blobs.
+fn read_attached(
+    store: &Store,
+    digest: &Digest,
+    blobs: &mut BTreeSet<Digest>,
+) -> Result<Descriptor, LayoutError> {
+    add_blobs(store, digest, blobs)?;
+    let attached = Attached::read(&store.blobs().read_manifest(digest)?)?;
+    let (_, attached) = attached.ok_or_else(|| StoreError::NoSubject(digest.clone()))?;
+    Ok(attached.descriptor)
 }
 
 /// Adds an index and those of its manifests that are here, with what they name.

@@ -31,7 +31,7 @@ CREATE TABLE manifests (           -- images and indexes
 CREATE TABLE edges (               -- what a manifest needs, in its order; what is named need not be here
     parent      TEXT NOT NULL,     -- a manifest
     place       INTEGER NOT NULL,
-    kind        TEXT NOT NULL,     -- 'config', 'layer' or 'manifest'
+    kind        TEXT NOT NULL,     -- 'config', 'layer', 'manifest', or 'referrer': attached to it
     child       TEXT NOT NULL,     -- digest of a blob or manifest
     media_type  TEXT NOT NULL,
     size        INTEGER NOT NULL,

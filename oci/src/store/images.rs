@@ -376,14 +376,14 @@ pub enum ManifestKind {
     Index,
 }
 
-/// Deletes a manifest, the images of an index that nothing else names, and the cache rows whose layers only they had:
+/// Deletes a manifest, the images of an index that nothing else names, what is attached to it, and the cache rows whose layers only they had:
 /// who removes an image wants its bytes back, and a row without its layer is worth nothing.
 pub(super) fn delete_manifest(transaction: &Transaction<'_>, digest: &Digest) -> Result<(), StoreError> {
     let digest = digest.to_string();
     let children: Vec<String> = transaction
         .prepare_cached(
             "SELECT child FROM edges JOIN manifests ON manifests.digest = edges.child
-             WHERE edges.parent = ?1 AND edges.kind = 'manifest' AND edges.child != ?1
+             WHERE edges.parent = ?1 AND edges.kind IN ('manifest', 'referrer') AND edges.child != ?1
                  AND edges.child NOT IN (SELECT digest FROM names)
                  AND edges.child NOT IN (SELECT manifest FROM containers)
                  AND NOT EXISTS (SELECT 1 FROM edges AS others JOIN manifests ON manifests.digest = others.parent

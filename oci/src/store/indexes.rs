@@ -175,12 +175,12 @@ impl Store {
     }
 }
 
-/// Whether an index that is registered names the manifest.
+/// Whether an index that is registered names the manifest, or it is attached to one that is.
 pub(super) fn is_member(transaction: &Transaction<'_>, digest: &Digest) -> Result<bool, StoreError> {
     Ok(transaction
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM edges JOIN manifests ON manifests.digest = edges.parent
-                 WHERE edges.child = ?1 AND edges.kind = 'manifest')",
+                 WHERE edges.child = ?1 AND edges.kind IN ('manifest', 'referrer'))",
         )?
         .query_row([digest.to_string()], |row| row.get(0))?)
 }

@@ -133,10 +133,14 @@ impl<'a> Edge<'a> {
     }
 }
 
+/// The first place of what is attached to a manifest among its edges: far behind what it names itself
+/// ([`limits::INDEX_ENTRIES`], [`limits::MANIFEST_LAYERS`]).
+pub(super) const FIRST_REFERRER: i64 = 1 << 32;
+
 /// A row of `edges`: parent, place, kind, child, media type, size, diff id, platform.
 type Row = (String, i64, String, String, String, i64, Option<String>, Option<String>);
 
-/// Writes what a manifest needs, in its order.
+/// Writes what a manifest needs, in its order. What is attached to it stays.
 pub(super) fn write_edges(
     transaction: &Transaction<'_>,
     parent: &Digest,
@@ -146,14 +150,16 @@ pub(super) fn write_edges(
     let found: Vec<Row> = transaction
         .prepare_cached(
             "SELECT parent, place, kind, child, media_type, size, diff_id, platform FROM edges
-             WHERE parent = ?1 ORDER BY place",
+             WHERE parent = ?1 AND kind != 'referrer' ORDER BY place",
         )?
         .query_map([parent.to_string()], |row| Row::try_from(row))?
         .collect::<Result<_, _>>()?;
     if found == wanted {
         return Ok(());
     }
-    transaction.prepare_cached("DELETE FROM edges WHERE parent = ?1")?.execute([parent.to_string()])?;
+    transaction
+        .prepare_cached("DELETE FROM edges WHERE parent = ?1 AND kind != 'referrer'")?
+        .execute([parent.to_string()])?;
     for row in wanted {
         transaction
             .prepare_cached(

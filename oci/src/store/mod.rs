@@ -49,6 +49,7 @@ mod manifests;
 mod mounted;
 mod prune;
 mod quota;
+mod referrers;
 mod reset;
 mod scrub;
 mod shape;
@@ -71,6 +72,7 @@ pub use layers::{Adopted, LayerForm};
 pub use mounted::{LayerFiles, Runnable};
 pub use prune::{Prune, Pruned};
 pub use quota::{OverQuota, Room, Watch};
+pub use referrers::Attached;
 pub use reset::{Reset, is_store, reset};
 pub use scrub::{Damage, Outcome, Part, Scrub, Scrubbed};
 pub use shape::{Chosen, Shape, Wanted};
@@ -157,6 +159,12 @@ pub enum StoreError {
     /// A name or id that nothing in the store has.
     #[error("no image `{0}` in the store")]
     NoImage(String),
+    /// What is to be attached says of nobody that it is about them.
+    #[error("`{0}` is attached to nothing: its manifest has no subject")]
+    NoSubject(crate::Digest),
+    /// A manifest has as much attached as is taken.
+    #[error("`{0}` has as much attached as is taken")]
+    ManyReferrers(crate::Digest),
     /// A short id that several images share.
     #[error("`{0}` is the beginning of several image ids: write more of it")]
     Ambiguous(String),

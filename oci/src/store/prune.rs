@@ -203,7 +203,7 @@ impl Store {
 const FORGET_UNNAMED: &str = "
 DELETE FROM manifests WHERE max(used, added) < ?1 AND digest NOT IN (SELECT digest FROM names)
     AND digest NOT IN (SELECT manifest FROM containers)
-    AND digest NOT IN (SELECT child FROM edges WHERE kind = 'manifest' AND parent IN (SELECT digest FROM manifests))
+    AND digest NOT IN (SELECT child FROM edges WHERE kind IN ('manifest', 'referrer') AND parent IN (SELECT digest FROM manifests))
 RETURNING digest";
 
 fn texts(transaction: &Transaction<'_>, sql: &str, before: i64) -> Result<Vec<String>, StoreError> {

@@ -284,7 +284,7 @@ impl Store {
             "WITH RECURSIVE above (digest) AS (
                 SELECT digest FROM manifests WHERE digest = ?1
                 UNION SELECT parent FROM edges WHERE child = ?1 OR diff_id = ?1
-                UNION SELECT e.parent FROM edges e JOIN above a ON e.child = a.digest AND e.kind = 'manifest')
+                UNION SELECT e.parent FROM edges e JOIN above a ON e.child = a.digest AND e.kind IN ('manifest', 'referrer'))
              SELECT DISTINCT coalesce(n.reference, a.digest) FROM above a JOIN manifests m ON m.digest = a.digest
              LEFT JOIN names n ON n.digest = a.digest
              WHERE n.reference IS NOT NULL OR NOT EXISTS (

@@ -483,5 +483,5 @@ SELECT coalesce(sum(size), 0) FROM forms WHERE diff_id IN (SELECT diff_id FROM c
 /// An index's images are the index's, but for those that have a name of their own.
 const TOPS: &str = "
 SELECT digest, max(used, added) FROM manifests WHERE digest IN (SELECT digest FROM names)
-    OR digest NOT IN (SELECT child FROM edges WHERE kind = 'manifest' AND parent IN (SELECT digest FROM manifests))
+    OR digest NOT IN (SELECT child FROM edges WHERE kind IN ('manifest', 'referrer') AND parent IN (SELECT digest FROM manifests))
 ORDER BY 2";
