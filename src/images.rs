@@ -1,5 +1,6 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
+mod attached;
 mod cache;
 mod send;
 
@@ -12,6 +13,7 @@ use crate::{
     nearby,
     registries::{self, Registries},
 };
+use send::StoreBlobs;
 use slipway_builder::{Fetched, ImageSource, SourceError};
 use slipway_oci::{
     Descriptor, Digest, Platform, Reference,

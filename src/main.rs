@@ -23,6 +23,7 @@ mod indexes;
 mod leave;
 mod manual;
 mod nearby;
+mod packages;
 mod progress;
 mod recipe;
 mod registries;

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
+pub mod attest;
 mod base;
 mod cache;
 mod cancel;
@@ -36,6 +37,7 @@ mod limits;
 mod lost;
 mod progress;
 mod request;
+pub mod sbom;
 mod scratch;
 mod solve;
 mod source;

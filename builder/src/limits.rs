@@ -59,3 +59,19 @@ pub(crate) const WHY_FILES: usize = 20;
 pub(crate) const WHY_DEPTH: usize = 64;
 /// Longest value that is shown of a difference, in characters.
 pub(crate) const WHY_TEXT: usize = 240;
+/// Most packages of an image that are listed.
+pub(crate) const SBOM_PACKAGES: usize = 200_000;
+/// Most files of an image that are looked at for packages.
+pub(crate) const SBOM_FILES: usize = 4_000_000;
+/// Most that is said of what could not be read.
+pub(crate) const SBOM_WARNINGS: usize = 100;
+/// Largest description of one package, in bytes.
+pub(crate) const SBOM_TEXT_BYTES: u64 = 4 << 20;
+/// Largest database of packages, in bytes.
+pub(crate) const SBOM_DATABASE_BYTES: u64 = 256 << 20;
+/// Largest program that is looked into, in bytes.
+pub(crate) const SBOM_PROGRAM_BYTES: u64 = 256 << 20;
+/// Most bytes of programs of an image that are looked through.
+pub(crate) const SBOM_PROGRAMS_BYTES: u64 = 16 << 30;
+/// Longest name, version, licence or path that is listed, in characters.
+pub(crate) const SBOM_FIELD_CHARS: usize = 512;

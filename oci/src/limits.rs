@@ -138,3 +138,6 @@ pub const INTAKE_LAYERS: usize = 6;
 
 /// Most manifests that are attached to one in the store.
 pub const ATTACHED: usize = 256;
+
+/// Most bytes of one thing that is attached, where it is fetched along with its image.
+pub const ATTACHED_BYTES: u64 = 256 << 20;

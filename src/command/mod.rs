@@ -15,7 +15,8 @@ use container::{
 };
 use dockerfile::{check, fmt};
 use image::{
-    diff, history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, tag,
+    diff, history, import, inspect, list as image_list, load, pull, push, remove as remove_image, save, sbom,
+    tag,
 };
 use registry::{group as registry_group, login, logout, serve};
 use remote::{artifact, copy, delete, digest, promote, referrers, tags};
@@ -122,6 +123,8 @@ enum Command {
     Run(Box<run_command::Arguments>),
     /// Write images to an archive or OCI layout
     Save(save::Arguments),
+    /// List the packages in an image, as SPDX or CycloneDX
+    Sbom(sbom::Arguments),
     /// Read everything in the store again, and say what is damaged
     Scrub(scrub::Arguments),
     /// Serve a registry
@@ -193,6 +196,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Rmi(arguments) => remove_image::run(&global, &arguments),
         Command::Run(arguments) => run_command::run(&global, *arguments),
         Command::Save(arguments) => save::run(&global, &arguments),
+        Command::Sbom(arguments) => sbom::run(&global, &arguments),
         Command::Scrub(arguments) => scrub::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Start(arguments) => start::run(&global, &arguments),

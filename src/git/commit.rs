@@ -46,6 +46,20 @@ pub(crate) fn time_in(folder: &Path) -> Option<i64> {
     warned(repository.time(), folder)
 }
 
+/// The commit that the repository that the caller's `folder` is in is at; `None` where it is in none, or cannot be read.
+pub(crate) fn head_at(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let host = Root::open(Path::new("/")).ok()?;
+    let top = folder.ancestors().find(|folder| folder.join(".git").exists())?;
+    Repository::find(&host, top, true).ok()?.head().ok()
+}
+
+/// The same of the repository whose top is `folder`, a context that came from elsewhere.
+pub(crate) fn head_in(folder: &Path) -> Option<String> {
+    let root = Root::open(folder).ok()?;
+    Repository::find(&root, Path::new(""), false).ok()?.head().ok()
+}
+
 fn warned(time: io::Result<i64>, folder: &Path) -> Option<i64> {
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match time {

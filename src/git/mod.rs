@@ -13,4 +13,4 @@ mod url;
 mod watch;
 
 pub(crate) use checkout::checkout;
-pub(crate) use commit::{time_at, time_in};
+pub(crate) use commit::{head_at, head_in, time_at, time_in};

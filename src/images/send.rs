@@ -72,6 +72,7 @@ impl Images<'_> {
             pushed = self.client()?.put_manifest(reference, manifest, condition).map(|()| done);
         }
         let pushed = ended(self.show, pushed).map_err(|error| nearby::unsent(reference, &error))?;
+        self.push_attached(reference, &members, &source)?;
         for blob in &blobs {
             self.store.put_source(&blob.digest, &reference.name())?;
         }
@@ -109,7 +110,7 @@ impl Images<'_> {
 }
 
 /// The store as what a push takes its bytes from.
-struct StoreBlobs<'a> {
+pub(super) struct StoreBlobs<'a> {
     store: &'a Store,
     /// What was asked for and is not here.
     missing: Mutex<BTreeSet<Digest>>,

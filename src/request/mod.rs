@@ -2,6 +2,7 @@
 //! the environment as a function, so that a test, or another front than the command line, can call them.
 
 pub(crate) mod annotation;
+pub(crate) mod attest;
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod options;

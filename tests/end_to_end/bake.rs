@@ -93,7 +93,7 @@ fn what_fails_is_named_and_ends_the_others() {
         (&["nothing"][..], "there is no target or group `nothing`"),
         (&["-f", "none.hcl"], "none.hcl"),
         (&["--set", "app.platform=what/is/this/one"], "target `app`"),
-        (&["--set", "*.attest=type=sbom"], "attestations are not made yet"),
+        (&["--set", "*.attest=type=other"], "no attestation of type `other`"),
         (&["--var", "TAG"], "not NAME=VALUE"),
     ] {
         let ended = bake(&slipway, &folder, words, &[]);

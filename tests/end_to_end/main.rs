@@ -81,6 +81,7 @@ mod stop;
 mod store;
 mod streams;
 mod travelling;
+mod trust;
 mod typed;
 mod umask;
 mod visitors;

@@ -26,6 +26,7 @@ mod recorder;
 
 pub use kept::{History, HistoryError};
 pub(crate) use log::StepLog;
+pub(crate) use mask::Masks;
 pub use record::{
     Advice, BaseRecord, BuildRecord, CommandRecord, Ended, LayerRecord, State, StepOutcome, StepRecord,
 };

@@ -15,6 +15,7 @@ pub(crate) use workshop::Workshop;
 
 use crate::{
     BuildError, BuildGraph, BuildRequest, BuiltImage, CacheSource, Environment, ErrorAt, Event, Exporter,
+    attest::{Material, Noted, image_uri},
     export,
     history::{History, Recorder},
     lost::Losses,
@@ -38,6 +39,8 @@ pub struct BuildOutput {
     pub build: Option<String>,
     /// Build arguments that no instruction asked for.
     pub unused_arguments: Vec<String>,
+    /// What was taken from elsewhere, in order.
+    pub materials: Vec<Material>,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,14 +85,21 @@ fn attempt(
         .map_err(|source| BuildError::Io { operation: "make the build's own switch", source })?;
     let history = History::of(environment.store.root());
     let recorder = &Recorder::new(environment.progress, history, request, exporter.names());
-    let environment = &Environment { cancel, progress: recorder, ..*environment };
+    let noted = &Noted::new(environment.images);
+    let environment = &Environment { cancel, progress: recorder, images: noted, ..*environment };
     let recipe = slipway_dockerfile::parse_recipe(&request.recipe).map_err(BuildError::Recipe)?;
     let graph = BuildGraph::new(&recipe, request)?;
     let at = |error| BuildError::Step(Arc::new(ErrorAt { origin: None, stage: "build".into(), error }));
     let epoch = graph.epoch(&recipe, request)?;
     let workshop = Workshop::new(environment, request, &recipe, &graph, recorder, epoch).map_err(at)?;
     environment.progress.event(Event::Planned { steps: workshop.planned() });
-    let result = solve(&workshop, exporter);
+    let mut result = solve(&workshop, exporter);
+    if let Ok(output) = &mut result {
+        for (reference, platform, digest) in workshop.images() {
+            noted.note(Material::Image { uri: image_uri(&reference, &platform), digest });
+        }
+        output.materials = noted.materials();
+    }
     workshop.finish();
     recorder.end(&result, environment.record);
     result
@@ -113,6 +123,7 @@ fn solve(workshop: &Workshop<'_>, exporter: &dyn Exporter) -> Result<BuildOutput
         executed_steps: counts.executed,
         build: workshop.recorder.id(),
         unused_arguments: unused.cloned().collect(),
+        materials: Vec::new(),
     })
 }
 

@@ -58,6 +58,16 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// The images that were looked up and found.
+    pub(super) fn images(&self) -> Vec<(Reference, Platform, Digest)> {
+        let images = locked(&self.images);
+        let found = images.iter().filter_map(|((reference, platform), cell)| {
+            let image = cell.get()?.as_ref().ok()?;
+            Some((reference.clone(), platform.parse().ok()?, image.digest.clone()))
+        });
+        found.collect()
+    }
+
     /// The build context.
     pub(crate) fn context(&self) -> Result<Arc<ContextTree>, StepError> {
         if let Some(opened) = self.context.get() {

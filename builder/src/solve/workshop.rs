@@ -15,7 +15,7 @@ use crate::{
     transfer::LayeredTree,
 };
 use slipway_dockerfile::Recipe;
-use slipway_oci::{Platform, Reference, store::LayerForm};
+use slipway_oci::{Digest, Platform, Reference, store::LayerForm};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -105,6 +105,11 @@ impl<'a> Workshop<'a> {
         make: impl FnOnce() -> Result<Option<LayerForm>, StepError>,
     ) -> Result<(Option<LayerForm>, Outcome), StepError> {
         self.steps.step(description, step, use_cache, make)
+    }
+
+    /// The images that were looked up, each with its platform and the digest of its manifest.
+    pub(super) fn images(&self) -> Vec<(Reference, Platform, Digest)> {
+        self.sources.images()
     }
 
     /// See [`Sources::image`].

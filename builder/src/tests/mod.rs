@@ -130,36 +130,7 @@ impl Bench {
     }
 
     fn request(&self, recipe: &str) -> BuildRequest {
-        BuildRequest {
-            line: Default::default(),
-            advice: Vec::new(),
-            is_forgotten: false,
-            recipe_name: "Dockerfile".to_owned(),
-            recipe: recipe.to_owned(),
-            context: Some(self.context()),
-            context_name: Some("the context".to_owned()),
-            ignore: None,
-            contexts: BTreeMap::new(),
-            build_args: BTreeMap::new(),
-            target: None,
-            platform: "linux/amd64".parse().expect("platform"),
-            no_cache: false,
-            no_cache_stages: Vec::new(),
-            explain: false,
-            refresh: false,
-            labels: BTreeMap::new(),
-            compression: Compression::default(),
-            jobs: None,
-            epoch: Epoch::Given(1_000_000_000),
-            network: NetworkMode::default(),
-            allow_host_network: false,
-            allow_insecure: false,
-            allow_devices: false,
-            device_folders: Vec::new(),
-            secrets: BTreeMap::new(),
-            ssh: BTreeMap::new(),
-            hosts: Vec::new(),
-        }
+        BuildRequest { context: Some(self.context()), ..request(recipe) }
     }
 
     fn environment(&self) -> Environment<'_> {
@@ -222,5 +193,39 @@ fn words(error: &BuildError) -> String {
         BuildError::Step(at) => slipway_oci::error::chain(&at.error),
         BuildError::Recipe(mistakes) => mistakes.iter().map(|mistake| mistake.message.clone()).collect(),
         other => slipway_oci::error::chain(other),
+    }
+}
+
+/// What is asked for of a recipe without a context.
+pub(crate) fn request(recipe: &str) -> BuildRequest {
+    BuildRequest {
+        line: Default::default(),
+        advice: Vec::new(),
+        is_forgotten: false,
+        recipe_name: "Dockerfile".to_owned(),
+        recipe: recipe.to_owned(),
+        context: None,
+        context_name: Some("the context".to_owned()),
+        ignore: None,
+        contexts: BTreeMap::new(),
+        build_args: BTreeMap::new(),
+        target: None,
+        platform: "linux/amd64".parse().expect("platform"),
+        no_cache: false,
+        no_cache_stages: Vec::new(),
+        explain: false,
+        refresh: false,
+        labels: BTreeMap::new(),
+        compression: Compression::default(),
+        jobs: None,
+        epoch: Epoch::Given(1_000_000_000),
+        network: NetworkMode::default(),
+        allow_host_network: false,
+        allow_insecure: false,
+        allow_devices: false,
+        device_folders: Vec::new(),
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+        hosts: Vec::new(),
     }
 }

@@ -284,7 +284,9 @@ impl Files {
         let bytes = store.blobs().read_manifest(&entry.digest)?;
         let Ok(Some((_, attached))) = Attached::read(&bytes) else { return Ok(false) };
         let config = attached.manifest.config.media_type.as_str();
-        if matches!(config, media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) && entry.artifact_type.is_none() {
+        if matches!(config, media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+            && entry.artifact_type.is_none()
+        {
             return Ok(false);
         }
         self.take_manifest(store, entry, 0, &mut HashSet::new())?;

@@ -74,7 +74,8 @@ fn read_record(store: &Store, written: &LayoutImage) -> Result<Record, LayoutErr
     let mut blobs = BTreeSet::new();
     let LayoutImage { target: digest, names, annotations, attached } = written.clone();
     let digest = &digest;
-    let attached = attached.iter().map(|one| read_attached(store, one, &mut blobs)).collect::<Result<_, _>>()?;
+    let attached =
+        attached.iter().map(|one| read_attached(store, one, &mut blobs)).collect::<Result<_, _>>()?;
     let Some(index) = store.read_index(digest)? else {
         let image = store.read_image(digest)?;
         add_blobs(store, digest, &mut blobs)?;

@@ -70,6 +70,12 @@ pub(crate) struct Arguments {
     /// Ask the registry even for base images that the store has
     #[arg(long)]
     pull: bool,
+    /// Say where the images come from, in SLSA's words: true, false or mode=max
+    #[arg(long, value_name = "PROVENANCE")]
+    provenance: Option<String>,
+    /// List the packages in the images: true, false or format=cyclonedx
+    #[arg(long, value_name = "SBOM")]
+    sbom: Option<String>,
     /// Check the recipes and build nothing
     #[arg(long)]
     check: bool,
@@ -278,6 +284,9 @@ fn line(arguments: &Arguments, target: &Target) -> Result<build::Arguments, Fail
         let id = of("id").unwrap_or("default");
         push("ssh", &of("paths").map_or_else(|| id.to_owned(), |path| format!("{id}={path}")));
     }
+    for (flag, given) in [("provenance", &arguments.provenance), ("sbom", &arguments.sbom)] {
+        given.iter().for_each(|value| push(flag, value));
+    }
     let switches = [
         ("pull", arguments.pull || target.switch("pull").unwrap_or(false)),
         ("no-cache", arguments.no_cache || target.switch("no-cache").unwrap_or(false)),
@@ -298,9 +307,10 @@ fn line(arguments: &Arguments, target: &Target) -> Result<build::Arguments, Fail
 }
 
 /// Flags of a build and the lists of a target that they take.
-const LISTS: [(&str, &str); 8] = [
+const LISTS: [(&str, &str); 9] = [
     ("tag", "tags"),
     ("annotation", "annotations"),
+    ("attest", "attest"),
     ("cache-from", "cache-from"),
     ("cache-to", "cache-to"),
     ("secret", "secret"),
@@ -335,12 +345,6 @@ fn allowed(arguments: &Arguments, target: &Target) -> Result<Vec<String>, Failur
 
 /// What a target may say and no build here can do.
 fn refused(target: &Target) -> Result<(), Failure> {
-    let is_off = |entry: &String| entry.split(',').any(|part| part == "disabled=true");
-    if target.list("attest").iter().any(|entry| !is_off(entry)) {
-        let words = "`attest`: attestations are not made yet";
-        return Err(Failure::usage(words)
-            .with_hint("leave it out, or give `--set *.attest=type=provenance,disabled=true`"));
-    }
     for (attribute, words) in [
         ("shm-size", "limits of RUN steps cannot be set"),
         ("ulimits", "limits of RUN steps cannot be set"),

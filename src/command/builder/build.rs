@@ -1,6 +1,7 @@
 //! `slipway build`.
 
 mod again;
+mod attest;
 mod context;
 mod exports;
 mod lint;
@@ -22,7 +23,10 @@ use crate::{
     images::Images,
     leave,
     progress::{self, Ending, Style},
-    request::build::{Compression, Network, Permission, Timestamps},
+    request::{
+        attest::Attestations,
+        build::{Compression, Network, Permission, Timestamps},
+    },
     show, signals,
 };
 use again::Purpose;
@@ -104,6 +108,15 @@ pub(crate) struct Arguments {
     /// An annotation for the image; of manifest, index, manifest-descriptor or index-descriptor
     #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
     annotations: Vec<String>,
+    /// What is said of the image beside it: type=provenance[,mode=min|max] or type=sbom[,format=spdx|cyclonedx]; may be repeated
+    #[arg(long, value_name = "ATTESTATION")]
+    attest: Vec<String>,
+    /// Say where the image comes from, in SLSA's words: true, false or mode=max
+    #[arg(long, value_name = "PROVENANCE")]
+    provenance: Option<String>,
+    /// List the packages in the image: true, false or format=cyclonedx
+    #[arg(long, value_name = "SBOM")]
+    sbom: Option<String>,
     /// A label for the image
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
@@ -248,6 +261,7 @@ pub(crate) struct Job<'a> {
     to: Vec<crate::request::cache::To>,
     request: BuildRequest,
     trace: Trace,
+    attestations: Attestations,
 }
 
 /// What came of looking at a build.
@@ -315,10 +329,12 @@ impl<'a> Desk<'a> {
         let files = Files::prepare(arguments)?;
         let exports = Exports::prepare(&parsed, &arguments.tags)?;
         let (from, to) = (std::mem::take(&mut parsed.from), std::mem::take(&mut parsed.to));
-        let trace = Trace::prepare(arguments.trace.as_deref())?;
+        let attestations = std::mem::take(&mut parsed.attestations);
+        let trace = Trace::prepare(arguments.trace.as_deref(), attestations.provenance.is_some())?;
         let mut request = request::request(arguments, parsed, &context)?;
         (request.is_forgotten, request.advice) = (self.purpose.folder.is_some(), warnings.advice());
-        let job = Job { name, images, context, warnings, files, exports, from, to, request, trace };
+        let job =
+            Job { name, images, context, warnings, files, exports, from, to, request, trace, attestations };
         Ok(Prepared::Job(Box::new(job)))
     }
 
@@ -330,7 +346,7 @@ impl<'a> Desk<'a> {
         cancel: &Cancel,
         ended: &dyn Fn(Ending),
     ) -> Result<(Results, serde_json::Value), Failure> {
-        let began = std::time::Instant::now();
+        let (began, clock) = (std::time::Instant::now(), attest::now());
         let caches = Caches::new(&job.images, &job.from, job.to.clone(), job.exports.platforms());
         let built = self.build_all(&job, &caches, cancel);
         job.trace.write()?;
@@ -351,9 +367,12 @@ impl<'a> Desk<'a> {
         })?;
         say_unused(&outputs);
         self.purpose.tell(&outputs);
-        let results = job.exports.finish(self.app, &job.images, &made)?;
+        let ended_at = attest::now();
+        let said = attest::Said { job: &job, outputs: &outputs, made: &made, times: (clock, ended_at) };
+        let attached = said.attach(self.app)?;
+        let results = job.exports.finish(self.app, &job.images, &made, &attached)?;
         caches.write(&job.images, &Built { outputs: &outputs, pushed: &results.pushed })?;
-        let metadata = results::metadata(&results, &outputs);
+        let metadata = results::metadata(&results, &outputs, &attached);
         job.files.write(&results, &metadata)?;
         results::report(&results, &outputs, began.elapsed(), self.style)?;
         page(Ok(&results));

@@ -10,4 +10,5 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remove;
 pub(crate) mod save;
+pub(crate) mod sbom;
 pub(crate) mod tag;

@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// Fetch the images for all platforms that there are
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
+    /// Fetch what is attached to them too: signatures, SBOMs, attestations
+    #[arg(long)]
+    referrers: bool,
     #[command(flatten)]
     shown: Choice,
     /// The images
@@ -38,6 +41,14 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         let (reference, digest) = images.pull(&reference, &wanted)?;
         if let Wanted::One(platform) = &wanted {
             warn_of_another(&app, &reference, &digest, platform)?;
+        }
+        if arguments.referrers {
+            let mut members = match app.store.read_index(&digest)? {
+                Some(index) => app.store.members(&index)?,
+                None => Vec::new(),
+            };
+            members.push(digest.clone());
+            images.fetch_attached(&reference, &members, None)?;
         }
         show::say(format!("{}@{digest}", reference.familiar_name()))?;
     }

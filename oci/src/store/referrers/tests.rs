@@ -59,8 +59,9 @@ fn what_is_attached_lives_as_long_as_its_subject() {
     assert!(listed(&store, &subject).is_empty());
     let database = store.database();
     for table in ["manifests", "edges"] {
-        let count: i64 =
-            database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("count");
+        let count: i64 = database
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .expect("count");
         assert_eq!(count, 0, "{table}");
     }
 }

@@ -62,6 +62,9 @@ fn alone(arguments: Arguments, kept: &BuildRecord) -> Arguments {
         no_cache_filter: Vec::new(),
         trace: None,
         watch: false,
+        attest: Vec::new(),
+        provenance: None,
+        sbom: None,
         debug: false,
         ..arguments
     }

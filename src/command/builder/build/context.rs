@@ -1,7 +1,7 @@
 //! What CONTEXT and `--file` mean: a folder, standard input, git, a URL.
 
 use crate::{error::Failure, git, images::Images, recipe};
-use slipway_builder::{ImageSource, NamedContext, read_ignore_file, read_ignore_file_in};
+use slipway_builder::{ImageSource, NamedContext, attest::Material, read_ignore_file, read_ignore_file_in};
 use slipway_oci::{Root, compression, file, layer, store::Store};
 use std::{
     io::{BufReader, Read},
@@ -35,6 +35,10 @@ pub(super) struct Context {
     temporary: Option<PathBuf>,
     /// The commit time of a context that was checked out.
     checked_out: Option<i64>,
+    /// The repository that it was checked out of, and the commit.
+    pub(super) source: Option<(String, String)>,
+    /// The archive or recipe that it was fetched as.
+    pub(super) fetched: Option<Material>,
 }
 
 /// What a context is called where it is written down: an absolute path, or a URL without what may be a password.
@@ -84,6 +88,8 @@ impl Context {
             name: called(context),
             temporary: None,
             checked_out: None,
+            source: None,
+            fetched: None,
         };
         let mut inner = None;
         match context {
@@ -95,11 +101,13 @@ impl Context {
                 let folder = found.scratch(store)?;
                 let work = folder.join("context");
                 std::fs::create_dir(&work)?;
-                found.checked_out = git::checkout(&url, false, &work)?.time;
+                let checkout = git::checkout(&url, false, &work)?;
+                (found.checked_out, found.source) = (checkout.time, Some((url, checkout.commit)));
                 found.folder = Some(work);
             }
             url if url.starts_with("http://") || url.starts_with("https://") => {
                 let fetched = images.fetch_url(url, None)?;
+                found.fetched = Some(Material::Url { url: url.to_owned(), digest: fetched.digest.clone() });
                 let blob = store.blobs().open_blob(&fetched.digest)?;
                 inner = found.take_stream(store, blob)?;
             }
@@ -189,6 +197,12 @@ impl Context {
             Some(_) => self.checked_out.or_else(|| git::time_in(folder)),
             None => git::time_at(folder),
         }
+    }
+
+    /// The commit that the context's folder is at, where it has one.
+    pub(super) fn head(&self) -> Option<String> {
+        let folder = self.folder.as_deref()?;
+        if self.temporary.is_some() { git::head_in(folder) } else { git::head_at(folder) }
     }
 
     fn read_recipe(&mut self, recipe: Option<&Path>, stdin: bool) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Results of a build: what is made while it runs, and what when all of it is there, names and registries last.
 
-use super::Parsed;
+use super::{Parsed, attest::Attached};
 use crate::{
     app::App,
     error::Failure,
@@ -51,8 +51,8 @@ pub(super) struct PlatformExports<'a> {
 
 /// The images for one platform, by output.
 pub(super) struct Made {
-    platform: Platform,
-    images: BTreeMap<usize, BuiltImage>,
+    pub(super) platform: Platform,
+    pub(super) images: BTreeMap<usize, BuiltImage>,
 }
 
 /// What came of all of them.
@@ -102,6 +102,17 @@ impl Exports {
         PlatformExports { all: self, platform, made: Mutex::default() }
     }
 
+    /// What all images are called.
+    pub(super) fn all_names(&self) -> Vec<Reference> {
+        let mut all: Vec<Reference> = Vec::new();
+        for name in self.outputs.iter().flat_map(|output| self.names(output)) {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    }
+
     fn names(&self, output: &Output) -> Vec<Reference> {
         let names = if output.names.is_empty() { &self.tags } else { &output.names };
         names.iter().cloned().map(Reference::or_latest).collect()
@@ -120,7 +131,13 @@ impl Exports {
     }
 
     /// Writes what needs all of it, then names, then sends.
-    pub(super) fn finish(self, app: &App, images: &Images<'_>, made: &[Made]) -> Result<Results, Failure> {
+    pub(super) fn finish(
+        self,
+        app: &App,
+        images: &Images<'_>,
+        made: &[Made],
+        attached: &Attached,
+    ) -> Result<Results, Failure> {
         for (_, tar) in std::mem::take(&mut *locked(&self.tars)) {
             tar.end_archive().map_err(|error| Failure::of(&error))?.finish()?;
         }
@@ -140,7 +157,8 @@ impl Exports {
                     }
                 }
                 Kind::Archive { .. } | Kind::Layout(_) => {
-                    self.write_image(app, images, (at, output), &target, names.clone())?;
+                    let attached = attached.of(made.iter().filter_map(|made| made.images.get(&at)));
+                    self.write_image(app, images, (at, output), &target, (names.clone(), attached))?;
                 }
                 Kind::Nothing | Kind::Tar(_) | Kind::Folder { .. } => {}
             }
@@ -208,7 +226,7 @@ impl Exports {
         images: &Images<'_>,
         (at, output): (usize, &Output),
         target: &Descriptor,
-        names: Vec<Reference>,
+        (names, attached): (Vec<Reference>, Vec<Digest>),
     ) -> Result<(), Failure> {
         match app.store.read_index(&target.digest)? {
             Some(index) => index.manifests.iter().try_for_each(|entry| images.complete(&entry.digest))?,
@@ -216,7 +234,7 @@ impl Exports {
         }
         let level = if self.platforms.len() > 1 { Level::IndexDescriptor } else { Level::ManifestDescriptor };
         let annotations = self.annotations_of(output, level, &self.platforms[0]);
-        let written = [LayoutImage { target: target.digest.clone(), names, annotations }];
+        let written = [LayoutImage { target: target.digest.clone(), names, annotations, attached }];
         match &output.kind {
             Kind::Layout(folder) => Ok(layout::write_oci_folder(&app.store, &written, folder)?),
             Kind::Archive { docker, .. } => {

@@ -7,6 +7,7 @@ use crate::{
     request::{
         self,
         annotation::{Annotations, Level},
+        attest::Attestations,
         build::{GivenEpoch, Permission, Timestamps},
         cache,
         output::{self, Kind, Output, Usual},
@@ -34,6 +35,7 @@ pub(crate) struct Parsed {
     pub(super) outputs: Vec<Output>,
     pub(super) annotations: Annotations,
     pub(super) squash: Squash,
+    pub(super) attestations: Attestations,
     /// Each once; this machine's where none is said.
     pub(super) platforms: Vec<Platform>,
 }
@@ -57,6 +59,8 @@ impl Parsed {
         }
         let outputs = output::outputs(&arguments.outputs, usual(arguments))?;
         let annotations = Annotations::of_flags(&arguments.annotations)?;
+        let (provenance, packages) = (arguments.provenance.as_deref(), arguments.sbom.as_deref());
+        let attestations = Attestations::of_flags(&arguments.attest, provenance, packages)?;
         let parsed = Parsed {
             labels: request::labels(&arguments.labels),
             contexts,
@@ -68,6 +72,7 @@ impl Parsed {
             build_args,
             outputs,
             annotations,
+            attestations,
             squash: match (arguments.squash, arguments.squash_all) {
                 (_, true) => Squash::All,
                 (true, false) => Squash::Own,

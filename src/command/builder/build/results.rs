@@ -1,6 +1,6 @@
 //! What is said of a build that came to an end: on the screen, and in files for scripts.
 
-use super::{Arguments, exports::Results};
+use super::{Arguments, attest::Attached, exports::Results};
 use crate::{error::Failure, progress::Style, service::output::Output, show};
 use slipway_builder::BuildOutput;
 use slipway_oci::{Digest, Reference};
@@ -74,10 +74,14 @@ impl Results {
 }
 
 /// Buildx' keys, and ours.
-pub(super) fn metadata(results: &Results, outputs: &[BuildOutput]) -> serde_json::Value {
+pub(super) fn metadata(results: &Results, outputs: &[BuildOutput], attached: &Attached) -> serde_json::Value {
     let mut metadata = serde_json::Map::new();
     if let Some(build) = outputs.iter().find_map(|output| output.build.as_ref()) {
         metadata.insert("buildx.build.ref".to_owned(), format!("slipway/slipway/{build}").into());
+    }
+    for (platform, provenance) in attached.provenance() {
+        let of = if outputs.len() > 1 { format!("/{platform}") } else { String::new() };
+        metadata.insert(format!("buildx.build.provenance{of}"), provenance.clone());
     }
     if let Some(config) = &results.config {
         metadata.insert("containerimage.config.digest".to_owned(), config.to_string().into());

@@ -48,14 +48,15 @@ pub(in crate::command::builder) struct Trace {
 }
 
 impl Trace {
-    /// One for the file at `path`, which is found not to be one before anything is built; none without.
+    /// One for the file at `path`, which is found not to be one before anything is built; none without, unless the records are
+    /// `asked` for.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(in crate::command::builder) fn prepare(path: Option<&Path>) -> Result<Trace, Failure> {
+    pub(in crate::command::builder) fn prepare(path: Option<&Path>, asked: bool) -> Result<Trace, Failure> {
         let file = path.map(|path| Output::prepare("--trace", path)).transpose()?;
         Ok(Trace {
-            is_wanted: file.is_some(),
+            is_wanted: file.is_some() || asked,
             file: Mutex::new(file),
             slot: Mutex::default(),
             records: Mutex::default(),
@@ -71,6 +72,11 @@ impl Trace {
     pub(in crate::command::builder) fn take(&self) {
         let record = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.records.lock().unwrap_or_else(PoisonError::into_inner).extend(record);
+    }
+
+    /// The records that were taken, a build each.
+    pub(in crate::command::builder) fn records(&self) -> Vec<BuildRecord> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes the file; nothing where no build came so far as to have steps.
