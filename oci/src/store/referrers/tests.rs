@@ -95,7 +95,7 @@ fn it_travels_in_layouts() {
     assert_eq!(loaded.len(), 1, "what is attached is no image");
     layout::load_archive(&from_archive, &archive[..]).expect("load");
     for store in [from_folder, from_archive] {
-        assert_eq!(listed(&store, &subject), [one.clone()]);
+        assert_eq!(listed(&store, &subject), std::slice::from_ref(&one));
         assert_eq!(store.list_images().expect("list").len(), 1);
     }
 }

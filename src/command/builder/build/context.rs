@@ -23,6 +23,7 @@ pub(super) enum Given<'a> {
 }
 
 /// A build's folder and recipe.
+#[derive(Default)]
 pub(super) struct Context {
     pub(super) folder: Option<PathBuf>,
     pub(super) recipe: String,
@@ -80,17 +81,8 @@ impl Context {
         if context == "-" && stdin_recipe {
             return Err(Failure::usage("context and recipe cannot both be standard input"));
         }
-        let mut found = Context {
-            folder: None,
-            recipe: String::new(),
-            recipe_name: String::new(),
-            ignore: None,
-            name: called(context),
-            temporary: None,
-            checked_out: None,
-            source: None,
-            fetched: None,
-        };
+        let mut found = Context::default();
+        found.name = called(context);
         let mut inner = None;
         match context {
             "-" => inner = found.take_stdin(store)?,
