@@ -338,6 +338,9 @@ pub const MOVE_FEW: u64 = 500;
 /// Rows that a move reads and writes at a time.
 pub const MOVE_PAGE: u64 = 500;
 
+/// Bytes of rows that a move has in memory at a time of each side, and one row more: annotations may have megabytes.
+pub const MOVE_BYTES: usize = 8 << 20;
+
 /// Contents that a move copies at a time.
 pub const MOVE_COPIES: usize = 8;
 

@@ -346,6 +346,7 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::NoRegistry(_)
         | StorageError::NoTables(_)
         | StorageError::SamePlace
+        | StorageError::SameContent(_)
         | StorageError::BeingFilled(_)
         | StorageError::HasRegistry(_)
         | StorageError::HasMoved(_)

@@ -66,7 +66,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
     let note = |one: &Unfit| unfit.lock().unwrap_or_else(PoisonError::into_inner).push(one.clone());
     let style = arguments.shown.show();
     let adopted = progress::reading(&*style, verify::NAME, |progress| {
-        let telling = Telling { progress, unfit: &note };
+        let waiting = |holder: &str| show::note(format_args!("note: {holder} sweeps now: waiting"));
+        let telling = Telling { progress, unfit: &note, waiting: &waiting };
         match (&to, &shared) {
             (Where::Folder(to), None) => adopt(&arguments.from, to, by, &telling),
             (_, storage) => {

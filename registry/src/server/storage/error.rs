@@ -170,6 +170,11 @@ pub enum StorageError {
     /// Both ends of a move are one.
     #[error("a registry cannot be moved to where it is")]
     SamePlace,
+    /// Both ends of a move keep their content in one place.
+    #[error(
+        "the content of `{0}` lies where that of the registry lies that is to be moved: name another bucket or prefix"
+    )]
+    SameContent(String),
     /// What a move that is under way goes to, in whole or in part.
     #[error("a registry is being moved here from `{0}`: the same `slipway registry migrate` goes on with it")]
     BeingFilled(String),

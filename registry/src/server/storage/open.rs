@@ -58,7 +58,7 @@ impl Storage {
         }
         let pointers = PostgresPointers::open(database)?;
         let content = ObjectContent::open(bucket, &folder.join("scratch"))?;
-        pointers.listen(content.forgetting());
+        pointers.listen(content.forgetting())?;
         let storage = Storage::sealed(content, pointers, seals.clone());
         storage.refuse_half()?;
         // before anything is served: keys that cannot be opened are the configuration's mistake

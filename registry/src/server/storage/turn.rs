@@ -80,9 +80,13 @@ impl Storage {
     }
 
     /// The turn at work that is done `every` so often; `None` where another replica has it or did it less long ago. Where nothing is
-    /// shared the caller alone knows when it is due.
+    /// shared the caller alone knows when it is due, and `None` says that another process is at it.
     pub fn turn(&self, work: Work, every: Duration) -> Result<Option<Turn>, StorageError> {
-        let Some(leases) = &self.leases else { return Ok(Some(Turn(Place::Free))) };
+        let Some(leases) = &self.leases else {
+            // who takes a registry over has bytes that nothing points at yet: nobody sweeps meanwhile
+            let alone = work == Work::Sweep;
+            return if alone { self.own_turn(work) } else { Ok(Some(Turn(Place::Free))) };
+        };
         let Some(held) = Held::take(leases, work.name(), every)? else { return Ok(None) };
         let seconds = now_seconds() - held.lease.at;
         if seconds.unsigned_abs() > limits::CLOCK_LEAP.as_secs() {
@@ -99,8 +103,10 @@ impl Storage {
             if let Some(turn) = self.turn(work, Duration::ZERO)? {
                 return Ok(turn);
             }
-            let leases = self.leases.as_ref().expect("where nothing is shared the turn is anybody's");
-            let holder = leases.holder(work.name())?;
+            let holder = match &self.leases {
+                Some(leases) => leases.holder(work.name())?,
+                None => Some("another process".to_owned()),
+            };
             if let Some(holder) = holder.filter(|holder| last.as_ref() != Some(holder)) {
                 told(&holder);
                 last = Some(holder);
@@ -114,6 +120,10 @@ impl Storage {
         if self.leases.is_some() {
             return self.turn(work, Duration::ZERO);
         }
+        self.own_turn(work)
+    }
+
+    fn own_turn(&self, work: Work) -> Result<Option<Turn>, StorageError> {
         Ok(self.content.turn(work.name())?.map(|lock| Turn(Place::Own { _lock: lock })))
     }
 
@@ -176,7 +186,12 @@ impl Held {
         let certain: Certain = Arc::new(Mutex::new(Some(until)));
         let (over, told) = mpsc::channel();
         let (own, named, shown) = (leases.clone(), lease.clone(), Arc::clone(&certain));
-        let thread = thread::spawn(move || extend(&own, &named, &shown, &told));
+        let begun = thread::Builder::new().spawn(move || extend(&own, &named, &shown, &told));
+        let thread = begun.map_err(|source| {
+            // nobody would extend it
+            drop(leases.end(&lease, false));
+            StorageError::Io { operation: "start a thread for the turn at", path: name.into(), source }
+        })?;
         Ok(Some(Held { leases: leases.clone(), lease, certain, over: Some(over), thread: Some(thread) }))
     }
 

@@ -365,6 +365,14 @@ impl Content for FolderContent {
         fs::rename(&new, &path).map_err(io_error("rename", &path))
     }
 
+    fn remove_note(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError> {
         let path = self.folder.join(format!("{name}.lock"));
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);

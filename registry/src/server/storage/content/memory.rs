@@ -191,6 +191,11 @@ impl Content for MemoryContent {
         Ok(())
     }
 
+    fn remove_note(&self, name: &str) -> Result<(), StorageError> {
+        lock(&self.0).notes.remove(name);
+        Ok(())
+    }
+
     fn turn(&self, _: &str) -> Result<Option<Turn>, StorageError> {
         // nobody else has this memory
         Ok(Some(Box::new(())))

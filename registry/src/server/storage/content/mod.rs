@@ -179,6 +179,9 @@ pub trait Content: Send + Sync {
     /// Keeps such a text; a crash may bring the former one back.
     fn set_note(&self, name: &str, text: &str) -> Result<(), StorageError>;
 
+    /// Takes such a text away.
+    fn remove_note(&self, name: &str) -> Result<(), StorageError>;
+
     /// Takes the turn of this name; `None` where another process has it.
     fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError>;
 

@@ -236,7 +236,9 @@ pub struct SessionCaps {
 pub trait Pointers: Send + Sync {
     /// Remembers from now on what is asked for, as far as it is told of what others change; `removed` is told of content that is
     /// condemned, or no longer right where it lies.
-    fn listen(&self, _removed: Removed) {}
+    fn listen(&self, _removed: Removed) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Tells everybody who remembers content that it is no longer right where it lies.
     fn tell_removed(&self, _digest: &Digest) -> Result<(), StorageError> {

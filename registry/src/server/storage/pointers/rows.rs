@@ -4,6 +4,8 @@
 //! carried. A test holds that no table and no column of either schema is missing.
 
 use super::super::StorageError;
+#[cfg(doc)]
+use crate::limits;
 use std::time::Duration;
 
 /// A value of a column.
@@ -56,6 +58,18 @@ impl Table {
     pub fn key<'a>(&self, row: &'a [Cell]) -> &'a [Cell] {
         &row[..self.keys]
     }
+
+    /// The columns whose texts may have any length.
+    pub fn long(&self) -> impl Iterator<Item = &'static str> {
+        let outside = self.columns.iter().filter(|(_, of)| *of == Type::Outside);
+        outside.map(|(name, _)| *name)
+    }
+}
+
+/// How many bytes the texts of a row have.
+pub fn text_bytes(row: &[Cell]) -> usize {
+    let texts = row.iter().map(|cell| if let Cell::Text(text) = cell { text.len() } else { 0 });
+    texts.sum()
 }
 
 use Type::{Flag, Number, Outside, Small, Text};
@@ -188,7 +202,8 @@ pub(in crate::server::storage) const REFUSED_STATE: &str = "SWMOV";
 /// While it is *held*, triggers refuse everybody's changes, whatever version of this program they have: what has no triggers costs
 /// nothing. A hold of a source ends by itself, because its holder may die; that of a target does not.
 pub trait Rows: Send + Sync {
-    /// Rows of a table after a key, in the order of keys, at most `count`.
+    /// Rows of a table after a key, in the order of keys, at most `count`, and no more once they have [`limits::MOVE_BYTES`] of texts from
+    /// outside. None at the end alone.
     fn page(&self, table: &Table, after: Option<&[Cell]>, count: u64) -> Result<Vec<Row>, StorageError>;
 
     /// Writes rows and removes those of some keys, all or none. Only into what is held as a target, by who holds it.

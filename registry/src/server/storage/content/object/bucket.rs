@@ -55,7 +55,11 @@ pub struct BucketConfig {
 
 impl fmt::Debug for BucketConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.prefix)
+        write!(f, "s3://{}", self.bucket)?;
+        if !self.prefix.is_empty() {
+            write!(f, "/{}", self.prefix)?;
+        }
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " endpoint={endpoint}"))
     }
 }
 

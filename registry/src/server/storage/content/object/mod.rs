@@ -330,6 +330,10 @@ impl Content for ObjectContent {
         self.bucket.put(&self.bucket.key(&format!("notes/{name}")), Bytes::from(text.to_owned()))
     }
 
+    fn remove_note(&self, name: &str) -> Result<(), StorageError> {
+        self.bucket.delete(&self.bucket.key(&format!("notes/{name}")))
+    }
+
     fn turn(&self, name: &str) -> Result<Option<Turn>, StorageError> {
         let taken = self.turns.lock().expect("no panic happens while turns are held").insert(name.to_owned());
         let own = || Own(Arc::clone(&self.turns), name.to_owned());

@@ -1,12 +1,13 @@
 //! Folders of distribution's, made by hand: whole ones, damaged ones, and ones that want something.
 
 use super::*;
-use crate::server::storage::ManifestKey;
+use crate::server::storage::{ManifestKey, Work};
 use slipway_oci::{Descriptor, spec::media_type};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::PathBuf,
+    sync::Mutex,
 };
 
 /// A folder of distribution's.
@@ -69,7 +70,7 @@ impl Made {
     fn adopt(&self, by: Means) -> (Adopted, Vec<(String, Why)>) {
         let unfit = Mutex::new(Vec::new());
         let note = |one: &Unfit| unfit.lock().expect("unfit").push((one.place.clone(), one.why.clone()));
-        let telling = Telling { progress: &|done, all| assert!(done <= all), unfit: &note };
+        let telling = Telling { progress: &|done, all| assert!(done <= all), unfit: &note, waiting: &|_| {} };
         let adopted = adopt(&self.0.path().join("source"), &self.target(), by, &telling).expect("adopted");
         let mut unfit = unfit.into_inner().expect("unfit");
         unfit.sort_by(|one, other| one.0.cmp(&other.0));
@@ -179,6 +180,27 @@ fn a_whole_folder_is_taken_over_in_every_way() {
         let tags = storage.tags("team/app", "", 10).expect("tags");
         assert_eq!(tags, ["1", "2", "3", "all", "latest"]);
     }
+}
+
+/// What is taken over takes longer than anything may lie about that nothing points at: nobody sweeps meanwhile, and what one took who
+/// did not know is taken again.
+#[test]
+fn no_sweep_takes_what_nothing_points_at_yet() {
+    let made = whole();
+    let storage = Storage::open(&made.target()).expect("open");
+    let later = std::time::SystemTime::now() + 2 * crate::limits::ORPHAN_AGE;
+    let swept = |_, _| {
+        assert!(storage.turn(Work::Sweep, std::time::Duration::ZERO).expect("asked").is_none());
+        storage.sweep_uploads(later).expect("swept all the same");
+    };
+    let telling = Telling { progress: &swept, unfit: &|one| panic!("{one:?}"), waiting: &|_| {} };
+    adopt(&made.0.path().join("source"), &made.target(), Means::Copies, &telling).expect("adopted");
+    let contents = storage.contents("", 100).expect("contents");
+    assert_eq!(contents.len(), 6);
+    for (digest, size_bytes) in contents {
+        assert_eq!(storage.content.size(&digest).expect("a look"), Some(size_bytes), "{digest}");
+    }
+    drop(storage.turn(Work::Sweep, std::time::Duration::ZERO).expect("asked").expect("a turn again"));
 }
 
 #[test]
@@ -298,7 +320,7 @@ fn what_is_damaged_or_hostile_is_said_and_nothing_else_is_touched() {
 #[test]
 fn folders_that_are_none_are_refused_and_nothing_is_made() {
     let made = whole();
-    let telling = Telling { progress: &|_, _| {}, unfit: &|_| {} };
+    let telling = Telling { progress: &|_, _| {}, unfit: &|_| {}, waiting: &|_| {} };
     let top = made.0.path();
     for from in ["", "source/docker"] {
         let refused = adopt(&top.join(from), &made.target(), Means::Links, &telling);

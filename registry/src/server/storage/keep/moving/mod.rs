@@ -144,9 +144,7 @@ pub fn migrate(
     moving: &Moving<'_>,
     hand_over: &dyn Fn() -> Result<u64, StorageError>,
 ) -> Result<Moved, StorageError> {
-    if from.name == to.name {
-        return Err(StorageError::SamePlace);
-    }
+    apart(from, to)?;
     let id = begin(from, to)?;
     let in_all = from.storage.pointers.content_bytes()?;
     let contents = Contents::new(from.content(), to.content(), (moving.progress, in_all));
@@ -182,6 +180,25 @@ pub fn migrate(
         notices,
         held_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Both sides have nothing in common: content that two databases point at would be taken away by either of them.
+fn apart(from: &Side, to: &Side) -> Result<(), StorageError> {
+    if from.name == to.name {
+        return Err(StorageError::SamePlace);
+    }
+    // one place may have several names and addresses: what is written to the one is not read from the other
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random)?;
+    let number = u128::from_be_bytes(random);
+    let (name, text) = (format!("probe-{number:032x}"), format!("{number:x}"));
+    to.content().set_note(&name, &text)?;
+    let found = from.content().note(&name);
+    to.content().remove_note(&name)?;
+    match found?.is_some() {
+        true => Err(StorageError::SameContent(to.name.clone())),
+        false => Ok(()),
+    }
 }
 
 /// Marks the target, or finds it marked by a run before. Answers which move it is.
@@ -270,7 +287,7 @@ impl<'a> Held<'a> {
         let (over, told) = mpsc::channel();
         let (storage, own, lost) = (Arc::clone(&from.storage), id.to_owned(), Arc::new(Mutex::new(false)));
         let shown = Arc::clone(&lost);
-        let thread = thread::spawn(move || {
+        let begun = thread::Builder::new().spawn(move || {
             let rows = storage.pointers.rows().expect("only databases are carried");
             while told.recv_timeout(limits::MOVE_HOLD / 6) == Err(mpsc::RecvTimeoutError::Timeout) {
                 if let Ok(false) = rows.hold_on(&own, Some(limits::MOVE_HOLD)) {
@@ -279,6 +296,12 @@ impl<'a> Held<'a> {
                 }
             }
         });
+        // nobody would extend the hold, which ends by itself
+        let thread = begun.map_err(|source| StorageError::Io {
+            operation: "start a thread that holds",
+            path: from.name.clone().into(),
+            source,
+        })?;
         Ok(Held { rows, id: id.to_owned(), over: Some(over), thread: Some(thread), lost })
     }
 

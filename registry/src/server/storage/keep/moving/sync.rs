@@ -5,7 +5,7 @@ use crate::{
     limits,
     server::storage::{
         StorageError,
-        pointers::rows::{Cell, Row, Rows, Table},
+        pointers::rows::{Cell, Row, Rows, Table, text_bytes},
     },
 };
 use std::{cmp::Ordering, vec};
@@ -15,7 +15,8 @@ struct Cursor<'a> {
     rows: &'a dyn Rows,
     table: &'a Table,
     page: vec::IntoIter<Row>,
-    last: Option<Row>,
+    /// The key of the page's last row.
+    last: Option<Vec<Cell>>,
     next: Option<Row>,
     is_over: bool,
 }
@@ -31,10 +32,9 @@ impl<'a> Cursor<'a> {
     fn step(&mut self) -> Result<(), StorageError> {
         self.next = self.page.next();
         if self.next.is_none() && !self.is_over {
-            let after = self.last.as_ref().map(|row| self.table.key(row));
-            let page = self.rows.page(self.table, after, limits::MOVE_PAGE)?;
-            self.is_over = (page.len() as u64) < limits::MOVE_PAGE;
-            self.last = page.last().cloned().or(self.last.take());
+            let page = self.rows.page(self.table, self.last.as_deref(), limits::MOVE_PAGE)?;
+            self.is_over = page.is_empty();
+            self.last = page.last().map(|row| self.table.key(row).to_vec());
             self.page = page.into_iter();
             self.next = self.page.next();
         }
@@ -50,14 +50,18 @@ struct Batch<'a> {
     is_last: bool,
     put: Vec<Row>,
     gone: Vec<Row>,
+    /// Of the texts in both.
+    bytes: usize,
     changed: u64,
 }
 
 impl Batch<'_> {
-    fn write(&mut self, least: u64) -> Result<(), StorageError> {
-        if ((self.put.len() + self.gone.len()) as u64) < least.max(1) {
-            return Ok(());
-        }
+    fn is_full(&self) -> bool {
+        (self.put.len() + self.gone.len()) as u64 >= limits::MOVE_PAGE || self.bytes >= limits::MOVE_BYTES
+    }
+
+    fn write(&mut self) -> Result<(), StorageError> {
+        self.bytes = 0;
         let (mut put, gone) = (std::mem::take(&mut self.put), std::mem::take(&mut self.gone));
         self.changed += (put.len() + gone.len()) as u64;
         if let Some(column) = self.table.content {
@@ -86,7 +90,8 @@ pub(super) fn sync(
     is_last: bool,
 ) -> Result<u64, StorageError> {
     let (mut source, mut target) = (Cursor::new(from, table)?, Cursor::new(to, table)?);
-    let mut batch = Batch { to, table, contents, is_last, put: Vec::new(), gone: Vec::new(), changed: 0 };
+    let mut batch =
+        Batch { to, table, contents, is_last, put: Vec::new(), gone: Vec::new(), bytes: 0, changed: 0 };
     loop {
         let order = match (&source.next, &target.next) {
             (None, None) => break,
@@ -94,11 +99,11 @@ pub(super) fn sync(
             (None, Some(_)) => Ordering::Greater,
             (Some(one), Some(other)) => table.key(one).cmp(table.key(other)),
         };
-        if order == Ordering::Equal && source.next != target.next || order == Ordering::Less {
-            batch.put.extend(source.next.clone());
-        }
-        if order == Ordering::Greater {
-            batch.gone.extend(target.next.clone());
+        let differs = order != Ordering::Equal || source.next != target.next;
+        let changed = if order == Ordering::Greater { &target.next } else { &source.next };
+        if let Some(row) = changed.as_ref().filter(|_| differs) {
+            batch.bytes += text_bytes(row);
+            if order == Ordering::Greater { &mut batch.gone } else { &mut batch.put }.push(row.clone());
         }
         if order != Ordering::Greater {
             source.step()?;
@@ -106,8 +111,12 @@ pub(super) fn sync(
         if order != Ordering::Less {
             target.step()?;
         }
-        batch.write(limits::MOVE_PAGE)?;
+        if batch.is_full() {
+            batch.write()?;
+        }
     }
-    batch.write(1)?;
+    if !batch.put.is_empty() || !batch.gone.is_empty() {
+        batch.write()?;
+    }
     Ok(batch.changed)
 }

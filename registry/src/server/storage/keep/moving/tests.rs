@@ -5,7 +5,7 @@ use crate::server::storage::{
     Author, Deletion, ManifestKey, ManifestRecord, NewManifest, SigningKey,
     pointers::{
         PostgresPointers,
-        rows::{COUNTED, Cell, LEFT, Row},
+        rows::{COUNTED, Cell, LEFT, Row, text_bytes},
     },
 };
 use slipway_oci::{
@@ -216,6 +216,73 @@ fn a_registry_moves_between_a_folder_and_replicas_and_back() {
     assert!(matches!(push(&source.storage, "app", b"late"), Err(StorageError::Moving)));
     source.give_back().expect("given back");
     push(&source.storage, "app", b"late").expect("it takes pushes again");
+}
+
+/// Two databases that share a place for content, whatever that is called, would each take the other's away.
+#[test]
+fn content_is_in_one_registry_alone() {
+    let (server, store) = engines!();
+    let (one, other) = (server.database(), server.database());
+    let side = |database: &str, bucket: &BucketConfig, is_target| {
+        let address: DatabaseAddress = database.parse().expect("an address");
+        Side::shared(&address, bucket, &Seals::default(), &std::env::temp_dir(), is_target).expect("a place")
+    };
+    let mut place = bucket(store, &one);
+    let from = side(&one, &place, true);
+    push(&from.storage, "app", b"layer").expect("a push");
+    // another name of the same store
+    place.endpoint = place.endpoint.map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
+    let to = side(&other, &place, true);
+    let refused = migrate(&from, &to, &NOTHING, &|| Ok(0));
+    assert!(matches!(refused, Err(StorageError::SameContent(_))), "{refused:?}");
+    let name = refused.expect_err("refused").to_string();
+    let port = store.endpoint().rsplit(':').next().expect("a port").to_owned();
+    assert!(name.contains("endpoint=http://localhost:") && name.contains(&port), "{name}");
+    assert_eq!(to.rows().mark().expect("a mark"), None);
+    push(&from.storage, "app", b"another").expect("it takes pushes");
+    place.prefix.push_str("-other");
+    migrate(&from, &side(&other, &place, true), &NOTHING, &|| Ok(0)).expect("moved");
+}
+
+/// However long annotations are, a few of them are in memory.
+#[test]
+fn long_rows_come_a_few_at_a_time() {
+    let (server, store) = engines!();
+    let folder = tempfile::tempdir().expect("folder");
+    let from = Side::folder_made(folder.path());
+    let to = shared(server, store, "e")(true).expect("a place");
+    let repository = vec![Cell::Number(1), Cell::Text("app".to_owned())];
+    let row = |number: usize, bytes: usize| {
+        let text = |text: String| Cell::Text(text);
+        let digest = Digest::sha256(number.to_string().as_bytes());
+        let mut row = vec![Cell::Number(1), text(digest.to_string()), text("m".to_owned()), Cell::Number(1)];
+        row.extend([Cell::Nothing, Cell::Nothing, text("a".repeat(bytes)), Cell::Number(1)]);
+        row.extend([Cell::Nothing, Cell::Number(0), Cell::Nothing]);
+        row
+    };
+    let (table, few) = (&CARRIED[2], limits::MOVE_BYTES / 2);
+    for side in [&from, &to] {
+        side.rows().hold("one", "there", None).expect("held");
+        side.rows().change(&CARRIED[0], vec![repository.clone()], Vec::new()).expect("a repository");
+        let mut rows: Vec<Row> =
+            [few, few, 1, few, 3 * few, 1].into_iter().enumerate().map(|(n, b)| row(n, b)).collect();
+        side.rows().change(table, rows.clone(), Vec::new()).expect("rows");
+        rows.sort_unstable();
+        let (mut found, mut pages) = (Vec::<Row>::new(), 0);
+        loop {
+            let last = found.last().map(|row| table.key(row).to_vec());
+            let page = side.rows().page(table, last.as_deref(), limits::MOVE_PAGE).expect("a page");
+            let bytes: usize = page.iter().map(|row| text_bytes(row)).sum();
+            assert!(bytes < limits::MOVE_BYTES + 3 * few + few, "{bytes}");
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+            pages += 1;
+        }
+        assert_eq!(found, rows);
+        assert!(pages > 1, "{pages}");
+    }
 }
 
 /// Whatever moment it ends at, the next run goes on, and never do both sides take changes.

@@ -8,6 +8,9 @@ use postgres::{
 use std::{fmt, str::FromStr};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// PostgreSQL's own port.
+const DEFAULT_PORT: u16 = 5432;
+
 /// The address of a database, as libpq's users write it: `postgres://USER[:PASSWORD]@HOST[:PORT]/NAME[?sslmode=...]`. It is
 /// shown without its password.
 ///
@@ -85,9 +88,15 @@ impl FromStr for DatabaseAddress {
 
 impl fmt::Display for DatabaseAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(index, host)| {
+            // one port may be that of all hosts
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+            match host {
+                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
         });
         let hosts: Vec<String> = hosts.collect();
         write!(f, "postgres://{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())

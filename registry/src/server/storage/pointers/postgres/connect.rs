@@ -13,6 +13,7 @@ use postgres::{
 use std::{
     collections::HashMap,
     error::Error as _,
+    mem::ManuallyDrop,
     sync::{Condvar, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
@@ -99,8 +100,10 @@ pub(super) struct Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // closing one waits for its runtime, which a thread that serves connections must not
-        let idle = std::mem::take(&mut *self.idle());
-        thread::spawn(move || drop(idle));
+        let idle = ManuallyDrop::new(std::mem::take(&mut *self.idle()));
+        // where there is no thread they are left to the end of the process
+        let closing = thread::Builder::new().spawn(move || drop(ManuallyDrop::into_inner(idle)));
+        drop(closing);
     }
 }
 

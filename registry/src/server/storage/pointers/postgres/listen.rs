@@ -7,7 +7,7 @@ use super::{
     address::DatabaseAddress,
     records::{PULSE, Records},
 };
-use crate::server::storage::pointers::Removed;
+use crate::server::storage::{StorageError, pointers::Removed};
 use postgres::{Client, Notification, fallible_iterator::FallibleIterator};
 use std::{
     sync::{Arc, Weak},
@@ -19,9 +19,13 @@ use std::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Begins; it ends when nobody has the records any more.
-pub(super) fn start(address: DatabaseAddress, records: &Arc<Records>, removed: Removed) {
-    let records = Arc::downgrade(records);
-    thread::spawn(move || {
+pub(super) fn start(
+    address: DatabaseAddress,
+    records: &Arc<Records>,
+    removed: Removed,
+) -> Result<(), StorageError> {
+    let (records, path) = (Arc::downgrade(records), address.to_string().into());
+    let begun = thread::Builder::new().spawn(move || {
         while records.strong_count() > 0 {
             // whatever ended it: what was missed is not known
             let _ = listen(&address, &records, &removed);
@@ -31,6 +35,8 @@ pub(super) fn start(address: DatabaseAddress, records: &Arc<Records>, removed: R
             thread::sleep(PAUSE);
         }
     });
+    let failed = |source| StorageError::Io { operation: "start a thread that listens to", path, source };
+    begun.map(drop).map_err(failed)
 }
 
 /// Listens until the connection is gone, or nobody has the records any more.

@@ -106,8 +106,8 @@ impl Pointers for PostgresPointers {
         Some(Arc::new(outbox::SharedOutbox(Arc::clone(&self.pool))))
     }
 
-    fn listen(&self, removed: Removed) {
-        listen::start(self.address.clone(), &self.records, removed);
+    fn listen(&self, removed: Removed) -> Result<(), StorageError> {
+        listen::start(self.address.clone(), &self.records, removed)
     }
 
     fn tell_removed(&self, digest: &Digest) -> Result<(), StorageError> {

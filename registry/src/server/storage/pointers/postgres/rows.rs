@@ -6,9 +6,12 @@ use super::{
     row::{Outside, millis, number, optional_outside},
     tally,
 };
-use crate::server::storage::{
-    StorageError,
-    pointers::rows::{CARRIED, Cell, Mark, REFUSED, REFUSED_STATE, Row, Rows, Table, Type},
+use crate::{
+    limits,
+    server::storage::{
+        StorageError,
+        pointers::rows::{CARRIED, Cell, Mark, REFUSED, REFUSED_STATE, Row, Rows, Table, Type},
+    },
 };
 use postgres::types::ToSql;
 use std::time::Duration;
@@ -17,8 +20,8 @@ use std::time::Duration;
 fn read(name: &str, of: Type) -> String {
     match of {
         Type::Number | Type::Text | Type::Outside => name.to_owned(),
-        Type::Small => format!("{name}::bigint"),
-        Type::Flag => format!("{name}::int::bigint"),
+        Type::Small => format!("{name}::bigint AS {name}"),
+        Type::Flag => format!("{name}::int::bigint AS {name}"),
     }
 }
 
@@ -96,12 +99,24 @@ fn page(
         Some(_) => format!("WHERE ({key}) > ({})", places.join(", ")),
         None => String::new(),
     };
-    let text = format!(
-        "SELECT {} FROM {} {from} ORDER BY {key} LIMIT {}",
-        columns.join(", "),
-        table.name,
-        number(count)
-    );
+    let rows = |also: &str| {
+        let (columns, name, count) = (columns.join(", "), table.name, number(count));
+        format!("SELECT {columns}{also} FROM {name} {from} ORDER BY {key} LIMIT {count}")
+    };
+    let lengths: Vec<String> =
+        table.long().map(|name| format!("coalesce(octet_length({name}), 0)")).collect();
+    let text = match lengths.is_empty() {
+        true => rows(""),
+        // those whose predecessors are not enough by themselves
+        false => format!(
+            "SELECT {names} FROM (SELECT *, sum(long) OVER (ORDER BY {key} ROWS UNBOUNDED PRECEDING) - long AS before
+                FROM ({rows}) AS own) AS summed
+             WHERE before < {bytes} ORDER BY {key}",
+            names = table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+            rows = rows(&format!(", {} AS long", lengths.join(" + "))),
+            bytes = limits::MOVE_BYTES,
+        ),
+    };
     let values: Vec<&(dyn ToSql + Sync)> = last.iter().map(Column::value).collect();
     let found = database.rows(&text, &values)?;
     Ok(found.iter().map(|found| row(found, table)).collect::<Result<_, _>>()?)

@@ -362,7 +362,8 @@ fn what_is_remembered_is_told_when_it_changes() {
     server.tell(&name, "CREATE EXTENSION pg_stat_statements SCHEMA public");
     let gone: Arc<std::sync::Mutex<Vec<Digest>>> = Arc::default();
     let heard = Arc::clone(&gone);
-    own.listen(Arc::new(move |digest| heard.lock().expect("no panic").push(digest.clone())));
+    own.listen(Arc::new(move |digest| heard.lock().expect("no panic").push(digest.clone())))
+        .expect("a thread");
     let tag = ManifestKey::Tag("v".to_owned());
     let blob = Digest::sha256(b"blob");
     let digest = |number: usize| Digest::sha256(number.to_string().as_bytes());

@@ -1,9 +1,12 @@
 //! Rows for who carries a registry out of SQLite, or into it.
 
 use super::{SqlitePointers, tally, writer::Durability};
-use crate::server::storage::{
-    StorageError, now_seconds,
-    pointers::rows::{CARRIED, Cell, Mark, REFUSED, Row, Rows, Table},
+use crate::{
+    limits,
+    server::storage::{
+        StorageError, now_seconds,
+        pointers::rows::{CARRIED, Cell, Mark, REFUSED, Row, Rows, Table, text_bytes},
+    },
 };
 use rusqlite::{
     Connection, OptionalExtension, ToSql,
@@ -58,7 +61,16 @@ fn page(
     let rows = statement.query_map(values, |row| {
         (0..table.columns.len()).map(|index| cell(row.get_ref(index)?)).collect::<rusqlite::Result<Row>>()
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        bytes += text_bytes(&row);
+        found.push(row);
+        if bytes >= limits::MOVE_BYTES {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn change(database: &Connection, table: &Table, put: &[Row], gone: &[Row]) -> Result<(), StorageError> {
