@@ -323,6 +323,21 @@ pub const DATABASE_CONNECT: Duration = Duration::from_secs(5);
 /// Time after which such a connection whose other end says nothing counts as cut off.
 pub const DATABASE_SILENCE: Duration = Duration::from_secs(10);
 
+/// How often, and how many times, a connection without a word is asked whether its other end is there.
+pub const DATABASE_ALIVE: (Duration, u32) = (Duration::from_secs(3), 3);
+
+/// Longest time that the database works on a statement, besides those that look through everything.
+pub const DATABASE_STATEMENT: Duration = Duration::from_secs(10);
+
+/// Longest time that the answer to such a statement is waited for, and that a new connection is: longer than the database works on it.
+pub const DATABASE_ANSWER: Duration = Duration::from_secs(12);
+
+/// Longest time that the answer to a statement is waited for that looks through everything.
+pub const DATABASE_PASS: Duration = Duration::from_secs(6 * 3600);
+
+/// How long one waits for another to find out whether what did not answer answers again.
+pub const SILENCE_LOOK: Duration = Duration::from_millis(500);
+
 /// How long work in the background is one replica's without a word of it: those that die are followed after this.
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -399,8 +414,11 @@ pub const DATABASE_TRIES: u64 = 10;
 /// Longest time that a connection to an object store takes to be made.
 pub const STORE_CONNECT: Duration = Duration::from_secs(5);
 
-/// Longest time that an object store says nothing within a reply.
-pub const STORE_SILENCE: Duration = Duration::from_secs(30);
+/// Longest time that an object store says nothing when it is asked for something, or within a reply.
+pub const STORE_SILENCE: Duration = Duration::from_secs(10);
+
+/// Longest time that an object store says nothing while it is sent bytes, at most [`STORE_PART_BYTES`], or copies an object.
+pub const STORE_WRITE_SILENCE: Duration = Duration::from_secs(60);
 
 /// How many connections to an object store are kept that nobody uses.
 pub const STORE_IDLE: usize = 32;
@@ -412,7 +430,7 @@ pub const STORE_PAUSE: Duration = Duration::from_secs(2);
 pub const STORE_TRIES: usize = 5;
 
 /// See [`STORE_TRIES`].
-pub const STORE_PATIENCE: Duration = Duration::from_secs(20);
+pub const STORE_PATIENCE: Duration = Duration::from_secs(9);
 
 /// Pieces of an object that are read ahead.
 pub const STORE_PIECES: usize = 4;

@@ -2,6 +2,7 @@
 
 use crate::support::http::{Reply, request, try_request};
 use crate::support::server::{Server, free_address, keys};
+use crate::support::wire::{End, Mode, Wire};
 use crate::support::{Slipway, wait_until};
 use slipway_oci::Digest;
 use slipway_registry::server::storage::content::{BucketConfig, Content, ObjectContent};
@@ -299,6 +300,52 @@ fn a_replica_without_its_engines_says_so_and_comes_back() {
     }
     let log = std::fs::read_to_string(slipway.path("serve.log")).unwrap();
     assert!(!log.contains(STORE_KEY.1), "{log}");
+}
+
+/// A store and a database that take what they are asked and answer nothing: whoever asks is told so after a while, and once they
+/// answer they are used again, by a server that nobody restarted.
+#[test]
+fn engines_that_answer_nothing_are_not_waited_for_without_end() {
+    let (server, store) = engines!();
+    let slipway = Slipway::empty();
+    let name = server.database().split(['/', '?']).nth(3).unwrap().to_owned();
+    let database = Wire::lay(End::Socket(server.folder().join(".s.PGSQL.5432")));
+    let node = Wire::lay(End::Address(store.endpoint().trim_start_matches("http://").to_owned()));
+    let port = database.address.rsplit(':').next().unwrap();
+    let config = slipway.path("silent.toml");
+    let text = format!(
+        "database = \"postgres://slipway@localhost:{port}/{name}?sslmode=disable\"
+        content = \"s3://registry/silent endpoint=http://{}\"\n",
+        node.address
+    );
+    std::fs::write(&config, text).unwrap();
+    let address = free_address();
+    let mut command = slipway.command(["serve", "--listen", &address, "--storage"]);
+    command.arg(slipway.path("silent")).arg("--config").arg(config).envs(keys());
+    let _own = Server::start(&mut command, &address);
+    // those that are read before anything is answered
+    let blobs: Vec<Vec<u8>> = (0..4).map(|number| bytes(1000, number)).collect();
+    blobs.iter().for_each(|blob| push(&address, "app", blob));
+    let get = |blob: &Vec<u8>| {
+        let path = format!("/v2/app/blobs/{}", Digest::sha256(blob));
+        try_request(&address, "GET", &path, &[], b"").unwrap()
+    };
+    for wire in [&node, &database] {
+        wire.set(Mode::Silent, false);
+        // what was known a second ago may be another thing by now
+        std::thread::sleep(Duration::from_secs(1));
+        std::thread::scope(|scope| {
+            let all: Vec<_> = blobs.iter().map(|blob| scope.spawn(move || get(blob))).collect();
+            for reply in all {
+                let reply = reply.join().unwrap();
+                assert_eq!((reply.status, reply.header("retry-after")), (503, "5"), "{}", reply.text());
+            }
+        });
+        wire.set(Mode::Whole, false);
+        wait_until("it answers again", || get(&blobs[0]).status == 200);
+        assert!(blobs.iter().all(|blob| get(blob).body == *blob));
+    }
+    push(&address, "app", b"again");
 }
 
 /// What a replica has begun in the background others go on with when it dies: what it was about to tell a webhook, and what it was

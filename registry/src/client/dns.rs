@@ -72,6 +72,17 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The addresses of a host.
+    pub(crate) async fn addresses(
+        &self,
+        host: &str,
+    ) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let found = self.resolve(host.parse()?).await?;
+        Ok(found.map(|address| address.ip()).collect())
+    }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();

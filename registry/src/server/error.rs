@@ -226,9 +226,9 @@ impl ApiError {
             }
             ApiError::Mirrored(_) => set(header::ALLOW, "GET, HEAD, DELETE"),
             ApiError::Storage(StorageError::SessionsMany) => set(header::RETRY_AFTER, "60"),
-            ApiError::Storage(
-                StorageError::Away(_) | StorageError::Crowded | StorageError::Store(_) | StorageError::Moving,
-            ) => set(header::RETRY_AFTER, "5"),
+            ApiError::Storage(error) if error.is_away() || matches!(error, StorageError::Moving) => {
+                set(header::RETRY_AFTER, "5");
+            }
             ApiError::Storage(StorageError::Condemned(_)) => set(header::RETRY_AFTER, "2"),
             ApiError::Unsatisfiable { size } => set(header::CONTENT_RANGE, &format!("bytes */{size}")),
             ApiError::ChunkOrder { length, location, .. } => {
@@ -324,7 +324,11 @@ fn storage_meaning(error: &StorageError) -> (StatusCode, ErrorCode) {
         | StorageError::Skipped
         | StorageError::Condemned(_)
         | StorageError::Away(_)
+        | StorageError::Silent
+        | StorageError::Slow
+        | StorageError::DatabaseName(_)
         | StorageError::Store(_)
+        | StorageError::StoreSilent
         | StorageError::Moving
         | StorageError::Crowded => (S::SERVICE_UNAVAILABLE, Unknown),
         StorageError::Newer { .. }

@@ -206,6 +206,18 @@ pub enum StorageError {
     /// The database that replicas share cannot be reached, or went while something was written, which may be there or not.
     #[error("the registry's database is away")]
     Away(#[source] postgres::Error),
+    /// The database that replicas share takes what it is asked and does not answer: it stands still, or the way to it carries nothing.
+    #[error("the registry's database does not answer")]
+    Silent,
+    /// It gave up what it was asked, after [`crate::limits::DATABASE_STATEMENT`].
+    #[error("the registry's database takes too long: ask again")]
+    Slow,
+    /// The name in its address cannot be looked up.
+    #[error("the name of the registry's database has no address")]
+    DatabaseName(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The object store does not answer.
+    #[error("the object store does not answer")]
+    StoreSilent,
     /// There is no TLS to the database that replicas share.
     #[error("there is no safe way to the registry's database")]
     DatabaseTls(#[source] Box<crate::client::ClientError>),
@@ -291,12 +303,27 @@ impl From<postgres::Error> for StorageError {
     fn from(error: postgres::Error) -> StorageError {
         match error.code() {
             Some(code) if code.code() == rows::REFUSED_STATE => StorageError::Moving,
+            Some(code) if *code == postgres::error::SqlState::QUERY_CANCELED => StorageError::Slow,
             _ => StorageError::Postgres(error),
         }
     }
 }
 
 impl StorageError {
+    /// Whether what the registry depends on is away, for now.
+    pub fn is_away(&self) -> bool {
+        matches!(
+            self,
+            StorageError::Away(_)
+                | StorageError::Silent
+                | StorageError::Slow
+                | StorageError::DatabaseName(_)
+                | StorageError::Crowded
+                | StorageError::Store(_)
+                | StorageError::StoreSilent
+        )
+    }
+
     /// Whether the disk is full, wherever that was noticed.
     pub fn is_full(&self) -> bool {
         match self {

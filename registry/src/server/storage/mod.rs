@@ -18,6 +18,7 @@
 //!
 //! Everything here blocks: the server calls it off the async threads.
 
+mod answers;
 mod collect;
 pub mod content;
 mod described;

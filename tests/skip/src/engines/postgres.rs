@@ -1,5 +1,6 @@
 //! PostgreSQL, which lives while a shell does that reads from the test.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -71,6 +72,23 @@ impl Postgres {
     /// Kills it.
     pub fn stop(&mut self) {
         self.guard.order("stop");
+    }
+
+    /// Has it take what it is asked and answer nothing, or go on.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn stand_still(&self, still: bool) {
+        let text = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it runs");
+        let first = text.lines().next().expect("its process");
+        let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
+        let children = children.unwrap_or_default();
+        let signal = if still { Signal::STOP } else { Signal::CONT };
+        for process in [first].into_iter().chain(children.split_whitespace()) {
+            let process = process.parse().ok().and_then(Pid::from_raw).expect("a process");
+            // one may have ended meanwhile
+            let _ = kill_process(process, signal);
+        }
     }
 
     /// The folder of its socket.

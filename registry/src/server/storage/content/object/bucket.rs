@@ -3,7 +3,7 @@
 use crate::{
     client::{ClientError, Proxies, Resolver, install_provider},
     limits,
-    server::storage::{StorageError, error::StoreFailure, traffic::Traffic},
+    server::storage::{StorageError, answers::Answers, error::StoreFailure, traffic::Traffic},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -21,7 +21,7 @@ use std::{
     future::Future,
     ops::Range,
     sync::{Arc, Condvar, Mutex, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -73,7 +73,7 @@ impl HttpConnector for Connector {
     }
 }
 
-fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
+fn client(config: &BucketConfig, silence: Duration) -> Result<reqwest::Client, ClientError> {
     install_provider();
     let proxies = config.proxies.clone();
     let plain = config.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
@@ -88,7 +88,7 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
         .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits::STORE_CONNECT)
         .pool_max_idle_per_host(limits::STORE_IDLE)
-        .read_timeout(limits::STORE_SILENCE)
+        .read_timeout(silence)
         .dns_resolver(Arc::new(Resolver::default()))
         .build()
         .map_err(ClientError::Tls)
@@ -97,10 +97,13 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, ClientError> {
 /// A bucket. Every request blocks its caller, wherever that runs.
 pub(super) struct Bucket {
     store: AmazonS3,
+    /// The same for who sends it bytes or has it copy some: it may say nothing for longer.
+    patient: AmazonS3,
     /// The store as clients reach it.
     public: AmazonS3,
     /// What reaches it.
     http: reqwest::Client,
+    answers: Answers,
     pub(super) traffic: Arc<Traffic>,
     prefix: Path,
     /// `None` once it ends.
@@ -134,7 +137,9 @@ impl Drop for Bucket {
 impl Bucket {
     pub(super) fn open(config: &BucketConfig) -> Result<Bucket, StorageError> {
         let fail = |source| StoreFailure { operation: "reach", key: format!("{config:?}"), source };
-        let http = client(config).map_err(|error| StorageError::StoreClient(Box::new(error)))?;
+        let client =
+            |silence| client(config, silence).map_err(|error| StorageError::StoreClient(Box::new(error)));
+        let (http, patient) = (client(limits::STORE_SILENCE)?, client(limits::STORE_WRITE_SILENCE)?);
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or("us-east-1"))
@@ -153,6 +158,7 @@ impl Bucket {
             builder = builder.with_endpoint(endpoint);
         }
         let store = builder.clone().build().map_err(fail)?;
+        let patient = builder.clone().with_http_connector(Connector(patient)).build().map_err(fail)?;
         if let Some(public) = &config.public {
             builder = builder.with_endpoint(public);
         }
@@ -166,8 +172,10 @@ impl Bucket {
         })?;
         Ok(Bucket {
             store,
+            patient,
             public,
             http,
+            answers: Answers::default(),
             traffic: Arc::default(),
             prefix: Path::from(config.prefix.as_str()),
             runtime: Some(runtime),
@@ -217,9 +225,35 @@ impl Bucket {
         key: &Path,
         work: impl FnOnce(AmazonS3, Path) -> F,
     ) -> Result<Option<T>, StorageError> {
+        self.ask_for(limits::STORE_SILENCE, operation, key, work(self.store.clone(), key.clone()))
+    }
+
+    /// The same with bytes on their way, or some that are copied.
+    fn send<T: Send + 'static, F: Future<Output = object_store::Result<T>> + Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: &Path,
+        work: impl FnOnce(AmazonS3, Path) -> F,
+    ) -> Result<Option<T>, StorageError> {
+        self.ask_for(limits::STORE_WRITE_SILENCE, operation, key, work(self.patient.clone(), key.clone()))
+    }
+
+    fn ask_for<T: Send + 'static>(
+        &self,
+        silence: Duration,
+        operation: &'static str,
+        key: &Path,
+        work: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> Result<Option<T>, StorageError> {
         let begun = Instant::now();
-        let answered = self.wait(work(self.store.clone(), key.clone()));
+        let Some(asking) = self.answers.ask() else {
+            self.traffic.count(begun, true);
+            return Err(StorageError::StoreSilent);
+        };
+        let answered = self.wait(work);
         let failed = !matches!(answered, Some(Ok(_) | Err(object_store::Error::NotFound { .. })));
+        asking.ended(failed && begun.elapsed() >= silence);
+        drop(asking);
         self.traffic.count(begun, failed);
         match answered {
             Some(Ok(done)) => Ok(Some(done)),
@@ -246,7 +280,7 @@ impl Bucket {
 
     pub(super) fn put(&self, key: &Path, bytes: Bytes) -> Result<(), StorageError> {
         let put = |store: AmazonS3, key: Path| async move { store.put(&key, PutPayload::from(bytes)).await };
-        self.ask("write", key, put)?.map(drop).ok_or_else(|| missing("write", key))
+        self.send("write", key, put)?.map(drop).ok_or_else(|| missing("write", key))
     }
 
     pub(super) fn range(&self, key: &Path, range: Range<u64>) -> Result<Option<Bytes>, StorageError> {
@@ -309,7 +343,7 @@ impl Bucket {
     /// Answers whether there was anything.
     pub(super) fn copy(&self, from: &Path, to: &Path) -> Result<bool, StorageError> {
         let to = to.clone();
-        let copied = self.ask("copy", from, |store, from| async move { store.copy(&from, &to).await })?;
+        let copied = self.send("copy", from, |store, from| async move { store.copy(&from, &to).await })?;
         Ok(copied.is_some())
     }
 
@@ -351,7 +385,7 @@ impl Bucket {
         let put = |store: AmazonS3, key: Path| async move {
             store.put_part(&key, &id, index, PutPayload::from(bytes)).await
         };
-        let part = self.ask("write a part of", key, put)?;
+        let part = self.send("write a part of", key, put)?;
         part.map(|part| part.content_id).ok_or_else(|| missing("write a part of", key))
     }
 
@@ -361,7 +395,7 @@ impl Bucket {
         let id = id.to_owned();
         let complete =
             |store: AmazonS3, key: Path| async move { store.complete_multipart(&key, &id, parts).await };
-        Ok(self.ask("complete", key, complete)?.is_some())
+        Ok(self.send("complete", key, complete)?.is_some())
     }
 
     pub(super) fn abort(&self, key: &Path, id: &str) -> Result<(), StorageError> {

@@ -184,12 +184,25 @@ impl<'a> Taking<'a> {
         })
     }
 
+    /// A manifest whose bytes were taken; `None` where it is none.
+    fn described(&self, digest: &Digest, size_bytes: u64) -> Result<Option<NewManifest>, StorageError> {
+        for _ in 0..limits::PLACE_TRIES {
+            let found = described_from(&*self.storage.content, digest, size_bytes, None)?;
+            if found.is_some() || self.storage.content.size(digest)? == Some(size_bytes) {
+                return Ok(found);
+            }
+            // nothing points at it yet
+            (self.take)(digest)?;
+        }
+        Ok(None)
+    }
+
     /// Children before the indexes that name them; what is left then is taken without what it needs.
     fn manifests(&self, name: &str, linked: &Linked) -> Result<BTreeSet<Digest>, StorageError> {
         let mut waiting = Vec::new();
         for (digest, at) in &linked.revisions {
             let Some(size_bytes) = self.size(digest) else { continue };
-            match described_from(&*self.storage.content, digest, size_bytes, None)? {
+            match self.described(digest, size_bytes)? {
                 Some(manifest) => waiting.push((manifest, *at)),
                 None => self.unfit(format!("{name}@{digest}"), Why::Manifest),
             }

@@ -1,11 +1,12 @@
 //! Where a database is.
 
-use crate::client::Authorities;
+use super::line::{Halves, halves};
+use crate::client::{Authorities, Resolver};
 use postgres::{
-    Client, Config, NoTls,
+    Config, NoTls,
     config::{Host, SslMode},
 };
-use std::{fmt, str::FromStr};
+use std::{error::Error, fmt, net::IpAddr, str::FromStr};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// PostgreSQL's own port.
@@ -47,16 +48,43 @@ impl DatabaseAddress {
         self.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
     }
 
-    pub(super) fn connect(&self) -> Result<Client, AddressError> {
+    pub(super) async fn connect(&self) -> Result<Halves, AddressError> {
+        let mut addresses = self.look_up().await?.into_iter();
+        loop {
+            let mut config = self.config.clone();
+            if let Some(address) = addresses.next() {
+                config.hostaddr(address);
+            }
+            match self.connect_to(&mut config).await {
+                // another address of the same name may answer
+                Err(AddressError::Postgres(_)) if addresses.len() > 0 => {}
+                connected => return connected,
+            }
+        }
+    }
+
+    async fn connect_to(&self, config: &mut Config) -> Result<Halves, AddressError> {
         if self.is_local() || self.config.get_ssl_mode() == SslMode::Disable {
-            return Ok(self.config.connect(NoTls)?);
+            return Ok(halves(config, NoTls).await?);
         }
         crate::client::install_provider();
         let tls = crate::client::tls_of(self.authorities.as_ref()).map_err(Box::new)?;
-        let mut config = self.config.clone();
         // one that may do without is one that an attacker makes do without
         config.ssl_mode(SslMode::Require);
-        Ok(config.connect(MakeRustlsConnect::new(tls))?)
+        Ok(halves(config, MakeRustlsConnect::new(tls)).await?)
+    }
+
+    /// The addresses of the one host that is named; none where there is nothing to look up. (A static glibc cannot call its own
+    /// getaddrinfo; several hosts are left to it.)
+    async fn look_up(&self) -> Result<Vec<IpAddr>, AddressError> {
+        match self.config.get_hosts() {
+            [Host::Tcp(name)]
+                if name.parse::<IpAddr>().is_err() && self.config.get_hostaddrs().is_empty() =>
+            {
+                Resolver::default().addresses(name).await.map_err(AddressError::Name)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
@@ -66,6 +94,9 @@ pub(super) enum AddressError {
     /// The server does not answer, or refuses.
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
+    /// Its name has no address.
+    #[error("its name has no address")]
+    Name(#[source] Box<dyn Error + Send + Sync>),
     /// There is nothing to trust.
     #[error(transparent)]
     Tls(#[from] Box<crate::client::ClientError>),

@@ -1,53 +1,55 @@
 //! Connections: how many, how long, and what is tried again.
 
-use super::address::{AddressError, DatabaseAddress};
+use super::{address::DatabaseAddress, line::Line};
 use crate::{
     limits,
-    server::storage::{StorageError, traffic::Traffic},
+    server::storage::{StorageError, answers::Answers, traffic::Traffic},
 };
 use postgres::{
-    Client, Row, Statement,
+    Row, Statement,
     error::SqlState,
     types::{FromSqlOwned, ToSql},
 };
 use std::{
     collections::HashMap,
     error::Error as _,
-    mem::ManuallyDrop,
     sync::{Condvar, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
-/// What each connection is told first. A replica that stands still in a transaction loses it, with the locks that others wait for.
-const BEGIN: &str =
-    "SET search_path = slipway, pg_temp; SET default_transaction_isolation = 'read committed';
-    SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s'; SET jit = off";
+/// What each connection is told first. A replica that stands still in a transaction loses it, with the locks that others wait for, and so
+/// does one that is gone.
+fn begin() -> String {
+    format!(
+        "SET search_path = slipway, pg_temp; SET default_transaction_isolation = 'read committed';
+        SET statement_timeout = '{}s'; SET idle_in_transaction_session_timeout = '15s';
+        SET client_connection_check_interval = '5s'; SET jit = off",
+        limits::DATABASE_STATEMENT.as_secs()
+    )
+}
 
 /// Values of a statement.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A connection, with the statements that it has prepared.
 pub(super) struct Database {
-    client: Client,
+    line: Line,
     prepared: HashMap<String, Statement>,
 }
 
 impl Database {
-    fn open(address: &DatabaseAddress) -> Result<Database, StorageError> {
-        let mut client = address.connect().map_err(|error| match error {
-            AddressError::Postgres(error) => StorageError::Away(error),
-            AddressError::Tls(error) => StorageError::DatabaseTls(error),
-        })?;
-        client.batch_execute(BEGIN).map_err(StorageError::Away)?;
-        Ok(Database { client, prepared: HashMap::new() })
+    fn open(address: &DatabaseAddress, patience: Duration) -> Result<Database, StorageError> {
+        let mut database = Database { line: Line::open(address, patience)?, prepared: HashMap::new() };
+        database.batch(&begin()).map_err(away)?;
+        Ok(database)
     }
 
     fn prepare(&mut self, text: &str) -> Result<Statement, StorageError> {
         if let Some(statement) = self.prepared.get(text) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(text)?;
+        let statement = self.line.ask(async |client| client.prepare(text).await)?;
         self.prepared.insert(text.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -55,30 +57,37 @@ impl Database {
     /// All rows that a statement answers.
     pub(super) fn rows(&mut self, text: &str, values: Values<'_>) -> Result<Vec<Row>, StorageError> {
         let statement = self.prepare(text)?;
-        Ok(self.client.query(&statement, values)?)
+        self.line.ask(async |client| client.query(&statement, values).await)
     }
 
     /// The one row that it answers, if any.
     pub(super) fn row(&mut self, text: &str, values: Values<'_>) -> Result<Option<Row>, StorageError> {
         let statement = self.prepare(text)?;
-        Ok(self.client.query_opt(&statement, values)?)
+        self.line.ask(async |client| client.query_opt(&statement, values).await)
     }
 
     /// The one value that it always answers.
     pub(super) fn one<T: FromSqlOwned>(&mut self, text: &str, values: Values<'_>) -> Result<T, StorageError> {
         let statement = self.prepare(text)?;
-        Ok(self.client.query_one(&statement, values)?.try_get(0)?)
+        Ok(self.line.ask(async |client| client.query_one(&statement, values).await)?.try_get(0)?)
     }
 
     /// How many rows it changed.
     pub(super) fn run(&mut self, text: &str, values: Values<'_>) -> Result<u64, StorageError> {
         let statement = self.prepare(text)?;
-        Ok(self.client.execute(&statement, values)?)
+        self.line.ask(async |client| client.execute(&statement, values).await)
     }
 
     /// Statements without values, which are not kept prepared.
     pub(super) fn batch(&mut self, text: &str) -> Result<(), StorageError> {
-        Ok(self.client.batch_execute(text)?)
+        self.line.ask(async |client| client.batch_execute(text).await)
+    }
+
+    /// The rest of this transaction looks through everything, however long that takes.
+    pub(super) fn take_time(&mut self) -> Result<(), StorageError> {
+        self.batch("SET LOCAL statement_timeout = 0")?;
+        self.line.patience = limits::DATABASE_PASS;
+        Ok(())
     }
 }
 
@@ -92,19 +101,12 @@ struct Idle {
 /// The connections of one process.
 pub(super) struct Pool {
     address: DatabaseAddress,
+    /// How long an answer is waited for.
+    patience: Duration,
     idle: Mutex<Idle>,
     returned: Condvar,
+    answers: Answers,
     pub(super) traffic: Traffic,
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // closing one waits for its runtime, which a thread that serves connections must not
-        let idle = ManuallyDrop::new(std::mem::take(&mut *self.idle()));
-        // where there is no thread they are left to the end of the process
-        let closing = thread::Builder::new().spawn(move || drop(ManuallyDrop::into_inner(idle)));
-        drop(closing);
-    }
 }
 
 /// How a piece of work on a connection failed.
@@ -119,14 +121,22 @@ enum Failed {
 
 impl Pool {
     /// The address of a database, which is not asked yet.
-    pub(super) fn new(mut address: DatabaseAddress) -> Pool {
+    pub(super) fn new(address: DatabaseAddress) -> Pool {
+        Pool::patient(address, limits::DATABASE_ANSWER)
+    }
+
+    /// The same, with answers waited for so long.
+    pub(super) fn patient(mut address: DatabaseAddress, patience: Duration) -> Pool {
         let config = address.config();
         config
             .application_name("slipway")
             .connect_timeout(limits::DATABASE_CONNECT)
             .tcp_user_timeout(limits::DATABASE_SILENCE)
-            .keepalives_idle(limits::DATABASE_SILENCE);
-        Pool { address, idle: Mutex::default(), returned: Condvar::new(), traffic: Traffic::default() }
+            .keepalives_idle(limits::DATABASE_SILENCE)
+            .keepalives_interval(limits::DATABASE_ALIVE.0)
+            .keepalives_retries(limits::DATABASE_ALIVE.1);
+        let (idle, returned) = (Mutex::default(), Condvar::new());
+        Pool { address, patience, idle, returned, answers: Answers::default(), traffic: Traffic::default() }
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -143,6 +153,10 @@ impl Pool {
             }
             let waited = self.returned.wait_timeout(idle, left);
             idle = waited.expect("no panic happens while the pool is held").0;
+            if self.answers.is_silent() {
+                // what others waited for in vain
+                return Err(StorageError::Silent);
+            }
         }
         idle.in_use += 1;
         if let Some(database) = idle.databases.pop() {
@@ -150,10 +164,14 @@ impl Pool {
         }
         drop(idle);
         // not while the pool is held: it takes as long as a network lets it
-        Database::open(&self.address).inspect_err(|_| self.give(None))
+        Database::open(&self.address, self.patience).inspect_err(|_| self.give(None))
     }
 
     fn give(&self, database: Option<Database>) {
+        let database = database.map(|mut database| {
+            database.line.patience = self.patience;
+            database
+        });
         let mut idle = self.idle();
         idle.in_use -= 1;
         idle.databases.extend(database);
@@ -208,9 +226,8 @@ impl Pool {
         let begun = Instant::now();
         let done = self.try_again(work);
         // what was refused by a rule was answered
-        let failed = done.as_ref().is_err_and(|error| {
-            matches!(error, StorageError::Away(_) | StorageError::Postgres(_) | StorageError::Crowded)
-        });
+        let failed =
+            done.as_ref().is_err_and(|error| error.is_away() || matches!(error, StorageError::Postgres(_)));
         self.traffic.count(begun, failed);
         done
     }
@@ -218,10 +235,21 @@ impl Pool {
     fn try_again<T>(&self, work: impl Fn(&mut Database) -> Result<T, Failed>) -> Result<T, StorageError> {
         let mut tries = 0;
         loop {
-            let mut database = self.take()?;
+            let asking = self.answers.ask().ok_or(StorageError::Silent)?;
+            let taken = self.take();
+            if let Err(StorageError::Silent) = &taken {
+                asking.ended(true);
+            }
+            let mut database = taken?;
             tries += 1;
             let last = tries >= limits::DATABASE_TRIES;
-            match work(&mut database) {
+            let worked = work(&mut database);
+            asking.ended(matches!(
+                worked,
+                Err(Failed::Broken(StorageError::Silent) | Failed::Unsure(StorageError::Silent))
+            ));
+            drop(asking);
+            match worked {
                 Ok(done) => {
                     self.give(Some(database));
                     return Ok(done);
@@ -236,7 +264,8 @@ impl Pool {
                     drop(database);
                     self.give(None);
                     self.forget();
-                    if last || !is_gone(&error) {
+                    // what waited in vain once is not to wait again
+                    if last || !is_gone(&error) || matches!(error, StorageError::Silent) {
                         return Err(away(error));
                     }
                 }
@@ -257,7 +286,10 @@ impl Pool {
 
 /// Whether the connection is of no use any more, or its server is going.
 fn is_gone(error: &StorageError) -> bool {
-    let StorageError::Postgres(error) = error else { return false };
+    let error = match error {
+        StorageError::Postgres(error) => error,
+        other => return matches!(other, StorageError::Silent),
+    };
     let code = error.code().map(SqlState::code).unwrap_or_default();
     error.is_closed()
         || error.source().is_some_and(|source| source.is::<std::io::Error>())

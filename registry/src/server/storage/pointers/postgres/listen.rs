@@ -5,10 +5,14 @@
 
 use super::{
     address::DatabaseAddress,
+    line::Line,
     records::{PULSE, Records},
 };
-use crate::server::storage::{StorageError, pointers::Removed};
-use postgres::{Client, Notification, fallible_iterator::FallibleIterator};
+use crate::{
+    limits,
+    server::storage::{StorageError, pointers::Removed},
+};
+use postgres::Notification;
 use std::{
     sync::{Arc, Weak},
     thread,
@@ -41,23 +45,23 @@ pub(super) fn start(
 
 /// Listens until the connection is gone, or nobody has the records any more.
 fn listen(address: &DatabaseAddress, records: &Weak<Records>, removed: &Removed) -> Option<()> {
-    let mut client = address.connect().ok()?;
-    client.batch_execute("LISTEN slipway").ok()?;
+    let mut line = Line::open(address, limits::DATABASE_ANSWER).ok()?;
+    line.ask(async |client| client.batch_execute("LISTEN slipway").await).ok()?;
     // whatever was read before is from before anything was heard
     records.upgrade()?.clear();
     let mut looked = None;
     loop {
-        let heard = client.notifications().timeout_iter(PULSE).next().ok()?;
+        let heard = line.hear(PULSE).ok()?;
         let records = records.upgrade()?;
         if let Some(heard) = heard {
             hear(&records, removed, &heard);
-            all(&mut client, &records, removed)?;
+            all(&mut line, &records, removed)?;
         }
         let due = looked.is_none_or(|looked: Instant| looked.elapsed() >= PULSE);
         if due && records.was_asked() {
             let begun = Instant::now();
-            client.batch_execute("SELECT 1").ok()?;
-            all(&mut client, &records, removed)?;
+            line.ask(async |client| client.batch_execute("SELECT 1").await).ok()?;
+            all(&mut line, &records, removed)?;
             records.attest(begun);
             looked = Some(begun);
         }
@@ -65,10 +69,8 @@ fn listen(address: &DatabaseAddress, records: &Weak<Records>, removed: &Removed)
 }
 
 /// What has come by now.
-fn all(client: &mut Client, records: &Records, removed: &Removed) -> Option<()> {
-    let mut notifications = client.notifications();
-    let mut all = notifications.iter();
-    while let Some(heard) = all.next().ok()? {
+fn all(line: &mut Line, records: &Records, removed: &Removed) -> Option<()> {
+    while let Some(heard) = line.hear(Duration::ZERO).ok()? {
         hear(records, removed, &heard);
     }
     Some(())

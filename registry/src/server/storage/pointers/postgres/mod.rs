@@ -11,6 +11,7 @@ mod history;
 mod holds;
 mod leases;
 mod life;
+mod line;
 mod listen;
 mod locks;
 mod outbox;

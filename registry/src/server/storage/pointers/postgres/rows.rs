@@ -179,7 +179,8 @@ fn as_mover(database: &mut Database) -> Result<(), StorageError> {
     if !is_marked(database)? || !database.one::<bool>(is_target, &[])? {
         return Err(StorageError::OtherMove);
     }
-    database.batch("SET LOCAL slipway.mover = 'on'; SET LOCAL statement_timeout = 0")
+    database.take_time()?;
+    database.batch("SET LOCAL slipway.mover = 'on'")
 }
 
 fn is_marked(database: &mut Database) -> Result<bool, StorageError> {

@@ -34,6 +34,8 @@ pub(super) fn exists(pool: &Pool, address: &DatabaseAddress) -> Result<(), Stora
 /// Makes the tables, or what they lack. Any number of replicas may begin at once.
 pub(super) fn prepare(pool: &Pool) -> Result<(), StorageError> {
     pool.write(|database| {
+        // an index over everything that is there takes its time
+        database.take_time()?;
         database.row("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
         let found = found(database)?;
         if found > VERSION {

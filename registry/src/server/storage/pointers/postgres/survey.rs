@@ -9,8 +9,8 @@ use postgres::Row;
 
 /// Makes the transaction see one moment, however long it takes to look through everything.
 fn of_one_moment(database: &mut Database) -> Result<(), StorageError> {
-    database
-        .batch("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0")
+    database.take_time()?;
+    database.batch("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 }
 
 /// Bytes of all content that is pointed at.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::server::storage::{Seals, Storage, content::MemoryContent, pointers::Entities};
-use postgres::NoTls;
 use slipway_skip::engines::{self, Postgres};
 use std::{
     collections::BTreeSet,
@@ -13,6 +12,32 @@ use std::{
     thread,
     time::Duration,
 };
+
+/// A connection of a test's own.
+struct Client(line::Line);
+
+impl Client {
+    fn connect(address: &str) -> Client {
+        let address = address.parse().expect("an address");
+        Client(line::Line::open(&address, Duration::from_secs(60)).expect("a connection"))
+    }
+
+    fn batch_execute(&mut self, text: &str) -> Result<(), StorageError> {
+        self.0.ask(async |client| client.batch_execute(text).await)
+    }
+
+    fn execute(&mut self, text: &str, values: connect::Values<'_>) -> Result<u64, StorageError> {
+        self.0.ask(async |client| client.execute(text, values).await)
+    }
+
+    fn query(&mut self, text: &str, values: connect::Values<'_>) -> Result<Vec<postgres::Row>, StorageError> {
+        self.0.ask(async |client| client.query(text, values).await)
+    }
+
+    fn query_one(&mut self, text: &str, values: connect::Values<'_>) -> Result<postgres::Row, StorageError> {
+        self.0.ask(async |client| client.query_one(text, values).await)
+    }
+}
 
 fn open(server: &Postgres) -> (PostgresPointers, String) {
     let address = server.database();
@@ -413,7 +438,7 @@ fn what_is_remembered_is_told_when_it_changes() {
 #[test]
 fn a_database_of_an_older_version_gets_what_it_lacks() {
     let address = server!().database();
-    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    let mut client = Client::connect(&address);
     let begin =
         "CREATE SCHEMA slipway; SET search_path = slipway; CREATE TABLE version (number bigint NOT NULL);
         INSERT INTO version VALUES (1);";
@@ -433,7 +458,7 @@ fn a_database_of_another_version_is_refused_in_words() {
     let server = server!();
     let (pointers, address) = open(server);
     drop(pointers);
-    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    let mut client = Client::connect(&address);
     client.batch_execute("UPDATE slipway.version SET number = 1000").expect("an update");
     let refused = PostgresPointers::open(&address.parse().expect("an address")).err().expect("refused");
     assert!(matches!(refused, StorageError::Newer { found: 1000, .. }), "{refused}");
@@ -462,6 +487,53 @@ fn replicas_that_begin_at_once_make_one_schema_and_one_key() {
     });
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert_eq!(keys.first().map(Vec::len), Some(1));
+}
+
+/// A server that takes what it is asked and answers nothing holds nobody up for long, and is used again once it goes on.
+#[test]
+fn a_server_that_stands_still_is_not_waited_for() {
+    let Some(server) = Postgres::start() else {
+        return slipway_skip::skip("`initdb` is not installed");
+    };
+    let (pointers, address) = open(&server);
+    drop(pointers);
+    let address: DatabaseAddress = address.parse().expect("an address");
+    let pool = Arc::new(Pool::patient(address.clone(), Duration::from_millis(800)));
+    let pointers = PostgresPointers { pool, address, records: Arc::default() };
+    let blob = Digest::sha256(b"blob");
+    pointers.put_blob("app", &blob, 4, None, &[], 1).expect("a blob");
+    server.stand_still(true);
+    // more than there are connections: those that come later are told what the first ones found
+    let silent = thread::scope(|scope| {
+        let ask = |number: u8| match number % 2 {
+            0 => pointers.blob("app", &blob).map(drop),
+            _ => pointers.put_blob("app", &Digest::sha256(&[number]), 4, None, &[], 1),
+        };
+        let all: Vec<_> = (0..40).map(|number| scope.spawn(move || ask(number))).collect();
+        let all = all.into_iter().map(|one| one.join().expect("no panic"));
+        all.filter(|answer| matches!(answer, Err(StorageError::Silent))).count()
+    });
+    assert_eq!(silent, 40);
+    server.stand_still(false);
+    assert!(pointers.blob("app", &blob).expect("it is back").is_some());
+    pointers.put_blob("app", &Digest::sha256(b"other"), 5, None, &[], 1).expect("a blob");
+}
+
+/// What the database gives up by itself leaves its connection as it was.
+#[test]
+fn what_takes_too_long_is_given_up() {
+    let (pointers, address) = open(server!());
+    pointers.put_blob("app", &Digest::sha256(b"one"), 4, None, &[], 1).expect("a blob");
+    let given_up: Result<(), StorageError> =
+        pointers.pool.read(|database| database.batch("SET statement_timeout = '20ms'; SELECT pg_sleep(60)"));
+    assert!(matches!(given_up, Err(StorageError::Slow)), "{given_up:?}");
+    let long = pointers.pool.write(|database| {
+        database.take_time()?;
+        database.batch("SELECT pg_sleep(0.1)")
+    });
+    long.expect("it has the time");
+    drop(address);
+    assert!(pointers.blob("app", &Digest::sha256(b"one")).expect("a look").is_some());
 }
 
 /// A server that went and came back is used again without a word; one that is gone is said to be away, soon.

@@ -17,8 +17,8 @@ fn name(address: &str) -> String {
     address.split(['/', '?']).nth(3).expect("a name").to_owned()
 }
 
-fn connect(address: &str) -> postgres::Client {
-    let mut client = postgres::Client::connect(address, NoTls).expect("a connection");
+fn connect(address: &str) -> Client {
+    let mut client = Client::connect(address);
     client.batch_execute("SET search_path = slipway; SET lock_timeout = '5s'").expect("settings");
     client
 }
@@ -33,12 +33,12 @@ fn a_layer_that_everybody_pushes_makes_nobody_wait() {
         let digest = if number == 0 { layer.clone() } else { Digest::sha256(b"other") };
         pointers.put_blob(&format!("team/app{number}"), &digest, 4, None, &[], 1).expect("a blob");
     }
-    let push = |client: &mut postgres::Client, number: i32| {
+    let push = |client: &mut Client, number: i32| {
         let text = "INSERT INTO blobs (repository, digest, size, counted)
             SELECT id, $2, 4, true FROM repositories WHERE name = 'team/app' || $1";
         client.execute(text, &[&number.to_string(), &layer.to_string()])
     };
-    let slot = |client: &mut postgres::Client| -> i32 {
+    let slot = |client: &mut Client| -> i32 {
         client.query_one("SELECT pg_backend_pid() % 32", &[]).expect("a row").get(0)
     };
     let mut first = connect(&address);
@@ -92,7 +92,7 @@ fn what_is_counted_at_once_is_right() {
 #[test]
 fn what_was_counted_before_is_counted_on() {
     let address = server!().database();
-    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    let mut client = Client::connect(&address);
     client.batch_execute("CREATE SCHEMA slipway; SET search_path = slipway").expect("a schema");
     client.batch_execute("CREATE TABLE version (number bigint); INSERT INTO version VALUES (3)").expect("3");
     STEPS[..3].iter().for_each(|step| client.batch_execute(step).expect("a step"));
@@ -118,7 +118,7 @@ fn what_was_counted_before_is_counted_on() {
 #[test]
 fn a_step_of_the_schema_only_adds() {
     let address = server!().database();
-    let mut client = postgres::Client::connect(&address, NoTls).expect("a connection");
+    let mut client = Client::connect(&address);
     client.batch_execute("CREATE SCHEMA slipway; SET search_path = slipway").expect("a schema");
     let mut before: BTreeMap<(String, String), String> = BTreeMap::new();
     for (number, step) in STEPS.iter().enumerate() {
