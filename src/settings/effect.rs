@@ -102,12 +102,6 @@ impl Settings {
             (Some(_), None) => return Err(Failure::new("`database` needs `content`: replicas share both")),
             (None, Some(_)) => return Err(Failure::new("`content` needs `database`: replicas share both")),
         };
-        if !self.acme.is_empty() {
-            // half of it would work: what one of them began, another would know nothing of
-            let words =
-                "`acme` and `database` do not go together yet: a load balancer or `tls-cert` does that";
-            return Err(Failure::new(words));
-        }
         let address = database(address).map_err(|words| Failure::new(format!("`database`: {words}")))?;
         let password = std::env::var("PGPASSWORD").ok().filter(|text| !text.is_empty());
         let system = authorities()?;

@@ -1,7 +1,9 @@
 //! Certificates that the server gets by itself, from pebble, Let's Encrypt's test authority.
 
-use crate::support::server::{Server, free_address};
+use super::replicas::both_engines;
+use crate::support::server::{Server, free_address, keys};
 use crate::support::{Slipway, run, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -199,6 +201,64 @@ fn a_certificate_is_got_by_http() {
     // the place answers nothing else
     for path in ["/", "/v2/", "/metrics", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/x"] {
         assert_eq!(crate::support::http::request(&http, "GET", path, &[], b"").status, 404, "{path}");
+    }
+}
+
+/// A replica of a cluster that gets one certificate.
+fn replica(slipway: &Slipway, address: &str, pebble: &Pebble, number: usize, more: &[&str]) -> Server {
+    let log = fs::File::options().create(true).append(true).open(slipway.path("serve.log")).unwrap();
+    let mut command = slipway.command(["serve", "--tls-ca", &pebble.own, "--listen", address]);
+    command.args(["--acme", "localhost,Registry.Test", "--acme-directory", &pebble.directory]).args(more);
+    command.arg("--config").arg(slipway.path("cluster.toml")).envs(keys());
+    Server::start(command.arg("--storage").arg(slipway.path(&format!("own-{number}"))).stderr(log), address)
+}
+
+/// Of two replicas one asks, the other one is asked by the authority whether it knows of that, and both have what comes of it.
+#[test]
+fn replicas_get_one_certificate() {
+    slipway_skip::need!("pebble", "pebble-challtestsrv", "openssl");
+    let (server, store) = both_engines!();
+    for kind in ["tls", "http"] {
+        let slipway = Slipway::empty();
+        let database = server.database();
+        let name = database.split(['/', '?']).nth(3).unwrap().to_owned();
+        fs::write(slipway.path("key"), "0123456789abcdef0123456789abcdef").unwrap();
+        let settings = format!(
+            "database = \"{database}\"\ncontent = \"s3://registry/renewed-{kind} endpoint={}\"\ntoken-key = \"{}\"\n",
+            store.endpoint(),
+            slipway.path("key").display()
+        );
+        fs::write(slipway.path("cluster.toml"), settings).unwrap();
+        let (one, other, place) = (free_address(), free_address(), free_address());
+        let pebble = Pebble::start(&slipway, &one, &place, 86_400, false);
+        let elsewhere = free_address();
+        let by_http = |place| if kind == "http" { vec!["--acme-http", place] } else { Vec::new() };
+        // the tables are there, and nobody has the turn, until the one that the authority looks at stands still
+        let mut first = slipway.command(["serve", "--listen", &other, "--storage"]);
+        first.arg(slipway.path("first")).arg("--config").arg(slipway.path("cluster.toml")).envs(keys());
+        drop(Server::start(&mut first, &other));
+        server.tell(&name, "INSERT INTO slipway.leases (name, holder, until, fence) VALUES ('acme', 'test', now() + interval '1 hour', 1)");
+        let asked = replica(&slipway, &one, &pebble, 1, &by_http(&place));
+        let asks = replica(&slipway, &other, &pebble, 2, &by_http(&elsewhere));
+        let process = Pid::from_raw(asked.id() as i32).unwrap();
+        kill_process(process, Signal::STOP).unwrap();
+        server.tell(&name, "UPDATE slipway.leases SET until = now() WHERE name = 'acme'");
+        let holder = "SELECT holder <> 'test' FROM slipway.leases WHERE name = 'acme'";
+        wait_until("the other one asks", || server.tell(&name, holder) == "t");
+        kill_process(process, Signal::CONT).unwrap();
+        wait_until("there is a certificate", || said(&slipway, NEW) == 1);
+        let root = pebble.root(&slipway);
+        for address in [&one, &other] {
+            wait_until("it is presented", || handshake(address, "registry.test", &root));
+        }
+        let plain = "SELECT count(*) FROM slipway.secrets WHERE position('PRIVATE KEY'::bytea IN value) > 0 OR position('{'::bytea IN value) = 1";
+        assert_eq!(server.tell(&name, plain), "0");
+        assert_eq!(server.tell(&name, "SELECT count(*) >= 3 FROM slipway.secrets"), "t");
+        // who comes later has it at once
+        drop(asks);
+        let _again = replica(&slipway, &other, &pebble, 3, &by_http(&elsewhere));
+        assert!(handshake(&other, "registry.test", &root));
+        assert_eq!(said(&slipway, NEW), 1);
     }
 }
 

@@ -298,10 +298,14 @@ fn open_all(
 }
 
 /// Prepares for a certificate that comes by itself, where the configuration asks for one.
-fn renewing(runtime: &Runtime, config: &mut ServerConfig) -> Result<Option<Renewing>, ServeError> {
+fn renewing(
+    runtime: &Runtime,
+    storage: &Arc<Storage>,
+    config: &mut ServerConfig,
+) -> Result<Option<Renewing>, ServeError> {
     let Some(acme) = config.acme.take() else { return Ok(None) };
     let challenges = acme.http.clone();
-    let prepared = Keeper::prepare(acme, &config.storage).map_err(ServeError::Certificates)?;
+    let prepared = Keeper::prepare(acme, storage, &config.storage).map_err(ServeError::Certificates)?;
     let (keeper, certificates, tls) = prepared;
     config.tls = Some(tls);
     let (sockets, _) = open_all(runtime, &challenges, false)?;
@@ -325,7 +329,7 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
         let near = storage.is_near();
-        let renewing = renewing(&runtime, &mut config)?;
+        let renewing = renewing(&runtime, &storage, &mut config)?;
         let (sockets, places) = open_all(&runtime, &config.listen, config.tls.is_some())?;
         let (outside, outside_places) = open_all(&runtime, &config.metrics_listen, false)?;
         let mut budgets = config.budgets;

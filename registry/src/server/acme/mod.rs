@@ -2,9 +2,10 @@
 //!
 //! The authority asks for a proof that the names are this server's: a TLS connection that speaks `acme-tls/1` to the very address that
 //! clients use (TLS-ALPN-01, RFC 8737), or, where `http` names places, a file by plain HTTP (HTTP-01). Account and certificate lie in
-//! `acme/` of the storage, so that a restart asks for nothing, and of several processes on one storage one asks. A certificate is
-//! renewed when a third of its time is left; new connections get the new one, and the others go on.
+//! `acme/` of the storage, or with what replicas share ([`home`]), so that a restart asks for nothing, and of several processes or replicas
+//! one asks. A certificate is renewed when a third of its time is left; new connections get the new one, and the others go on.
 
+mod home;
 mod http;
 mod keep;
 mod order;
@@ -15,6 +16,7 @@ use super::{
     call::Shared,
     event::Event,
     sockets::Listen,
+    storage::{Storage, StorageError},
     tls::{Certificates, Tls, TlsError},
 };
 use crate::{
@@ -22,12 +24,13 @@ use crate::{
     limits,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use home::Home;
 use keep::Kept;
 use order::Orders;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// What is asked for, and of whom.
@@ -136,6 +139,12 @@ pub enum AcmeError {
     /// The authority's challenge cannot be answered.
     #[error("the authority's challenge cannot be answered")]
     Challenge(#[source] TlsError),
+    /// What replicas share cannot be used.
+    #[error("what replicas share of a certificate cannot be used")]
+    Shared(#[source] StorageError),
+    /// The server ends.
+    #[error("the server is stopping")]
+    Stopped,
     /// The folder cannot be used.
     #[error("cannot {operation} `{path}`")]
     Io {
@@ -156,20 +165,23 @@ type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 /// Gets certificates and keeps them.
 pub(super) struct Keeper {
     acme: Acme,
-    folder: PathBuf,
+    home: Arc<Home>,
     certificates: Arc<Certificates>,
     orders: Orders,
 }
 
 impl Keeper {
-    /// What is kept in a storage's folder is presented at once.
-    pub(super) fn prepare(acme: Acme, storage: &Path) -> Result<Prepared, BoxedError> {
+    /// What is kept in a storage's folder, or by replicas, is presented at once.
+    pub(super) fn prepare(acme: Acme, storage: &Arc<Storage>, folder: &Path) -> Result<Prepared, BoxedError> {
         let certificates = Arc::new(Certificates::default());
         let tls = Tls::renewed(Arc::clone(&certificates), acme.clients.as_deref())?;
-        let folder = storage.join("acme");
-        let orders = Orders::new(&acme, &folder)?;
-        let keeper = Keeper { acme, folder, certificates: Arc::clone(&certificates), orders };
-        if let Some(kept) = keeper.kept() {
+        let home = Arc::new(match storage.is_shared() {
+            true => Home::shared(Arc::clone(storage)),
+            false => Home::Folder(folder.join("acme")),
+        });
+        let orders = Orders::new(&acme, Arc::clone(&home))?;
+        let keeper = Keeper { acme, home, certificates: Arc::clone(&certificates), orders };
+        if let Ok(Some(kept)) = keeper.home.certificate().map(|kept| keeper.fitting(kept)) {
             // one that cannot be used is said, and asked for anew, when the server runs
             let _ = keeper.certificates.present(&kept.chain, &kept.key);
         }
@@ -177,68 +189,129 @@ impl Keeper {
     }
 
     /// The certificate that is kept, if it is for these names and of this authority.
-    fn kept(&self) -> Option<Kept> {
-        let kept = keep::load(&self.folder).ok().flatten()?;
-        (kept.names == self.acme.names && kept.directory == self.acme.directory).then_some(kept)
+    fn fitting(&self, kept: Option<Kept>) -> Option<Kept> {
+        kept.filter(|kept| kept.names == self.acme.names && kept.directory == self.acme.directory)
+    }
+
+    async fn kept(&self) -> Result<Option<Kept>, AcmeError> {
+        Ok(self.fitting(at(&self.home, Home::certificate).await?))
     }
 
     /// Renews until the server ends.
     pub(super) async fn run(self, shared: Arc<Shared>) {
-        let mut failures = 0;
-        let mut presented: Option<String> = None;
+        let (mut failures, mut again) = (0, Instant::now());
+        let mut seen = Seen::default();
         loop {
-            let mut kept = self.kept();
-            // of this process or another one
-            if let Some(new) = kept.take_if(|kept| presented.as_ref() != Some(&kept.chain)) {
-                match self.certificates.present(&new.chain, &new.key) {
-                    Ok(()) => {
-                        presented = Some(new.chain.clone());
-                        kept = Some(new);
-                    }
-                    // it is as good as none
-                    Err(error) => failed(&shared, &AcmeError::Unusable(error)),
+            let due = match self.look(&shared, &mut seen).await {
+                Ok(kept) => kept.as_ref().and_then(Kept::due).map_or(Duration::ZERO, until),
+                // away for a while: what is presented goes on
+                Err(error) => {
+                    failed(&shared, &error);
+                    again = Instant::now() + limits::ACME_PAUSE;
+                    limits::ACME_LOOK
                 }
-            }
-            let left = kept.as_ref().and_then(Kept::due).map_or(Duration::ZERO, until);
-            let pause = match left {
-                Duration::ZERO => match self.renew(&shared).await {
-                    Ok(true) if self.kept().and_then(|kept| kept.due()).map(until) > Some(Duration::ZERO) => {
-                        failures = 0;
-                        Duration::ZERO
-                    }
-                    // one that is due at once, by a clock that is wrong: nobody is asked again and again
+            };
+            if due == Duration::ZERO && again <= Instant::now() {
+                match self.renew(&shared).await {
+                    Ok(false) => {}
                     Ok(true) => {
-                        failures += 1;
-                        pause(failures)
+                        // one that is due at once, by a clock that is wrong: nobody is asked again and again
+                        let kept = self.kept().await.ok().flatten();
+                        let fine = kept.and_then(|kept| kept.due()).map(until) > Some(Duration::ZERO);
+                        failures = if fine { 0 } else { failures + 1 };
                     }
-                    Ok(false) => limits::ACME_LOOK,
                     Err(error) => {
                         failures += 1;
                         failed(&shared, &error);
-                        pause(failures)
                     }
-                },
-                left => left.min(limits::ACME_LOOK),
-            };
-            tokio::time::sleep(pause).await;
+                }
+                if failures > 0 {
+                    again = Instant::now() + pause(failures);
+                }
+            }
+            let left = again.saturating_duration_since(Instant::now()).max(due);
+            // without a certificate the next look is soon, but not at once
+            tokio::time::sleep(left.clamp(Duration::from_secs(1), self.home.look())).await;
         }
     }
 
-    /// Asks for a certificate and keeps it; false where another process is at it.
+    /// Presents what is new of this process or another one, and answers what another one has begun.
+    async fn look(&self, shared: &Shared, seen: &mut Seen) -> Result<Option<Kept>, AcmeError> {
+        let kept = self.kept().await?;
+        if let Some(answers) = at(&self.home, Home::answers).await?
+            && seen.answers.as_ref() != Some(&answers)
+        {
+            answers.answer(&self.certificates)?;
+            seen.answers = Some(answers);
+        }
+        let Some(new) = kept else { return Ok(None) };
+        if seen.chain.as_ref() == Some(&new.chain) {
+            return Ok(Some(new));
+        }
+        match self.certificates.present(&new.chain, &new.key) {
+            Ok(()) => {
+                seen.chain = Some(new.chain.clone());
+                Ok(Some(new))
+            }
+            // it is as good as none
+            Err(error) => {
+                failed(shared, &AcmeError::Unusable(error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks for a certificate and keeps it; false where another process or replica is at it, or was.
     async fn renew(&self, shared: &Shared) -> Result<bool, AcmeError> {
-        let Some(_turn) = keep::turn(&self.folder)? else { return Ok(false) };
+        let Some(turn) = at(&self.home, Home::turn).await? else { return Ok(false) };
+        let kept = self.kept().await?;
+        if kept.and_then(|kept| kept.due()).is_some_and(|due| until(due) > Duration::ZERO) {
+            return Ok(false);
+        }
+        let renewed = self.obtain().await;
+        let is_failed = renewed.is_err();
+        let noted = at(&self.home, move |home| {
+            home.note_outcome(is_failed)?;
+            turn.finish();
+            Ok(())
+        });
+        let noted = noted.await;
+        let kept = renewed?;
+        shared.tell(&Event::Certificate { names: &kept.names, ends: kept.ends().unwrap_or(0) });
+        noted.map(|()| true)
+    }
+
+    async fn obtain(&self) -> Result<Kept, AcmeError> {
         let work = self.orders.obtain(&self.acme, &self.certificates);
         let obtained = tokio::time::timeout(limits::ACME_TIME, work).await;
         self.certificates.end_challenges();
+        let ended = at(&self.home, |home| home.keep_answers(&home::Answers::default())).await;
         let (chain, key) = obtained.map_err(|_| AcmeError::Time)??;
+        ended?;
         let kept =
             Kept { names: self.acme.names.clone(), directory: self.acme.directory.clone(), chain, key };
         // what cannot be used is not kept
         self.certificates.present(&kept.chain, &kept.key).map_err(AcmeError::Unusable)?;
-        keep::store(&self.folder, &kept)?;
-        shared.tell(&Event::Certificate { names: &kept.names, ends: kept.ends().unwrap_or(0) });
-        Ok(true)
+        let own = kept.clone();
+        at(&self.home, move |home| home.keep_certificate(&own)).await?;
+        Ok(kept)
     }
+}
+
+/// What was looked at last.
+#[derive(Default)]
+struct Seen {
+    chain: Option<String>,
+    answers: Option<home::Answers>,
+}
+
+/// Something that waits for a disk or a database.
+async fn at<T: Send + 'static>(
+    home: &Arc<Home>,
+    work: impl FnOnce(&Home) -> Result<T, AcmeError> + Send + 'static,
+) -> Result<T, AcmeError> {
+    let home = Arc::clone(home);
+    tokio::task::spawn_blocking(move || work(&home)).await.map_err(|_| AcmeError::Stopped)?
 }
 
 fn failed(shared: &Shared, error: &AcmeError) {

@@ -1,6 +1,11 @@
 //! One order, from the account to the certificate (RFC 8555, section 7).
 
-use super::{Acme, AcmeError, http::Http, keep};
+use super::{
+    Acme, AcmeError, at,
+    home::{Answers, Home},
+    http::Http,
+    keep::KeptAccount,
+};
 use crate::{
     client::{ClientError, Resolver, install_provider, tls_of},
     limits,
@@ -10,19 +15,16 @@ use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder,
     Order, OrderStatus, RetryPolicy,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 /// Asks an authority.
 pub(super) struct Orders {
     http: reqwest::Client,
-    folder: PathBuf,
+    home: Arc<Home>,
 }
 
 impl Orders {
-    pub(super) fn new(acme: &Acme, folder: &Path) -> Result<Orders, ClientError> {
+    pub(super) fn new(acme: &Acme, home: Arc<Home>) -> Result<Orders, ClientError> {
         install_provider();
         let proxies = acme.proxies.clone();
         let http = reqwest::Client::builder()
@@ -36,7 +38,7 @@ impl Orders {
             .dns_resolver(Arc::new(Resolver::default()))
             .build()
             .map_err(ClientError::Tls)?;
-        Ok(Orders { http, folder: folder.to_owned() })
+        Ok(Orders { http, home })
     }
 
     /// A chain and its key, both in PEM form.
@@ -49,7 +51,7 @@ impl Orders {
         let account = self.account(acme).await?;
         let names: Vec<Identifier> = acme.names.iter().cloned().map(Identifier::Dns).collect();
         let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(failed)?;
-        prove(&mut order, acme, certificates).await?;
+        self.prove(&mut order, acme, certificates).await?;
         let patience = RetryPolicy::new().timeout(limits::ACME_TIME);
         match order.poll_ready(&patience).await {
             Ok(OrderStatus::Ready) => {}
@@ -66,7 +68,7 @@ impl Orders {
     async fn account(&self, acme: &Acme) -> Result<Account, AcmeError> {
         let failed = |source| AcmeError::Authority { directory: acme.directory.clone(), source };
         let builder = || Account::builder_with_http(Box::new(Http(self.http.clone())));
-        let kept = keep::load_account(&self.folder)?.filter(|kept| kept.directory == acme.directory);
+        let kept = at(&self.home, Home::account).await?.filter(|kept| kept.directory == acme.directory);
         if let Some(credentials) = kept.and_then(|kept| serde_json::from_value(kept.credentials).ok()) {
             return builder().from_credentials(credentials).await.map_err(failed);
         }
@@ -79,33 +81,52 @@ impl Orders {
         let (account, credentials) = created.map_err(failed)?;
         let credentials = serde_json::to_value(&credentials).expect("texts are JSON");
         let directory = acme.directory.clone();
-        keep::store_account(&self.folder, &keep::KeptAccount { directory, credentials })?;
+        let made = KeptAccount { directory, credentials };
+        at(&self.home, move |home| home.keep_account(&made)).await?;
         Ok(account)
     }
-}
 
-/// Answers every challenge, and tells the authority to look.
-async fn prove(order: &mut Order, acme: &Acme, certificates: &Certificates) -> Result<(), AcmeError> {
-    let failed = |source| AcmeError::Authority { directory: acme.directory.clone(), source };
-    let kind = if acme.http.is_empty() { ChallengeType::TlsAlpn01 } else { ChallengeType::Http01 };
-    let mut authorizations = order.authorizations();
-    while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization.map_err(failed)?;
-        // proven lately, for another order
-        if authorization.status == AuthorizationStatus::Valid {
-            continue;
+    /// Has every challenge answered, by everybody who may be asked, and tells the authority to look.
+    async fn prove(
+        &self,
+        order: &mut Order,
+        acme: &Acme,
+        certificates: &Certificates,
+    ) -> Result<(), AcmeError> {
+        let failed = |source| AcmeError::Authority { directory: acme.directory.clone(), source };
+        let kind = if acme.http.is_empty() { ChallengeType::TlsAlpn01 } else { ChallengeType::Http01 };
+        let mut answers = Answers::default();
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(failed)?;
+            // proven lately, for another order
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let name = authorization.identifier().to_string();
+            let challenge = authorization.challenge(kind.clone());
+            let challenge = challenge.ok_or_else(|| AcmeError::NoChallenge { name: name.clone() })?;
+            let answer = challenge.key_authorization();
+            match kind {
+                ChallengeType::Http01 => answers.by_http(&challenge.token, answer.as_str()),
+                _ => answers.over_tls(&name, answer.digest().as_ref()),
+            }
         }
-        let name = authorization.identifier().to_string();
-        let challenge = authorization.challenge(kind.clone());
-        let mut challenge = challenge.ok_or_else(|| AcmeError::NoChallenge { name: name.clone() })?;
-        let answer = challenge.key_authorization();
-        match kind {
-            ChallengeType::Http01 => certificates.say(&challenge.token, answer.as_str()),
-            _ => certificates.prove(&name, answer.digest().as_ref()).map_err(AcmeError::Challenge)?,
+        answers.answer(certificates)?;
+        at(&self.home, move |home| home.keep_answers(&answers)).await?;
+        tokio::time::sleep(self.home.spreads()).await;
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(failed)?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            if let Some(mut challenge) = authorization.challenge(kind.clone()) {
+                challenge.set_ready().await.map_err(failed)?;
+            }
         }
-        challenge.set_ready().await.map_err(failed)?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Why an order came to nothing, in the authority's words: those about one name, or `why`.

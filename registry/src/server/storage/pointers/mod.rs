@@ -26,7 +26,7 @@ pub use memory::MemoryPointers;
 pub use outbox::{Outbox, OutboxError, Waiting};
 pub use postgres::{
     DatabaseAddress, Decided, DeviceAsked, DeviceTimes, Lease, Leases, NewDevice, PostgresPointers,
-    SharedDevices, Typed,
+    SharedDevices, SharedSecrets, Typed,
 };
 pub use quota::{Bound, Kin, Measure, OverQuota, Scope, Used, namespaces, written};
 pub use sqlite::SqlitePointers;
@@ -502,6 +502,11 @@ pub trait Pointers: Send + Sync {
 
     /// Devices that wait to be let in at any replica; `None` where the process knows of its own.
     fn devices(&self) -> Option<SharedDevices> {
+        None
+    }
+
+    /// Secrets that replicas share; `None` where nobody else has any.
+    fn secrets(&self) -> Option<SharedSecrets> {
         None
     }
 

@@ -20,6 +20,7 @@ mod records;
 mod row;
 mod rows;
 mod schema;
+mod secrets;
 mod sessions;
 mod survey;
 mod tally;
@@ -41,6 +42,7 @@ pub use devices::{Asked as DeviceAsked, Decided, DeviceTimes, NewDevice, SharedD
 pub use leases::{Lease, Leases};
 use locks::Locks;
 use records::Records;
+pub use secrets::SharedSecrets;
 use slipway_oci::Digest;
 use std::sync::Arc;
 
@@ -101,6 +103,10 @@ impl Pointers for PostgresPointers {
 
     fn devices(&self) -> Option<SharedDevices> {
         Some(SharedDevices::new(Arc::clone(&self.pool)))
+    }
+
+    fn secrets(&self) -> Option<SharedSecrets> {
+        Some(SharedSecrets(Arc::clone(&self.pool)))
     }
 
     fn outbox(&self) -> Option<Arc<dyn Outbox>> {

@@ -10,11 +10,12 @@ use super::{
 use crate::server::storage::StorageError;
 
 /// What makes each version of the one before.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// The version that all of them make.
