@@ -5,10 +5,10 @@
 //! layouts by name, so that no registry is asked.
 
 use crate::support::{self, Ended, Slipway};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 /// The release that cases are recorded from.
 pub(crate) const VERSION: &str = "BuildKit 0.32.2";
@@ -17,7 +17,7 @@ pub(crate) struct BuildKit {
     address: String,
     folder: PathBuf,
     /// Layouts by the image's digest.
-    layouts: RefCell<BTreeMap<String, PathBuf>>,
+    layouts: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 impl BuildKit {
@@ -25,13 +25,13 @@ impl BuildKit {
     pub(crate) fn new(folder: PathBuf) -> BuildKit {
         let address = std::env::var("SLIPWAY_BUILDKIT").expect("SLIPWAY_BUILDKIT names buildkitd's address");
         std::fs::create_dir_all(&folder).unwrap();
-        BuildKit { address, folder, layouts: RefCell::default() }
+        BuildKit { address, folder, layouts: Mutex::default() }
     }
 
     /// The layout of an image of the store: folder and digest.
     fn layout(&self, slipway: &Slipway, name: &str) -> (PathBuf, String) {
         let digest = slipway.digest(name);
-        let mut layouts = self.layouts.borrow_mut();
+        let mut layouts = self.layouts.lock().unwrap();
         let next = self.folder.join(format!("layout-{}", layouts.len()));
         let folder = layouts.entry(digest.clone()).or_insert_with(|| {
             slipway.ok(["save", "--format", "oci-dir", "-o", next.to_str().unwrap(), name]);

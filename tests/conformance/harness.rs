@@ -102,30 +102,32 @@ pub(crate) fn group(file: &str, level: Level) {
     });
     let buildkit = (record.as_deref() == Some("buildkit")).then(|| BuildKit::new(slipway.path("buildkit")));
     let group = Group { slipway, base, buildah, buildkit, record, owner };
-    let mut wrong = Vec::new();
     // of many cases a plain user builds every ninth by default, and both levels different ones: minutes matter here
     let all = level == Level::Root || cases.len() < MANY || std::env::var_os("SLIPWAY_LEVELS").is_some();
-    let chosen = |index: &usize| all || !only.is_empty() || index % 9 == level as usize;
-    let named = cases.iter_mut().enumerate().filter(|(_, case)| case.name.contains(&only));
-    for (index, case) in named.filter(|(index, _)| chosen(index)) {
-        let elsewhere =
-            case.key("levels").is_some_and(|levels| !levels.split(' ').any(|at| at == level.word()));
-        // a script that calls the program itself is root's
-        if elsewhere || (level != Level::Root && case.section("command").is_some()) {
-            continue;
-        }
-        if let Some(reason) = case.key("needs").and_then(missing) {
-            support::skip(&format!("{}: {reason}", case.name));
-            continue;
-        }
-        if let Err(words) = group.case(index, case) {
-            wrong.push(format!("=== {} ({file})\n{words}", case.name));
-        }
-    }
+    let chosen = |index: usize| all || !only.is_empty() || index % 9 == level as usize;
+    let mut named: Vec<(usize, &mut Case)> = cases.iter_mut().enumerate().collect();
+    named.retain(|(index, case)| case.name.contains(&only) && chosen(*index));
+    // the largest groups would be the last to end, alone
+    let at_once = if named.len() < MANY || group.record.is_some() { 1 } else { 2 };
+    let share = named.len().div_ceil(at_once).max(1);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let shares: Vec<_> = named
+            .chunks_mut(share)
+            .map(|share| {
+                scope.spawn(|| {
+                    share.iter_mut().filter_map(|(index, case)| group.wrong(*index, case, level)).collect()
+                })
+            })
+            .collect();
+        shares
+            .into_iter()
+            .flat_map(|share: std::thread::ScopedJoinHandle<'_, Vec<String>>| share.join().unwrap())
+            .collect()
+    });
     if group.record.is_some() {
         case::write(file, &head, &cases);
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{file}: {} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 /// Why a case cannot run here.
@@ -135,6 +137,22 @@ fn missing(programs: &str) -> Option<String> {
 }
 
 impl Group {
+    /// Runs one case where it belongs; what is not as expected, in words.
+    fn wrong(&self, index: usize, case: &mut Case, level: Level) -> Option<String> {
+        let elsewhere =
+            case.key("levels").is_some_and(|levels| !levels.split(' ').any(|at| at == level.word()));
+        // a script that calls the program itself is root's
+        if elsewhere || (level != Level::Root && case.section("command").is_some()) {
+            return None;
+        }
+        if let Some(reason) = case.key("needs").and_then(missing) {
+            support::skip(&format!("{}: {reason}", case.name));
+            return None;
+        }
+        let words = self.case(index, case).err()?;
+        Some(format!("=== {}\n{words}", case.name))
+    }
+
     fn case(&self, index: usize, case: &mut Case) -> std::result::Result<(), String> {
         let folder = self.slipway.path(&format!("case-{index}"));
         let address = prepare(case, &folder);

@@ -157,21 +157,21 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The binary with a store of its own.
 pub struct Slipway {
     /// The test's folder; shared by stores of one test.
-    folder: std::rc::Rc<tempfile::TempDir>,
+    folder: std::sync::Arc<tempfile::TempDir>,
     /// The store's folder.
     pub root: PathBuf,
     /// Variables of every command.
     pub environment: Vec<(String, String)>,
     /// Who runs it, if not root; its folder is the test's then.
-    user: Option<std::rc::Rc<user::User>>,
+    user: Option<std::sync::Arc<user::User>>,
     /// Whose mounts it sees, if not the machine's.
-    place: Option<std::rc::Rc<place::Place>>,
+    place: Option<std::sync::Arc<place::Place>>,
 }
 
 impl Slipway {
     /// An empty store.
     pub fn empty() -> Slipway {
-        let folder = std::rc::Rc::new(scratch());
+        let folder = std::sync::Arc::new(scratch());
         let root = folder.path().join("store");
         Slipway { folder, root, environment: Vec::new(), user: None, place: None }
     }
@@ -179,7 +179,7 @@ impl Slipway {
     /// An empty store of a plain user.
     pub fn of(user: user::User) -> Slipway {
         let root = user.path("home/data/slipway");
-        let user = Some(std::rc::Rc::new(user));
+        let user = Some(std::sync::Arc::new(user));
         Slipway { root, user, ..Slipway::empty() }
     }
 
@@ -191,7 +191,7 @@ impl Slipway {
     pub fn on(self, root: &str, script: &str) -> Result<Slipway, String> {
         let place = place::Place::new(self.folder.path(), script)?;
         let root = self.folder.path().join(root);
-        Ok(Slipway { root, place: Some(std::rc::Rc::new(place)), ..self })
+        Ok(Slipway { root, place: Some(std::sync::Arc::new(place)), ..self })
     }
 
     /// Whether it is run by root.
