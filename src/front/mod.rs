@@ -305,7 +305,9 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let single = matches!(arg.get_action(), clap::ArgAction::Set);
-        let as_none = value.is_empty() && (single || long == "platform") && values::empty_is_default(long);
+        let as_none = value.is_empty()
+            && (single || ["platform", "target"].contains(&long))
+            && values::empty_is_default(long);
         if !as_none {
             values::check(&format!("`{spelled}`"), arg, &value)?;
         }

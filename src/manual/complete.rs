@@ -128,7 +128,7 @@ type Candidates = fn(&Asked) -> Vec<String>;
 fn candidates(value_name: &str) -> Option<Candidates> {
     match value_name {
         "IMAGE" | "NAME[:TAG]" => Some(Asked::images),
-        "STAGE" => Some(Asked::stages),
+        "STAGE" | "STAGE[=NAME[:TAG]]" => Some(Asked::stages),
         "BUILD" => Some(Asked::builds),
         "CONTAINER" => Some(Asked::containers),
         "POLICY" => Some(|_| ["no", "on-failure", "always", "unless-stopped"].map(str::to_owned).to_vec()),

@@ -3,7 +3,7 @@
 use super::Variables;
 use crate::error::Failure;
 use slipway_builder::NetworkMode;
-use slipway_oci::compression;
+use slipway_oci::{Reference, compression};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// The value of `--network`.
@@ -109,6 +109,33 @@ pub(crate) fn epoch(
     }
 }
 
+/// `STAGE[=NAME]` of `--target`, the names of each stage together. One that says nothing is as if it were not given.
+///
+/// # Errors
+/// When a name is none.
+pub(crate) fn targets(given: &[String]) -> Result<Vec<(String, Vec<Reference>)>, Failure> {
+    let mut found: Vec<(String, Vec<Reference>)> = Vec::new();
+    for text in given.iter().filter(|text| !text.is_empty()) {
+        let (stage, name) = match text.split_once('=') {
+            Some((stage, name)) => (stage, Some(name)),
+            None => (text.as_str(), None),
+        };
+        if stage.is_empty() {
+            return Err(Failure::usage(format!("--target: `{text}` is not STAGE[=NAME[:TAG]]")));
+        }
+        let name = name.map(|name| {
+            name.parse::<Reference>().map_err(|error| Failure::usage(format!("--target: `{name}`: {error}")))
+        });
+        let name = name.transpose()?;
+        // names of stages are alike in either case
+        match found.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(stage)) {
+            Some((_, names)) => names.extend(name),
+            None => found.push((stage.to_owned(), name.into_iter().collect())),
+        }
+    }
+    Ok(found)
+}
+
 /// `NAME=SOURCE` of `--build-context`.
 ///
 /// # Errors
@@ -164,6 +191,26 @@ mod tests {
         }
         let argument = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), "7".to_owned())]);
         assert_eq!(epoch(&argument, Some("9")).unwrap(), Some(GivenEpoch::Seconds(7)));
+    }
+
+    #[test]
+    fn targets_and_their_names() {
+        let found = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let found = targets(&words).map_err(|failure| failure.words())?;
+            let one = |(stage, names): (String, Vec<Reference>)| {
+                let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+                format!("{stage}:{}", names.join("+"))
+            };
+            Ok::<_, String>(found.into_iter().map(one).collect::<Vec<_>>())
+        };
+        assert_eq!(found(&[]).unwrap(), Vec::<String>::new());
+        assert_eq!(found(&[""]).unwrap(), Vec::<String>::new());
+        assert_eq!(found(&["app"]).unwrap(), ["app:"]);
+        assert_eq!(found(&["a=x:1", "b", "A=r.test:5000/y"]).unwrap(), ["a:x:1+r.test:5000/y", "b:"]);
+        for wrong in ["=x", "a=", "a=UPPER", "a=x y"] {
+            assert!(found(&[wrong]).unwrap_err().contains("--target"), "{wrong}");
+        }
     }
 
     #[test]

@@ -122,6 +122,66 @@ RUN test -e /file
 }
 
 #[test]
+fn several_targets_are_built_at_once_and_what_they_share_once() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base AS shared
+RUN cat /proc/sys/kernel/random/uuid > /shared
+FROM shared AS app
+RUN echo app > /what
+FROM shared AS test
+RUN echo test > /what
+FROM base AS broken
+RUN false
+";
+    let (context, metadata) =
+        (slipway.context("several", &[("Dockerfile", recipe)]), slipway.path("metadata"));
+    let build = |words: &[&str]| {
+        let words = words.iter().map(AsRef::as_ref).chain([context.as_os_str()]);
+        slipway.run([std::ffi::OsStr::new("build")].into_iter().chain(words))
+    };
+    let file = metadata.to_str().unwrap();
+    let ids = build(&[
+        "-q",
+        "--target=app=app",
+        "--target=TEST=test:1",
+        "--target=app=app:2",
+        "--target=shared",
+        "--metadata-file",
+        file,
+    ]);
+    let ids = ids.ok();
+    let mut ids: Vec<(&str, &str)> = ids.lines().filter_map(|line| line.split_once(' ')).collect();
+    ids.sort_unstable();
+    let stages: Vec<&str> = ids.iter().map(|(stage, _)| *stage).collect();
+    assert_eq!(stages, ["TEST", "app", "shared"]);
+    let came: serde_json::Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+    for (stage, id) in &ids {
+        assert_eq!(came[*stage]["containerimage.config.digest"], **id, "{stage}");
+    }
+    assert_eq!(came["app"]["image.name"], "app:latest,app:2");
+    let shared = slipway.shell("app", "cat /shared");
+    assert_eq!(slipway.shell("app:2", "cat /what /shared"), format!("app\n{shared}"));
+    assert_eq!(slipway.shell("test:1", "cat /what /shared"), format!("test\n{shared}"), "it ran once");
+    let message = build(&["--target=app", "--target=broken"]).fails(1);
+    assert!(message.contains("target `broken`") && message.contains("Dockerfile:8"), "{message}");
+    let tar = format!("type=tar,dest={file}");
+    for (words, expected) in [
+        (&["-t", "x"][..], "--target STAGE=NAME"),
+        (&["--push"], "--push needs a name"),
+        (&["--iidfile", file], "--iidfile"),
+        (&["-o", &tar], "--output"),
+        (&["--cache-to", "type=local,dest=/nowhere"], "--cache-to"),
+        (&["-f", "-"], "standard input"),
+    ] {
+        let message = build(&[&["--target=app", "--target=test"], words].concat()).fails(2);
+        assert!(message.contains(expected), "{words:?}: {message}");
+    }
+    // one target may have its name there too
+    build(&["--target=shared=one", "-t", "two"]).ok();
+    assert_eq!(slipway.shell("one", "cat /shared") + &slipway.shell("two", "cat /shared"), shared.repeat(2));
+}
+
+#[test]
 fn build_arguments_choose() {
     let slipway = Slipway::new();
     let recipe = "ARG BASE=nothing\nFROM ${BASE}\nARG WHAT=default\nRUN echo $WHAT > /what\n";

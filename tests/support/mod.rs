@@ -149,7 +149,7 @@ pub fn run(command: &mut Command) -> Ended {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(30), "still waiting: {what}");
+        assert!(start.elapsed() < Duration::from_secs(120), "still waiting: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

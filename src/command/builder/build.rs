@@ -8,6 +8,7 @@ mod lint;
 mod pipeline;
 mod request;
 mod results;
+mod several;
 mod shown;
 mod watch;
 
@@ -36,6 +37,7 @@ pub(crate) use exports::Results;
 use exports::{Exports, Made};
 pub(crate) use request::Parsed;
 use results::Files;
+use several::Lines;
 use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Debugger, Environment, NamedContext};
 use slipway_oci::{Digest, Platform, Reference};
 use std::{
@@ -57,7 +59,7 @@ enum ManifestFormat {
 }
 
 /// Build an image from a Dockerfile.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Arguments {
     /// Name of the image; may be repeated
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
@@ -68,9 +70,9 @@ pub(crate) struct Arguments {
     /// Value of an ARG; without a value it is taken from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
-    /// The stage to build
-    #[arg(long, value_name = "STAGE")]
-    target: Option<String>,
+    /// The stage to build; of several, repeated, each may be given its image's name
+    #[arg(long = "target", value_name = "STAGE[=NAME[:TAG]]")]
+    targets: Vec<String>,
     /// Pass over cached results
     #[arg(long)]
     no_cache: bool,
@@ -207,6 +209,13 @@ pub(crate) struct Arguments {
     pub(crate) inline: Option<String>,
 }
 
+impl Arguments {
+    /// The stage that is built; the last one of the recipe where none is said.
+    fn target(&self) -> Option<String> {
+        self.targets.first().filter(|stage| !stage.is_empty()).cloned()
+    }
+}
+
 /// Carries the command out.
 pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> {
     if arguments.watch {
@@ -217,6 +226,10 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
 }
 
 fn build(global: &Global, arguments: Arguments, purpose: Purpose<'_>) -> Result<u8, Failure> {
+    let arguments = match several::lines(arguments)? {
+        Lines::One(arguments) => *arguments,
+        Lines::Several(several) => return several.build(global, purpose),
+    };
     let opened = purpose.folder.map(|folder| debug::open_in(global, folder)).transpose()?;
     let parsed = Parsed::of(&arguments)?;
     parsed.check_agents()?;
@@ -374,7 +387,8 @@ impl<'a> Desk<'a> {
         caches.write(&job.images, &Built { outputs: &outputs, pushed: &results.pushed })?;
         let metadata = results::metadata(&results, &outputs, &attached);
         job.files.write(&results, &metadata)?;
-        results::report(&results, &outputs, began.elapsed(), self.style)?;
+        let report = results::Report { name: job.name.as_deref(), took: began.elapsed(), style: self.style };
+        report.say(&results, &outputs)?;
         page(Ok(&results));
         Ok((results, metadata))
     }

@@ -7,4 +7,5 @@ pub(crate) mod caches;
 pub(crate) mod context;
 pub(crate) mod debug;
 pub(crate) mod rebuild;
+mod together;
 pub(crate) mod why;

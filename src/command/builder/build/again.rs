@@ -46,6 +46,8 @@ impl Purpose<'_> {
 /// The arguments with which nothing is named, pushed or written, for the platform of a kept build.
 fn alone(arguments: Arguments, kept: &BuildRecord) -> Arguments {
     Arguments {
+        // of several targets the one that this build was of
+        targets: kept.target.clone().into_iter().collect(),
         tags: Vec::new(),
         push: false,
         load: false,

@@ -9,7 +9,7 @@ use slipway_dockerfile::lint::{self, LintOptions, LintReport};
 pub(super) fn options(arguments: &Arguments, parsed: &Parsed, context: &Context) -> LintOptions {
     let mut options = LintOptions {
         build_args: parsed.build_args.clone(),
-        target: arguments.target.clone(),
+        target: arguments.target(),
         ignore_file: context.ignore.clone(),
         named_contexts: parsed.contexts.keys().cloned().collect(),
         ..LintOptions::default()

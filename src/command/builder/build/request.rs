@@ -222,7 +222,7 @@ pub(super) fn request(
         ignore: context.ignore.clone(),
         contexts: parsed.contexts,
         build_args: parsed.build_args,
-        target: arguments.target.clone(),
+        target: arguments.target(),
         platform: parsed.platforms[0].clone(),
         no_cache: arguments.no_cache,
         no_cache_stages: arguments.no_cache_filter.clone(),

@@ -98,37 +98,52 @@ pub(super) fn metadata(results: &Results, outputs: &[BuildOutput], attached: &At
     metadata.into()
 }
 
-/// Says what was built.
-pub(super) fn report(
-    results: &Results,
-    outputs: &[BuildOutput],
-    took: Duration,
-    style: Style,
-) -> Result<(), Failure> {
-    let (id, digest, names) = (results.id(), &results.target.digest, results.familiar());
-    let cached: usize = outputs.iter().map(|output| output.cached_steps).sum();
-    let executed: usize = outputs.iter().map(|output| output.executed_steps).sum();
-    match style {
-        Style::Quiet => show::say(id),
-        Style::Json => {
-            let built = serde_json::json!({
-                "event": "built", "id": id, "digest": digest, "names": names,
-                "cached": cached, "executed": executed,
-                "milliseconds": took.as_secs_f64() * 1000.0,
-            });
-            show::note(built);
-            Ok(())
-        }
-        _ => {
-            let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-            let of =
-                if outputs.len() > 1 { format!(" for {} platforms", outputs.len()) } else { String::new() };
-            let short = results.config.as_ref().unwrap_or(digest).short();
-            show::note(format_args!(
-                "built {short}{named}{of} in {:.2}s: {executed} steps done, {cached} cached; digest {digest}",
-                took.as_secs_f64(),
-            ));
-            Ok(())
+/// How it is said what was built.
+pub(super) struct Report<'a> {
+    /// What it is called among several.
+    pub(super) name: Option<&'a str>,
+    pub(super) took: Duration,
+    pub(super) style: Style,
+}
+
+impl Report<'_> {
+    pub(super) fn say(&self, results: &Results, outputs: &[BuildOutput]) -> Result<(), Failure> {
+        let (id, digest, names) = (results.id(), &results.target.digest, results.familiar());
+        let cached: usize = outputs.iter().map(|output| output.cached_steps).sum();
+        let executed: usize = outputs.iter().map(|output| output.executed_steps).sum();
+        match self.style {
+            Style::Quiet => match self.name {
+                Some(name) => show::say(format_args!("{name} {id}")),
+                None => show::say(id),
+            },
+            Style::Json => {
+                let mut built = serde_json::json!({
+                    "event": "built", "id": id, "digest": digest, "names": names,
+                    "cached": cached, "executed": executed,
+                    "milliseconds": self.took.as_secs_f64() * 1000.0,
+                });
+                if let Some(name) = self.name {
+                    built["target"] = name.into();
+                }
+                show::note(built);
+                Ok(())
+            }
+            _ => {
+                let called = self.name.map(|name| format!(" of `{name}`")).unwrap_or_default();
+                let named =
+                    if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
+                let of = if outputs.len() > 1 {
+                    format!(" for {} platforms", outputs.len())
+                } else {
+                    String::new()
+                };
+                let short = results.config.as_ref().unwrap_or(digest).short();
+                show::note(format_args!(
+                    "built {short}{called}{named}{of} in {:.2}s: {executed} steps done, {cached} cached; digest {digest}",
+                    self.took.as_secs_f64(),
+                ));
+                Ok(())
+            }
         }
     }
 }
