@@ -49,6 +49,9 @@ pub(crate) struct Global {
     /// A PEM file of certificate authorities to trust beside the system's
     #[arg(long, global = true, env = "SLIPWAY_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
+    /// What is asked of images before they are used, as containers-policy.json(5) has it [default: ~/.config/containers/policy.json, else /etc/containers/policy.json]
+    #[arg(long, global = true, env = "SLIPWAY_SIGNATURE_POLICY", value_name = "FILE")]
+    pub(crate) signature_policy: Option<PathBuf>,
     /// Let a registry's credentials go to a token service of another owner that it names
     #[arg(
         long,
@@ -107,6 +110,7 @@ impl Global {
             config: None,
             insecure_registry: Vec::new(),
             tls_ca: None,
+            signature_policy: None,
             token_service: Vec::new(),
             foreign_layers: false,
             max_unpacked: None,

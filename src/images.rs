@@ -1,5 +1,6 @@
 //! Images from registries into the store and back: what joins the store, the registry client and the builder.
 
+mod allowed;
 mod attached;
 mod cache;
 mod send;
@@ -12,6 +13,7 @@ use crate::{
     indexes::{chosen, too_deep},
     nearby,
     registries::{self, Registries},
+    trust::{guard, policy::Policy},
 };
 use send::StoreBlobs;
 use slipway_builder::{Fetched, ImageSource, SourceError};
@@ -58,16 +60,20 @@ pub(crate) struct Images<'a> {
     show: &'a dyn Show,
     registries: OnceLock<Result<Registries, String>>,
     client: OnceLock<Result<Client, String>>,
+    policy: OnceLock<Result<Option<Policy>, String>>,
 }
 
 impl<'a> Images<'a> {
     pub(crate) fn new(store: &'a Store, global: &Global) -> Result<Images<'a>, Failure> {
+        // a file of the caller's is read before anything is asked of anybody
+        global.signature_policy.as_deref().map(guard::given).transpose()?;
         Ok(Images {
             store,
             global: global.clone(),
             show: &Quiet,
             registries: OnceLock::new(),
             client: OnceLock::new(),
+            policy: OnceLock::new(),
         })
     }
 
@@ -103,6 +109,7 @@ impl<'a> Images<'a> {
         for name in &meant {
             match self.fetch_metadata(name, platform) {
                 Ok(found) => {
+                    self.allow(name, &found.target, &found.digest)?;
                     if name != reference {
                         crate::show::note(format_args!(
                             "`{}` means `{name}` here (registries.conf)",
@@ -237,6 +244,7 @@ impl<'a> Images<'a> {
                 .map(|found| (found.name, found.target, vec![found.digest], found.record.manifest.layers)),
             Wanted::All => self
                 .fetch_all_metadata(reference)
+                .and_then(|all| self.allow_all(reference, &all.target, &all.members).map(|()| all))
                 .map(|all| (reference.clone(), all.target, all.members, all.layers)),
         };
         let (name, target, members, layers) =
@@ -254,6 +262,8 @@ impl<'a> Images<'a> {
         self.put_inner_indexes(&target, limits::INDEX_DEPTH)?;
         let names = if name.digest().is_some() { Vec::new() } else { vec![name.clone()] };
         self.store.name_manifest(&target, &names)?;
+        // signatures are kept beside what is registered
+        self.allow_all(&name, &target, &members)?;
         Ok((name, target))
     }
 
@@ -376,6 +386,10 @@ impl ImageSource for Images<'_> {
         Ok(self.find(reference, platform).map_err(SourceError::new)?.digest)
     }
 
+    fn allow(&self, reference: &Reference, target: &Digest, image: &Digest) -> Result<(), SourceError> {
+        self.allow_here(Some(reference), target, image).map_err(SourceError::new)
+    }
+
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {
         self.fetch_into(self.store.blobs(), blob, repositories)
     }
@@ -419,6 +433,7 @@ impl ImageSource for Images<'_> {
         reference: Option<&str>,
         platform: &Platform,
     ) -> Result<Digest, SourceError> {
+        self.allow_layout(folder).map_err(SourceError::new)?;
         let loaded = layout::load_folder(self.store, folder, reference, platform);
         let loaded = loaded.map_err(SourceError::new)?;
         loaded

@@ -34,6 +34,7 @@ mod service;
 mod settings;
 mod show;
 mod signals;
+mod trust;
 
 use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;

@@ -38,6 +38,7 @@ pub(crate) fn resolve(
         && let Some(digest) = environment.store.image_of(&target, platform)?
         && let Some(record) = environment.store.image_for(&digest, platform)?
     {
+        environment.images.allow(reference, &target, &digest)?;
         // a use that cannot be noted fails no build
         let _ = environment.store.touch_image(&target);
         return from_record(digest, record);

@@ -37,6 +37,10 @@ pub trait ImageSource: Sync {
         refresh: bool,
     ) -> Result<Digest, SourceError>;
 
+    /// Whether an image that the store has may be used under this name, which stands for `target`: the image, or its index. One that
+    /// is resolved was asked for.
+    fn allow(&self, reference: &Reference, target: &Digest, image: &Digest) -> Result<(), SourceError>;
+
     /// Puts a blob that is missing into the store; `repositories` were seen to have it.
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError>;
 

@@ -19,7 +19,7 @@ use image::{
     tag,
 };
 use registry::{group as registry_group, login, logout, serve};
-use remote::{artifact, copy, delete, digest, promote, referrers, tags};
+use remote::{artifact, copy, delete, digest, keys, promote, referrers, sign, tags, verify};
 use system::{completion, df, du, info, man, prune, reset, scrub, version};
 
 /// Builds container images from Dockerfiles, runs them, pushes and pulls them, and hosts them.
@@ -71,6 +71,8 @@ enum Command {
     Du(du::Arguments),
     /// Format recipes
     Fmt(fmt::Arguments),
+    /// Make a pair of keys to sign images with
+    GenerateKeyPair(keys::Arguments),
     /// Show what an image was made by
     History(history::Arguments),
     /// List images
@@ -129,6 +131,8 @@ enum Command {
     Scrub(scrub::Arguments),
     /// Serve a registry
     Serve(Box<serve::Arguments>),
+    /// Sign images in their registry
+    Sign(sign::Arguments),
     /// Start containers that were made or have ended
     Start(start::Arguments),
     /// Stop containers
@@ -137,6 +141,8 @@ enum Command {
     Tag(tag::Arguments),
     /// List the tags of a repository in its registry
     Tags(tags::Arguments),
+    /// Check that images in their registry are signed
+    Verify(verify::Arguments),
     /// Show this program's version, and what it and the machine can do
     Version(version::Arguments),
     /// Wait until containers have ended
@@ -170,6 +176,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Df(arguments) => df::run(&global, &arguments),
         Command::Dockerfile(arguments) => dockerfile::run(&global, &arguments),
         Command::Fmt(arguments) => fmt::run(&global, &arguments),
+        Command::GenerateKeyPair(arguments) => keys::run(&global, &arguments),
         Command::History(arguments) => history::run(&global, &arguments),
         Command::Images(arguments) => image_list::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
@@ -199,10 +206,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Sbom(arguments) => sbom::run(&global, &arguments),
         Command::Scrub(arguments) => scrub::run(&global, &arguments),
         Command::Serve(arguments) => serve::run(&global, &arguments),
+        Command::Sign(arguments) => sign::run(&global, &arguments),
         Command::Start(arguments) => start::run(&global, &arguments),
         Command::Stop(arguments) => stop::run(&global, &arguments),
         Command::Tag(arguments) => tag::run(&global, &arguments),
         Command::Tags(arguments) => tags::run(&global, &arguments),
+        Command::Verify(arguments) => verify::run(&global, &arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Wait(arguments) => wait::run(&global, &arguments),
         Command::Why(arguments) => why::run(&global, &arguments),

@@ -305,6 +305,7 @@ mod tests {
         "ATTESTATION",
         "PROVENANCE",
         "SBOM",
+        "PREFIX",
         "RESULT",
         "OVERRIDE",
         "PERMISSION",

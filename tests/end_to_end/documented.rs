@@ -9,6 +9,7 @@ use std::path::PathBuf;
 const README: &str = include_str!("../../README.md");
 const REGISTRY: &str = include_str!("../../docs/registry.md");
 const CONTAINERS: &str = include_str!("../../docs/containers.md");
+const TRUST: &str = include_str!("../../docs/trust.md");
 const PAGES: &str = include_str!("../../src/manual/pages.txt");
 const EXTENSIONS: &str = include_str!("../../docs/extensions.md");
 
@@ -38,7 +39,7 @@ fn at_home(slipway: &Slipway) -> (Shell, PathBuf) {
     let gzip = std::process::Command::new("gzip").arg("-k").arg(folder.join("rootfs.tar")).status();
     assert!(gzip.unwrap().success());
     let mut command = slipway.command([""; 0]);
-    command.env("HOME", &folder).env("TOKEN", "secret");
+    command.env("HOME", &folder).env("TOKEN", "secret").env("COSIGN_PASSWORD", "secret");
     let shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
     (shell, folder)
 }
@@ -156,6 +157,32 @@ fn the_readme_s_lines_run_as_they_stand() {
         }
     }
     shell.run("kill %1");
+}
+
+#[test]
+fn the_lines_on_trust_run_as_they_stand() {
+    need!("bash", "setsid");
+    let slipway = Slipway::new();
+    slipway.ok(["tag", "base", "app"]);
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    let folder = slipway.context("page", &[("Dockerfile", "FROM base\nCOPY Dockerfile /\n")]);
+    let mut command = slipway.command([""; 0]);
+    command.env("COSIGN_PASSWORD", "secret");
+    let mut shell = Shell::start(&["bash", "--noprofile", "--norc", "--noediting", "-i"], &command, &folder);
+    let all = lines(TRUST);
+    assert!(all.len() > 6, "{all:#?}");
+    for line in all {
+        let line = line.replace("localhost:5000", &server.address);
+        let (shown, status) = typed(&mut shell, &line);
+        assert_eq!(status, 0, "{line}: {shown}");
+        assert!(!shown.contains("error:") && !shown.contains("warning:"), "{line}: {shown}");
+        if line.contains("referrers") {
+            assert!(shown.matches("application/vnd.in-toto+json").count() == 2, "{shown}");
+        } else if line.contains("verify") {
+            assert!(shown.contains("@sha256:"), "{shown}");
+        }
+    }
+    assert!(folder.join("cosign.key").exists() && folder.join("app.cdx.json").exists());
 }
 
 /// The last of two builds that are remembered, for examples that ask about one.

@@ -50,6 +50,7 @@ fn rows(kind: &str) -> Vec<Row> {
 /// A bake file whose target is the context.
 const BAKE: &str = r#"{"target": {"default": {"context": "context"}}}"#;
 /// A recipe that `fmt` and `check --fix` change.
+const KEY: &[u8] = include_bytes!("../../src/trust/fixtures/plain.key");
 const UNTIDY: &[u8] = b"from   base\nADD a /\n";
 
 /// Where the lines are typed.
@@ -70,6 +71,8 @@ impl Place {
         let folder = slipway.context("here", &files);
         let server = Server::slipway(&slipway, &slipway.path("storage"));
         slipway.ok(["push", "-q", "base", &server.name("base:1")]);
+        fs::write(slipway.path("key"), KEY).unwrap();
+        slipway.ok(["sign", "--key", slipway.path("key").to_str().unwrap(), &server.name("base:1")]);
         slipway.ok(["build", "-q", folder.join("context").to_str().unwrap()]);
         slipway.ok(["save", "-o", slipway.path("base.tar").to_str().unwrap(), "base"]);
         Place { slipway, folder, server }
@@ -87,6 +90,9 @@ impl Place {
             "variables" => b"# a comment\nA=from a file\n\nB=\n".to_vec(),
             "profile" => br#"{"defaultAction":"SCMP_ACT_ALLOW"}"#.to_vec(),
             "authorities" => include_bytes!("../../registry/src/client/tests/tls/root.crt").to_vec(),
+            "policy" => br#"{"default":[{"type":"insecureAcceptAnything"}]}"#.to_vec(),
+            "key" => KEY.to_vec(),
+            "public" => include_bytes!("../../src/trust/fixtures/plain.pub").to_vec(),
             "archive" => fs::read(self.slipway.path("base.tar")).unwrap(),
             "rootfs" => fs::read(base::busybox()).unwrap(),
             other => panic!("{other}"),

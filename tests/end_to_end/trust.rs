@@ -165,3 +165,149 @@ fn others_see_what_is_attached_also_where_the_registry_lists_nothing() {
         assert_eq!(kinds, [&json!("application/vnd.in-toto+json"); 2], "{found}");
     }
 }
+
+/// A pair of keys in the test's folder, by this prefix.
+fn pair(slipway: &Slipway, prefix: &str) -> (String, String) {
+    let place = slipway.path(prefix).display().to_string();
+    let mut command = slipway.command(["generate-key-pair", "--output-key-prefix", &place]);
+    run(command.env("COSIGN_PASSWORD", "pw")).ok();
+    (format!("{place}.key"), format!("{place}.pub"))
+}
+
+fn sign(slipway: &Slipway, words: &[&str]) -> crate::support::Ended {
+    let mut command = slipway.command(["sign"].iter().chain(words));
+    run(command.env("COSIGN_PASSWORD", "pw"))
+}
+
+#[test]
+fn signatures_are_cosigns() {
+    let slipway = Slipway::new();
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    let ((key, public), (other_key, other)) = (pair(&slipway, "own"), pair(&slipway, "other"));
+    let name = server.name("team/app:1");
+    slipway.ok(["tag", "base", &name]);
+    slipway.ok(["push", "-q", &name]);
+    let digest = slipway.ok(["digest", &name]).trim().to_owned();
+    let unsigned = slipway.fails(1, ["verify", "--key", &public, &name]);
+    assert!(unsigned.contains("is not signed by") && unsigned.contains("has 0 signatures"), "{unsigned}");
+    assert_eq!(
+        sign(&slipway, &["--key", &key, &name]).ok().trim(),
+        format!("{}@{digest}", server.name("team/app"))
+    );
+    // the same again is there, another's is added
+    sign(&slipway, &["--key", &key, &name]).ok();
+    slipway.ok(["verify", "--key", &public, &name]);
+    let wrong = slipway.fails(1, ["verify", "--key", &other, &name]);
+    assert!(wrong.contains("has 1 signature,") && wrong.contains("other.pub"), "{wrong}");
+    sign(&slipway, &["--key", &other_key, "--identity", "registry.example/app", &name]).ok();
+    let said = json(&slipway.ok(["verify", "--json", "--key", &public, "--key", &other, &name]));
+    assert_eq!(said.as_array().unwrap().len(), 2, "{said}");
+    assert_eq!(said[0]["critical"]["image"]["docker-manifest-digest"], digest);
+    assert_eq!(said[1]["critical"]["identity"]["docker-reference"], "registry.example/app");
+    // attached, and along with a copy
+    let attached = server.name("team/attached:1");
+    slipway.ok(["tag", "base", &attached]);
+    slipway.ok(["push", "-q", &attached]);
+    sign(&slipway, &["--attach", "--key", &key, &attached]).ok();
+    slipway.ok(["verify", "--key", &public, &attached]);
+    let copy = server.name("team/copy:1");
+    slipway.ok(["copy", "--referrers", &attached, &copy]);
+    slipway.ok(["verify", "--key", &public, &copy]);
+    assert_eq!(slipway.ok(["tags", &server.name("team/attached")]), "1\n");
+    // mistakes
+    let run_with = |password: &str, words: &[&str]| {
+        let mut command = slipway.command(words);
+        run(command.env("COSIGN_PASSWORD", password))
+    };
+    let failed = run_with("wrong", &["sign", "--key", &key, &name]).fails(1);
+    assert!(failed.contains("the password is not the key's"), "{failed}");
+    let failed = run_with("pw", &["verify", "--key", &key, &name]).fails(1);
+    assert!(failed.contains("cosign.pub"), "{failed}");
+    let prefix = slipway.path("own").display().to_string();
+    let failed = run_with("pw", &["generate-key-pair", "--output-key-prefix", &prefix]).fails(1);
+    assert!(failed.contains("is there already"), "{failed}");
+    // with cosign itself, where somebody has it: it takes minutes to build
+    if let Some(cosign) = find("cosign") {
+        let cosign = |words: &[&str]| {
+            let mut command = Command::new(&cosign);
+            run(command.args(words).env("HOME", slipway.path("")).env("COSIGN_PASSWORD", "pw"))
+        };
+        let own = ["verify", "--key", &public, "--insecure-ignore-tlog=true", "--allow-insecure-registry"];
+        cosign(&[&own[..], &[&name]].concat()).ok();
+        let theirs = server.name("team/theirs:1");
+        slipway.ok(["tag", "base", &theirs]);
+        slipway.ok(["push", "-q", &theirs]);
+        let at = format!("{}@{digest}", server.name("team/theirs"));
+        for form in [&["--new-bundle-format", "--use-signing-config=false"][..], &[]] {
+            let sign = ["sign", "--key", &key, "--tlog-upload=false", "--allow-insecure-registry", "-y"];
+            cosign(&[&sign[..], form, &[&at]].concat()).ok();
+            slipway.ok(["verify", "--key", &public, &theirs]);
+        }
+        let others = ["verify", "--key", &other, "--insecure-ignore-tlog=true", "--allow-insecure-registry"];
+        cosign(&[&others[..], &[&name]].concat()).ok();
+    }
+}
+
+#[test]
+fn images_are_used_as_the_policy_says() {
+    let slipway = Slipway::new();
+    let server = Server::slipway(&slipway, &slipway.path("storage"));
+    let ((key, public), (other, _)) = (pair(&slipway, "own"), pair(&slipway, "other"));
+    let (signed, unsigned) = (server.name("team/signed:1"), server.name("team/unsigned:1"));
+    for name in [&signed, &unsigned] {
+        slipway.ok(["tag", "base", name]);
+        slipway.ok(["push", "-q", name]);
+    }
+    sign(&slipway, &["--key", &key, &signed]).ok();
+    sign(&slipway, &["--key", &other, &unsigned]).ok();
+    let file = slipway.path("policy.json").display().to_string();
+    let address = server.address.clone();
+    let asks = |requirement: Value| {
+        let policy = json!({
+            "default": [{ "type": "reject" }],
+            "transports": { "docker": { &address: [requirement] } },
+        });
+        std::fs::write(&file, policy.to_string()).unwrap();
+    };
+    let user = slipway.another("user");
+    let own = |words: &[&str]| user.run(["--signature-policy", &file].iter().chain(words));
+    let by_key = json!({ "type": "sigstoreSigned", "keyPath": public, "signedIdentity": { "type": "matchRepository" } });
+    asks(by_key.clone());
+    let refused = own(&["pull", "-q", &unsigned]).fails(1);
+    for words in ["policy.json", "team/unsigned:1", "own.pub", "has 1 signature", &address] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    assert!(user.ok(["images", "-q"]).is_empty(), "nothing of it is kept");
+    own(&["pull", "-q", &signed]).ok();
+    own(&["run", "--rm", &signed, "true"]).ok();
+    // as the base of a build too, and what was built is one's own
+    let build = |name: &str| {
+        let context = user.context("built", &[("Dockerfile", &format!("FROM {name}\nRUN true\n"))]);
+        own(&["build", "-q", "-t", &server.name("team/built:1"), context.to_str().unwrap()])
+    };
+    build(&signed).ok();
+    own(&["run", "--rm", &server.name("team/built:1"), "true"]).ok();
+    let refused = build(&unsigned).fails(1);
+    assert!(refused.contains("own.pub") && refused.contains("FROM"), "{refused}");
+    // what was pulled before is asked for it as well
+    user.ok(["pull", "-q", &unsigned]);
+    for ended in [own(&["run", "--rm", &unsigned, "true"]), own(&["create", &unsigned]), build(&unsigned)] {
+        assert!(!ended.status.success() && ended.stderr.contains("own.pub"), "{}", ended.stderr);
+    }
+    // a signature that was good once is kept: the registry is asked no more
+    drop(server);
+    own(&["run", "--rm", &signed, "true"]).ok();
+    for (requirement, words) in [
+        (json!({ "type": "reject" }), "no image of it is used"),
+        (json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": public }), "GPG"),
+        (json!({ "type": "sigstoreSigned", "keyPath": public, "rekorPublicKeyPath": public }), "Rekor"),
+        (json!({ "type": "unheard" }), "unheard"),
+        (json!({ "type": "sigstoreSigned", "keyPath": "/nowhere" }), "/nowhere"),
+    ] {
+        asks(requirement);
+        let refused = own(&["run", "--rm", &signed, "true"]);
+        assert!(!refused.status.success() && refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
+    let absent = user.run(["--signature-policy", "/nowhere/policy.json", "run", "--rm", &signed, "true"]);
+    assert!(!absent.status.success() && absent.stderr.contains("/nowhere/policy.json"), "{}", absent.stderr);
+}

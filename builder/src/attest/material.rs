@@ -66,6 +66,10 @@ impl ImageSource for Noted<'_> {
         self.inner.resolve(reference, platform, refresh)
     }
 
+    fn allow(&self, reference: &Reference, target: &Digest, image: &Digest) -> Result<(), SourceError> {
+        self.inner.allow(reference, target, image)
+    }
+
     fn fetch(&self, blob: &Descriptor, repositories: &[String]) -> Result<(), SourceError> {
         self.inner.fetch(blob, repositories)
     }

@@ -48,6 +48,10 @@ impl ImageSource for Nobody {
     fn resolve(&self, reference: &Reference, _: &Platform, _: bool) -> Result<Digest, SourceError> {
         self.lacks(reference.familiar())
     }
+    fn allow(&self, _: &Reference, _: &Digest, _: &Digest) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     fn fetch(&self, blob: &Descriptor, _: &[String]) -> Result<(), SourceError> {
         self.lacks(blob.digest.to_string())
     }

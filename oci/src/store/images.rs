@@ -99,6 +99,17 @@ impl Store {
         Ok(record)
     }
 
+    /// Whether the image was put together here.
+    pub fn is_built_here(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let built: bool = self
+            .database()
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1 AND kind = 'image' AND built IS NOT NULL)",
+            )?
+            .query_row([digest.to_string()], |row| row.get(0))?;
+        Ok(built)
+    }
+
     /// What kind of manifest a digest names; `None` where no row says.
     pub fn manifest_kind(&self, digest: &Digest) -> Result<Option<ManifestKind>, StoreError> {
         let kind: Option<String> = self

@@ -328,7 +328,8 @@ impl ClientError {
         }
     }
 
-    pub(super) fn status(&self) -> Option<u16> {
+    /// The status with which the registry refused, if it did.
+    pub fn status(&self) -> Option<u16> {
         match self {
             ClientError::Status { status, .. } => Some(*status),
             _ => None,

@@ -81,6 +81,7 @@ pub(super) fn find(app: &App, images: &Images<'_>, flags: &Flags) -> Result<Imag
         Pull::Never => images.local(&flags.image)?.ok_or_else(|| images.missing(&flags.image))?,
     };
     let digest = Images::pick(&app.store, &flags.image, &target, &platform)?;
+    images.allow_called(&images.named(&flags.image)?, &target, &digest)?;
     let record = app.store.read_image(&digest)?;
     // a use that cannot be noted keeps nothing from running
     let _ = app.store.touch_image(&target);
