@@ -117,7 +117,7 @@ fn groups(root: &Command) -> String {
     let shown = shown.map(|(group, commands)| {
         let lines = commands.iter().map(|command| {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-            format!("  {:<12}{about}\n", command.get_name())
+            format!("  {:<11} {about}\n", command.get_name())
         });
         format!("{group}:\n{}", lines.collect::<String>())
     });
