@@ -148,3 +148,68 @@ fn who_waits_for_a_step_goes_on_when_its_builder_is_killed_and_ends_when_told() 
     second.wait().ok();
     assert_eq!(slipway.shell("second", "cat /one"), "1\n");
 }
+
+/// What the writer of a context makes of a file each time: written over, in another length, put in its place by name, gone for
+/// a moment, and of the same length with the time that it had.
+fn rewrite(path: &std::path::Path, round: usize) {
+    let text = format!("{round:08}\n").repeat(64 + if round.is_multiple_of(2) { 0 } else { round % 50 });
+    let before = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    match round % 4 {
+        0 => std::fs::write(path, text).unwrap(),
+        1 => {
+            let beside = path.with_extension("new");
+            std::fs::write(&beside, text).unwrap();
+            std::fs::rename(&beside, path).unwrap();
+        }
+        2 => {
+            let _ = std::fs::remove_file(path);
+            std::fs::write(path, text).unwrap();
+        }
+        _ => {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            std::io::Write::write_all(&mut &file, text.as_bytes()).unwrap();
+            file.set_len(text.len() as u64).unwrap();
+            if let Ok(before) = before {
+                file.set_modified(before).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_context_that_changes_while_it_is_read_makes_no_wrong_hit() {
+    let slipway = Slipway::new();
+    let context = slipway.context("moving", &[("Dockerfile", "FROM base\nCOPY d /d\nRUN cat /d/* > /all\n")]);
+    let path = |number: usize| context.join(format!("d/{number}"));
+    std::fs::create_dir(context.join("d")).unwrap();
+    (0..60).for_each(|number| std::fs::write(path(number), "first\n").unwrap());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                rewrite(&path(round % 60), round);
+                round += 1;
+            }
+        });
+        for number in 0..8 {
+            let ended = slipway.build_folder(&format!("moving-{number}"), &context, &[]);
+            // a file may be gone or longer than it was said to be: then that is said, and nothing is made
+            let said = ended.code() == Some(1) && ended.stderr.contains("error: ");
+            assert!(said || ended.code() == Some(0), "{}", ended.stderr);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    slipway.build_folder("still", &context, &[]).ok();
+    let mut names: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    names.sort();
+    let all: String =
+        names.iter().map(|name| std::fs::read_to_string(context.join("d").join(name)).unwrap()).collect();
+    assert!(slipway.shell("still", "cat /d/*") == all, "the image has what the folder has");
+    assert!(slipway.shell("still", "cat /all") == all, "and so has what was made of it");
+    let anew = slipway.another("anew");
+    anew.import_base();
+    anew.build_folder("still", &context, &[]).ok();
+    assert_eq!(anew.digest("still"), slipway.digest("still"), "nothing that was known is in it");
+    assert_eq!(slipway.leftovers(), Vec::<String>::new());
+}

@@ -148,6 +148,41 @@ fn what_was_built_is_built_again_and_compared() {
 }
 
 #[test]
+fn what_results_were_made_into_is_made_again() {
+    let slipway = Slipway::new();
+    let recipe = "FROM base AS first\nRUN echo made > /made\nFROM first AS last\nARG AT\nRUN rm /made && echo $AT > /more\n";
+    let folder = slipway.context("context", &[("Dockerfile", recipe)]);
+    let archive = slipway.path("image.tar").display().to_string();
+    let to = format!("type=oci,dest={archive},compression=gzip,annotation.who=me");
+    for (at, flags) in [
+        &["--compression", "gzip", "--compression-level", "9", "--annotation", "who=me"][..],
+        &["--squash", "--format", "docker"],
+        &["-o", "type=image,compression=estargz,force-compression=true"],
+        &["-o", &to, "-o", "type=image"],
+        &["-o", "type=local,dest=out", "--load", "--compression", "uncompressed"],
+        &["--target", "first=none", "--target", "last=last"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (several, name) = (flags.contains(&"last=last"), format!("formed{at}"));
+        // what runs nothing is not kept
+        let argument = format!("AT={at}");
+        let mut line = vec!["build", "--build-arg", &argument];
+        line.extend_from_slice(flags);
+        if !several {
+            line.extend(["-t", name.as_str()]);
+        }
+        line.push(folder.to_str().unwrap());
+        slipway.ok(line);
+        fs::remove_file(&archive).ok();
+        let said = slipway.ok(["rebuild", "--verify", if several { "last" } else { &name }]);
+        assert!(said.contains("the same"), "{flags:?}: {said}");
+        assert!(!fs::exists(&archive).unwrap(), "nothing else is written");
+    }
+}
+
+#[test]
 fn no_time_is_later_than_the_epoch() {
     let mut slipway = Slipway::new();
     let context = slipway.path("times");

@@ -226,12 +226,15 @@ pub(crate) fn run(global: &Global, arguments: Arguments) -> Result<u8, Failure> 
 }
 
 fn build(global: &Global, arguments: Arguments, purpose: Purpose<'_>) -> Result<u8, Failure> {
-    let arguments = match several::lines(arguments)? {
+    let mut arguments = match several::lines(arguments)? {
         Lines::One(arguments) => *arguments,
         Lines::Several(several) => return several.build(global, purpose),
     };
     let opened = purpose.folder.map(|folder| debug::open_in(global, folder)).transpose()?;
-    let parsed = Parsed::of(&arguments)?;
+    let mut parsed = Parsed::of(&arguments)?;
+    if purpose.folder.is_some() {
+        again::keep_alone(&mut arguments, &mut parsed);
+    }
     parsed.check_agents()?;
     let app = opened.map_or_else(|| App::open_for_containers(global), Ok)?;
     let style = debug::style(arguments.progress, arguments.quiet, purpose.shell.is_some());

@@ -1,10 +1,11 @@
 //! Kept builds that are carried out once more: to look into a step, or to see whether the same comes out.
 
-use super::{Arguments, Context, build};
+use super::{Arguments, Context, Parsed, build};
 use crate::{
     app::Global,
     command::builder::debug::{self, Shell},
     error::Failure,
+    request::output::{self, Kind, Usual},
 };
 use slipway_builder::{
     BuildOutput,
@@ -43,15 +44,12 @@ impl Purpose<'_> {
     }
 }
 
-/// The arguments with which nothing is named, pushed or written, for the platform of a kept build.
+/// The arguments with which nothing is pushed or written, for the platform of a kept build. What its results are made into says what
+/// its image is, and stays until it is read ([`keep_alone`]).
 fn alone(arguments: Arguments, kept: &BuildRecord) -> Arguments {
     Arguments {
         // of several targets the one that this build was of
         targets: kept.target.clone().into_iter().collect(),
-        tags: Vec::new(),
-        push: false,
-        load: false,
-        outputs: Vec::new(),
         quiet: true,
         platforms: kept.platform.parse().into_iter().collect(),
         cache_to: Vec::new(),
@@ -64,11 +62,21 @@ fn alone(arguments: Arguments, kept: &BuildRecord) -> Arguments {
         no_cache_filter: Vec::new(),
         trace: None,
         watch: false,
-        attest: Vec::new(),
-        provenance: None,
-        sbom: None,
         debug: false,
         ..arguments
+    }
+}
+
+/// Leaves of the results of a line the images, in the form that they had, in the store and without a name.
+pub(super) fn keep_alone(arguments: &mut Arguments, parsed: &mut Parsed) {
+    arguments.tags.clear();
+    parsed.outputs.retain(|output| output.kind.is_image());
+    for output in &mut parsed.outputs {
+        output.kind = Kind::Image { push: false, by_digest: false };
+        output.names.clear();
+    }
+    if parsed.outputs.is_empty() {
+        parsed.outputs = output::outputs(&[], Usual::default()).expect("a build has a result by itself");
     }
 }
 
