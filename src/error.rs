@@ -85,6 +85,17 @@ impl Failure {
         self
     }
 
+    /// With all its words as `change` makes them.
+    pub(crate) fn reworded(self, change: impl Fn(&str) -> String) -> Failure {
+        let changed = |text: Option<String>| text.map(|text| change(&text));
+        Failure {
+            message: change(&self.message),
+            hint: changed(self.hint),
+            detail: changed(self.detail),
+            ..self
+        }
+    }
+
     /// What went wrong, on one line.
     pub(crate) fn words(&self) -> String {
         self.message.clone()

@@ -129,8 +129,7 @@ impl Ci {
     /// A line of ours, which has what recipes say in it.
     fn own(&self, line: &str) -> String {
         match self.kind {
-            // a command begins a line, in its older form it may stand anywhere
-            Kind::Github => line.replace("##[", "## ["),
+            Kind::Github => no_commands(line),
             Kind::Gitlab => line.to_owned(),
         }
     }
@@ -138,6 +137,15 @@ impl Ci {
     fn write(&self, line: &str) {
         live::print(&format!("{}\n", self.own(&text::line(line))));
     }
+}
+
+/// A text in which GitHub's runner finds no command: one begins a line, in its older form it may stand anywhere.
+pub(crate) fn no_commands(text: &str) -> String {
+    let line = |line: &str| match line.trim_start().starts_with("::") {
+        true => format!(". {line}"),
+        false => line.to_owned(),
+    };
+    text.replace("##[", "## [").split_inclusive('\n').map(line).collect()
 }
 
 impl Progress for Ci {

@@ -121,7 +121,7 @@ fn every_pipeline_s_script_builds_and_pushes() {
 #[test]
 fn a_github_job_shows_where_it_failed_and_sums_up() {
     let slipway = Slipway::new();
-    let recipe = "FROM base\nRUN echo '::error::not mine' && echo '##[error]neither' && echo fine\n\nRUN echo 100% && \\\n    exit 3\n";
+    let recipe = "FROM base\nRUN echo '::error::not mine' && echo '##[error]neither' && echo fine\n\nRUN echo 100% '##[x]y' && \\\n    exit 3\n";
     let checkout = slipway.context("checkout", &[("sub/Dockerfile", recipe), ("good/Dockerfile", RECIPE)]);
     let page = slipway.path("page.md").display().to_string();
     let root = checkout.display().to_string();

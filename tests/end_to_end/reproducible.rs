@@ -153,13 +153,14 @@ fn what_results_were_made_into_is_made_again() {
     let recipe = "FROM base AS first\nRUN echo made > /made\nFROM first AS last\nARG AT\nRUN rm /made && echo $AT > /more\n";
     let folder = slipway.context("context", &[("Dockerfile", recipe)]);
     let archive = slipway.path("image.tar").display().to_string();
+    let files = format!("type=local,dest={}", slipway.path("files").display());
     let to = format!("type=oci,dest={archive},compression=gzip,annotation.who=me");
     for (at, flags) in [
         &["--compression", "gzip", "--compression-level", "9", "--annotation", "who=me"][..],
         &["--squash", "--format", "docker"],
         &["-o", "type=image,compression=estargz,force-compression=true"],
         &["-o", &to, "-o", "type=image"],
-        &["-o", "type=local,dest=out", "--load", "--compression", "uncompressed"],
+        &["-o", &files, "--load", "--compression", "uncompressed"],
         &["--target", "first=none", "--target", "last=last"],
     ]
     .into_iter()

@@ -302,6 +302,7 @@ impl Job<'_> {
         let failure = error::of_build(error, recipe, name, style.keeps_output());
         if style == Style::Github {
             pipeline::failed(error, &failure.words(), name);
+            return failure.reworded(progress::ci::no_commands);
         }
         failure
     }

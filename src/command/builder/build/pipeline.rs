@@ -87,7 +87,7 @@ fn command(kind: &str, recipe: &str, workspace: Option<&Path>, note: &Note) -> S
         properties.push(format!("endLine={last}"));
     }
     properties.push(format!("title={}", ci::escaped_property(note.title)));
-    format!("::{kind} {}::{}", properties.join(","), ci::escaped(&note.message))
+    format!("::{kind} {}::{}", properties.join(","), ci::escaped(&ci::no_commands(&note.message)))
 }
 
 /// What the page tells.
