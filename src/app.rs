@@ -11,7 +11,10 @@ use slipway_oci::{
     store::{Shape, Store, Wanted},
 };
 use slipway_registry::client::TokenService;
-use slipway_runtime::levels::{self, Tier};
+use slipway_runtime::{
+    bare,
+    levels::{self, Isolation, Tier},
+};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -150,6 +153,7 @@ impl Global {
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) tier: Tier,
+    single_id: bool,
     layers: Layers,
 }
 
@@ -160,22 +164,40 @@ impl App {
     pub(crate) fn open(global: &Global) -> Result<App, Failure> {
         let (root, quota) = (own_folder(global)?, global.quota()?);
         let entered = levels::enter()?;
-        warn(&entered);
+        // what steps run in matters to those who run some
+        if entered.tier != Tier::Bare {
+            warn(&entered);
+        }
         App::look_at_parents(&root)?;
         App::open_store(global.layers_as, &root, entered)?.limited(quota)
     }
 
     /// The same for a command that makes containers: this program's own file is put out of their reach first.
     pub(crate) fn open_for_containers(global: &Global) -> Result<App, Failure> {
+        let app = App::open_for_builds(global, Isolation::Strongest)?;
+        if app.is_bare() {
+            return Err(Failure::new("a container needs namespaces, and this process gets none").with_hint(
+                "builds work without; in a container let its runtime allow them (docker: `--privileged`, or \
+                 `--security-opt seccomp=unconfined`)",
+            ));
+        }
+        Ok(app)
+    }
+
+    /// The same for a build, whose steps run without namespaces too.
+    pub(crate) fn open_for_builds(global: &Global, isolation: Isolation) -> Result<App, Failure> {
         let (root, quota) = (own_folder(global)?, global.quota()?);
-        let entered = levels::enter()?;
+        let entered = levels::enter_as(isolation)?;
         // the process that begins again has entered nothing
         warn(&entered);
         // in a user namespace the process that begins again is root: the choice that was made outside must stay
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         environment.insert("SLIPWAY_ROOT".into(), root.clone().into());
-        slipway_runtime::own_file::protect(std::env::args_os(), environment)
-            .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
+        // without mounts nothing is out of a step's reach
+        if entered.tier != Tier::Bare {
+            slipway_runtime::own_file::protect(std::env::args_os(), environment)
+                .map_err(|error| Failure::new(format!("cannot protect the program's own file: {error}")))?;
+        }
         App::look_at_parents(&root)?;
         App::open_store(global.layers_as, &root, entered)?.limited(quota)
     }
@@ -211,15 +233,19 @@ impl App {
 
     fn open_store(layers: Layers, root: &Path, entered: levels::Entered) -> Result<App, Failure> {
         let xattrs = match slipway_runtime::host::in_user_namespace() {
-            true if entered.tier == Tier::SingleId => OverlayXattrs::UserOneId,
+            _ if entered.single_id => OverlayXattrs::UserOneId,
             true => OverlayXattrs::User,
+            // root that may set no attributes of root's
+            false if !bare::may_administer() => OverlayXattrs::User,
             false => OverlayXattrs::Trusted,
         };
         // the first is this command's
         let _ = STORE.set(root.to_owned());
         let mut store = Store::open(root, xattrs).map_err(|error| elsewhere(&error, root))?;
-        store.shape_layers(layers.wanted());
-        Ok(App { store, tier: entered.tier, layers })
+        // without mounts there are folders only
+        let shape = if entered.tier == Tier::Bare { Layers::Unpacked } else { layers };
+        store.shape_layers(shape.wanted());
+        Ok(App { store, tier: entered.tier, single_id: entered.single_id, layers })
     }
 
     /// The variable that has a process of ours open the store as this one did ([`App::open_again`]).
@@ -228,9 +254,14 @@ impl App {
         ("SLIPWAY_LAYERS", word.map(|word| word.get_name().to_owned()).unwrap_or_default())
     }
 
-    /// Whether only one user id is mapped.
+    /// Whether steps run without namespaces and mounts.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.tier == Tier::Bare
+    }
+
+    /// Whether owners are kept beside files.
     pub(crate) fn single_id(&self) -> bool {
-        self.tier == Tier::SingleId
+        self.single_id
     }
 }
 

@@ -402,6 +402,10 @@ pub(crate) fn of_build(error: &BuildError, recipe: &str, name: &str, output_show
 }
 
 /// How RUN steps of another machine's images come to run.
+const WITH_NAMESPACES: &str = "leave `--isolation=chroot` out; in a container let its runtime allow namespaces (docker: \
+                               `--security-opt seccomp=unconfined`), or leave it out of the recipe";
+const DEVICES: &str = "give the container CAP_MKNOD, which docker's default has (podman: `--cap-add=MKNOD`), and the store a \
+                       file system that is not mounted `nodev`";
 const EMULATE: &str = "`apt-get install qemu-user-static binfmt-support`, once and as root, lets it; or let the stage be this machine's, \
                        `FROM --platform=$BUILDPLATFORM`, and COPY what it makes";
 
@@ -427,6 +431,8 @@ fn of_step(at: &ErrorAt, recipe: &str, name: &str, output_shown: bool) -> Failur
     match &at.error {
         StepError::NotFound { hint: Some(near), .. } => hint = Some(near.clone()),
         StepError::Foreign { .. } => hint = Some(EMULATE.to_owned()),
+        StepError::Bare { .. } => hint = Some(WITH_NAMESPACES.to_owned()),
+        StepError::BareDevices { .. } => hint = Some(DEVICES.to_owned()),
         StepError::Command { tail, log, full, .. } => {
             hint = hint.or_else(|| full.as_ref().map(no_room));
             let advice = slipway_runtime::ids::advice();

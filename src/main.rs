@@ -47,6 +47,9 @@ fn main() -> ExitCode {
     if let Some(outcome) = slipway_runtime::init::run(std::env::args_os()) {
         return ended(outcome.map_err(error::Failure::from));
     }
+    if let Some(status) = slipway_runtime::bare::run(std::env::args_os()) {
+        return ExitCode::from(status);
+    }
     if let Some(task) = slipway_runtime::container::monitor::run(std::env::args_os()) {
         return ended(task.map_err(error::Failure::from).and_then(command::container::monitor::run));
     }

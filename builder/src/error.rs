@@ -233,6 +233,18 @@ pub enum StepError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something that is there with namespaces and mounts only.
+    #[error("{what} needs namespaces and mounts, and steps run without them here")]
+    Bare {
+        /// What.
+        what: String,
+    },
+    /// No devices can be had for a step's `/dev`.
+    #[error("cannot make the device nodes of a step's /dev")]
+    BareDevices {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A command of another machine, which this one does not run.
     #[error("this machine is {host} and runs no programs for {platform}")]
     Foreign {

@@ -14,8 +14,10 @@ use slipway_oci::{
     store::{Adopted, LayerForm, Store},
 };
 use slipway_runtime::{
-    BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, SandboxSpec, Seccomp, Security,
-    Stdio, container,
+    BindSource, CapabilitySet, Device, Exit, Lower, Mount, Namespace, RootFs, Running, SandboxSpec, Seccomp,
+    Security, Stdio, Used,
+    bare::BareRunning,
+    container,
     identity::Identity,
     root::{self, Changes},
     spawn,
@@ -24,7 +26,10 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::Read,
-    os::unix::fs::PermissionsExt,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -61,42 +66,115 @@ pub(crate) fn execute(
     lower: Vec<Lower>,
     attached: Attached,
 ) -> Result<Option<LayerForm>, StepError> {
+    if solver.environment.bare {
+        return crate::bare::execute(solver, command, tree, lower, attached);
+    }
     let store = solver.environment.store;
     let mut place = Place::new(solver, command, tree, lower, attached)?;
     let debugger = solver.environment.debugger.filter(|debugger| debugger.wants(command.step, When::Failed));
     let again = debugger.map(|_| place.mounts_again()).transpose()?;
-    let stop = solver.environment.cancel.below().map_err(StepError::io("create", "a switch"))?;
-    let thrown = stop.clone();
-    let watch = store.room().map(|room| room.watch(move || thrown.cancel()));
-    let log = Log::new(solver.recorder.log(command.step));
     let mut spec = sandbox(solver, command, place.root_fs("work", store)?);
     spec.mounts = std::mem::take(&mut place.mounts);
-    let exit = run_sandbox(solver, command, spec, (&log, &stop))?;
+    let ended = watched(solver, command, |stdout, stderr| {
+        spec.stdio = Stdio::Streams {
+            stdin: slipway_runtime::Stream::Null,
+            stdout: slipway_runtime::Stream::Fd(stdout),
+            stderr: slipway_runtime::Stream::Fd(stderr),
+        };
+        let running = spawn(&spec);
+        // our ends of the pipes must close, or reading them would not end with the command
+        drop(spec);
+        Ok(Started::Sandbox(running?))
+    })?;
+    if !ended.is_success() {
+        let failure = ended.failure(solver, command, full_place(store, &place.changes));
+        if let (Some(debugger), Some(mounts)) = (debugger, again) {
+            place.mounts = mounts;
+            place.enter(solver, command, debugger, When::Failed)?;
+        }
+        return Err(failure);
+    }
+    let Place { attached, upper, changes, root, .. } = &mut place;
+    // agents end and caches are let go before the layer is made
+    drop(std::mem::take(attached));
+    make_layer(solver, command, tree, (upper, !changes.is_in_memory()), *root)
+}
+
+/// How a command ended.
+pub(crate) struct Ended {
+    exit: Exit,
+    /// Whether the store was full beyond what it may take.
+    is_over: bool,
+    tail: Vec<u8>,
+    log: Option<PathBuf>,
+}
+
+impl Ended {
+    pub(crate) fn is_success(&self) -> bool {
+        self.exit.success() && !self.is_over
+    }
+
+    /// What is said of it; `full` is what had no room.
+    pub(crate) fn failure(
+        self,
+        solver: &Workshop<'_>,
+        command: &Command<'_>,
+        full: Option<Full>,
+    ) -> StepError {
+        let status = match self.exit {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(signal) => format!("signal {signal}"),
+        };
+        let quota = self.is_over.then(|| Full::Quota(solver.environment.store.root().to_owned()));
+        let log = self.log.zip(solver.recorder.id());
+        let log = log.map(|(path, build)| LogPlace { path, build, step: command.step + 1 });
+        let full = quota.or(full);
+        StepError::Command { command: shortened(command.shown), status, tail: self.tail, log, full }
+    }
+}
+
+/// Starts a command with these pipes for its output, and watches it to its end.
+pub(crate) fn watched(
+    solver: &Workshop<'_>,
+    command: &Command<'_>,
+    start: impl FnOnce(OwnedFd, OwnedFd) -> Result<Started, StepError>,
+) -> Result<Ended, StepError> {
+    let stop = solver.environment.cancel.below().map_err(StepError::io("create", "a switch"))?;
+    let thrown = stop.clone();
+    let watch = solver.environment.store.room().map(|room| room.watch(move || thrown.cancel()));
+    let log = Log::new(solver.recorder.log(command.step));
+    let exit = run(solver, command, start, (&log, &stop))?;
     let is_over = watch.is_some_and(|watch| watch.is_over());
     let (tail, log) = log.end();
     let log = solver.recorder.logged(command.step, log);
     if solver.environment.cancel.is_cancelled() && !exit.success() {
         return Err(StepError::Cancelled);
     }
-    if !exit.success() || is_over {
-        let status = match exit {
-            Exit::Code(code) => format!("exit status {code}"),
-            Exit::Signal(signal) => format!("signal {signal}"),
-        };
-        let quota = is_over.then(|| Full::Quota(store.root().to_owned()));
-        let full = quota.or_else(|| full_place(store, &place.changes));
-        let build = solver.recorder.id();
-        let kept = log.zip(build).map(|(path, build)| LogPlace { path, build, step: command.step + 1 });
-        if let (Some(debugger), Some(mounts)) = (debugger, again) {
-            place.mounts = mounts;
-            place.enter(solver, command, debugger, When::Failed)?;
+    Ok(Ended { exit, is_over, tail, log })
+}
+
+/// A command that runs.
+pub(crate) enum Started {
+    /// In a sandbox.
+    Sandbox(Running),
+    /// In a root that it entered by chroot(2).
+    Bare(BareRunning),
+}
+
+impl Started {
+    fn wait_or_cancel(&mut self, cancel: BorrowedFd<'_>) -> Result<Exit, slipway_runtime::Error> {
+        match self {
+            Started::Sandbox(running) => running.wait_or_cancel(cancel),
+            Started::Bare(running) => running.wait_or_cancel(cancel),
         }
-        return Err(StepError::Command { command: shortened(command.shown), status, tail, log: kept, full });
     }
-    let Place { attached, upper, changes, root, .. } = &mut place;
-    // agents end and caches are let go before the layer is made
-    drop(std::mem::take(attached));
-    make_layer(solver, command, upper, !changes.is_in_memory(), *root)
+
+    fn used(&self) -> Option<Used> {
+        match self {
+            Started::Sandbox(running) => running.used(),
+            Started::Bare(running) => running.used(),
+        }
+    }
 }
 
 /// Looks into the state in which `command` would run.
@@ -107,6 +185,9 @@ pub(crate) fn look(
     (lower, attached): (Vec<Lower>, Attached),
     when: When,
 ) -> Result<(), StepError> {
+    if solver.environment.bare {
+        return Err(StepError::Bare { what: "a shell in a step".to_owned() });
+    }
     let mut place = Place::new(solver, command, tree, lower, attached)?;
     match solver.environment.debugger {
         Some(debugger) => place.enter(solver, command, debugger, when),
@@ -145,15 +226,11 @@ impl<'a> Place<'a> {
         fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode))
             .map_err(StepError::io("open", &upper))?;
         owner::give(&upper, root.uid, root.gid, store.xattrs()).map_err(StepError::io("open", &upper))?;
-        let mut mounts = standard_files(solver, command, &own)?;
+        let mut mounts = own_mounts(solver, command, &own)?;
+        // the script is above whatever else is mounted
+        let script = mounts.split_off(mounts.len() - usize::from(command.script.is_some()));
         mounts.append(&mut attached.mounts);
-        if let Some((path, content)) = command.script {
-            let file = own.join("script");
-            fs::write(&file, content).map_err(StepError::io("write", &file))?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
-                .map_err(StepError::io("write", &file))?;
-            mounts.push(bind(file, path, true));
-        }
+        mounts.extend(script);
         lower.push(stub_layer(solver, tree, &mounts)?.into());
         let root = (root.mode, root.uid, root.gid);
         Ok(Place { attached, lower, mounts, upper, root, changes, scratch })
@@ -206,7 +283,7 @@ impl<'a> Place<'a> {
 }
 
 /// Copies a folder with owners, modes and times.
-fn copy_folder(from: &Path, to: &Path, scratch: &Path, store: &Store) -> Result<(), StepError> {
+pub(crate) fn copy_folder(from: &Path, to: &Path, scratch: &Path, store: &Store) -> Result<(), StepError> {
     let between = scratch.join("between");
     fs::create_dir(&between).map_err(StepError::io("create", &between))?;
     fs::create_dir(to).map_err(StepError::io("create", to))?;
@@ -231,8 +308,8 @@ fn full_place(store: &Store, changes: &Changes) -> Option<Full> {
 fn make_layer(
     solver: &Workshop<'_>,
     command: &Command<'_>,
-    upper: &Path,
-    in_store: bool,
+    below: &Tree,
+    (upper, in_store): (&Path, bool),
     root: (u32, u32, u32),
 ) -> Result<Option<LayerForm>, StepError> {
     let store = solver.environment.store;
@@ -245,7 +322,8 @@ fn make_layer(
     }
     let mut writer = LayerWriter::new(store.blobs(), solver.request.compression)?;
     let creator = (command.identity.uid, command.identity.gid);
-    diff::append_upper(&mut writer, upper, store.xattrs(), command.clamp, root, creator)?;
+    let terms = diff::Terms { xattrs: store.xattrs(), clamp: command.clamp, root, creator };
+    diff::append_changes(&mut writer, upper, &terms, below)?;
     if writer.is_empty() {
         return Ok(None);
     }
@@ -280,10 +358,10 @@ fn sandbox(solver: &Workshop<'_>, command: &Command<'_>, root: RootFs) -> Sandbo
     spec
 }
 
-fn run_sandbox(
+fn run(
     solver: &Workshop<'_>,
     command: &Command<'_>,
-    mut spec: SandboxSpec,
+    start: impl FnOnce(OwnedFd, OwnedFd) -> Result<Started, StepError>,
     (log, stop): (&Log, &Cancel),
 ) -> Result<Exit, StepError> {
     let pipe = || {
@@ -291,14 +369,7 @@ fn run_sandbox(
             .map_err(|e| StepError::io("create", "a pipe")(e.into()))
     };
     let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
-    spec.stdio = Stdio::Streams {
-        stdin: slipway_runtime::Stream::Null,
-        stdout: slipway_runtime::Stream::Fd(out_write),
-        stderr: slipway_runtime::Stream::Fd(err_write),
-    };
-    let mut running = spawn(&spec)?;
-    // our ends of the pipes must close, or reading them would not end with the command
-    drop(spec);
+    let mut running = start(out_write, err_write)?;
     std::thread::scope(|scope| {
         for (stream, descriptor) in [(Stream::Stdout, out_read), (Stream::Stderr, err_read)] {
             scope.spawn(move || forward(solver, command.step, stream, File::from(descriptor), log));
@@ -389,6 +460,23 @@ impl Log {
 pub(crate) fn bind(source: PathBuf, target: impl Into<PathBuf>, readonly: bool) -> Mount {
     let source = BindSource::Path(source);
     Mount::Bind { source, target: target.into(), readonly, recursive: true, create: true }
+}
+
+/// What every step has of its own, and a script, which comes last.
+pub(crate) fn own_mounts(
+    solver: &Workshop<'_>,
+    command: &Command<'_>,
+    own: &Path,
+) -> Result<Vec<Mount>, StepError> {
+    let mut mounts = standard_files(solver, command, own)?;
+    if let Some((path, content)) = command.script {
+        let file = own.join("script");
+        fs::write(&file, content).map_err(StepError::io("write", &file))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+            .map_err(StepError::io("write", &file))?;
+        mounts.push(bind(file, path, true));
+    }
+    Ok(mounts)
 }
 
 /// `/etc/hosts` and `/etc/resolv.conf`, which every step sees and no layer keeps.

@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
 pub mod attest;
+mod bare;
 mod base;
 mod cache;
 mod cancel;

@@ -127,6 +127,8 @@ pub struct Environment<'a> {
     pub record: Option<&'a Mutex<Option<BuildRecord>>>,
     /// Only one user id is mapped: see `runtime::SandboxSpec::single_id`.
     pub single_id: bool,
+    /// Nothing is mounted and no namespace made for steps: see `runtime::bare`.
+    pub bare: bool,
 }
 
 impl<'a> Environment<'a> {

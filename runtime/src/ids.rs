@@ -42,7 +42,7 @@ fn has(map: &Map, id: u32) -> bool {
 /// What whoever started this process can do to have more ids; nothing where all are there.
 pub fn advice() -> Option<String> {
     match levels::expected() {
-        Tier::Root => None,
+        Tier::Root | Tier::Bare => None,
         Tier::SubordinateIds => Some(
             "give this user more subordinate ids in /etc/subuid and /etc/subgid, or run as root".to_owned(),
         ),

@@ -11,11 +11,13 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::Serialize;
 
+use crate::bare;
 use crate::host;
 use crate::sandbox::sys;
 
@@ -29,6 +31,8 @@ pub enum Tier {
     SubordinateIds,
     /// Root of a user namespace with one user and one group; changes of owner are answered, not done.
     SingleId,
+    /// No namespaces and no mounts: steps run on a copied root that they enter by chroot(2) ([`crate::bare`]).
+    Bare,
 }
 
 impl Tier {
@@ -38,6 +42,7 @@ impl Tier {
             Tier::Root => "root",
             Tier::SubordinateIds => "user namespace with subordinate ids",
             Tier::SingleId => "user namespace with a single id",
+            Tier::Bare => "copied root, without namespaces",
         }
     }
 }
@@ -47,8 +52,20 @@ impl Tier {
 pub struct Entered {
     /// What was reached.
     pub tier: Tier,
+    /// Whether owners have to be kept beside files, since there is one id, or no right to change them.
+    pub single_id: bool,
     /// Why it was not the better one, in words for the user.
     pub note: Option<String>,
+}
+
+/// What sandbox is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// The strongest that there is.
+    #[default]
+    Strongest,
+    /// A copied root and chroot(2), which works where nothing else does.
+    Chroot,
 }
 
 /// Why no user namespace could be entered.
@@ -88,8 +105,9 @@ impl UsernsError {
                  `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
             ),
             UsernsError::Refused(_) => Some(
-                "inside a container its runtime must allow `unshare` (docker: `--security-opt seccomp=unconfined`); \
-                 or run slipway as root",
+                "inside a container run slipway as its root, with CAP_SYS_CHROOT, which docker, podman and Kubernetes give \
+                 where nobody takes it away: then builds work without namespaces. Or let the container's runtime allow \
+                 `unshare` (docker: `--security-opt seccomp=unconfined`)",
             ),
             UsernsError::Setup { .. } => None,
         }
@@ -117,8 +135,14 @@ pub fn needed() -> bool {
     !sys::process::permitted_capabilities().is_ok_and(|set| set & 1 << 21 != 0)
 }
 
+/// The tier that [`enter_as`] has reached.
+static REACHED: OnceLock<Tier> = OnceLock::new();
+
 /// The tier that the process has reached, or that [`enter`] is expected to reach; nothing is tried.
 pub fn expected() -> Tier {
+    if let Some(tier) = REACHED.get() {
+        return *tier;
+    }
     if needed() {
         let several = subordinates().is_some() || own_ranges().is_some();
         return if several { Tier::SubordinateIds } else { Tier::SingleId };
@@ -138,8 +162,37 @@ pub fn expected() -> Tier {
 /// needs neither: the ids of the namespace it is in are mapped without newuidmap. Otherwise only the caller itself is
 /// mapped, as 0, and the note says what is missing.
 pub fn enter() -> Result<Entered, UsernsError> {
+    enter_as(Isolation::Strongest)
+}
+
+/// The same for the sandbox that is asked for. Where this machine gives no namespaces, and the process may enter another root,
+/// it gets what works without: [`Tier::Bare`].
+pub fn enter_as(isolation: Isolation) -> Result<Entered, UsernsError> {
+    let bare = |note| Ok(Entered { tier: Tier::Bare, single_id: !bare::may_chown(), note });
+    let entered = match (isolation, bare::may_chroot()) {
+        (Isolation::Chroot, true) => bare(None),
+        (_, may_chroot) => match enter_namespaces() {
+            // inside it may
+            Ok(entered) if isolation == Isolation::Chroot => Ok(Entered { tier: Tier::Bare, ..entered }),
+            Err(error) if may_chroot && !matches!(error, UsernsError::Setup { .. }) => {
+                let why = slipway_oci::error::chain(&error);
+                bare(Some(format!(
+                    "{why}: steps run on a copied root that they enter by chroot, which keeps no hostile recipe from what \
+                     is around it; the network, processes and host name are this machine's"
+                )))
+            }
+            other => other,
+        },
+    }?;
+    // the first is the process's own
+    let _ = REACHED.set(entered.tier);
+    Ok(entered)
+}
+
+fn enter_namespaces() -> Result<Entered, UsernsError> {
+    let reached = |tier, note| Entered { tier, single_id: tier == Tier::SingleId, note };
     if !needed() {
-        return Ok(Entered { tier: expected(), note: None });
+        return Ok(reached(expected(), None));
     }
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let direct = own_ranges();
@@ -158,7 +211,7 @@ pub fn enter() -> Result<Entered, UsernsError> {
         map_self(uid, gid)?;
     }
     become_root(outcome)?;
-    Ok(Entered { tier: outcome, note })
+    Ok(reached(outcome, note))
 }
 
 fn unshare() -> Result<(), UsernsError> {

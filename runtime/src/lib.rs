@@ -34,6 +34,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::too_many_lines))] // tables of cases are as long as they are
 
+pub mod bare;
 mod cgroup;
 pub mod container;
 mod error;

@@ -12,6 +12,7 @@ mod access;
 mod adopting;
 mod agents;
 mod bake;
+mod bare;
 mod build;
 mod builds;
 mod cache;

@@ -73,7 +73,7 @@ fn no_digest_tells_how_where_and_when_it_was_built() {
     let from = format!("type=local,src={}", cache.display());
     // what it is, flags, variables, and what the shell does before it
     type Case<'a> = (&'static str, &'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 10] = [
         ("again, cached", &["--cache-to", &to], &[], ""),
         ("again", &["--no-cache"], &[], ""),
         ("one stage at a time", &["--no-cache", "--jobs", "1"], &[], ""),
@@ -82,6 +82,7 @@ fn no_digest_tells_how_where_and_when_it_was_built() {
         ("another language", &["--no-cache"], &[("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")], ""),
         ("a strict umask", &["--no-cache"], &[], "umask 077; "),
         ("no umask", &["--no-cache"], &[], "umask 0; "),
+        ("without namespaces and mounts", &["--no-cache", "--isolation", "chroot"], &[], ""),
         (
             "another home and name",
             &["--no-cache"],

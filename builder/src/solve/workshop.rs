@@ -6,6 +6,7 @@
 use super::{FoundFolder, Sources, Steps, locked, visible_steps};
 use crate::{
     Base, BuildGraph, BuildRequest, Environment, Outcome, StepError, StepId,
+    bare::Roots,
     base::BaseImage,
     context::ContextTree,
     epoch::{Epoch, StageEpoch},
@@ -37,6 +38,7 @@ pub(crate) struct Workshop<'a> {
     planned: usize,
     stubs: Mutex<HashMap<Vec<String>, PathBuf>>,
     scratch: Scratch<'a>,
+    roots: Roots,
 }
 
 impl<'a> Workshop<'a> {
@@ -68,6 +70,7 @@ impl<'a> Workshop<'a> {
             planned,
             stubs: Mutex::default(),
             scratch: Scratch::new(environment.store, "build"),
+            roots: Roots::default(),
         })
     }
 
@@ -89,6 +92,11 @@ impl<'a> Workshop<'a> {
     /// A folder for this build alone.
     pub(crate) fn scratch(&self) -> &Scratch<'a> {
         &self.scratch
+    }
+
+    /// Laid out layers.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// Notes that a build argument had a use.

@@ -114,6 +114,10 @@ impl StageState<'_, '_> {
             let name = self.cache_name(mount, seed);
             let one = wanted.entry(name).or_insert(Wanted { mount, seed, sharing: mount.sharing });
             one.sharing = stricter(one.sharing, mount.sharing);
+            if self.solver.environment.bare && one.sharing == Sharing::Shared {
+                // it is moved into the step's root, where no other step has it
+                one.sharing = Sharing::Locked;
+            }
         }
         let mut held = BTreeMap::new();
         for (name, wanted) in wanted {

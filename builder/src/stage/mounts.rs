@@ -247,7 +247,8 @@ impl StageState<'_, '_> {
         newer: Option<&[(Vec<u8>, i64)]>,
         attached: &mut Attached,
     ) -> Result<(), StepError> {
-        let is_own = mount.read_write || newer.is_some();
+        // what is put into a root is never what others see too
+        let is_own = mount.read_write || newer.is_some() || self.solver.environment.bare;
         let path = self.folder_with(layers, source, is_own, attached)?;
         if let Some(newer) = newer {
             make_newer(&path, newer)?;

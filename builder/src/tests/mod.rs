@@ -148,6 +148,7 @@ impl Bench {
             progress: &self.notes,
             cancel: &self.cancel,
             single_id: false,
+            bare: false,
         }
     }
 

@@ -216,7 +216,8 @@ pub fn archive(folder: &Path, scratch: &Path, xattrs: OverlayXattrs) -> Result<F
     let mut writer = LayerWriter::new(&blobs, Compression::None)?;
     // nobody's: the folder's own mode and owner are always written
     let root = (u32::MAX, u32::MAX, u32::MAX);
-    diff::append_upper(&mut writer, folder, xattrs, Clamp::Keep, root, (0, 0))?;
+    let terms = diff::Terms { xattrs, clamp: Clamp::Keep, root, creator: (0, 0) };
+    diff::append_upper(&mut writer, folder, &terms)?;
     let layer = writer.finish()?;
     Ok(blobs.open_blob(&layer.descriptor.digest).map_err(LayerError::from)?)
 }

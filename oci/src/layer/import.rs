@@ -60,6 +60,12 @@ pub fn import_folder(
     if let Some(image) = image {
         writer = writer.with_image(image);
     }
-    diff::append_upper(&mut writer, folder, OverlayXattrs::User, diff::Clamp::Keep, (0o755, 0, 0), (0, 0))?;
+    let terms = diff::Terms {
+        xattrs: OverlayXattrs::User,
+        clamp: diff::Clamp::Keep,
+        root: (0o755, 0, 0),
+        creator: (0, 0),
+    };
+    diff::append_upper(&mut writer, folder, &terms)?;
     writer.finish()
 }

@@ -10,8 +10,10 @@
 //! - [`unpack`]: archive in, folder and table out. The archive is hostile.
 //! - [`write_image`]: archive in, a file that the kernel mounts and table out ([`crate::erofs`]).
 //! - [`diff`]: an overlay's upper folder in, entries out.
+//! - [`lay_out`] and [`append_changed`]: the same where nothing can be mounted, as one plain folder.
 
 mod archive;
+mod changed;
 mod compare;
 mod copied;
 mod describe;
@@ -19,6 +21,7 @@ pub mod diff;
 mod disk;
 mod entry;
 mod files;
+mod flat;
 mod footing;
 mod import;
 mod list;
@@ -34,6 +37,7 @@ mod xattr;
 
 pub(crate) use archive::Archive as ArchiveReader;
 pub use archive::{SNIFF_BYTES, is_header};
+pub use changed::{Before, append_changed};
 pub use compare::{Aspect, Difference, compare};
 pub(crate) use copied::copy_digested;
 pub(crate) use describe::describe as describe_item;
@@ -41,6 +45,7 @@ pub use diff::Clamp;
 pub use entry::{Entry, Kind};
 pub(crate) use entry::{join, name_of, parent_of};
 pub use files::{ArchiveError, FileArchive};
+pub use flat::lay_out;
 pub use footing::Footing;
 pub use import::{import_archive, import_folder};
 pub use list::list;

@@ -28,7 +28,8 @@ const VALUE_BYTES: usize = 21;
 pub fn give(path: &Path, uid: u32, gid: u32, xattrs: OverlayXattrs) -> io::Result<()> {
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     match fs::chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::INVAL) if xattrs == OverlayXattrs::UserOneId => {
+        // EPERM: who may change no owner, though all ids are there
+        Err(Errno::INVAL | Errno::PERM) if xattrs == OverlayXattrs::UserOneId => {
             xattr::set(path, ATTRIBUTE.as_bytes(), format!("{uid}:{gid}").as_bytes())
         }
         other => Ok(other?),

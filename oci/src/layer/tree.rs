@@ -78,6 +78,14 @@ impl Tree {
         implicit
     }
 
+    /// The entry that says what is found there: of another name of a file, that of its first one in the same layer.
+    pub fn linked<'a>(&'a self, found: Found<'a>) -> &'a Entry {
+        match found.entry.kind {
+            Kind::Hardlink => self.layers[found.layer].get(&found.entry.link).unwrap_or(found.entry),
+            _ => found.entry,
+        }
+    }
+
     /// Whether any layer says anything of paths below `folder`, be it that they are deleted.
     pub fn has_below(&self, folder: &[u8]) -> bool {
         self.layers.iter().any(|toc| toc.has_below(folder))

@@ -284,7 +284,9 @@ impl Store {
         let (boot_id, settled) = match xattrs {
             // these folders have other owners on disk: nobody trusts those who have more ids, nor they these
             OverlayXattrs::UserOneId => (format!("{boot_id} one id"), "synced one id"),
-            _ => (boot_id, "synced"),
+            // root that may set no attributes of root's, beside root that may: neither reads the other's marks
+            OverlayXattrs::User => (format!("{boot_id} user marks"), "synced user marks"),
+            OverlayXattrs::Trusted => (boot_id, "synced"),
         };
         let (wanted, chosen) = (None, OnceLock::new());
         let store =

@@ -150,6 +150,24 @@ pub(crate) fn keep(channel: &Channel, pid: Pid, pidfd: BorrowedFd<'_>) -> Result
     Ok(keeper)
 }
 
+/// The same in a process that sees paths as the container does; `proc` is its `/proc`. Nobody answers where the container
+/// has ended before it left anything to us.
+pub(crate) fn keep_here(
+    channel: &Channel,
+    pidfd: BorrowedFd<'_>,
+    proc: OwnedFd,
+) -> Result<Option<Keeper>, Errno> {
+    let listener = match receive(channel) {
+        Ok(listener) => listener,
+        Err(Errno::AGAIN | Errno::BADMSG) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let answering = Answering { listener, ended: rustix::io::fcntl_dupfd_cloexec(pidfd, 3)?, proc };
+    let thread = std::thread::Builder::new().name("owners".to_owned());
+    let thread = thread.spawn(move || answering.until_the_end()).map_err(|_| Errno::AGAIN)?;
+    Ok(Some(Keeper(Some(thread))))
+}
+
 struct Answering {
     listener: OwnedFd,
     /// The first process's pidfd: the others end before it.

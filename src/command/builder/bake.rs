@@ -74,6 +74,9 @@ pub(crate) struct Arguments {
     /// List the packages in the images: true, false or format=cyclonedx
     #[arg(long, value_name = "SBOM")]
     sbom: Option<String>,
+    /// How steps are kept apart: chroot works without namespaces, and holds no hostile recipe
+    #[arg(long, env = "SLIPWAY_ISOLATION", value_enum, value_name = "HOW", default_value_t)]
+    isolation: build::Kept,
     /// Check the recipes and build nothing
     #[arg(long)]
     check: bool,
@@ -109,7 +112,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<u8, Failure>
         return listed(what, &planned(arguments)?).map(|()| 0);
     }
     // the program may begin again here: standard input, which is read once, is read afterwards
-    let app = App::open_for_containers(global)?;
+    let app = App::open_for_builds(global, arguments.isolation.into())?;
     let metadata = arguments.metadata_file.as_ref();
     let metadata = metadata.map(|path| Output::prepare("--metadata-file", path)).transpose()?;
     let plan = planned(arguments)?;

@@ -40,6 +40,7 @@ use results::Files;
 use several::Lines;
 use slipway_builder::{BuildError, BuildOutput, BuildRequest, Cancel, Debugger, Environment, NamedContext};
 use slipway_oci::{Digest, Platform, Reference};
+use slipway_runtime::levels::Isolation;
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -201,6 +202,9 @@ pub(crate) struct Arguments {
     /// Write NAME:TAG@DIGEST to a file, a line a name
     #[arg(long, value_name = "FILE")]
     image_name_tag_with_digest_file: Option<PathBuf>,
+    /// How steps are kept apart: chroot works without namespaces, and holds no hostile recipe
+    #[arg(long, env = "SLIPWAY_ISOLATION", value_enum, value_name = "HOW", default_value_t)]
+    isolation: Kept,
     /// A folder, an archive, a git URL, a URL of an archive, or `-` for a tar or recipe on standard input
     #[arg(value_name = "CONTEXT")]
     context: String,
@@ -213,6 +217,26 @@ impl Arguments {
     /// The stage that is built; the last one of the recipe where none is said.
     fn target(&self) -> Option<String> {
         self.targets.first().filter(|stage| !stage.is_empty()).cloned()
+    }
+}
+
+/// How steps are kept apart from the machine; buildah's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kept {
+    /// The strongest sandbox that this machine allows
+    #[default]
+    #[value(alias = "oci", alias = "rootless")]
+    Default,
+    /// A copied root that is entered by chroot
+    Chroot,
+}
+
+impl From<Kept> for Isolation {
+    fn from(kept: Kept) -> Isolation {
+        match kept {
+            Kept::Default => Isolation::Strongest,
+            Kept::Chroot => Isolation::Chroot,
+        }
     }
 }
 
@@ -236,7 +260,7 @@ fn build(global: &Global, arguments: Arguments, purpose: Purpose<'_>) -> Result<
         again::keep_alone(&mut arguments, &mut parsed);
     }
     parsed.check_agents()?;
-    let app = opened.map_or_else(|| App::open_for_containers(global), Ok)?;
+    let app = opened.map_or_else(|| App::open_for_builds(global, arguments.isolation.into()), Ok)?;
     let style = debug::style(arguments.progress, arguments.quiet, purpose.shell.is_some());
     let progress = progress::of(style);
     let desk = Desk { purpose, ..Desk::new(&app, global, style, &*progress) };
@@ -418,6 +442,7 @@ impl<'a> Desk<'a> {
                 progress: if name.is_empty() { self.progress } else { &named },
                 cancel,
                 single_id: self.app.single_id(),
+                bare: self.app.is_bare(),
                 debugger: self.purpose.shell.map(|shell| shell as &dyn Debugger),
                 record: job.trace.slot(),
             };

@@ -15,6 +15,7 @@ use slipway_builder::{
     Debugger, Look, StepId, When,
     history::{BuildRecord, StepOutcome, StepRecord},
 };
+use slipway_runtime::levels::Isolation;
 use std::{
     ffi::OsString,
     io::{self, IsTerminal},
@@ -213,7 +214,7 @@ pub(super) fn still_is(step: &StepRecord, recipe: &str, name: &str) -> Result<()
 
 /// Opens the store and goes to a folder: the program may begin again, which needs the caller's.
 pub(super) fn open_in(global: &Global, folder: &Path) -> Result<App, Failure> {
-    let app = App::open_for_containers(global)?;
+    let app = App::open_for_builds(global, Isolation::Strongest)?;
     std::env::set_current_dir(folder)
         .map_err(|error| Failure::new(format!("the build was begun in `{}`: {error}", folder.display())))?;
     Ok(app)

@@ -53,7 +53,8 @@ pub(super) fn assume(process: &PlannedProcess, early: Entered) -> Result<(), Fai
     sys::process::set_user(process.uid).at(Step::User)?;
     sys::process::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::User)?;
     sys::process::clear_ambient().at(Step::Capabilities)?;
-    let for_filter = if process.filter.is_empty() { 0 } else { SYS_ADMIN };
+    let needs_right = !process.filter.is_empty() && !process.no_new_privileges;
+    let for_filter = if needs_right { SYS_ADMIN } else { 0 };
     sys::process::set_capabilities(process.permitted | for_filter).at(Step::Capabilities)?;
     match early.0 {
         // A file system that does not trust root, such as NFS: try again as the user.
@@ -127,7 +128,12 @@ fn ungrouped(process: &PlannedProcess, errno: Errno) -> Result<(), Errno> {
 fn drop_bounding(process: &PlannedProcess) -> Result<(), Errno> {
     for capability in 0..=process.last_capability {
         if process.bounding & 1u64.wrapping_shl(capability) == 0 {
-            sys::process::prctl(libc::PR_CAPBSET_DROP, capability as usize)?;
+            match sys::process::prctl(libc::PR_CAPBSET_DROP, capability as usize) {
+                // who may drop none need not, where it is gone
+                Err(Errno::PERM)
+                    if sys::process::prctl(libc::PR_CAPBSET_READ, capability as usize) == Ok(0) => {}
+                other => drop(other?),
+            }
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use rustix::thread::move_into_link_name_space;
 use crate::error::Step;
 use crate::network;
 use crate::sandbox::gate;
-use crate::sandbox::plan::Plan;
+use crate::sandbox::plan::{Plan, PlannedProcess};
 use crate::sandbox::sys;
 
 /// A failed step.
@@ -112,6 +112,24 @@ fn enter(plan: &Plan) -> Result<Infallible, Failure> {
     }
     credentials::filter(&plan.process, kept.channel)?;
     Err(credentials::execute(&plan.process))
+}
+
+/// The life of a child in a root that it enters by chroot(2), in memory of its own ([`crate::bare`]).
+pub(crate) fn bare(
+    process: &PlannedProcess,
+    root: BorrowedFd<'_>,
+    null: BorrowedFd<'_>,
+) -> Result<Infallible, Failure> {
+    setsid().at(Step::Streams)?;
+    sys::exec::place(null, 0).at(Step::Streams)?;
+    rustix::process::fchdir(root).and_then(|()| rustix::process::chroot(c".")).at(Step::Root)?;
+    let early = credentials::limit(process)?;
+    credentials::assume(process, early)?;
+    // whatever ends the process above us
+    sys::process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize).at(Step::Streams)?;
+    let channel = process.owners.as_ref().map(|owners| owners.theirs());
+    credentials::filter(process, channel)?;
+    Err(credentials::execute(process))
 }
 
 /// Closes all but the streams, the program that becomes the first process, in its own place, and after it what is kept.

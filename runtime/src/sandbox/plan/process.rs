@@ -66,7 +66,7 @@ impl OwnIds {
 }
 
 impl PlannedProcess {
-    pub(super) fn new(spec: &SandboxSpec) -> Result<Self, Error> {
+    pub(crate) fn new(spec: &SandboxSpec) -> Result<Self, Error> {
         let process = &spec.process;
         let Some(command) = process.args.first().filter(|command| !command.is_empty()) else {
             return Err(Error::Invalid { what: "command".to_owned(), reason: "is empty" });

@@ -117,7 +117,9 @@ pub(crate) fn permitted_capabilities() -> Result<u64, Errno> {
     Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }
 
-/// prctl(2) with numbers only: `PR_CAPBSET_DROP`, `PR_SET_NO_NEW_PRIVS`, `PR_SET_DUMPABLE`, `PR_GET_DUMPABLE`.
+/// prctl(2) with numbers only: `PR_CAPBSET_DROP`, `PR_SET_NO_NEW_PRIVS`,
+/// `PR_SET_DUMPABLE`, `PR_GET_DUMPABLE`, `PR_CAPBSET_READ`,
+/// `PR_SET_CHILD_SUBREAPER`, `PR_SET_PDEATHSIG`.
 pub(crate) fn prctl(operation: i32, argument: usize) -> Result<usize, Errno> {
     // SAFETY: callers use the operations named above, which take no pointer.
     check(unsafe { raw::call(libc::SYS_prctl, [operation as usize, argument, 0, 0, 0, 0]) })
