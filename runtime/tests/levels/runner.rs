@@ -84,6 +84,7 @@ pub(crate) fn become_level(word: &str) -> Level {
         Tier::Root => Level::Root,
         Tier::SubordinateIds => Level::SubordinateIds,
         Tier::SingleId => Level::SingleId,
+        Tier::Bare => panic!("no sandbox is made without namespaces: {:?}", entered.note),
     };
     assert!(word == "own" || word == level.name(), "{word} became {}: {:?}", level.name(), entered.note);
     support::set_level(level);
