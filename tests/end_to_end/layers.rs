@@ -102,9 +102,10 @@ const TWICE: &[(&str, &str, &str)] = &[
     ("linked twice", "COPY --link a /w/a\nCOPY --link a /w/a\n", "/w/a=a"),
     ("linked, removed, linked", "COPY --link a /w/a\nRUN rm -r /w\nCOPY --link a /w/a\n", "/w/a=a"),
     (
-        "run thrice",
-        "RUN mkdir -p /w; echo x > /w/x\nRUN mkdir -p /w; echo x > /w/x\nRUN mkdir -p /w; echo x > /w/x\n",
-        "/w/x=x",
+        "run and run again",
+        // what is written again as it was is no change
+        "RUN mkdir -p /w; echo x > /w/x\nRUN echo y > /w/x\nRUN mkdir -p /w; echo x > /w/x\nRUN echo y > /w/x\n",
+        "/w/x=y",
     ),
     ("deleted twice", "COPY a /w/a\nCOPY b /w/b\nRUN rm /w/a\nCOPY a /w/a\nRUN rm /w/a\n", "/w/b=b"),
     (
