@@ -114,7 +114,11 @@ const TWICE: &[(&str, &str, &str)] = &[
          RUN rm /w/y; echo z > /w/a\nRUN rm -r /w; mkdir /w; echo y > /w/y\n",
         "/w/y=y",
     ),
-    ("another between", "COPY a /w/a\nRUN chmod 700 /w\nCOPY a /w/a\nRUN chmod 700 /w\n", "/w/a=a"),
+    (
+        "another between",
+        "COPY a /w/a\nRUN chmod 700 /w\nCOPY a /w/a\nRUN chmod 755 /w\nRUN chmod 700 /w\n",
+        "/w/a=a",
+    ),
     ("a folder twice", "COPY a b /w/\nRUN rm /w/b\nCOPY a b /w/\n", "/w/a=a /w/b=b"),
 ];
 
